@@ -1,0 +1,185 @@
+//! A batch of changes: Arrow rows, each with a signed weight.
+//!
+//! A stream is a multiset that changes. Weight `+1` says a row arrives, `-1` that it is taken back;
+//! no weights are kept when all are `+1`. This is the algebra of Z-sets (Budiu et al., "DBSP:
+//! automatic incremental view maintenance for rich query languages", VLDB 2023).
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::buffer::ScalarBuffer;
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::datatypes::{DataType, SchemaRef};
+
+use crate::error::{Error, Result};
+
+/// Rows with weights: see the module's text.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    rows: RecordBatch,
+    weights: Option<ScalarBuffer<i64>>,
+}
+
+impl Changes {
+    /// Rows that all arrive once.
+    pub fn insertions(rows: RecordBatch) -> Self {
+        Changes { rows, weights: None }
+    }
+
+    /// Rows with a weight each; weights that are all `+1` are not kept.
+    ///
+    /// Errors when there are not as many weights as rows.
+    pub fn weighted(rows: RecordBatch, weights: ScalarBuffer<i64>) -> Result<Self> {
+        if weights.len() != rows.num_rows() {
+            return Err(Error::internal(format!("{} weights for {} rows", weights.len(), rows.num_rows())));
+        }
+        let weights = (!weights.iter().all(|w| *w == 1)).then_some(weights);
+        Ok(Changes { rows, weights })
+    }
+
+    /// Rows that are all taken back once.
+    pub fn retractions(rows: RecordBatch) -> Self {
+        let weights = ScalarBuffer::from(vec![-1; rows.num_rows()]);
+        Changes { rows, weights: Some(weights) }
+    }
+
+    /// No rows of `schema`.
+    pub fn empty(schema: SchemaRef) -> Self {
+        Changes::insertions(RecordBatch::new_empty(schema))
+    }
+
+    /// The rows, without their weights.
+    pub fn rows(&self) -> &RecordBatch {
+        &self.rows
+    }
+
+    /// The rows, without their weights.
+    pub fn into_rows(self) -> RecordBatch {
+        self.rows
+    }
+
+    /// Rows and weights.
+    pub fn into_parts(self) -> (RecordBatch, Option<ScalarBuffer<i64>>) {
+        (self.rows, self.weights)
+    }
+
+    /// The weights, or `None` when all are `+1`.
+    pub fn weights(&self) -> Option<&ScalarBuffer<i64>> {
+        self.weights.as_ref()
+    }
+
+    /// The weight of row `i`.
+    pub fn weight(&self, i: usize) -> i64 {
+        self.weights.as_ref().map_or(1, |w| w[i])
+    }
+
+    /// The number of rows, whatever their weights.
+    pub fn num_rows(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.num_rows() == 0
+    }
+
+    /// The schema of the rows.
+    pub fn schema(&self) -> SchemaRef {
+        self.rows.schema()
+    }
+
+    /// The same weights over other rows of the same number (a projection).
+    pub fn with_rows(&self, rows: RecordBatch) -> Self {
+        debug_assert_eq!(rows.num_rows(), self.rows.num_rows());
+        Changes { rows, weights: self.weights.clone() }
+    }
+
+    /// The rows for which `keep` is true (null counts as false).
+    pub fn filter(&self, keep: &BooleanArray) -> Result<Self> {
+        let rows = filter_record_batch(&self.rows, keep)?;
+        let weights = self.weights.as_ref().map(|w| {
+            let kept = w.iter().zip(keep.iter()).filter(|(_, k)| *k == Some(true)).map(|(w, _)| *w);
+            kept.collect::<ScalarBuffer<i64>>()
+        });
+        Ok(Changes { rows, weights })
+    }
+
+    /// The rows at `indices`.
+    pub fn take(&self, indices: &UInt32Array) -> Result<Self> {
+        let rows = take_record_batch(&self.rows, indices)?;
+        let weights = self.weights.as_ref().map(|w| indices.values().iter().map(|i| w[*i as usize]).collect());
+        Ok(Changes { rows, weights })
+    }
+
+    /// `length` rows from `offset` on, without a copy.
+    pub fn slice(&self, offset: usize, length: usize) -> Self {
+        Changes {
+            rows: self.rows.slice(offset, length),
+            weights: self.weights.as_ref().map(|w| w.slice(offset, length)),
+        }
+    }
+
+    /// All batches in one.
+    pub fn concat(schema: &SchemaRef, parts: &[Changes]) -> Result<Self> {
+        if let [one] = parts {
+            return Ok(one.clone());
+        }
+        let rows = concat_batches(schema, parts.iter().map(|c| &c.rows))?;
+        if parts.iter().all(|c| c.weights.is_none()) {
+            return Ok(Changes::insertions(rows));
+        }
+        let weights = parts.iter().flat_map(|c| (0..c.num_rows()).map(|i| c.weight(i))).collect();
+        Ok(Changes { rows, weights: Some(weights) })
+    }
+
+    /// The bytes that the rows take, without what they share with other batches of the same buffers
+    /// (string views over a large common buffer count their own lengths).
+    pub fn bytes(&self) -> usize {
+        let weights = self.weights.as_ref().map_or(0, |w| w.len() * 8);
+        weights + self.rows.columns().iter().map(array_bytes).sum::<usize>()
+    }
+}
+
+/// The bytes of one column: its own values, not the buffers that a slice or view only points into.
+pub fn array_bytes(array: &ArrayRef) -> usize {
+    let n = array.len();
+    match array.data_type() {
+        DataType::Utf8View => n * 16 + array.as_string_view().lengths().filter(|l| *l > 12).sum::<u32>() as usize,
+        DataType::BinaryView => n * 16 + array.as_binary_view().lengths().filter(|l| *l > 12).sum::<u32>() as usize,
+        DataType::Boolean => n / 8 + 1,
+        t => match t.primitive_width() {
+            Some(width) => n * width,
+            None => array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::Int64Array;
+
+    use super::*;
+
+    fn ints(values: &[i64]) -> RecordBatch {
+        let array: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
+        RecordBatch::try_from_iter([("v", array)]).expect("one column")
+    }
+
+    #[test]
+    fn weights_follow_their_rows() {
+        let c = Changes::weighted(ints(&[1, 2, 3]), vec![1, -1, 2].into()).expect("as many weights as rows");
+        let kept = c.filter(&BooleanArray::from(vec![Some(false), Some(true), Some(true)])).expect("same length");
+        assert_eq!(kept.weights().map(|w| w.to_vec()), Some(vec![-1, 2]));
+        let taken = c.take(&UInt32Array::from(vec![2, 0])).expect("in range");
+        assert_eq!((taken.weight(0), taken.weight(1)), (2, 1));
+        let all = Changes::concat(&c.schema(), &[c.slice(1, 1), Changes::insertions(ints(&[9]))]).expect("same schema");
+        assert_eq!(all.weights().map(|w| w.to_vec()), Some(vec![-1, 1]));
+    }
+
+    #[test]
+    fn weights_of_one_are_not_kept() {
+        let c = Changes::weighted(ints(&[1, 2]), vec![1, 1].into()).expect("as many weights as rows");
+        assert!(c.weights().is_none());
+        assert!(Changes::weighted(ints(&[1]), vec![1, 1].into()).is_err());
+    }
+}

@@ -1,0 +1,250 @@
+//! Where rows come from and where they go.
+//!
+//! A [`Source`] hands out *units* of work: ranges of a split's own linear coordinate (a byte offset, a
+//! row number, an event number). Several tasks take units of one split in turn, so a big file or a
+//! generator is read in parallel; the runtime follows, per split, what has been consumed, and from the
+//! contiguous prefix of that its offset and watermark. On restart the source is told what has been
+//! consumed and hands out the rest.
+//!
+//! A [`Sink`] takes whole epochs away; what it has made durable at a checkpoint becomes visible when the
+//! checkpoint's manifest has been written.
+
+pub mod blackhole;
+pub mod datagen;
+pub mod file;
+pub mod nexmark;
+pub mod options;
+pub mod registry;
+pub mod stdio;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::changes::Changes;
+use crate::epoch::EpochMark;
+use crate::error::Result;
+use crate::time::EventTime;
+
+/// What has been consumed: per split, disjoint ascending ranges of its coordinate. The first range of a
+/// split that was read from its start begins at 0; later ones were read ahead by other tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offsets {
+    /// By split name.
+    pub splits: BTreeMap<String, Vec<Range<u64>>>,
+}
+
+impl Offsets {
+    /// The parts of `within` in `split` that have not been consumed, in order.
+    pub fn gaps(&self, split: &str, within: Range<u64>) -> Vec<Range<u64>> {
+        let mut gaps = vec![];
+        let mut at = within.start;
+        for done in self.splits.get(split).into_iter().flatten() {
+            if done.start >= within.end {
+                break;
+            }
+            if done.start > at {
+                gaps.push(at..done.start);
+            }
+            at = at.max(done.end);
+        }
+        if at < within.end {
+            gaps.push(at..within.end);
+        }
+        gaps
+    }
+
+    /// Adds `range` of `split`, merging it with its neighbours.
+    pub fn add(&mut self, split: &str, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        let ranges = self.splits.entry(split.to_owned()).or_default();
+        ranges.push(range);
+        ranges.sort_by_key(|r| r.start);
+        let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+        for r in ranges.drain(..) {
+            match merged.last_mut() {
+                Some(last) if r.start <= last.end => last.end = last.end.max(r.end),
+                _ => merged.push(r),
+            }
+        }
+        *ranges = merged;
+    }
+
+    /// The end of the contiguous prefix of `split`: all before it has been consumed.
+    pub fn prefix(&self, split: &str) -> u64 {
+        match self.splits.get(split).and_then(|r| r.first()) {
+            Some(first) if first.start == 0 => first.end,
+            _ => 0,
+        }
+    }
+}
+
+/// One independent part of a source's input, ordered within itself: a file, a partition, a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Unique in its source and the same after a restart.
+    pub name: Arc<str>,
+    /// The end of its coordinate, once known; the split is done when all before has been consumed.
+    pub end: Option<u64>,
+    /// The smallest event time in it, where statistics tell.
+    pub min_time: Option<EventTime>,
+    /// Whether it holds the watermark before it has been opened (all do, unless files are known to be in
+    /// time order and this is a later one).
+    pub holds: bool,
+    /// A bound that the split itself knows: a stream's log carries its job's watermark.
+    pub watermark: Option<EventTime>,
+}
+
+/// A piece of work: rows of `split` that begin at or after `start` and before `end`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// The split's name.
+    pub split: Arc<str>,
+    /// Where to begin.
+    pub start: u64,
+    /// Where to stop; `u64::MAX` when the split has no known end.
+    pub end: u64,
+}
+
+/// What a reader gives in one step.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The rows, in order; may be empty.
+    pub rows: Changes,
+    /// Everything of the unit before this has been read.
+    pub position: u64,
+    /// What could not be decoded.
+    pub dead: Vec<DeadLetter>,
+}
+
+/// A piece of input that could not be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The split.
+    pub split: Arc<str>,
+    /// Where in the split, in its coordinate.
+    pub position: u64,
+    /// Which line of a text file (1-based), where known.
+    pub line: Option<u64>,
+    /// Why, in words.
+    pub reason: String,
+    /// The bytes as they were.
+    pub raw: Vec<u8>,
+}
+
+/// Reads one unit. Dropped when the unit is done or the job stops.
+#[async_trait]
+pub trait UnitReader: Send {
+    /// The next rows, or `None` at the end of the unit. Gives what is there and does not wait for more
+    /// to fill a batch.
+    async fn next(&mut self) -> Result<Option<Read>>;
+}
+
+/// The input of a scan; shared by the tasks that read it.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Called once before reading: `consumed` was read and checkpointed by an earlier run.
+    async fn start(&self, consumed: &Offsets) -> Result<()>;
+
+    /// The splits known now, in no order. Called at every epoch: cheap.
+    fn splits(&self) -> Vec<Split>;
+
+    /// The next unit to read, waiting while there is none but the input is open; `None` when the input
+    /// has ended. Must lose nothing when the returned future is dropped before it is ready.
+    async fn next_unit(&self) -> Result<Option<Unit>>;
+
+    /// Opens `unit` for reading.
+    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>>;
+
+    /// Whether an epoch may end only where the source says so (a changelog's epochs must stay whole).
+    /// Then the source hands out the units of one group, [`Source::try_unit`] returns `None` at its end,
+    /// and the next group is opened by [`Source::epoch_cut`].
+    fn in_groups(&self) -> bool {
+        false
+    }
+
+    /// The next unit of the present group without waiting; `None` at the group's end. Only for sources
+    /// with groups.
+    fn try_unit(&self) -> Option<Unit> {
+        None
+    }
+
+    /// All tasks have ended the epoch: the next group may be opened.
+    fn epoch_cut(&self) {}
+
+    /// Whether the input has an end by nature (then a batch `SELECT` may read it).
+    fn bounded(&self) -> bool;
+
+    /// How far the input reaches now for a source whose end moves (a log), by split: `FLUSH` waits until
+    /// this has been consumed. Empty for sources that acknowledge nothing.
+    fn acknowledged(&self) -> Vec<(Arc<str>, u64)> {
+        vec![]
+    }
+
+    /// A line for EXPLAIN.
+    fn describe(&self) -> String;
+}
+
+/// Something durable that becomes visible when the checkpoint commits; goes into the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staged {
+    /// What kind of thing, for the sink that made it.
+    pub kind: String,
+    /// Its own description, in JSON.
+    pub body: serde_json::Value,
+}
+
+/// Where a job's result goes; builds one writer a task and commits what they staged.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Called once before writing. `committed` is what the last manifest committed: make it visible if a
+    /// crash came between. `task_count` is the parallelism.
+    async fn start(&self, committed: &[Staged]) -> Result<()>;
+
+    /// The writer of one task.
+    fn open(&self, task: usize) -> Result<Box<dyn SinkWriter>>;
+
+    /// Makes what was staged for a checkpoint visible. The manifest is written: this must succeed in the
+    /// end and may be repeated.
+    async fn commit(&self, commit: &Commit<'_>) -> Result<()>;
+
+    /// Whether it can take rows back (weights below 0).
+    fn takes_retractions(&self) -> bool;
+
+    /// A line for EXPLAIN.
+    fn describe(&self) -> String;
+}
+
+/// What a commit makes visible.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit<'a> {
+    /// The checkpoint.
+    pub checkpoint: u64,
+    /// The last epoch in it.
+    pub epoch: u64,
+    /// The watermark at its end.
+    pub watermark: EventTime,
+    /// Whether the result is complete.
+    pub end: bool,
+    /// What the writers staged, by task.
+    pub staged: &'a [Staged],
+}
+
+/// Writes the result of one task.
+#[async_trait]
+pub trait SinkWriter: Send {
+    /// Takes in changes of the present epoch.
+    async fn write(&mut self, changes: Changes) -> Result<()>;
+
+    /// The epoch is whole: publish it, if the sink shows uncommitted epochs.
+    async fn epoch(&mut self, mark: &EpochMark) -> Result<()>;
+
+    /// Makes all epochs so far durable but not yet visible.
+    async fn stage(&mut self, checkpoint: u64) -> Result<Vec<Staged>>;
+}
+

@@ -1,0 +1,155 @@
+//! `WITH (…)` options on their way to typed structs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// Options as they were written. Each connector takes the ones it knows and then calls
+/// [`Options::finish`], which refuses the rest by name, so that no option is silently ignored.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    owner: String,
+    values: BTreeMap<String, String>,
+    known: BTreeSet<&'static str>,
+}
+
+impl Options {
+    /// The options of `owner` (as in `stream "bids"`).
+    pub fn new(owner: impl Into<String>, values: BTreeMap<String, String>) -> Self {
+        Options { owner: owner.into(), values, known: BTreeSet::new() }
+    }
+
+    /// Who the options belong to.
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// Takes the text of option `name`.
+    pub fn text(&mut self, name: &'static str) -> Option<String> {
+        self.known.insert(name);
+        self.values.remove(name)
+    }
+
+    /// Takes the text of option `name`, which must be there.
+    pub fn required(&mut self, name: &'static str, example: &str) -> Result<String> {
+        let owner = self.owner.clone();
+        self.text(name).ok_or_else(|| {
+            Error::invalid(format!("{owner} needs option \"{name}\"")).with_hint(format!("Add {name} = '{example}'."))
+        })
+    }
+
+    /// Takes option `name` as a number or other plain value.
+    pub fn value<T: FromStr>(&mut self, name: &'static str, expected: &str) -> Result<Option<T>> {
+        let owner = self.owner.clone();
+        let parse = |text: String| {
+            text.replace('_', "").parse::<T>().map_err(|_| {
+                Error::invalid(format!("option \"{name}\" of {owner} is '{text}', which is not {expected}"))
+            })
+        };
+        self.text(name).map(parse).transpose()
+    }
+
+    /// Takes option `name` as true or false.
+    pub fn flag(&mut self, name: &'static str) -> Result<Option<bool>> {
+        let owner = self.owner.clone();
+        let parse = |text: String| match text.to_ascii_lowercase().as_str() {
+            "true" | "t" | "yes" | "on" | "1" => Ok(true),
+            "false" | "f" | "no" | "off" | "0" => Ok(false),
+            _ => Err(Error::invalid(format!("option \"{name}\" of {owner} is '{text}', which is not true or false"))),
+        };
+        self.text(name).map(parse).transpose()
+    }
+
+    /// Takes option `name` as one of `allowed`.
+    pub fn choice(&mut self, name: &'static str, allowed: &[&'static str]) -> Result<Option<&'static str>> {
+        let owner = self.owner.clone();
+        let parse = |text: String| {
+            allowed.iter().find(|a| a.eq_ignore_ascii_case(&text)).copied().ok_or_else(|| {
+                Error::invalid(format!("option \"{name}\" of {owner} is '{text}'"))
+                    .with_hint(format!("Write one of: {}.", allowed.join(", ")))
+            })
+        };
+        self.text(name).map(parse).transpose()
+    }
+
+    /// Takes option `name` as a length of time: `500 ms`, `10s`, `5 minutes`, or seconds as a number.
+    pub fn duration(&mut self, name: &'static str) -> Result<Option<Duration>> {
+        let owner = self.owner.clone();
+        let parse = |text: String| {
+            parse_duration(&text).ok_or_else(|| {
+                Error::invalid(format!("option \"{name}\" of {owner} is '{text}', which is not a length of time"))
+                    .with_hint("Write it like '500 ms', '10 s' or '5 min'.")
+            })
+        };
+        self.text(name).map(parse).transpose()
+    }
+
+    /// Ends the reading: any option that is left is an error that names it and those there are.
+    pub fn finish(self) -> Result<()> {
+        let Some(left) = self.values.keys().next() else { return Ok(()) };
+        let known: Vec<_> = self.known.iter().copied().collect();
+        Err(Error::invalid(format!("{} has no option \"{left}\"", self.owner))
+            .with_hint(format!("Its options are: {}.", known.join(", "))))
+    }
+}
+
+/// Reads `500 ms`, `10s`, `1.5 min`, `2 hours`, `1d`, or a bare number of seconds.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..digits].parse().ok()?;
+    let seconds = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "us" | "microsecond" | "microseconds" => 1e-6,
+        "ms" | "millisecond" | "milliseconds" => 1e-3,
+        "" | "s" | "sec" | "second" | "seconds" => 1.0,
+        "m" | "min" | "minute" | "minutes" => 60.0,
+        "h" | "hour" | "hours" => 3600.0,
+        "d" | "day" | "days" => 86_400.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number * seconds).ok()
+}
+
+/// Reads bytes: `512MB`, `4 GiB`, `1_000_000`. Powers of 1000 unless the unit has an `i`.
+pub fn parse_bytes(text: &str) -> Option<usize> {
+    let text = text.trim().replace('_', "");
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..digits].parse().ok()?;
+    let scale = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" | "k" => 1e3,
+        "mb" | "m" => 1e6,
+        "gb" | "g" => 1e9,
+        "tb" | "t" => 1e12,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        _ => return None,
+    };
+    Some((number * scale) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_options_are_named() {
+        let mut o = Options::new("stream \"s\"", [("pth".to_owned(), "x".to_owned())].into());
+        assert!(o.text("path").is_none());
+        let e = o.finish().expect_err("pth is not known");
+        assert_eq!(e.message(), "stream \"s\" has no option \"pth\"");
+        assert_eq!(e.hint(), Some("Its options are: path."));
+    }
+
+    #[test]
+    fn lengths_of_time_and_sizes_are_read() {
+        assert_eq!(parse_duration("500 ms"), Some(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1.5min"), Some(Duration::from_secs(90)));
+        assert_eq!(parse_duration("ten"), None);
+        assert_eq!(parse_bytes("512MB"), Some(512_000_000));
+        assert_eq!(parse_bytes("1 GiB"), Some(1 << 30));
+    }
+}

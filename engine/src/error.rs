@@ -1,0 +1,193 @@
+//! The one error type of this crate.
+//!
+//! The kind says what a caller can do next; the message names the object and says what is wrong
+//! (lowercase, no full stop); the hint is a sentence that says what to write instead.
+
+use std::fmt;
+
+/// What a caller can do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request is wrong: change it.
+    Invalid,
+    /// The request is understood and cannot be done: write it another way.
+    Unsupported,
+    /// The named object does not exist.
+    NotFound,
+    /// The named object exists already.
+    Exists,
+    /// Something outside (a file, a server, the store) did not answer: try again later.
+    Unavailable,
+    /// Another process owns what this one tried to write.
+    Fenced,
+    /// Input bytes or stored bytes are not what they should be.
+    Data,
+    /// A limit (memory, disk) was reached: raise it or ask for less.
+    Exhausted,
+    /// The query was cancelled.
+    Cancelled,
+    /// A defect of Millstream.
+    Internal,
+}
+
+/// An error with its kind, message, hint and cause.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    hint: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync + 'static>>,
+}
+
+/// The result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of `kind`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error { kind, message: message.into(), hint: None, source: None }
+    }
+
+    /// The request is wrong.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, message)
+    }
+
+    /// The request cannot be done.
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unsupported, message)
+    }
+
+    /// The named object does not exist.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotFound, message)
+    }
+
+    /// The outside did not answer.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unavailable, message)
+    }
+
+    /// Bytes are not what they should be.
+    pub fn data(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Data, message)
+    }
+
+    /// A defect of Millstream.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+    }
+
+    /// Adds the sentence that says what to write instead.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Box::new(source));
+        self
+    }
+
+    /// Puts `context: ` before the message.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The message, without the hint.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The hint, if there is one.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|e| e as _)
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(e: arrow::error::ArrowError) -> Self {
+        Error::data(e.to_string()).with_source(e)
+    }
+}
+
+impl From<datafusion_common::DataFusionError> for Error {
+    fn from(e: datafusion_common::DataFusionError) -> Self {
+        let kind = match e.find_root() {
+            datafusion_common::DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
+            datafusion_common::DataFusionError::ResourcesExhausted(_) => ErrorKind::Exhausted,
+            datafusion_common::DataFusionError::Internal(_) => ErrorKind::Internal,
+            datafusion_common::DataFusionError::Plan(_)
+            | datafusion_common::DataFusionError::SchemaError(_, _) => ErrorKind::Invalid,
+            _ => ErrorKind::Data,
+        };
+        Error::new(kind, e.find_root().strip_backtrace()).with_source(e)
+    }
+}
+
+impl From<parquet::errors::ParquetError> for Error {
+    fn from(e: parquet::errors::ParquetError) -> Self {
+        Error::data(e.to_string()).with_source(e)
+    }
+}
+
+impl From<object_store::Error> for Error {
+    fn from(e: object_store::Error) -> Self {
+        let kind = match &e {
+            object_store::Error::NotFound { .. } => ErrorKind::NotFound,
+            object_store::Error::AlreadyExists { .. } => ErrorKind::Exists,
+            _ => ErrorKind::Unavailable,
+        };
+        Error::new(kind, deepest(&e)).with_source(e)
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(e: std::io::Error) -> Self {
+        let kind = match e.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::Exhausted,
+            std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => ErrorKind::Data,
+            _ => ErrorKind::Unavailable,
+        };
+        Error::new(kind, e.to_string()).with_source(e)
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(e: serde_json::Error) -> Self {
+        Error::data(e.to_string()).with_source(e)
+    }
+}
+
+/// The message of the innermost cause after the outer one, so that "no space left on device" is seen.
+fn deepest(e: &dyn std::error::Error) -> String {
+    let mut last = e;
+    while let Some(next) = last.source() {
+        last = next;
+    }
+    let (outer, inner) = (e.to_string(), last.to_string());
+    if outer.contains(&inner) { outer } else { format!("{outer}: {inner}") }
+}

@@ -1,0 +1,135 @@
+//! The dataflow graph of a job: operator specs joined by edges.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion_physical_expr::PhysicalExpr;
+
+use crate::connector::{Sink, Source};
+use crate::error::{Error, Result};
+use crate::operator::SpecRef;
+use crate::operator::window::Closer;
+
+/// The position of a node in its graph. Inputs come before the nodes that read them.
+pub type NodeId = usize;
+
+/// A job's dataflow.
+#[derive(Clone, Default)]
+pub struct Graph {
+    /// The nodes, inputs first.
+    pub nodes: Vec<Node>,
+}
+
+/// One node.
+#[derive(Clone)]
+pub struct Node {
+    /// What it does.
+    pub kind: NodeKind,
+    /// Its inputs, by port.
+    pub inputs: Vec<Edge>,
+    /// How many tasks run it.
+    pub parallelism: usize,
+}
+
+/// What a node does.
+#[derive(Clone)]
+pub enum NodeKind {
+    /// Reads rows from a connector.
+    Source(SourceNode),
+    /// Maps changes to changes.
+    Operator(SpecRef),
+    /// Takes the result away.
+    Sink(SinkNode),
+}
+
+/// A scan of a stream.
+#[derive(Clone)]
+pub struct SourceNode {
+    /// The stream's name.
+    pub stream: String,
+    /// Where the rows come from.
+    pub source: Arc<dyn Source>,
+    /// The schema of its rows.
+    pub schema: SchemaRef,
+    /// Event time, if the stream has any.
+    pub time: Option<ScanTime>,
+}
+
+/// How a scan tells event time.
+#[derive(Clone)]
+pub struct ScanTime {
+    /// The event-time column.
+    pub column: usize,
+    /// The bound that a row sets: no later row is expected before it (`ts - INTERVAL …`).
+    pub bound: Arc<dyn PhysicalExpr>,
+    /// What closes in the operators fed by this scan; a row that any of these has closed is late.
+    pub closers: Vec<Closer>,
+    /// A split without rows for this long stops holding the watermark.
+    pub idle_timeout: std::time::Duration,
+}
+
+/// The end of a graph.
+#[derive(Clone)]
+pub struct SinkNode {
+    /// The name to show.
+    pub name: String,
+    /// Where the rows go.
+    pub sink: Arc<dyn Sink>,
+}
+
+/// An input of a node.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    /// The node it comes from.
+    pub from: NodeId,
+    /// How rows find their task.
+    pub exchange: Exchange,
+}
+
+/// How rows find their task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// Task `i` feeds task `i`: no exchange, both run in one task.
+    Forward,
+    /// By the hash of these columns.
+    Hash(Vec<usize>),
+    /// All to the one task.
+    Single,
+}
+
+impl Graph {
+    /// Adds a node and returns its id.
+    pub fn add(&mut self, kind: NodeKind, inputs: Vec<Edge>, parallelism: usize) -> NodeId {
+        self.nodes.push(Node { kind, inputs, parallelism });
+        self.nodes.len() - 1
+    }
+
+    /// The schema of what node `id` emits (for a sink: what it takes in).
+    pub fn schema(&self, id: NodeId) -> SchemaRef {
+        match &self.nodes[id].kind {
+            NodeKind::Source(s) => s.schema.clone(),
+            NodeKind::Operator(o) => o.schema(),
+            NodeKind::Sink(_) => self.schema(self.nodes[id].inputs[0].from),
+        }
+    }
+
+    /// Checks what the runtime relies on: inputs come first, forward edges keep the parallelism,
+    /// single edges end in one task.
+    pub fn validate(&self) -> Result<()> {
+        for (id, node) in self.nodes.iter().enumerate() {
+            for edge in &node.inputs {
+                let from = self.nodes.get(edge.from).filter(|_| edge.from < id);
+                let from = from.ok_or_else(|| Error::internal(format!("node {id} reads node {}", edge.from)))?;
+                let fits = match edge.exchange {
+                    Exchange::Forward => from.parallelism == node.parallelism,
+                    Exchange::Single => node.parallelism == 1,
+                    Exchange::Hash(_) => true,
+                };
+                if !fits {
+                    return Err(Error::internal(format!("node {id}: {:?} does not fit its parallelism", edge.exchange)));
+                }
+            }
+        }
+        Ok(())
+    }
+}

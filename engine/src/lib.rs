@@ -1,0 +1,19 @@
+//! The engine of Millstream: changes, epochs, operators, state, checkpoints, connectors, formats,
+//! Parquet storage and the runtime. It knows nothing of SQL text or of the network.
+
+pub mod changes;
+pub mod connector;
+pub mod epoch;
+pub mod error;
+pub mod format;
+pub mod graph;
+pub mod key;
+pub mod memory;
+pub mod metrics;
+pub mod operator;
+pub mod runtime;
+pub mod state;
+pub mod table;
+pub mod time;
+
+pub use error::{Error, ErrorKind, Result};

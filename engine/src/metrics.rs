@@ -1,0 +1,97 @@
+//! Counters of a job's operators, read by `EXPLAIN ANALYZE STREAM` and `SHOW JOBS` while it runs.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Counters of one operator in one task. All may be read at any time.
+#[derive(Debug, Default)]
+pub struct NodeMetrics {
+    rows_in: AtomicU64,
+    rows_out: AtomicU64,
+    busy_nanos: AtomicU64,
+    state_bytes: AtomicU64,
+    queued_bytes: AtomicI64,
+    late: AtomicU64,
+    dead_letters: AtomicU64,
+}
+
+/// A reading of [`NodeMetrics`], which can be added up over tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeFigures {
+    /// Rows that came in.
+    pub rows_in: u64,
+    /// Rows that went out.
+    pub rows_out: u64,
+    /// Time spent in the operator.
+    pub busy: Duration,
+    /// Bytes of state held.
+    pub state_bytes: u64,
+    /// Bytes waiting at the operator's inputs.
+    pub queued_bytes: u64,
+    /// Rows dropped because their windows had closed.
+    pub late: u64,
+    /// Rows put aside because they could not be decoded.
+    pub dead_letters: u64,
+}
+
+impl NodeMetrics {
+    /// Counts rows that came in.
+    pub fn rows_in(&self, n: usize) {
+        self.rows_in.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// Counts rows that went out.
+    pub fn rows_out(&self, n: usize) {
+        self.rows_out.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// Counts time spent.
+    pub fn busy(&self, d: Duration) {
+        self.busy_nanos.fetch_add(d.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Sets the bytes of state held.
+    pub fn state_bytes(&self, bytes: usize) {
+        self.state_bytes.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Adds to (or takes from) the bytes that wait at the inputs.
+    pub fn queued(&self, delta: i64) {
+        self.queued_bytes.fetch_add(delta, Ordering::Relaxed);
+    }
+
+    /// Counts late rows.
+    pub fn late(&self, n: usize) {
+        self.late.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// Counts dead letters.
+    pub fn dead_letters(&self, n: usize) {
+        self.dead_letters.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// The counters now.
+    pub fn read(&self) -> NodeFigures {
+        NodeFigures {
+            rows_in: self.rows_in.load(Ordering::Relaxed),
+            rows_out: self.rows_out.load(Ordering::Relaxed),
+            busy: Duration::from_nanos(self.busy_nanos.load(Ordering::Relaxed)),
+            state_bytes: self.state_bytes.load(Ordering::Relaxed),
+            queued_bytes: self.queued_bytes.load(Ordering::Relaxed).max(0) as u64,
+            late: self.late.load(Ordering::Relaxed),
+            dead_letters: self.dead_letters.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl std::ops::AddAssign for NodeFigures {
+    fn add_assign(&mut self, other: Self) {
+        self.rows_in += other.rows_in;
+        self.rows_out += other.rows_out;
+        self.busy += other.busy;
+        self.state_bytes += other.state_bytes;
+        self.queued_bytes += other.queued_bytes;
+        self.late += other.late;
+        self.dead_letters += other.dead_letters;
+    }
+}

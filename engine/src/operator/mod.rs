@@ -1,0 +1,111 @@
+//! Operators: synchronous state machines from changes to changes.
+//!
+//! The runtime, not the operator, does alignment, forwarding of marks, partitioning, checkpointing and
+//! metrics. Within an epoch an operator may emit whenever it likes; when it sees the epoch's mark it
+//! emits all that is still to say about that epoch.
+
+pub mod aggregate;
+pub mod filter;
+pub mod project;
+pub mod union;
+pub mod window;
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::changes::Changes;
+use crate::epoch::EpochMark;
+use crate::error::Result;
+use crate::state::StateRegistry;
+
+/// A running operator.
+pub trait Operator: Send {
+    /// Takes in changes of the present epoch that came in at `port` (0 unless the operator has several inputs).
+    fn on_changes(&mut self, port: usize, changes: Changes, out: &mut Output) -> Result<()>;
+
+    /// Ends the epoch: says all that is still to say about it.
+    fn on_epoch(&mut self, mark: &EpochMark, out: &mut Output) -> Result<()>;
+}
+
+/// Where an operator puts what it emits.
+#[derive(Debug, Default)]
+pub struct Output {
+    ready: Vec<Changes>,
+}
+
+impl Output {
+    /// Emits `changes`; empty ones are dropped.
+    pub fn emit(&mut self, changes: Changes) {
+        if !changes.is_empty() {
+            self.ready.push(changes);
+        }
+    }
+
+    /// Takes what has been emitted.
+    pub fn take(&mut self) -> Vec<Changes> {
+        std::mem::take(&mut self.ready)
+    }
+}
+
+/// The description of an operator: plain data that EXPLAIN prints and that builds the running thing.
+pub trait OperatorSpec: fmt::Debug + Send + Sync {
+    /// The operator's name as EXPLAIN prints it.
+    fn name(&self) -> &'static str;
+
+    /// Its arguments in a line, without the name.
+    fn describe(&self) -> String;
+
+    /// The schema of what it emits.
+    fn schema(&self) -> SchemaRef;
+
+    /// How its state is bounded.
+    fn state_bound(&self) -> StateBound {
+        StateBound::Stateless
+    }
+
+    /// Builds the operator for one task; state is opened through `context`.
+    fn build(&self, context: &mut BuildContext<'_>) -> Result<Box<dyn Operator>>;
+}
+
+/// What an operator may use when it is built.
+pub struct BuildContext<'a> {
+    /// Opens state; what is opened here is checkpointed and restored by the runtime.
+    pub state: &'a mut StateRegistry,
+    /// Which of the fragment's tasks this is.
+    pub task: usize,
+    /// How many tasks the fragment has.
+    pub parallelism: usize,
+}
+
+/// What bounds an operator's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateBound {
+    /// It keeps none.
+    Stateless,
+    /// Within an epoch only.
+    Epoch,
+    /// It goes when the watermark has passed.
+    Watermark,
+    /// One entry per distinct value of these columns.
+    Keys(String),
+    /// It keeps its input.
+    Unbounded,
+}
+
+impl fmt::Display for StateBound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StateBound::Stateless => f.write_str("none"),
+            StateBound::Epoch => f.write_str("within an epoch"),
+            StateBound::Watermark => f.write_str("bounded by watermark"),
+            StateBound::Keys(keys) if keys.is_empty() => f.write_str("one row"),
+            StateBound::Keys(keys) => write!(f, "bounded by keys ({keys})"),
+            StateBound::Unbounded => f.write_str("unbounded"),
+        }
+    }
+}
+
+/// A shared description.
+pub type SpecRef = Arc<dyn OperatorSpec>;

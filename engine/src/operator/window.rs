@@ -1,0 +1,5 @@
+//! Windows.
+
+/// What closes.
+#[derive(Clone, Debug)]
+pub struct Closer {}

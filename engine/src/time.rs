@@ -1,0 +1,181 @@
+//! Event time and watermarks, both in microseconds since 1970-01-01 UTC.
+
+use std::fmt;
+
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
+use arrow::compute::kernels::aggregate;
+use arrow::datatypes::{
+    DataType, Date32Type, Date64Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
+};
+
+use crate::error::{Error, Result};
+
+/// A point in event time: microseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct EventTime(pub i64);
+
+impl EventTime {
+    /// Before all others: nothing is known yet.
+    pub const MIN: EventTime = EventTime(i64::MIN);
+    /// After all others: the input has ended.
+    pub const MAX: EventTime = EventTime(i64::MAX);
+}
+
+impl fmt::Debug for EventTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for EventTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            EventTime::MIN => f.write_str("none"),
+            EventTime::MAX => f.write_str("end"),
+            EventTime(us) => match chrono::DateTime::from_timestamp_micros(us) {
+                Some(t) => write!(f, "{}", t.format("%Y-%m-%d %H:%M:%S%.f")),
+                None => write!(f, "{us} us"),
+            },
+        }
+    }
+}
+
+/// A bound on event time that never goes back: no row before it is still expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Watermark(EventTime);
+
+impl Watermark {
+    /// Nothing is known yet.
+    pub const NONE: Watermark = Watermark(EventTime::MIN);
+
+    /// A watermark at `time`.
+    pub fn at(time: EventTime) -> Self {
+        Watermark(time)
+    }
+
+    /// The bound.
+    pub fn time(self) -> EventTime {
+        self.0
+    }
+
+    /// Moves forward to `time`; an earlier one changes nothing. Says whether it moved.
+    pub fn advance(&mut self, time: EventTime) -> bool {
+        let moved = time > self.0;
+        if moved {
+            self.0 = time;
+        }
+        moved
+    }
+}
+
+/// How many of `unit` make a second.
+pub fn per_second(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    }
+}
+
+/// A value in `unit` as event time, rounded down.
+pub fn to_micros(value: i64, unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => value.saturating_mul(1_000_000),
+        TimeUnit::Millisecond => value.saturating_mul(1_000),
+        TimeUnit::Microsecond => value,
+        TimeUnit::Nanosecond => value.div_euclid(1_000),
+    }
+}
+
+/// Event time as a value in `unit`, rounded down.
+pub fn from_micros(micros: i64, unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => micros.div_euclid(1_000_000),
+        TimeUnit::Millisecond => micros.div_euclid(1_000),
+        TimeUnit::Microsecond => micros,
+        TimeUnit::Nanosecond => micros.saturating_mul(1_000),
+    }
+}
+
+/// The values of a time column (timestamp, date) as microseconds; nulls keep whatever lies under them.
+pub fn micros_of(array: &ArrayRef) -> Result<PrimitiveArray<Int64Type>> {
+    let scale = |unit: TimeUnit, values: PrimitiveArray<Int64Type>| match unit {
+        TimeUnit::Microsecond => values,
+        unit => values.unary(|v| to_micros(v, unit)),
+    };
+    Ok(match array.data_type() {
+        DataType::Timestamp(unit, _) => scale(*unit, raw_timestamps(array, *unit)),
+        DataType::Date32 => array.as_primitive::<Date32Type>().unary(|d| i64::from(d) * 86_400_000_000),
+        DataType::Date64 => array.as_primitive::<Date64Type>().unary(|ms| ms * 1_000),
+        other => return Err(Error::internal(format!("{other} is not a time"))),
+    })
+}
+
+fn raw_timestamps(array: &ArrayRef, unit: TimeUnit) -> PrimitiveArray<Int64Type> {
+    match unit {
+        TimeUnit::Second => array.as_primitive::<TimestampSecondType>().reinterpret_cast(),
+        TimeUnit::Millisecond => array.as_primitive::<TimestampMillisecondType>().reinterpret_cast(),
+        TimeUnit::Microsecond => array.as_primitive::<TimestampMicrosecondType>().reinterpret_cast(),
+        TimeUnit::Nanosecond => array.as_primitive::<TimestampNanosecondType>().reinterpret_cast(),
+    }
+}
+
+/// The largest value of a time column as event time, or `None` when all are null.
+pub fn max_time(array: &ArrayRef) -> Result<Option<EventTime>> {
+    let max = match array.data_type() {
+        DataType::Timestamp(unit, _) => {
+            aggregate::max(&raw_timestamps(array, *unit)).map(|v| to_micros(v, *unit))
+        }
+        _ => aggregate::max(&micros_of(array)?),
+    };
+    Ok(max.map(EventTime))
+}
+
+/// `time` as an array of one row of the time type `data_type`.
+pub fn time_array(time: EventTime, data_type: &DataType) -> Result<ArrayRef> {
+    use std::sync::Arc;
+    let DataType::Timestamp(unit, zone) = data_type else {
+        return Err(Error::internal(format!("{data_type} is not a timestamp")));
+    };
+    let v = from_micros(time.0, *unit);
+    Ok(match unit {
+        TimeUnit::Second => Arc::new(PrimitiveArray::<TimestampSecondType>::from(vec![v]).with_timezone_opt(zone.clone())),
+        TimeUnit::Millisecond => {
+            Arc::new(PrimitiveArray::<TimestampMillisecondType>::from(vec![v]).with_timezone_opt(zone.clone()))
+        }
+        TimeUnit::Microsecond => {
+            Arc::new(PrimitiveArray::<TimestampMicrosecondType>::from(vec![v]).with_timezone_opt(zone.clone()))
+        }
+        TimeUnit::Nanosecond => {
+            Arc::new(PrimitiveArray::<TimestampNanosecondType>::from(vec![v]).with_timezone_opt(zone.clone()))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watermark_never_goes_back() {
+        let mut w = Watermark::NONE;
+        assert!(w.advance(EventTime(5)));
+        assert!(!w.advance(EventTime(3)));
+        assert_eq!(w.time(), EventTime(5));
+    }
+
+    #[test]
+    fn nanoseconds_round_down_before_1970_too() {
+        assert_eq!(to_micros(-1, TimeUnit::Nanosecond), -1);
+        assert_eq!(from_micros(-1, TimeUnit::Second), -1);
+        assert_eq!(from_micros(to_micros(7, TimeUnit::Second), TimeUnit::Second), 7);
+    }
+
+    #[test]
+    fn event_time_prints_as_a_timestamp() {
+        assert_eq!(EventTime(1_436_918_400_500_000).to_string(), "2015-07-15 00:00:00.500");
+        assert_eq!(EventTime::MAX.to_string(), "end");
+    }
+}
