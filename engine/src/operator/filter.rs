@@ -1,1 +1,71 @@
-//! to be written
+//! `WHERE`, `HAVING`: keeps the rows for which the predicate is true.
+//!
+//! Stateless; weights pass unchanged, so a retraction is kept exactly when its insertion was. A projection
+//! may follow in the same operator: columns that are not needed any more are not copied.
+//!
+//! ```text
+//! WHERE v > 1     +(1) +(2) -(3)  ->  +(2) -(3)
+//! ```
+
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::datatypes::SchemaRef;
+use datafusion_physical_expr::PhysicalExpr;
+
+use super::{BuildContext, Operator, OperatorSpec, Output};
+use crate::changes::Changes;
+use crate::epoch::EpochMark;
+use crate::error::Result;
+
+/// The description.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// A boolean expression over the input.
+    pub predicate: Arc<dyn PhysicalExpr>,
+    /// The input columns to keep, in order; all when absent.
+    pub projection: Option<Vec<usize>>,
+    /// The schema of the output.
+    pub schema: SchemaRef,
+}
+
+impl OperatorSpec for Filter {
+    fn name(&self) -> &'static str {
+        "filter"
+    }
+
+    fn describe(&self) -> String {
+        self.predicate.to_string()
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn build(&self, _context: &mut BuildContext<'_>) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(Running(self.clone())))
+    }
+}
+
+struct Running(Filter);
+
+impl Operator for Running {
+    fn on_changes(&mut self, _port: usize, changes: Changes, out: &mut Output) -> Result<()> {
+        let mask = self.0.predicate.evaluate(changes.rows())?.into_array(changes.num_rows())?;
+        let mask = mask.as_boolean();
+        let changes = match &self.0.projection {
+            None => changes,
+            Some(columns) => changes.with_rows(changes.rows().project(columns)?),
+        };
+        match mask.true_count() {
+            0 => {}
+            n if n == changes.num_rows() => out.emit(changes),
+            _ => out.emit(changes.filter(mask)?),
+        }
+        Ok(())
+    }
+
+    fn on_epoch(&mut self, _mark: &EpochMark, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,1 +1,67 @@
-//! to be written
+//! `SELECT` expressions: computes new columns, row by row.
+//!
+//! Stateless; weights pass unchanged. Expressions must give the same value for the same row each time, or
+//! a retraction would not meet its insertion: the plan refuses volatile ones over changing input.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+use datafusion_physical_expr::PhysicalExpr;
+
+use super::{BuildContext, Operator, OperatorSpec, Output};
+use crate::changes::Changes;
+use crate::epoch::EpochMark;
+use crate::error::Result;
+
+/// The description.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// One expression over the input per output column.
+    pub expressions: Vec<Arc<dyn PhysicalExpr>>,
+    /// The schema of the output.
+    pub schema: SchemaRef,
+}
+
+impl OperatorSpec for Project {
+    fn name(&self) -> &'static str {
+        "project"
+    }
+
+    fn describe(&self) -> String {
+        let column = |(e, f): (&Arc<dyn PhysicalExpr>, &Arc<arrow::datatypes::Field>)| {
+            let text = e.to_string();
+            let plain = text.split('@').next() == Some(f.name());
+            if plain { f.name().clone() } else { format!("{text} AS {}", f.name()) }
+        };
+        self.expressions.iter().zip(self.schema.fields()).map(column).collect::<Vec<_>>().join(", ")
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn build(&self, _context: &mut BuildContext<'_>) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(Running(self.clone())))
+    }
+}
+
+struct Running(Project);
+
+impl Operator for Running {
+    fn on_changes(&mut self, _port: usize, changes: Changes, out: &mut Output) -> Result<()> {
+        let rows = changes.num_rows();
+        let mut columns = Vec::with_capacity(self.0.expressions.len());
+        for e in &self.0.expressions {
+            columns.push(e.evaluate(changes.rows())?.into_array(rows)?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(self.0.schema.clone(), columns, &options)?;
+        out.emit(changes.with_rows(batch));
+        Ok(())
+    }
+
+    fn on_epoch(&mut self, _mark: &EpochMark, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+}

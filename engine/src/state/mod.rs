@@ -1,5 +1,154 @@
-//! State of operators: opened through [`StateRegistry`], so that none can be left out of a checkpoint.
+//! State of operators: opened through [`StateRegistry`] when the operator is built, so that none can be
+//! left out of a checkpoint, a restore or the memory budget.
+
+pub mod accumulate;
+pub mod group_table;
+pub mod key_index;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use parking_lot::Mutex;
+
+use crate::error::Result;
+use crate::memory::{MemoryAccount, MemoryBudget};
+use crate::metrics::NodeMetrics;
+use crate::time::EventTime;
+
+/// Keyed state that can be written as rows.
+pub trait State: Send {
+    /// The rows changed since the last snapshot, or all when `full`. `None` when there is nothing to say.
+    fn snapshot(&mut self, full: bool) -> Result<Option<RecordBatch>>;
+
+    /// Takes in a snapshot, later ones over earlier ones. Only the rows of keys that `owner` routes here.
+    fn restore(&mut self, rows: &RecordBatch, owner: Owner) -> Result<()>;
+
+    /// Called when all snapshots have been restored: what had closed at `watermark` goes.
+    fn restored(&mut self, watermark: EventTime) -> Result<()>;
+
+    /// Bytes held.
+    fn bytes(&self) -> usize;
+}
+
+/// Which keys belong to a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The task.
+    pub task: usize,
+    /// Of how many.
+    pub parallelism: usize,
+}
+
+impl Owner {
+    /// Whether the key with this routing hash belongs here.
+    pub fn owns(&self, hash: u64) -> bool {
+        crate::key::task_of(hash, self.parallelism) == self.task
+    }
+}
+
+/// A part of a checkpoint: the rows of one state of one task.
+#[derive(Clone, Debug)]
+pub struct StatePart {
+    /// The state's name, unique in its fragment.
+    pub name: String,
+    /// Whether it replaces the parts before it.
+    pub full: bool,
+    /// The rows.
+    pub rows: RecordBatch,
+}
 
 /// Opens state for the operators of one task.
-#[derive(Default)]
-pub struct StateRegistry {}
+pub struct StateRegistry {
+    budget: Arc<MemoryBudget>,
+    job: String,
+    entries: Vec<Entry>,
+    scope: String,
+    metrics: Arc<NodeMetrics>,
+}
+
+struct Entry {
+    name: String,
+    state: Arc<Mutex<dyn State>>,
+    /// Bytes of the parts since (and without) the last full one, and of that one.
+    delta_bytes: usize,
+    full_bytes: usize,
+    parts: usize,
+}
+
+/// After this many parts a full one is written, so that a restore reads few files.
+const MOST_PARTS: usize = 32;
+
+impl StateRegistry {
+    /// An empty registry for a task of `job`.
+    pub fn new(job: impl Into<String>, budget: Arc<MemoryBudget>) -> Self {
+        StateRegistry { budget, job: job.into(), entries: vec![], scope: String::new(), metrics: Arc::default() }
+    }
+
+    /// What is opened from here on belongs to operator `scope`.
+    pub fn enter(&mut self, scope: impl Into<String>, metrics: Arc<NodeMetrics>) {
+        self.scope = scope.into();
+        self.metrics = metrics;
+    }
+
+    /// Opens `state` under `name`.
+    pub fn open<S: State + 'static>(&mut self, name: &str, state: S) -> Handle<S> {
+        let state = Arc::new(Mutex::new(state));
+        let name = format!("{}.{name}", self.scope);
+        let owner = format!("{} of stream \"{}\"", self.scope, self.job);
+        self.entries.push(Entry { name, state: state.clone(), delta_bytes: 0, full_bytes: 0, parts: 0 });
+        Handle { state, account: Mutex::new(self.budget.account(owner)), metrics: self.metrics.clone() }
+    }
+
+    /// Takes in the parts of the last checkpoint, of all tasks of this fragment, in order.
+    pub fn restore(&mut self, parts: &[StatePart], owner: Owner, watermark: EventTime) -> Result<()> {
+        for entry in &mut self.entries {
+            let mut state = entry.state.lock();
+            for part in parts.iter().filter(|p| p.name == entry.name) {
+                state.restore(&part.rows, owner)?;
+            }
+            state.restored(watermark)?;
+            // What was restored is written whole at the next checkpoint: its keys may come from other tasks.
+            entry.parts = MOST_PARTS;
+        }
+        Ok(())
+    }
+
+    /// The changes of all states since the last call.
+    pub fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+        let mut parts = vec![];
+        for entry in &mut self.entries {
+            let full = entry.parts == 0 || entry.parts >= MOST_PARTS || entry.delta_bytes > entry.full_bytes;
+            let Some(rows) = entry.state.lock().snapshot(full)? else { continue };
+            let bytes: usize = rows.columns().iter().map(crate::changes::array_bytes).sum();
+            if full {
+                (entry.full_bytes, entry.delta_bytes, entry.parts) = (bytes.max(1 << 16), 0, 1);
+            } else {
+                entry.delta_bytes += bytes;
+                entry.parts += 1;
+            }
+            parts.push(StatePart { name: entry.name.clone(), full, rows });
+        }
+        Ok(parts)
+    }
+}
+
+/// An operator's own state.
+pub struct Handle<S> {
+    state: Arc<Mutex<S>>,
+    account: Mutex<MemoryAccount>,
+    metrics: Arc<NodeMetrics>,
+}
+
+impl<S: State> Handle<S> {
+    /// Works on the state, then settles its bytes with the memory budget.
+    ///
+    /// Errors with `f`'s error, or `Exhausted` when the budget has no room for what the state has become.
+    pub fn with<T>(&self, f: impl FnOnce(&mut S) -> Result<T>) -> Result<T> {
+        let mut state = self.state.lock();
+        let result = f(&mut state)?;
+        let bytes = state.bytes();
+        self.metrics.state_bytes(bytes);
+        self.account.lock().resize(bytes)?;
+        Ok(result)
+    }
+}

@@ -1,0 +1,124 @@
+//! Any DataFusion aggregate, for input that only grows: one of its accumulators per slot.
+//!
+//! A batch is sorted by slot once, so that only the slots it touches are called, each with a slice.
+
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow::compute::take;
+use datafusion_common::ScalarValue;
+use datafusion_expr::Accumulator;
+use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::state::accumulate::{Accumulate, Touch};
+
+pub(crate) struct Boxed {
+    function: Arc<AggregateFunctionExpr>,
+    slots: Vec<Option<Box<dyn Accumulator>>>,
+    bytes: usize,
+}
+
+impl Boxed {
+    pub(crate) fn new(function: Arc<AggregateFunctionExpr>) -> Self {
+        Boxed { function, slots: vec![], bytes: 0 }
+    }
+
+    fn slot(&mut self, slot: u32) -> Result<&mut Box<dyn Accumulator>> {
+        let place = &mut self.slots[slot as usize];
+        if place.is_none() {
+            *place = Some(self.function.create_accumulator()?);
+        }
+        place.as_mut().ok_or_else(|| Error::internal("an accumulator that was just made"))
+    }
+
+    /// Calls `f` for each touched slot with its rows of `columns`.
+    fn by_slot(
+        &mut self,
+        slots: &[u32],
+        rows: Option<Vec<u32>>,
+        columns: &[ArrayRef],
+        f: impl Fn(&mut dyn Accumulator, &[ArrayRef]) -> Result<()>,
+    ) -> Result<()> {
+        let mut order = rows.unwrap_or_else(|| (0..slots.len() as u32).collect());
+        order.sort_by_key(|r| slots[*r as usize]);
+        let indices = UInt32Array::from(order.clone());
+        let columns = columns.iter().map(|c| take(c, &indices, None)).collect::<Result<Vec<_>, _>>()?;
+        let mut start = 0;
+        for run in order.chunk_by(|a, b| slots[*a as usize] == slots[*b as usize]) {
+            let slice: Vec<_> = columns.iter().map(|c| c.slice(start, run.len())).collect();
+            start += run.len();
+            let accumulator = self.slot(slots[run[0] as usize])?;
+            let before = accumulator.size();
+            f(accumulator.as_mut(), &slice)?;
+            let after = accumulator.size();
+            self.bytes = (self.bytes + after).saturating_sub(before);
+        }
+        Ok(())
+    }
+}
+
+impl Accumulate for Boxed {
+    fn grow(&mut self, slots: usize) {
+        self.slots.resize_with(slots, || None);
+    }
+
+    fn update(&mut self, touch: &Touch<'_>, args: &[ArrayRef]) -> Result<()> {
+        self.by_slot(touch.slots, touch.kept(), args, |a, slice| Ok(a.update_batch(slice)?))
+    }
+
+    fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
+        self.by_slot(slots, None, state, |a, slice| Ok(a.merge_batch(slice)?))
+    }
+
+    fn values(&mut self, slots: &[u32]) -> Result<ArrayRef> {
+        let mut values = Vec::with_capacity(slots.len());
+        for slot in slots {
+            values.push(self.slot(*slot)?.evaluate()?);
+        }
+        let values = ScalarValue::iter_to_array(values)?;
+        // An accumulator may answer in a narrower form of its declared type (a null without a type).
+        let declared = self.function.field();
+        if values.data_type() == declared.data_type() {
+            Ok(values)
+        } else {
+            Ok(arrow::compute::cast(&values, declared.data_type())?)
+        }
+    }
+
+    fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let fields = self.function.state_fields()?;
+        let mut columns: Vec<Vec<ScalarValue>> = fields.iter().map(|_| Vec::with_capacity(slots.len())).collect();
+        for slot in slots {
+            // Taking the state consumes the accumulator: a new one is made from what it gave.
+            let state = self.slot(*slot)?.state()?;
+            let arrays = state.iter().map(|v| v.to_array()).collect::<Result<Vec<_>, _>>()?;
+            let mut again = self.function.create_accumulator()?;
+            again.merge_batch(&arrays)?;
+            self.slots[*slot as usize] = Some(again);
+            for (column, value) in columns.iter_mut().zip(state) {
+                column.push(value);
+            }
+        }
+        let array = |(values, field): (Vec<ScalarValue>, &arrow::datatypes::FieldRef)| -> Result<ArrayRef> {
+            if values.is_empty() {
+                return Ok(arrow::array::new_empty_array(field.data_type()));
+            }
+            let array = ScalarValue::iter_to_array(values)?;
+            if array.data_type() == field.data_type() {
+                return Ok(array);
+            }
+            Ok(arrow::compute::cast(&array, field.data_type())?)
+        };
+        columns.into_iter().zip(&fields).map(array).collect()
+    }
+
+    fn clear(&mut self, slots: &[u32]) {
+        for s in slots {
+            self.slots[*s as usize] = None;
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes + self.slots.capacity() * 16
+    }
+}

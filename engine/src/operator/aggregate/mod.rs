@@ -1,0 +1,398 @@
+//! `GROUP BY`: aggregates over groups, over windows, or over everything.
+//!
+//! Three operators share one description. *Partial* runs before a hash exchange: it adds up one epoch
+//! and emits one state per key it saw. *Closing* keeps a table per window (or pane) and emits each group
+//! once, when the watermark closes it. *Updating* keeps one table (one per window where there are
+//! windows) and emits, per epoch and group touched, the old row with weight -1 and the new one with +1.
+//!
+//! ```text
+//! SELECT k, count(*) … EMIT CHANGES       SELECT k, window_end, count(*) … EMIT ON WINDOW CLOSE
+//! epoch 1: a a b   ->  +(a,2) +(b,1)      epoch 1: (a, 12 s), watermark 8 s    ->  nothing
+//! epoch 2: a       ->  -(a,2) +(a,3)      epoch 2: nothing,   watermark 20 s   ->  +(a, 20 s, 1)
+//! ```
+//! Input with weights below 0 takes rows back; a group without rows vanishes.
+
+mod boxed;
+mod closing;
+mod distinct;
+mod native;
+mod partial;
+mod rows;
+mod sliding;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod updating;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Decimal128Type, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt64Type};
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
+
+use super::window::WindowSpec;
+use super::{BuildContext, Operator, OperatorSpec, StateBound};
+use crate::error::{Error, Result};
+use crate::state::accumulate::Accumulate;
+use crate::state::group_table::{GroupTable, state_schema};
+
+/// An aggregate call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The function with its arguments.
+    pub function: Arc<AggregateFunctionExpr>,
+    /// `FILTER (WHERE …)`.
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+}
+
+/// Which of the group columns tells when a group closes, and how.
+#[derive(Clone, Debug)]
+pub struct TimeKey {
+    /// The group columns that depend on event time alone, with what each is. The first is the one that
+    /// tells windows apart.
+    pub columns: Vec<(usize, TimeColumn)>,
+    /// The window function behind `window_start` and `window_end`; `None` for other functions of time.
+    pub windows: Option<WindowSpec>,
+    /// Whether rows come with their panes' bounds instead of their windows'.
+    pub panes: bool,
+}
+
+/// A group column that depends on event time alone.
+#[derive(Clone, Debug)]
+pub enum TimeColumn {
+    /// `window_start`.
+    Start,
+    /// `window_end`.
+    End,
+    /// A monotone function of the event time, given as an expression over one column of that time's type.
+    Function {
+        /// The function.
+        expr: Arc<dyn PhysicalExpr>,
+        /// The type of the event time.
+        time: DataType,
+    },
+}
+
+/// Where in a two-phase aggregation this one stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Rows in, results out.
+    Single,
+    /// Rows in, states out, once an epoch.
+    Partial,
+    /// States in, results out.
+    Final,
+}
+
+/// When results are emitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmitMode {
+    /// Once, when the watermark closes their group.
+    OnClose,
+    /// Per epoch, as changes.
+    Changes,
+}
+
+/// The description: see the module's text.
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    /// `GROUP BY` expressions over the input, with the fields they become.
+    pub groups: Vec<(Arc<dyn PhysicalExpr>, Arc<Field>)>,
+    /// The aggregates, in order of output.
+    pub calls: Vec<Call>,
+    /// What closes groups, if anything does.
+    pub time: Option<TimeKey>,
+    /// The phase.
+    pub phase: Phase,
+    /// When results are emitted.
+    pub emit: EmitMode,
+    /// Whether the input only grows.
+    pub append_only: bool,
+    /// The schema of the input rows (before the partial phase).
+    pub input: SchemaRef,
+    /// The group columns, then the aggregates.
+    pub output: SchemaRef,
+}
+
+impl Aggregate {
+    /// The group columns that are not times, by position.
+    pub fn plain_keys(&self) -> Vec<usize> {
+        let timed = |i: &usize| self.time.as_ref().is_some_and(|t| t.columns.iter().any(|(c, _)| c == i));
+        (0..self.groups.len()).filter(|i| !timed(i)).collect()
+    }
+
+    /// The schema of the keys within a window.
+    fn key_schema(&self) -> Schema {
+        Schema::new(self.plain_keys().into_iter().map(|i| self.groups[i].1.clone()).collect::<Vec<_>>())
+    }
+
+    fn state_types(&self) -> Result<Vec<Vec<DataType>>> {
+        self.calls.iter().map(|c| c.state_types(self)).collect()
+    }
+
+    /// The schema of states of one window.
+    fn table_schema(&self) -> Result<SchemaRef> {
+        Ok(state_schema(&self.key_schema(), &self.state_types()?, self.append_only))
+    }
+
+    /// The schema of states with their window: what the partial phase emits.
+    fn timed_schema(&self) -> Result<SchemaRef> {
+        let table = self.table_schema()?;
+        let mut fields = vec![Arc::new(Field::new("w", DataType::Int64, false))];
+        fields.extend(table.fields().iter().cloned());
+        Ok(Arc::new(Schema::new(fields)))
+    }
+
+    /// The columns of the partial phase's output by which rows are routed.
+    pub fn routing_columns(&self) -> Vec<usize> {
+        (1..=self.plain_keys().len()).collect()
+    }
+
+    /// An empty table.
+    fn table(&self) -> Result<GroupTable> {
+        let accumulators = self.calls.iter().map(|c| c.accumulator(self)).collect::<Result<Vec<_>>>()?;
+        GroupTable::new(&self.key_schema(), accumulators, self.table_schema()?, self.append_only)
+    }
+}
+
+impl Call {
+    /// Its arguments, then its `ORDER BY` expressions.
+    fn inputs(&self) -> Vec<Arc<dyn PhysicalExpr>> {
+        let mut all = self.function.expressions();
+        all.extend(self.function.order_bys().iter().map(|o| o.expr.clone()));
+        all
+    }
+
+    fn input_types(&self, spec: &Aggregate) -> Result<Vec<DataType>> {
+        Ok(self.inputs().iter().map(|e| e.data_type(&spec.input)).collect::<Result<_, _>>()?)
+    }
+
+    fn kind(&self, spec: &Aggregate) -> Result<Kind> {
+        use datafusion_expr::utils::AggregateOrderSensitivity as Order;
+        let (name, types) = (self.function.fun().name(), self.input_types(spec)?);
+        let ordered = !self.function.order_bys().is_empty();
+        if self.function.is_distinct() {
+            let countable = name == "count" && types.len() == 1 && !ordered;
+            return Ok(match countable {
+                true => Kind::CountDistinct(types[0].clone()),
+                false if spec.append_only => Kind::Boxed,
+                false => Kind::Rows(types),
+            });
+        }
+        let result = self.function.field().data_type().clone();
+        Ok(match name {
+            "count" => Kind::Count,
+            "sum" if types[0].is_floating() && result == DataType::Float64 => Kind::Float { average: false },
+            "sum" if matches!(result, DataType::Int64 | DataType::UInt64 | DataType::Decimal128(_, _)) => Kind::Sum(result),
+            "avg" if types[0].is_numeric() && result == DataType::Float64 => Kind::Float { average: true },
+            "min" | "max" if spec.append_only && result.is_primitive() && types[0] == result => {
+                Kind::Extreme(result, name == "max")
+            }
+            _ if !spec.append_only => Kind::Rows(types),
+            _ if ordered && self.function.order_sensitivity() == Order::HardRequirement => Kind::Rows(types),
+            _ => Kind::Boxed,
+        })
+    }
+
+    fn state_types(&self, spec: &Aggregate) -> Result<Vec<DataType>> {
+        Ok(match self.kind(spec)? {
+            Kind::Count => vec![DataType::Int64],
+            Kind::Sum(t) => vec![t, DataType::Int64],
+            Kind::Float { .. } => {
+                use DataType::{Float64, Int64};
+                vec![Float64, Float64, Int64, Int64, Int64, Int64]
+            }
+            Kind::Extreme(t, _) => vec![t],
+            Kind::CountDistinct(t) => distinct::CountDistinct::state_types(&t),
+            Kind::Rows(types) => rows::KeptRows::state_types(&types),
+            Kind::Boxed => self.function.state_fields()?.iter().map(|f| f.data_type().clone()).collect(),
+        })
+    }
+
+    fn accumulator(&self, spec: &Aggregate) -> Result<Box<dyn Accumulate>> {
+        Ok(match self.kind(spec)? {
+            Kind::Count => Box::new(native::Count::default()),
+            Kind::Sum(DataType::UInt64) => Box::new(native::Sum::<UInt64Type>::new(DataType::UInt64)),
+            Kind::Sum(t @ DataType::Decimal128(_, _)) => Box::new(native::Sum::<Decimal128Type>::new(t)),
+            Kind::Sum(t) => Box::new(native::Sum::<Int64Type>::new(t)),
+            Kind::Float { average } => Box::new(native::FloatSum::new(average)),
+            Kind::Extreme(t, max) => extreme(&t, max)?,
+            Kind::CountDistinct(t) => Box::new(distinct::CountDistinct::new(t)?),
+            Kind::Rows(types) => Box::new(rows::KeptRows::new(self.function.clone(), types)?),
+            Kind::Boxed => Box::new(boxed::Boxed::new(self.function.clone())),
+        })
+    }
+}
+
+/// How a call is computed.
+enum Kind {
+    Count,
+    Sum(DataType),
+    Float { average: bool },
+    Extreme(DataType, bool),
+    CountDistinct(DataType),
+    Rows(Vec<DataType>),
+    Boxed,
+}
+
+fn extreme(data_type: &DataType, max: bool) -> Result<Box<dyn Accumulate>> {
+    use arrow::array::downcast_primitive;
+    macro_rules! make {
+        ($t:ty, $dt:expr, $max:expr) => {
+            return Ok(Box::new(native::Extreme::<$t>::new($dt.clone(), $max)))
+        };
+    }
+    downcast_primitive! {
+        data_type => (make, data_type, max),
+        other => Err(Error::internal(format!("min or max over {other} is not primitive"))),
+    }
+}
+
+impl OperatorSpec for Aggregate {
+    fn name(&self) -> &'static str {
+        match (self.phase, self.emit) {
+            (Phase::Partial, _) => "aggregate partial",
+            (_, EmitMode::OnClose) => "aggregate on close",
+            (_, EmitMode::Changes) => "aggregate updating",
+        }
+    }
+
+    fn describe(&self) -> String {
+        let keys: Vec<_> = self.groups.iter().map(|(_, f)| f.name().as_str()).collect();
+        let calls: Vec<_> = self.calls.iter().map(|c| c.function.name()).collect();
+        let calls = if calls.is_empty() { "distinct".to_owned() } else { calls.join(", ") };
+        if keys.is_empty() { calls } else { format!("{calls} by {}", keys.join(", ")) }
+    }
+
+    fn schema(&self) -> SchemaRef {
+        match self.phase {
+            // The schema is known to be right: `build` has made the same one.
+            Phase::Partial => self.timed_schema().unwrap_or_else(|_| self.output.clone()),
+            _ => self.output.clone(),
+        }
+    }
+
+    fn state_bound(&self) -> StateBound {
+        if self.phase == Phase::Partial {
+            return StateBound::Epoch;
+        }
+        if self.time.is_some() {
+            return StateBound::Watermark;
+        }
+        let keys: Vec<_> = self.groups.iter().map(|(_, f)| f.name().as_str()).collect();
+        StateBound::Keys(keys.join(", "))
+    }
+
+    fn build(&self, context: &mut BuildContext<'_>) -> Result<Box<dyn Operator>> {
+        let spec = Arc::new(self.clone());
+        Ok(match (self.phase, self.emit) {
+            (Phase::Partial, _) => Box::new(partial::Partial::new(spec, context)?),
+            (_, EmitMode::OnClose) => Box::new(closing::Closing::new(spec, context)?),
+            (_, EmitMode::Changes) => Box::new(updating::Updating::new(spec, context)?),
+        })
+    }
+}
+
+/// The evaluated inputs of a batch: times, keys, and per call its arguments and filter.
+struct Inputs {
+    /// Which window (or pane) each row belongs to; `None` without a time key.
+    windows: Option<ArrayRef>,
+    keys: Vec<ArrayRef>,
+    calls: Vec<(Vec<ArrayRef>, Option<arrow::buffer::BooleanBuffer>)>,
+}
+
+impl Aggregate {
+    /// Evaluates what the aggregation needs of `rows`. Calls that share an argument or a filter share
+    /// its column.
+    fn inputs(&self, rows: &RecordBatch) -> Result<Inputs> {
+        let mut seen: Vec<(Arc<dyn PhysicalExpr>, ArrayRef)> = vec![];
+        let mut evaluate = |e: &Arc<dyn PhysicalExpr>| -> Result<ArrayRef> {
+            if let Some((_, array)) = seen.iter().find(|(s, _)| s == e) {
+                return Ok(array.clone());
+            }
+            let array = e.evaluate(rows)?.into_array(rows.num_rows())?;
+            seen.push((e.clone(), array.clone()));
+            Ok(array)
+        };
+        let windows = match &self.time {
+            None => None,
+            Some(time) => {
+                let (column, kind) = &time.columns[0];
+                Some(self.window_ids(time, kind, &evaluate(&self.groups[*column].0)?)?)
+            }
+        };
+        let keys = self.plain_keys().iter().map(|i| evaluate(&self.groups[*i].0)).collect::<Result<_>>()?;
+        let mut calls = Vec::with_capacity(self.calls.len());
+        for call in &self.calls {
+            let args = if self.counts_all(call) {
+                vec![]
+            } else {
+                call.inputs().iter().map(&mut evaluate).collect::<Result<Vec<_>>>()?
+            };
+            let keep = match &call.filter {
+                None => None,
+                Some(f) => {
+                    let mask = evaluate(f)?;
+                    Some(crate::state::accumulate::true_rows(arrow::array::AsArray::as_boolean(&mask)))
+                }
+            };
+            calls.push((args, keep));
+        }
+        Ok(Inputs { windows, keys, calls })
+    }
+
+    /// `count(*)`, written as `count(1)`: no argument to look at.
+    fn counts_all(&self, call: &Call) -> bool {
+        use datafusion_physical_expr::expressions::Literal;
+        let literal = |e: &Arc<dyn PhysicalExpr>| e.downcast_ref::<Literal>().is_some_and(|l| !l.value().is_null());
+        call.function.fun().name() == "count"
+            && !call.function.is_distinct()
+            && call.function.expressions().iter().all(literal)
+    }
+
+    /// Windows are told apart by one integer: the window's end (its start, for panes), or the value of
+    /// the function of time.
+    fn window_ids(&self, time: &TimeKey, kind: &TimeColumn, column: &ArrayRef) -> Result<ArrayRef> {
+        use arrow::array::Int64Array;
+        let Some(windows) = time.windows else { return Ok(Arc::new(integers(column)?)) };
+        let micros = crate::time::micros_of(column)?;
+        let ids: Int64Array = match (kind, time.panes, windows.panes()) {
+            (TimeColumn::Start, true, _) => micros,
+            (_, true, Some(panes)) => micros.unary(|end| end - panes.len),
+            (TimeColumn::End, _, _) => micros,
+            // One start names one window, but for CUMULATE, whose windows are told apart by their end: the
+            // plan puts `window_end` first there.
+            _ => micros.unary(|start| end_of(windows, start)),
+        };
+        Ok(Arc::new(ids))
+    }
+}
+
+fn end_of(windows: WindowSpec, start: i64) -> i64 {
+    let mut end = start;
+    windows.each(start, |s, e| {
+        if s == start {
+            end = e;
+        }
+    });
+    end
+}
+
+/// An orderable column as integers that sort and compare alike.
+fn integers(column: &ArrayRef) -> Result<arrow::array::Int64Array> {
+    use arrow::array::AsArray;
+    if column.data_type().is_temporal() || column.data_type().is_integer() {
+        let raw = arrow::compute::cast(column, &DataType::Int64)?;
+        return Ok(raw.as_primitive::<Int64Type>().clone());
+    }
+    if let DataType::Float64 = column.data_type() {
+        // The usual order-preserving map from floats to integers.
+        let bits = |v: f64| {
+            let b = v.to_bits() as i64;
+            b ^ (((b >> 63) as u64) >> 1) as i64
+        };
+        return Ok(column.as_primitive::<Float64Type>().unary(bits));
+    }
+    Err(Error::unsupported(format!("groups of type {} cannot be closed by time", column.data_type())))
+}

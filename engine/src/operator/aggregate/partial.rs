@@ -1,0 +1,77 @@
+//! The first of two phases: adds up one epoch's rows and emits one state per key.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use super::Aggregate;
+use crate::changes::Changes;
+use crate::epoch::EpochMark;
+use crate::error::Result;
+use crate::operator::{BuildContext, Operator, Output};
+use crate::state::accumulate::Touch;
+use crate::state::group_table::{GroupTable, state_schema};
+
+/// With this many keys the epoch's states are sent on before its end, so that they take bounded memory.
+const MOST_KEYS: usize = 1 << 17;
+
+pub(super) struct Partial {
+    spec: Arc<Aggregate>,
+    keys: Schema,
+    states: SchemaRef,
+    output: SchemaRef,
+    table: Option<GroupTable>,
+    slots: Vec<u32>,
+}
+
+impl Partial {
+    pub(super) fn new(spec: Arc<Aggregate>, _context: &mut BuildContext<'_>) -> Result<Self> {
+        let mut fields = vec![Arc::new(Field::new("w", DataType::Int64, false))];
+        fields.extend(spec.key_schema().fields().iter().cloned());
+        let keys = Schema::new(fields);
+        let states = state_schema(&keys, &spec.state_types()?, spec.append_only);
+        Ok(Partial { output: spec.timed_schema()?, spec, keys, states, table: None, slots: vec![] })
+    }
+
+    fn flush(&mut self, out: &mut Output) -> Result<()> {
+        let Some(mut table) = self.table.take() else { return Ok(()) };
+        let all = table.all();
+        for slots in all.chunks(1 << 15) {
+            let states = table.state(slots)?;
+            out.emit(Changes::insertions(RecordBatch::try_new(self.output.clone(), states.columns().to_vec())?));
+        }
+        Ok(())
+    }
+}
+
+impl Operator for Partial {
+    fn on_changes(&mut self, _port: usize, changes: Changes, out: &mut Output) -> Result<()> {
+        let rows = changes.num_rows();
+        let inputs = self.spec.inputs(changes.rows())?;
+        let table = match &mut self.table {
+            Some(table) => table,
+            none => {
+                let calls = self.spec.calls.iter().map(|c| c.accumulator(&self.spec)).collect::<Result<_>>()?;
+                none.insert(GroupTable::new(&self.keys, calls, self.states.clone(), self.spec.append_only)?)
+            }
+        };
+        let window = inputs.windows.unwrap_or_else(|| Arc::new(Int64Array::from(vec![0; rows])) as ArrayRef);
+        let mut keys = vec![window];
+        keys.extend(inputs.keys);
+        table.intern(&keys, rows, &mut self.slots)?;
+        let weights = changes.weights().map(|w| &w[..]);
+        table.count_rows(&self.slots, weights);
+        for (i, (args, keep)) in inputs.calls.iter().enumerate() {
+            table.update(i, &Touch { slots: &self.slots, weights, keep: keep.as_ref() }, args)?;
+        }
+        if table.len() >= MOST_KEYS {
+            self.flush(out)?;
+        }
+        Ok(())
+    }
+
+    fn on_epoch(&mut self, _mark: &EpochMark, out: &mut Output) -> Result<()> {
+        self.flush(out)
+    }
+}

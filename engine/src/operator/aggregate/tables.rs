@@ -1,0 +1,269 @@
+//! The group tables of an aggregation: one per window (or pane), or a single one; they are its state.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{concat_batches, take};
+use arrow::datatypes::{Int64Type, SchemaRef};
+
+use super::{Aggregate, Inputs, Phase, TimeColumn, integers};
+use crate::changes::Changes;
+use crate::error::{Error, Result};
+use crate::key::hash_rows;
+use crate::operator::window::evaluate_on;
+use crate::state::accumulate::Touch;
+use crate::state::group_table::GroupTable;
+use crate::state::{Owner, State};
+use crate::time::{EventTime, time_array};
+
+/// Called between finding the slots of a part and changing them: (window, table, slots touched for the
+/// first time in the epoch, length of the table before).
+pub(super) type Before<'a> = dyn FnMut(i64, &mut GroupTable, &[u32], usize) -> Result<()> + 'a;
+
+pub(super) struct Tables {
+    pub(super) spec: Arc<Aggregate>,
+    pub(super) open: BTreeMap<i64, GroupTable>,
+    /// What is closed: rows for it are dropped.
+    pub(super) watermark: EventTime,
+    /// `watermark` as a window's integer, where windows are values of a function of time.
+    bound: i64,
+    schema: SchemaRef,
+    table_schema: SchemaRef,
+    slots: Vec<u32>,
+    first: Vec<u32>,
+}
+
+impl Tables {
+    pub(super) fn new(spec: Arc<Aggregate>) -> Result<Self> {
+        Ok(Tables {
+            schema: spec.timed_schema()?,
+            table_schema: spec.table_schema()?,
+            spec,
+            open: BTreeMap::new(),
+            watermark: EventTime::MIN,
+            bound: i64::MIN,
+            slots: vec![],
+            first: vec![],
+        })
+    }
+
+    /// The table of `window`, made when there is none.
+    pub(super) fn table(&mut self, window: i64) -> Result<&mut GroupTable> {
+        use std::collections::btree_map::Entry;
+        Ok(match self.open.entry(window) {
+            Entry::Occupied(e) => e.into_mut(),
+            Entry::Vacant(e) => e.insert(self.spec.table()?),
+        })
+    }
+
+    /// Takes in rows, or states in the final phase.
+    pub(super) fn apply(&mut self, changes: &Changes, before: &mut Before<'_>) -> Result<()> {
+        if self.spec.phase == Phase::Final {
+            return self.apply_states(changes.rows(), before);
+        }
+        let spec = self.spec.clone();
+        let inputs = spec.inputs(changes.rows())?;
+        let weights = changes.weights().map(|w| &w[..]);
+        let Some(ids) = &inputs.windows else {
+            return self.apply_rows(0, &inputs, weights, changes.num_rows(), before);
+        };
+        for (window, rows) in split(ids.as_primitive::<Int64Type>()) {
+            if self.is_closed(window) {
+                continue;
+            }
+            match rows {
+                None => self.apply_rows(window, &inputs, weights, changes.num_rows(), before)?,
+                Some(rows) => {
+                    let weights: Option<Vec<i64>> = weights.map(|w| rows.iter().map(|r| w[*r as usize]).collect());
+                    let n = rows.len();
+                    let part = inputs.take(&UInt32Array::from(rows))?;
+                    self.apply_rows(window, &part, weights.as_deref(), n, before)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_rows(
+        &mut self,
+        window: i64,
+        inputs: &Inputs,
+        weights: Option<&[i64]>,
+        rows: usize,
+        before: &mut Before<'_>,
+    ) -> Result<()> {
+        let (mut slots, mut first) = (std::mem::take(&mut self.slots), std::mem::take(&mut self.first));
+        first.clear();
+        let table = self.table(window)?;
+        let len = table.len();
+        table.intern(&inputs.keys, rows, &mut slots)?;
+        table.touch(&slots, &mut first);
+        before(window, table, &first, len)?;
+        table.count_rows(&slots, weights);
+        for (i, (args, keep)) in inputs.calls.iter().enumerate() {
+            table.update(i, &Touch { slots: &slots, weights, keep: keep.as_ref() }, args)?;
+        }
+        (self.slots, self.first) = (slots, first);
+        Ok(())
+    }
+
+    fn apply_states(&mut self, states: &RecordBatch, before: &mut Before<'_>) -> Result<()> {
+        let (ids, states) = self.without_window(states)?;
+        for (window, rows) in split(&ids) {
+            if self.is_closed(window) {
+                continue;
+            }
+            let part = match rows {
+                None => states.clone(),
+                Some(rows) => arrow::compute::take_record_batch(&states, &UInt32Array::from(rows))?,
+            };
+            let (mut slots, mut first) = (std::mem::take(&mut self.slots), std::mem::take(&mut self.first));
+            first.clear();
+            let table = self.table(window)?;
+            let len = table.len();
+            table.intern_states(&part, &mut slots)?;
+            table.touch(&slots, &mut first);
+            before(window, table, &first, len)?;
+            table.merge(&part, &slots)?;
+            (self.slots, self.first) = (slots, first);
+        }
+        Ok(())
+    }
+
+    /// Parts the window column from the states.
+    fn without_window(&self, states: &RecordBatch) -> Result<(Int64Array, RecordBatch)> {
+        let ids = states.column(0).as_primitive::<Int64Type>().clone();
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(states.num_rows()));
+        let columns = states.columns()[1..].to_vec();
+        Ok((ids, RecordBatch::try_new_with_options(self.table_schema.clone(), columns, &options)?))
+    }
+
+    /// Moves the bound of what is closed.
+    pub(super) fn advance(&mut self, watermark: EventTime) -> Result<()> {
+        if watermark <= self.watermark {
+            return Ok(());
+        }
+        self.watermark = watermark;
+        let time = self.spec.time.as_ref().filter(|t| t.windows.is_none());
+        if let Some((_, TimeColumn::Function { expr, time })) = time.map(|t| &t.columns[0]) {
+            self.bound = match watermark {
+                EventTime::MAX => i64::MAX,
+                at => integers(&evaluate_on(expr, &time_array(at, time)?)?)?.value(0),
+            };
+        }
+        Ok(())
+    }
+
+    /// Whether no row of `window` (or pane) can matter any more.
+    pub(super) fn is_closed(&self, window: i64) -> bool {
+        let Some(time) = &self.spec.time else { return false };
+        if self.watermark == EventTime::MAX {
+            return true;
+        }
+        match time.windows {
+            None => window < self.bound,
+            Some(windows) if time.panes => windows.last_end(window) <= self.watermark.0,
+            Some(_) => window <= self.watermark.0,
+        }
+    }
+}
+
+impl Inputs {
+    fn take(&self, rows: &UInt32Array) -> Result<Inputs> {
+        let pick = |a: &ArrayRef| take(a, rows, None);
+        let mut calls = Vec::with_capacity(self.calls.len());
+        for (args, keep) in &self.calls {
+            let keep = keep.as_ref().map(|k| {
+                BooleanBuffer::collect_bool(rows.len(), |i| k.value(rows.value(i) as usize))
+            });
+            calls.push((args.iter().map(pick).collect::<Result<_, _>>()?, keep));
+        }
+        let keys = self.keys.iter().map(pick).collect::<Result<_, _>>()?;
+        Ok(Inputs { windows: None, keys, calls })
+    }
+}
+
+/// The distinct values of `ids` in order of appearance, with their rows (`None`: all rows). Rows whose
+/// window is null belong to none.
+fn split(ids: &Int64Array) -> Vec<(i64, Option<Vec<u32>>)> {
+    let values = ids.values();
+    let Some(head) = values.first() else { return vec![] };
+    if ids.null_count() == 0 && values.iter().all(|v| v == head) {
+        return vec![(*head, None)];
+    }
+    let mut parts: Vec<(i64, Vec<u32>)> = vec![];
+    let mut places: hashbrown::HashMap<i64, usize, foldhash::fast::FixedState> = Default::default();
+    let mut last = usize::MAX;
+    for (row, id) in values.iter().enumerate() {
+        if ids.is_null(row) {
+            continue;
+        }
+        if last == usize::MAX || parts[last].0 != *id {
+            last = *places.entry(*id).or_insert_with(|| {
+                parts.push((*id, vec![]));
+                parts.len() - 1
+            });
+        }
+        parts[last].1.push(row as u32);
+    }
+    parts.into_iter().map(|(id, rows)| (id, Some(rows))).collect()
+}
+
+impl State for Tables {
+    fn snapshot(&mut self, full: bool) -> Result<Option<RecordBatch>> {
+        let mut parts = vec![];
+        for (window, table) in &mut self.open {
+            let dirty = table.take_dirty();
+            let slots = if full { table.all() } else { dirty };
+            if slots.is_empty() {
+                continue;
+            }
+            let state = table.state(&slots)?;
+            let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![*window; slots.len()]))];
+            columns.extend(state.columns().iter().cloned());
+            parts.push(RecordBatch::try_new(self.schema.clone(), columns)?);
+        }
+        // A full part replaces those before it, so it is written even when there is nothing left to keep.
+        if parts.is_empty() && !full {
+            return Ok(None);
+        }
+        Ok(Some(concat_batches(&self.schema, &parts)?))
+    }
+
+    fn restore(&mut self, rows: &RecordBatch, owner: Owner) -> Result<()> {
+        if rows.schema().fields().len() != self.schema.fields().len() {
+            return Err(Error::data("the stored state does not fit the query")
+                .with_hint("Drop the stream and create it again."));
+        }
+        let (_, states) = self.without_window(rows)?;
+        let keys = self.spec.plain_keys().len();
+        let mut hashes = vec![];
+        hash_rows(&states.columns()[..keys], states.num_rows(), &mut hashes)?;
+        let mine: Vec<u32> = (0..states.num_rows() as u32).filter(|i| owner.owns(hashes[*i as usize])).collect();
+        let rows = arrow::compute::take_record_batch(rows, &UInt32Array::from(mine))?;
+        let (ids, states) = self.without_window(&rows)?;
+        for (window, rows) in split(&ids) {
+            let part = match rows {
+                None => states.clone(),
+                Some(rows) => arrow::compute::take_record_batch(&states, &UInt32Array::from(rows))?,
+            };
+            self.table(window)?.replace(&part)?;
+        }
+        Ok(())
+    }
+
+    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+        self.advance(watermark)?;
+        let closed: Vec<i64> = self.open.keys().copied().filter(|w| self.is_closed(*w)).collect();
+        for window in closed {
+            self.open.remove(&window);
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.open.values().map(|t| t.bytes() + 512).sum()
+    }
+}

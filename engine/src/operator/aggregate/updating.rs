@@ -1,0 +1,210 @@
+//! `EMIT CHANGES`: per epoch and touched group, the old row is taken back and the new one arrives.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::kernels::cmp::distinct;
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::row::{RowConverter, SortField};
+
+use super::tables::Tables;
+use super::{Aggregate, TimeColumn};
+use crate::changes::Changes;
+use crate::epoch::EpochMark;
+use crate::error::{Error, Result};
+use crate::operator::{BuildContext, Operator, Output};
+use crate::state::Handle;
+use crate::state::group_table::GroupTable;
+
+pub(super) struct Updating {
+    spec: Arc<Aggregate>,
+    tables: Handle<Tables>,
+    /// What the groups touched in this epoch were before it, by window.
+    before: BTreeMap<i64, Before>,
+}
+
+/// The groups of a window that were touched in this epoch.
+#[derive(Default)]
+struct Before {
+    /// Those that existed, with their rows then.
+    slots: Vec<u32>,
+    rows: Vec<RecordBatch>,
+    /// Those that did not.
+    fresh: Vec<u32>,
+}
+
+impl Updating {
+    pub(super) fn new(spec: Arc<Aggregate>, context: &mut BuildContext<'_>) -> Result<Self> {
+        let tables = context.state.open("groups", Tables::new(spec.clone())?);
+        Ok(Updating { spec, tables, before: BTreeMap::new() })
+    }
+
+    /// An aggregate without groups has one row from the start.
+    fn start_global(&mut self) -> Result<()> {
+        if !self.spec.groups.is_empty() {
+            return Ok(());
+        }
+        let before = &mut self.before;
+        self.tables.with(|t| {
+            let table = t.table(0)?;
+            if table.is_empty() {
+                let (mut slots, mut first) = (vec![], vec![]);
+                table.intern(&[], 1, &mut slots)?;
+                table.touch(&slots, &mut first);
+                before.entry(0).or_default().fresh.push(0);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Operator for Updating {
+    fn on_changes(&mut self, _port: usize, changes: Changes, _out: &mut Output) -> Result<()> {
+        self.start_global()?;
+        let (spec, before) = (self.spec.clone(), &mut self.before);
+        self.tables.with(|tables| {
+            tables.apply(&changes, &mut |window, table, first, len| {
+                let before = before.entry(window).or_default();
+                let existed = |s: &u32| (*s as usize) < len && (spec.groups.is_empty() || table.exists(*s));
+                let (old, fresh): (Vec<u32>, Vec<u32>) = first.iter().partition(|s| existed(s));
+                before.fresh.extend(fresh);
+                if !old.is_empty() {
+                    before.rows.push(spec.rows_of(window, table, &old)?);
+                    before.slots.extend(old);
+                }
+                Ok(())
+            })
+        })
+    }
+
+    fn on_epoch(&mut self, mark: &EpochMark, out: &mut Output) -> Result<()> {
+        self.start_global()?;
+        let (spec, before) = (self.spec.clone(), std::mem::take(&mut self.before));
+        self.tables.with(|tables| {
+            for (window, before) in before {
+                let table = tables.table(window)?;
+                table.take_touched();
+                before.difference(&spec, window, table, out)?;
+            }
+            tables.advance(mark.watermark)?;
+            if spec.time.is_some() {
+                let closed: Vec<i64> = tables.open.keys().copied().filter(|w| tables.is_closed(*w)).collect();
+                for window in closed {
+                    tables.open.remove(&window);
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Before {
+    fn difference(self, spec: &Aggregate, window: i64, table: &mut GroupTable, out: &mut Output) -> Result<()> {
+        let alive = |s: u32, table: &GroupTable| spec.groups.is_empty() || table.exists(s);
+        let fresh: Vec<u32> = self.fresh.into_iter().filter(|s| alive(*s, table)).collect();
+        if !self.slots.is_empty() {
+            let old = concat_batches(&spec.output, &self.rows)?;
+            let lives = BooleanBuffer::collect_bool(self.slots.len(), |i| alive(self.slots[i], table));
+            let new = spec.rows_of(window, table, &self.slots)?;
+            let first = spec.groups.len();
+            let changed = differs(&old.columns()[first..], &new.columns()[first..], old.num_rows())?;
+            // A group that vanished is only taken back, one that is as before says nothing.
+            let gone = !&lives;
+            let retract = BooleanArray::new(&changed | &gone, None);
+            let insert = BooleanArray::new(&changed & &lives, None);
+            let (old, new) = (filter_record_batch(&old, &retract)?, filter_record_batch(&new, &insert)?);
+            let weights = std::iter::repeat_n(-1, old.num_rows()).chain(std::iter::repeat_n(1, new.num_rows()));
+            let weights: arrow::buffer::ScalarBuffer<i64> = weights.collect();
+            out.emit(Changes::weighted(concat_batches(&spec.output, [&old, &new])?, weights)?);
+        }
+        for slots in fresh.chunks(1 << 15) {
+            out.emit(Changes::insertions(spec.rows_of(window, table, slots)?));
+        }
+        Ok(())
+    }
+}
+
+/// The rows in which any column differs; null equals null.
+fn differs(old: &[ArrayRef], new: &[ArrayRef], rows: usize) -> Result<BooleanBuffer> {
+    let mut all = BooleanBuffer::new_unset(rows);
+    for (a, b) in old.iter().zip(new) {
+        let one = if a.data_type().is_nested() {
+            let converter = RowConverter::new(vec![SortField::new(a.data_type().clone())])?;
+            let (a, b) = (converter.convert_columns(&[a.clone()])?, converter.convert_columns(&[b.clone()])?);
+            BooleanBuffer::collect_bool(rows, |i| a.row(i) != b.row(i))
+        } else {
+            distinct(a, b)?.values().clone()
+        };
+        all = &all | &one;
+    }
+    Ok(all)
+}
+
+impl Aggregate {
+    /// The result rows of `slots` of the table of `window`.
+    pub(super) fn rows_of(&self, window: i64, table: &mut GroupTable, slots: &[u32]) -> Result<RecordBatch> {
+        let (keys, values) = (table.keys(slots)?, table.values(slots)?);
+        self.result(window, keys, values, slots.len())
+    }
+
+    /// Result rows from a window, plain keys and aggregate values.
+    pub(super) fn result(
+        &self,
+        window: i64,
+        keys: Vec<ArrayRef>,
+        values: Vec<ArrayRef>,
+        rows: usize,
+    ) -> Result<RecordBatch> {
+        let mut columns: Vec<Option<ArrayRef>> = vec![None; self.groups.len()];
+        for (i, array) in self.plain_keys().into_iter().zip(keys) {
+            columns[i] = Some(array);
+        }
+        for (i, kind) in self.time.iter().flat_map(|t| &t.columns) {
+            columns[*i] = Some(self.time_column(*i, kind, window, rows)?);
+        }
+        let missing = || Error::internal("a group column without values");
+        let mut columns = columns.into_iter().map(|c| c.ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
+        for (value, field) in values.into_iter().zip(self.output.fields().iter().skip(self.groups.len())) {
+            // Sums of decimals keep their native width; only the declared precision is set here.
+            columns.push(if value.data_type() == field.data_type() {
+                value
+            } else {
+                arrow::compute::cast(&value, field.data_type())?
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(self.output.clone(), columns, &options)?)
+    }
+
+    /// `rows` times the value that group column `column` has in `window` (an end, or a function's value).
+    fn time_column(&self, column: usize, kind: &TimeColumn, window: i64, rows: usize) -> Result<ArrayRef> {
+        use arrow::array::Int64Array;
+        let data_type = self.groups[column].1.data_type();
+        let windows = self.time.as_ref().and_then(|t| t.windows);
+        let value = match (kind, windows) {
+            (TimeColumn::Start, Some(w)) => unit_value(w.start_of(window), data_type),
+            (TimeColumn::End, _) => unit_value(window, data_type),
+            _ => window,
+        };
+        let raw = Int64Array::from(vec![value; rows]);
+        if data_type.is_floating() {
+            let float = |v: i64| f64::from_bits((v ^ (((v >> 63) as u64) >> 1) as i64) as u64);
+            let floats: arrow::array::Float64Array = raw.unary(float);
+            return Ok(Arc::new(floats));
+        }
+        if let arrow::datatypes::DataType::Date32 = data_type {
+            let days = arrow::compute::cast(&raw, &arrow::datatypes::DataType::Int32)?;
+            return Ok(arrow::compute::cast(&days, data_type)?);
+        }
+        Ok(arrow::compute::cast(&raw, data_type)?)
+    }
+}
+
+fn unit_value(micros: i64, data_type: &arrow::datatypes::DataType) -> i64 {
+    match data_type {
+        arrow::datatypes::DataType::Timestamp(unit, _) => crate::time::from_micros(micros, *unit),
+        _ => micros,
+    }
+}

@@ -1,0 +1,93 @@
+//! One aggregate over the slots of a group table.
+
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::buffer::BooleanBuffer;
+
+use crate::error::Result;
+
+/// The rows of one update: for each its slot and weight, and which of them count.
+#[derive(Clone, Copy)]
+pub struct Touch<'a> {
+    /// The slot of each row.
+    pub slots: &'a [u32],
+    /// The weight of each row; all `+1` when absent.
+    pub weights: Option<&'a [i64]>,
+    /// The rows to take (`FILTER (WHERE …)`); all when absent.
+    pub keep: Option<&'a BooleanBuffer>,
+}
+
+impl Touch<'_> {
+    /// Calls `f(row, slot, weight)` for each row that counts.
+    #[inline]
+    pub fn each(&self, mut f: impl FnMut(usize, usize, i64)) {
+        match (self.weights, self.keep) {
+            (None, None) => {
+                for (row, slot) in self.slots.iter().enumerate() {
+                    f(row, *slot as usize, 1);
+                }
+            }
+            (Some(w), None) => {
+                for (row, (slot, w)) in self.slots.iter().zip(w).enumerate() {
+                    f(row, *slot as usize, *w);
+                }
+            }
+            (None, Some(keep)) => {
+                for row in keep.set_indices() {
+                    f(row, self.slots[row] as usize, 1);
+                }
+            }
+            (Some(w), Some(keep)) => {
+                for row in keep.set_indices() {
+                    f(row, self.slots[row] as usize, w[row]);
+                }
+            }
+        }
+    }
+
+    /// The indices of the rows that count, or `None` when all do.
+    pub fn kept(&self) -> Option<Vec<u32>> {
+        self.keep.map(|k| k.set_indices().map(|i| i as u32).collect())
+    }
+}
+
+/// The rows for which `mask` is true, null counting as false.
+pub fn true_rows(mask: &BooleanArray) -> BooleanBuffer {
+    match mask.nulls_buffer() {
+        Some(nulls) => mask.values() & nulls.inner(),
+        None => mask.values().clone(),
+    }
+}
+
+trait NullsBuffer {
+    fn nulls_buffer(&self) -> Option<&arrow::buffer::NullBuffer>;
+}
+
+impl NullsBuffer for BooleanArray {
+    fn nulls_buffer(&self) -> Option<&arrow::buffer::NullBuffer> {
+        arrow::array::Array::nulls(self)
+    }
+}
+
+/// The state of one aggregate for all slots of a table. Reading takes nothing away.
+pub trait Accumulate: Send {
+    /// Makes room for `slots` slots.
+    fn grow(&mut self, slots: usize);
+
+    /// Takes in rows. `args` are the aggregate's arguments, as long as `touch.slots`.
+    fn update(&mut self, touch: &Touch<'_>, args: &[ArrayRef]) -> Result<()>;
+
+    /// Adds states that [`Accumulate::state`] gave, one per entry of `slots`.
+    fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()>;
+
+    /// The aggregate's value for each of `slots`.
+    fn values(&mut self, slots: &[u32]) -> Result<ArrayRef>;
+
+    /// The state of each of `slots`, as the columns of the aggregate's state fields.
+    fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>>;
+
+    /// Forgets what `slots` hold, as before their first row.
+    fn clear(&mut self, slots: &[u32]);
+
+    /// Bytes held.
+    fn bytes(&self) -> usize;
+}
