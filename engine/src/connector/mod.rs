@@ -12,6 +12,7 @@
 pub mod blackhole;
 pub mod datagen;
 pub mod file;
+mod generator;
 pub mod nexmark;
 pub mod options;
 pub mod registry;

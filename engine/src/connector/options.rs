@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     owner: String,
+    /// Before the names of these options in messages: that of the group they are in.
+    group: String,
     values: BTreeMap<String, String>,
     known: BTreeSet<&'static str>,
 }
@@ -18,12 +20,24 @@ pub struct Options {
 impl Options {
     /// The options of `owner` (as in `stream "bids"`).
     pub fn new(owner: impl Into<String>, values: BTreeMap<String, String>) -> Self {
-        Options { owner: owner.into(), values, known: BTreeSet::new() }
+        Options { owner: owner.into(), group: String::new(), values, known: BTreeSet::new() }
     }
 
     /// Who the options belong to.
     pub fn owner(&self) -> &str {
         &self.owner
+    }
+
+    /// Takes the options that begin with `group` (as in `fields.price.`) as options of their own, without
+    /// it; `shown` says in hints what they look like.
+    pub fn group(&mut self, group: &str, shown: &'static str) -> Options {
+        self.known.insert(shown);
+        let matches = |name: &String| name.get(..group.len()).is_some_and(|start| start.eq_ignore_ascii_case(group));
+        let (own, rest) = std::mem::take(&mut self.values).into_iter().partition(|(name, _)| matches(name));
+        self.values = rest;
+        let own: BTreeMap<String, String> = own;
+        let values = own.into_iter().map(|(name, value)| (name[group.len()..].to_owned(), value)).collect();
+        Options { owner: self.owner.clone(), group: format!("{}{group}", self.group), values, known: BTreeSet::new() }
     }
 
     /// Takes the text of option `name`.
@@ -34,18 +48,19 @@ impl Options {
 
     /// Takes the text of option `name`, which must be there.
     pub fn required(&mut self, name: &'static str, example: &str) -> Result<String> {
-        let owner = self.owner.clone();
+        let (owner, group) = self.context();
         self.text(name).ok_or_else(|| {
-            Error::invalid(format!("{owner} needs option \"{name}\"")).with_hint(format!("Add {name} = '{example}'."))
+            Error::invalid(format!("{owner} needs option \"{group}{name}\""))
+                .with_hint(format!("Add {group}{name} = '{example}'."))
         })
     }
 
     /// Takes option `name` as a number or other plain value.
     pub fn value<T: FromStr>(&mut self, name: &'static str, expected: &str) -> Result<Option<T>> {
-        let owner = self.owner.clone();
+        let (owner, group) = self.context();
         let parse = |text: String| {
             text.replace('_', "").parse::<T>().map_err(|_| {
-                Error::invalid(format!("option \"{name}\" of {owner} is '{text}', which is not {expected}"))
+                Error::invalid(format!("option \"{group}{name}\" of {owner} is '{text}', which is not {expected}"))
             })
         };
         self.text(name).map(parse).transpose()
@@ -53,21 +68,23 @@ impl Options {
 
     /// Takes option `name` as true or false.
     pub fn flag(&mut self, name: &'static str) -> Result<Option<bool>> {
-        let owner = self.owner.clone();
+        let (owner, group) = self.context();
         let parse = |text: String| match text.to_ascii_lowercase().as_str() {
             "true" | "t" | "yes" | "on" | "1" => Ok(true),
             "false" | "f" | "no" | "off" | "0" => Ok(false),
-            _ => Err(Error::invalid(format!("option \"{name}\" of {owner} is '{text}', which is not true or false"))),
+            _ => Err(Error::invalid(format!(
+                "option \"{group}{name}\" of {owner} is '{text}', which is not true or false"
+            ))),
         };
         self.text(name).map(parse).transpose()
     }
 
     /// Takes option `name` as one of `allowed`.
     pub fn choice(&mut self, name: &'static str, allowed: &[&'static str]) -> Result<Option<&'static str>> {
-        let owner = self.owner.clone();
+        let (owner, group) = self.context();
         let parse = |text: String| {
             allowed.iter().find(|a| a.eq_ignore_ascii_case(&text)).copied().ok_or_else(|| {
-                Error::invalid(format!("option \"{name}\" of {owner} is '{text}'"))
+                Error::invalid(format!("option \"{group}{name}\" of {owner} is '{text}'"))
                     .with_hint(format!("Write one of: {}.", allowed.join(", ")))
             })
         };
@@ -76,21 +93,28 @@ impl Options {
 
     /// Takes option `name` as a length of time: `500 ms`, `10s`, `5 minutes`, or seconds as a number.
     pub fn duration(&mut self, name: &'static str) -> Result<Option<Duration>> {
-        let owner = self.owner.clone();
+        let (owner, group) = self.context();
         let parse = |text: String| {
             parse_duration(&text).ok_or_else(|| {
-                Error::invalid(format!("option \"{name}\" of {owner} is '{text}', which is not a length of time"))
-                    .with_hint("Write it like '500 ms', '10 s' or '5 min'.")
+                Error::invalid(format!(
+                    "option \"{group}{name}\" of {owner} is '{text}', which is not a length of time"
+                ))
+                .with_hint("Write it like '500 ms', '10 s' or '5 min'.")
             })
         };
         self.text(name).map(parse).transpose()
+    }
+
+    /// For messages that are made while an option is taken.
+    fn context(&self) -> (String, String) {
+        (self.owner.clone(), self.group.clone())
     }
 
     /// Ends the reading: any option that is left is an error that names it and those there are.
     pub fn finish(self) -> Result<()> {
         let Some(left) = self.values.keys().next() else { return Ok(()) };
         let known: Vec<_> = self.known.iter().copied().collect();
-        Err(Error::invalid(format!("{} has no option \"{left}\"", self.owner))
+        Err(Error::invalid(format!("{} has no option \"{}{left}\"", self.owner, self.group))
             .with_hint(format!("Its options are: {}.", known.join(", "))))
     }
 }
@@ -142,6 +166,21 @@ mod tests {
         let e = o.finish().expect_err("pth is not known");
         assert_eq!(e.message(), "stream \"s\" has no option \"pth\"");
         assert_eq!(e.hint(), Some("Its options are: path."));
+    }
+
+    #[test]
+    fn a_group_has_its_own_names() {
+        let values = [("fields.a.min", "x"), ("fields.b.min", "1"), ("fields.b.mx", "2"), ("rows", "5")];
+        let mut all = Options::new("stream \"s\"", values.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        let mut a = all.group("fields.a.", "fields.<column>.min");
+        let e = a.value::<i64>("min", "a whole number").expect_err("x is no number");
+        assert_eq!(e.message(), "option \"fields.a.min\" of stream \"s\" is 'x', which is not a whole number");
+        assert!(a.finish().is_ok());
+        let mut b = all.group("fields.b.", "fields.<column>.min");
+        assert_eq!(b.text("min").as_deref(), Some("1"));
+        assert_eq!(b.finish().expect_err("mx").message(), "stream \"s\" has no option \"fields.b.mx\"");
+        assert_eq!(all.text("rows").as_deref(), Some("5"));
+        assert!(all.finish().is_ok());
     }
 
     #[test]

@@ -1,0 +1,191 @@
+//! `nexmark`: the events of the Nexmark benchmark (Tucker, Tufte, Papadimos, Maier, "NEXMark: a
+//! benchmark for queries over data streams", 2002), made by formula: persons, auctions and bids of an
+//! auction site, each field a pure function of a seed and the event's number.
+//!
+//! `table` picks one kind; without it all three come in one stream, with one of the structs `person`,
+//! `auction` and `bid` not null in each row. The coordinate of the one split is the position in the
+//! order of emission, over all kinds, so streams of different tables are in step.
+
+mod columns;
+mod output;
+mod run;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+
+use self::columns::Events;
+use self::output::Output;
+use self::run::{Kind, ROUND, Run, STRIDE};
+use crate::changes::Changes;
+use crate::connector::generator::{HandOut, Pace};
+use crate::connector::options::Options;
+use crate::connector::registry::SourceRequest;
+use crate::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
+use crate::error::{Error, Result};
+use crate::time::EventTime;
+
+/// Rows in a batch, about.
+const BATCH: u64 = 8192;
+/// Positions in a unit, about.
+const UNIT: u64 = 65_536;
+
+/// `WITH (…)`.
+#[derive(Debug)]
+struct Config {
+    /// One kind, or all.
+    table: Option<Kind>,
+    run: Run,
+    rate: u64,
+    base_time: i64,
+    seed: u64,
+    pace: Option<Pace>,
+}
+
+impl Config {
+    fn read(mut options: Options) -> Result<Config> {
+        let owner = options.owner().to_owned();
+        let table = match options.choice("table", &["person", "auction", "bid", "events"])? {
+            Some("person") => Some(Kind::Person),
+            Some("auction") => Some(Kind::Auction),
+            Some("bid") => Some(Kind::Bid),
+            _ => None,
+        };
+        let mut count = |name| options.value::<u64>(name, "a whole number");
+        let events = count("events")?;
+        let rate = count("rate")?.unwrap_or(10_000);
+        let seed = count("seed")?.unwrap_or(42);
+        let group = count("ooo")?.unwrap_or(1).max(1);
+        let base_time = options.value::<i64>("base_time", "a time in milliseconds since 1970")?;
+        let base_time = base_time.unwrap_or(1_436_918_400_000);
+        let pace = Pace::option(&mut options, "pace")?;
+        options.finish()?;
+        let wrong = |name: &str, what: &str| Err(Error::invalid(format!("option \"{name}\" of {owner} {what}")));
+        if rate == 0 {
+            return wrong("rate", "is 0");
+        }
+        if group > u64::from(u32::MAX) || (group > 1 && group.is_multiple_of(STRIDE)) {
+            return wrong("ooo", &format!("is {group}, which is too large or a multiple of {STRIDE}"));
+        }
+        // To the year 9999 either way, so that microseconds do not overflow.
+        if base_time.unsigned_abs() > 253_402_300_800_000 {
+            return wrong("base_time", "is not in milliseconds since 1970");
+        }
+        Ok(Config { table, run: Run { events, group }, rate, base_time, seed, pace })
+    }
+
+    /// Positions that give a batch.
+    fn batch(&self) -> u64 {
+        match self.table {
+            None => BATCH,
+            Some(kind) => {
+                let within = kind.within_round();
+                BATCH / (within.end - within.start) * ROUND
+            }
+        }
+    }
+}
+
+/// Opens the source.
+pub(crate) fn open_source(request: SourceRequest) -> Result<Arc<dyn Source>> {
+    let owner = request.options.owner().to_owned();
+    let config = Config::read(request.options)?;
+    let output = Output::new(&owner, config.table, &request.schema, &request.projection)?;
+    let units =
+        HandOut::new("nexmark", config.run.events, UNIT.next_multiple_of(config.batch().min(UNIT)), config.pace);
+    let events = Events::new(config.seed, config.rate, config.base_time);
+    Ok(Arc::new(Nexmark { units, maker: Arc::new(Maker { config, events, output }) }))
+}
+
+/// The columns of the table that `options` name.
+pub(crate) fn infer_schema(options: Options) -> Result<SchemaRef> {
+    Ok(output::schema(Config::read(options)?.table))
+}
+
+struct Nexmark {
+    units: HandOut,
+    maker: Arc<Maker>,
+}
+
+#[async_trait]
+impl Source for Nexmark {
+    async fn start(&self, consumed: &Offsets) -> Result<()> {
+        self.units.start(consumed);
+        Ok(())
+    }
+
+    fn splits(&self) -> Vec<Split> {
+        vec![self.units.split(Some(EventTime(self.maker.config.base_time * 1000)))]
+    }
+
+    async fn next_unit(&self) -> Result<Option<Unit>> {
+        Ok(self.units.next_unit().await)
+    }
+
+    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        Ok(Box::new(Reader { maker: self.maker.clone(), left: unit.start..unit.end, numbers: vec![] }))
+    }
+
+    fn bounded(&self) -> bool {
+        self.units.bounded()
+    }
+
+    fn describe(&self) -> String {
+        let table = match self.maker.config.table {
+            None => "events",
+            Some(Kind::Person) => "person",
+            Some(Kind::Auction) => "auction",
+            Some(Kind::Bid) => "bid",
+        };
+        format!("nexmark {table}, {}", self.units.describe("events"))
+    }
+}
+
+/// Makes the rows at given positions.
+struct Maker {
+    config: Config,
+    events: Events,
+    output: Output,
+}
+
+impl Maker {
+    /// The rows at `positions`; `numbers` is scratch space.
+    fn rows(&self, positions: Range<u64>, numbers: &mut Vec<u64>) -> Result<RecordBatch> {
+        match self.config.table {
+            Some(kind) => {
+                self.config.run.numbers_of(kind, positions, numbers);
+                self.output.table(&self.events, numbers)
+            }
+            None => {
+                numbers.clear();
+                self.config.run.for_each(positions, |n| numbers.push(n));
+                self.output.combined(&self.events, numbers)
+            }
+        }
+    }
+}
+
+struct Reader {
+    maker: Arc<Maker>,
+    left: Range<u64>,
+    numbers: Vec<u64>,
+}
+
+#[async_trait]
+impl UnitReader for Reader {
+    async fn next(&mut self) -> Result<Option<Read>> {
+        if self.left.is_empty() {
+            return Ok(None);
+        }
+        let stop = self.left.end.min(self.left.start + self.maker.config.batch());
+        let rows = self.maker.rows(self.left.start..stop, &mut self.numbers)?;
+        self.left.start = stop;
+        Ok(Some(Read { rows: Changes::insertions(rows), position: stop, dead: vec![] }))
+    }
+}
