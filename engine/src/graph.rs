@@ -60,8 +60,9 @@ pub struct SourceNode {
 pub struct ScanTime {
     /// The event-time column.
     pub column: usize,
-    /// The bound that a row sets: no later row is expected before it (`ts - INTERVAL …`).
-    pub bound: Arc<dyn PhysicalExpr>,
+    /// The bound that a row sets: no later row is expected before it (`ts - INTERVAL …`). `None` where the
+    /// source itself tells the watermark.
+    pub bound: Option<Arc<dyn PhysicalExpr>>,
     /// What closes in the operators fed by this scan; a row that any of these has closed is late.
     pub closers: Vec<Closer>,
     /// A split without rows for this long stops holding the watermark.

@@ -1,7 +1,9 @@
 //! The engine of Millstream: changes, epochs, operators, state, checkpoints, connectors, formats,
 //! Parquet storage and the runtime. It knows nothing of SQL text or of the network.
 
+pub mod changelog;
 pub mod changes;
+pub mod checkpoint;
 pub mod connector;
 pub mod epoch;
 pub mod error;
@@ -13,6 +15,7 @@ pub mod metrics;
 pub mod operator;
 pub mod runtime;
 pub mod state;
+pub mod store;
 pub mod table;
 pub mod time;
 

@@ -99,7 +99,7 @@ impl HandOut {
 
     /// The split, for a source whose times begin at `min_time`.
     pub(crate) fn split(&self, min_time: Option<EventTime>) -> Split {
-        Split { name: self.split.clone(), end: self.end, min_time, holds: true, watermark: None }
+        Split { name: self.split.clone(), end: self.end, min_time, holds: true }
     }
 
     /// How many and how fast, with the `noun` for rows.

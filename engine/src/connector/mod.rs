@@ -97,8 +97,6 @@ pub struct Split {
     /// Whether it holds the watermark before it has been opened (all do, unless files are known to be in
     /// time order and this is a later one).
     pub holds: bool,
-    /// A bound that the split itself knows: a stream's log carries its job's watermark.
-    pub watermark: Option<EventTime>,
 }
 
 /// A piece of work: rows of `split` that begin at or after `start` and before `end`.
@@ -121,6 +119,16 @@ pub struct Read {
     pub position: u64,
     /// What could not be decoded.
     pub dead: Vec<DeadLetter>,
+    /// The bound that the source itself knows to hold from here on (a stream's log carries its job's
+    /// watermark); `None` leaves it to the stream's `WATERMARK FOR`.
+    pub watermark: Option<EventTime>,
+}
+
+impl Read {
+    /// Rows that were read without a fault, up to `position`.
+    pub fn rows(rows: Changes, position: u64) -> Self {
+        Read { rows, position, dead: vec![], watermark: None }
+    }
 }
 
 /// A piece of input that could not be decoded.
@@ -159,7 +167,7 @@ pub trait Source: Send + Sync {
     /// has ended. Must lose nothing when the returned future is dropped before it is ready.
     async fn next_unit(&self) -> Result<Option<Unit>>;
 
-    /// Opens `unit` for reading.
+    /// Opens `unit` for reading. For a source with groups this may not wait.
     async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>>;
 
     /// Whether an epoch may end only where the source says so (a changelog's epochs must stay whole).
@@ -209,6 +217,16 @@ pub trait Sink: Send + Sync {
 
     /// The writer of one task.
     fn open(&self, task: usize) -> Result<Box<dyn SinkWriter>>;
+
+    /// What the sink wants to find in the manifest of `commit`, besides what was staged: its state after it.
+    fn state_after(&self, _commit: &Commit<'_>) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    /// Called before [`Sink::start`] with what [`Sink::state_after`] gave for the last manifest.
+    fn restore(&self, _state: &serde_json::Value) -> Result<()> {
+        Ok(())
+    }
 
     /// Makes what was staged for a checkpoint visible. The manifest is written: this must succeed in the
     /// end and may be repeated.

@@ -1,1 +1,21 @@
-//! to be written
+//! Runs a dataflow graph as a job.
+//!
+//! ```text
+//!   coordinator ──cut──► source task ─┬─edge─► task ──► sink
+//!        ▲                            └─edge─► task ──► sink
+//!        └──────── reports ────────────┴─────────┴───────┘
+//! ```
+//! The graph is cut at its exchanges into fragments; a task is one instance of a fragment and runs its
+//! operators as direct calls. The coordinator cuts the input of all sources together into epochs, computes
+//! the watermark that each epoch's mark carries, and commits checkpoints.
+
+mod channel;
+mod coordinator;
+mod fragment;
+mod job;
+mod progress;
+mod task;
+
+pub use fragment::labels;
+pub use job::{JobConfig, JobHandle, JobPhase, JobStatus, Runtime};
+pub use progress::Progress;

@@ -116,7 +116,7 @@ impl UnitReader for Reader {
         let stop = self.left.end.min(self.left.start + BATCH);
         let rows = self.table.rows(self.left.start..stop)?;
         self.left.start = stop;
-        Ok(Some(Read { rows: Changes::insertions(rows), position: stop, dead: vec![] }))
+        Ok(Some(Read::rows(Changes::insertions(rows), stop)))
     }
 }
 

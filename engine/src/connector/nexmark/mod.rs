@@ -186,6 +186,6 @@ impl UnitReader for Reader {
         let stop = self.left.end.min(self.left.start + self.maker.config.batch());
         let rows = self.maker.rows(self.left.start..stop, &mut self.numbers)?;
         self.left.start = stop;
-        Ok(Some(Read { rows: Changes::insertions(rows), position: stop, dead: vec![] }))
+        Ok(Some(Read::rows(Changes::insertions(rows), stop)))
     }
 }

@@ -1,0 +1,220 @@
+//! Weights at the edges: `_op` and `_epoch` columns.
+//!
+//! Within Millstream a change is a row with a weight. Where changes leave it (files, the shell, Flight)
+//! they become rows with an operation: `+I` a row arrives, `-D` it is taken back, and where the key is
+//! known `-U` and `+U` are the old and the new row of one key. Each stands for one occurrence.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use hashbrown::HashMap;
+
+use crate::changes::Changes;
+use crate::error::{Error, Result};
+
+/// The column that holds the operation.
+pub const OP: &str = "_op";
+/// The column that holds the epoch.
+pub const EPOCH: &str = "_epoch";
+
+/// A row operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// `+I`
+    Insert,
+    /// `-U`
+    Before,
+    /// `+U`
+    After,
+    /// `-D`
+    Delete,
+}
+
+impl Op {
+    /// Its text.
+    pub fn text(self) -> &'static str {
+        match self {
+            Op::Insert => "+I",
+            Op::Before => "-U",
+            Op::After => "+U",
+            Op::Delete => "-D",
+        }
+    }
+}
+
+/// The net changes of one epoch in their order of publication, one occurrence a row: rows whose weights
+/// cancel are gone, and with a `key` (columns) the old and new row of a key stand together.
+pub fn consolidate(schema: &SchemaRef, parts: &[Changes], key: Option<&[usize]>) -> Result<(Changes, Vec<Op>)> {
+    let all = Changes::concat(schema, parts)?;
+    if all.weights().is_none() {
+        let ops = vec![Op::Insert; all.num_rows()];
+        return Ok((all, ops));
+    }
+    let net = net_rows(&all)?;
+    let (order, ops) = match key {
+        None => plain_order(&net),
+        Some(key) => paired_order(&all, &net, key)?,
+    };
+    let rows = take_record_batch(all.rows(), &UInt32Array::from(order))?;
+    let weights = ops.iter().map(|op| if matches!(op, Op::Insert | Op::After) { 1 } else { -1 }).collect();
+    Ok((Changes::weighted(rows, weights)?, ops))
+}
+
+/// (first row, net weight) of each distinct row whose weight is not 0, in order of appearance.
+fn net_rows(all: &Changes) -> Result<Vec<(u32, i64)>> {
+    let columns = all.rows().columns();
+    if columns.is_empty() {
+        let sum: i64 = (0..all.num_rows()).map(|i| all.weight(i)).sum();
+        return Ok(if sum == 0 { vec![] } else { vec![(0, sum)] });
+    }
+    let converter = converter(columns)?;
+    let rows = converter.convert_columns(columns)?;
+    let mut places: HashMap<arrow::row::Row<'_>, usize, foldhash::fast::FixedState> = HashMap::default();
+    let mut net: Vec<(u32, i64)> = vec![];
+    for i in 0..all.num_rows() {
+        let place = *places.entry(rows.row(i)).or_insert_with(|| {
+            net.push((i as u32, 0));
+            net.len() - 1
+        });
+        net[place].1 += all.weight(i);
+    }
+    net.retain(|(_, w)| *w != 0);
+    Ok(net)
+}
+
+fn converter(columns: &[ArrayRef]) -> Result<RowConverter> {
+    Ok(RowConverter::new(columns.iter().map(|c| SortField::new(c.data_type().clone())).collect())?)
+}
+
+fn plain_order(net: &[(u32, i64)]) -> (Vec<u32>, Vec<Op>) {
+    let (mut order, mut ops) = (vec![], vec![]);
+    // Retractions first, so that no reader holds both rows of a change.
+    for negative in [true, false] {
+        for (row, w) in net.iter().filter(|(_, w)| (*w < 0) == negative) {
+            for _ in 0..w.unsigned_abs() {
+                order.push(*row);
+                ops.push(if negative { Op::Delete } else { Op::Insert });
+            }
+        }
+    }
+    (order, ops)
+}
+
+fn paired_order(all: &Changes, net: &[(u32, i64)], key: &[usize]) -> Result<(Vec<u32>, Vec<Op>)> {
+    let columns: Vec<ArrayRef> = key.iter().map(|c| all.rows().column(*c).clone()).collect();
+    let mut groups: Vec<(Vec<u32>, Vec<u32>)> = vec![];
+    if columns.is_empty() {
+        groups.push((vec![], vec![]));
+    }
+    let converter = converter(&columns)?;
+    let rows = if columns.is_empty() { None } else { Some(converter.convert_columns(&columns)?) };
+    let mut places: HashMap<&[u8], usize, foldhash::fast::FixedState> = HashMap::default();
+    for (row, w) in net {
+        let place = match &rows {
+            None => 0,
+            Some(rows) => *places.entry(rows.row(*row as usize).data()).or_insert_with(|| {
+                groups.push((vec![], vec![]));
+                groups.len() - 1
+            }),
+        };
+        let side = if *w < 0 { &mut groups[place].0 } else { &mut groups[place].1 };
+        side.extend(std::iter::repeat_n(*row, w.unsigned_abs() as usize));
+    }
+    let (mut order, mut ops) = (vec![], vec![]);
+    for (old, new) in groups {
+        let paired = old.len().min(new.len());
+        for i in 0..paired {
+            order.extend([old[i], new[i]]);
+            ops.extend([Op::Before, Op::After]);
+        }
+        order.extend(&old[paired..]);
+        ops.extend(std::iter::repeat_n(Op::Delete, old.len() - paired));
+        order.extend(&new[paired..]);
+        ops.extend(std::iter::repeat_n(Op::Insert, new.len() - paired));
+    }
+    Ok((order, ops))
+}
+
+/// `schema` with `_op` before its columns.
+pub fn op_schema(schema: &Schema) -> SchemaRef {
+    let mut fields = vec![Arc::new(Field::new(OP, DataType::Utf8, false))];
+    fields.extend(schema.fields().iter().cloned());
+    Arc::new(Schema::new(fields))
+}
+
+/// Rows with `_op` before their columns.
+pub fn with_ops(rows: &RecordBatch, ops: &[Op]) -> Result<RecordBatch> {
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from_iter_values(ops.iter().map(|o| o.text())))];
+    columns.extend(rows.columns().iter().cloned());
+    Ok(RecordBatch::try_new(op_schema(&rows.schema()), columns)?)
+}
+
+/// `schema` with `_op` and `_epoch` behind its columns: the form of stored changelogs.
+pub fn stored_schema(schema: &Schema) -> SchemaRef {
+    let mut fields: Vec<Arc<Field>> = schema.fields().to_vec();
+    fields.push(Arc::new(Field::new(OP, DataType::Utf8, false)));
+    fields.push(Arc::new(Field::new(EPOCH, DataType::Int64, false)));
+    Arc::new(Schema::new(fields))
+}
+
+/// Rows in the form of stored changelogs.
+pub fn stored(rows: &RecordBatch, ops: &[Op], epoch: u64) -> Result<RecordBatch> {
+    let mut columns = rows.columns().to_vec();
+    columns.push(Arc::new(StringArray::from_iter_values(ops.iter().map(|o| o.text()))));
+    columns.push(Arc::new(Int64Array::from(vec![epoch as i64; ops.len()])));
+    Ok(RecordBatch::try_new(stored_schema(&rows.schema()), columns)?)
+}
+
+/// The weights that an `_op` column says.
+pub fn weights(ops: &ArrayRef) -> Result<arrow::buffer::ScalarBuffer<i64>> {
+    let ops = arrow::compute::cast(ops, &DataType::Utf8)?;
+    let weight = |op: Option<&str>| match op {
+        Some("+I" | "+U") => Ok(1),
+        Some("-D" | "-U") => Ok(-1),
+        other => Err(Error::data(format!("{OP} is {other:?}, not one of +I, -U, +U, -D"))),
+    };
+    debug_assert_eq!(ops.null_count(), 0);
+    ops.as_string::<i32>().iter().map(weight).collect::<Result<Vec<i64>>>().map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes(rows: &[(i64, i64, i64)]) -> Changes {
+        let k: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0)));
+        let v: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.1)));
+        let batch = RecordBatch::try_from_iter([("k", k), ("v", v)]).expect("two columns");
+        Changes::weighted(batch, rows.iter().map(|r| r.2).collect()).expect("as many weights as rows")
+    }
+
+    fn show(c: &Changes, ops: &[Op]) -> Vec<String> {
+        let column = |i: usize| c.rows().column(i).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec();
+        let (k, v) = (column(0), column(1));
+        ops.iter().enumerate().map(|(i, o)| format!("{} {} {}", o.text(), k[i], v[i])).collect()
+    }
+
+    #[test]
+    fn old_and_new_rows_of_a_key_stand_together() {
+        let c = changes(&[(1, 10, -1), (2, 20, -1), (3, 30, 1), (1, 11, 1), (4, 5, 1), (4, 5, -1)]);
+        let (c, ops) = consolidate(&c.schema(), std::slice::from_ref(&c), Some(&[0])).expect("consolidates");
+        assert_eq!(show(&c, &ops), ["-U 1 10", "+U 1 11", "-D 2 20", "+I 3 30"]);
+    }
+
+    #[test]
+    fn without_a_key_retractions_come_first_and_weights_become_rows() {
+        let c = changes(&[(1, 10, 2), (2, 20, -1), (1, 10, -3)]);
+        let (c, ops) = consolidate(&c.schema(), std::slice::from_ref(&c), None).expect("consolidates");
+        assert_eq!(show(&c, &ops), ["-D 1 10", "-D 2 20"]);
+    }
+
+    #[test]
+    fn one_row_without_a_key_is_paired_too() {
+        let c = changes(&[(0, 3, -1), (0, 4, 1)]);
+        let (c, ops) = consolidate(&c.schema(), std::slice::from_ref(&c), Some(&[])).expect("consolidates");
+        assert_eq!(show(&c, &ops), ["-U 0 3", "+U 0 4"]);
+    }
+}

@@ -1,0 +1,183 @@
+//! The edges between tasks: queues bounded in bytes, and the gate that aligns epochs.
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::changes::Changes;
+use crate::epoch::EpochMark;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::NodeMetrics;
+
+/// Messages that one edge may hold besides its bound in bytes.
+const MOST_MESSAGES: usize = 256;
+
+/// What flows along an edge.
+#[derive(Debug)]
+enum Message {
+    Changes(Changes, OwnedSemaphorePermit, i64),
+    Mark(EpochMark),
+}
+
+/// The sending end of an edge.
+#[derive(Clone)]
+pub(crate) struct Sender {
+    queue: mpsc::Sender<Message>,
+    room: Arc<Semaphore>,
+    bytes: usize,
+    metrics: Arc<NodeMetrics>,
+}
+
+/// The receiving end of an edge.
+pub(crate) struct Receiver {
+    queue: mpsc::Receiver<Message>,
+    port: usize,
+    mark: Option<EpochMark>,
+}
+
+/// An edge that holds about `bytes` (one message more, when a single one is larger). `metrics` are the
+/// receiving operator's.
+pub(crate) fn edge(bytes: usize, port: usize, metrics: Arc<NodeMetrics>) -> (Sender, Receiver) {
+    let (tx, rx) = mpsc::channel(MOST_MESSAGES);
+    let sender = Sender { queue: tx, room: Arc::new(Semaphore::new(bytes)), bytes, metrics };
+    (sender, Receiver { queue: rx, port, mark: None })
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::Cancelled, "the job is stopping")
+}
+
+impl Sender {
+    /// Sends changes, waiting for room.
+    pub(crate) async fn send(&self, changes: Changes) -> Result<()> {
+        let bytes = changes.bytes();
+        let permits = bytes.clamp(1, self.bytes) as u32;
+        let permit = self.room.clone().acquire_many_owned(permits).await.map_err(|_| gone())?;
+        self.metrics.queued(bytes as i64);
+        self.queue.send(Message::Changes(changes, permit, bytes as i64)).await.map_err(|_| gone())
+    }
+
+    /// Sends a mark behind all changes sent before.
+    pub(crate) async fn mark(&self, mark: EpochMark) -> Result<()> {
+        self.queue.send(Message::Mark(mark)).await.map_err(|_| gone())
+    }
+}
+
+/// What a gate lets through.
+pub(crate) enum Event {
+    /// Changes at a port.
+    Changes(usize, Changes),
+    /// All inputs have ended the epoch.
+    Mark(EpochMark),
+}
+
+/// The inputs of a task. An input that has ended the epoch waits until all have.
+pub(crate) struct Gate {
+    inputs: Vec<Receiver>,
+    next: usize,
+    metrics: Arc<NodeMetrics>,
+}
+
+impl Gate {
+    /// Over the receiving ends of all edges into a task.
+    pub(crate) fn new(inputs: Vec<Receiver>, metrics: Arc<NodeMetrics>) -> Self {
+        Gate { inputs, next: 0, metrics }
+    }
+
+    /// The next changes or mark. May be dropped before it is ready and loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<Event> {
+        std::future::poll_fn(|cx| {
+            let n = self.inputs.len();
+            for i in 0..n {
+                let at = (self.next + i) % n;
+                let input = &mut self.inputs[at];
+                if input.mark.is_some() {
+                    continue;
+                }
+                match input.queue.poll_recv(cx) {
+                    Poll::Pending => {}
+                    Poll::Ready(None) => return Poll::Ready(Err(gone())),
+                    Poll::Ready(Some(Message::Changes(changes, permit, bytes))) => {
+                        drop(permit);
+                        self.metrics.queued(-bytes);
+                        self.next = at;
+                        return Poll::Ready(Ok(Event::Changes(input.port, changes)));
+                    }
+                    Poll::Ready(Some(Message::Mark(mark))) => {
+                        input.mark = Some(mark);
+                        if self.inputs.iter().all(|i| i.mark.is_some()) {
+                            return Poll::Ready(self.open());
+                        }
+                    }
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn open(&mut self) -> Result<Event> {
+        let mut marks = self.inputs.iter_mut().filter_map(|i| i.mark.take());
+        let first = marks.next().ok_or_else(|| Error::internal("a gate without inputs"))?;
+        match marks.all(|m| m == first) {
+            true => Ok(Event::Mark(first)),
+            false => Err(Error::internal("inputs disagree about an epoch's mark")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::EventTime;
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use std::sync::Arc;
+
+    fn one(v: i64) -> Changes {
+        let a: ArrayRef = Arc::new(Int64Array::from(vec![v]));
+        Changes::insertions(RecordBatch::try_from_iter([("v", a)]).expect("one column"))
+    }
+
+    fn mark(epoch: u64) -> EpochMark {
+        EpochMark { epoch, watermark: EventTime::MIN, checkpoint: None, end: false }
+    }
+
+    #[tokio::test]
+    async fn an_input_ahead_waits_for_the_others() {
+        let metrics: Arc<NodeMetrics> = Arc::default();
+        let (a, ra) = edge(1000, 0, metrics.clone());
+        let (b, rb) = edge(1000, 1, metrics.clone());
+        let mut gate = Gate::new(vec![ra, rb], metrics.clone());
+        a.send(one(1)).await.expect("room");
+        a.mark(mark(1)).await.expect("room");
+        a.send(one(2)).await.expect("room");
+        b.send(one(3)).await.expect("room");
+        let mut seen = vec![];
+        for _ in 0..2 {
+            if let Event::Changes(port, _) = gate.next().await.expect("open") {
+                seen.push(port);
+            }
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, vec![0, 1]);
+        b.mark(mark(1)).await.expect("room");
+        assert!(matches!(gate.next().await.expect("open"), Event::Mark(m) if m.epoch == 1));
+        assert!(matches!(gate.next().await.expect("open"), Event::Changes(0, _)));
+        assert_eq!(metrics.read().queued_bytes, 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_edge_waits_until_it_is_read() {
+        let metrics: Arc<NodeMetrics> = Arc::default();
+        let (a, ra) = edge(8, 0, metrics.clone());
+        let mut gate = Gate::new(vec![ra], metrics);
+        a.send(one(1)).await.expect("room");
+        let second = tokio::spawn(async move { a.send(one(2)).await });
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished());
+        assert!(matches!(gate.next().await.expect("open"), Event::Changes(0, _)));
+        assert!(matches!(gate.next().await.expect("open"), Event::Changes(0, _)));
+        second.await.expect("no panic").expect("sent");
+    }
+}

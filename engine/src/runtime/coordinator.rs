@@ -1,0 +1,590 @@
+//! The coordinator of a job: cuts its input into epochs, computes the watermark, commits checkpoints.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::job::{JobConfig, JobPhase, Shared};
+use super::progress::Progress;
+use super::task::{Cut, Parts, Pulse, Report};
+use crate::checkpoint::{Checkpoints, Manifest, StateFile};
+use crate::connector::{Commit, DeadLetter, Sink, Source, Staged};
+use crate::epoch::EpochMark;
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::StatePart;
+use crate::time::EventTime;
+
+/// Epochs under way at a time: one is finished while the next is filled.
+const MOST_EPOCHS: usize = 2;
+/// Rows put aside are committed early beyond this many bytes.
+const DEAD_BYTES: usize = 16 << 20;
+/// How often a job that waits for input looks for idle splits.
+const TICK: Duration = Duration::from_millis(500);
+
+/// A source as the coordinator sees it.
+pub(super) struct SourceView {
+    pub(super) source: Arc<dyn Source>,
+    pub(super) stream: String,
+    /// The idle timeout, where the source tells event time.
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) cuts: Vec<mpsc::Sender<EpochMark>>,
+    pub(super) tasks_ended: usize,
+}
+
+/// What may be asked of a running job.
+pub(super) enum Command {
+    /// Commit, then stop.
+    Stop(oneshot::Sender<Result<()>>),
+    /// Answer when all that is acknowledged now is committed.
+    Flush(oneshot::Sender<Result<()>>),
+}
+
+struct Flush {
+    /// (source, split, end) that must be committed.
+    targets: Vec<(usize, Arc<str>, u64)>,
+    /// Sources that must have ended.
+    ends: Vec<usize>,
+    reply: oneshot::Sender<Result<()>>,
+}
+
+/// An epoch under way.
+struct Epoch {
+    mark: EpochMark,
+    cut_at: Instant,
+    cuts: Vec<Cut>,
+    done: usize,
+    merged: bool,
+    parts: Vec<Parts>,
+    /// The progress at its end, for its checkpoint.
+    progress: Vec<Progress>,
+}
+
+pub(super) struct Coordinator {
+    pub(super) config: JobConfig,
+    pub(super) shared: Arc<Shared>,
+    pub(super) sources: Vec<SourceView>,
+    pub(super) sinks: BTreeMap<usize, Arc<dyn Sink>>,
+    pub(super) checkpoints: Option<Checkpoints>,
+    pub(super) tasks: usize,
+    pub(super) pulse: Arc<Pulse>,
+    pub(super) reports: mpsc::Receiver<Report>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) running: JoinSet<()>,
+    pub(super) io: tokio::runtime::Handle,
+    pub(super) state: Run,
+}
+
+/// What changes while the job runs.
+pub(super) struct Run {
+    pub(super) manifest: Manifest,
+    pub(super) progress: Vec<Progress>,
+    pub(super) watermark: EventTime,
+    next_epoch: u64,
+    epochs: BTreeMap<u64, Epoch>,
+    interval: Duration,
+    last_cut: Instant,
+    last_checkpoint: Instant,
+    last_tick: Instant,
+    /// Something was read or moved since the last checkpoint was cut.
+    dirty: bool,
+    /// The watermark was moved by the last reports and no mark has said so yet.
+    unsaid: bool,
+    ending: bool,
+    stopping: Option<oneshot::Sender<Result<()>>>,
+    stop_cut: bool,
+    flushes: Vec<Flush>,
+    committing: Option<oneshot::Receiver<Result<Manifest>>>,
+    dead: Vec<DeadLetter>,
+    dead_bytes: usize,
+    /// The first checkpoint after a start writes all state anew.
+    fresh_states: bool,
+}
+
+impl Run {
+    pub(super) fn new(manifest: Manifest, config: &JobConfig) -> Self {
+        let now = Instant::now();
+        Run {
+            progress: manifest.sources.clone(),
+            watermark: manifest.watermark,
+            next_epoch: manifest.epoch + 1,
+            epochs: BTreeMap::new(),
+            interval: config.min_epoch,
+            last_cut: now,
+            last_checkpoint: now,
+            last_tick: now,
+            dirty: manifest.checkpoint == 0,
+            unsaid: false,
+            ending: false,
+            stopping: None,
+            stop_cut: false,
+            flushes: vec![],
+            committing: None,
+            dead: vec![],
+            dead_bytes: 0,
+            fresh_states: true,
+            manifest,
+        }
+    }
+}
+
+impl Coordinator {
+    /// Runs the job to its end, its stop or its failure.
+    pub(super) async fn run(mut self) {
+        let result = self.drive().await;
+        self.running.abort_all();
+        while self.running.join_next().await.is_some() {}
+        let reply = self.state.stopping.take();
+        for flush in self.state.flushes.drain(..) {
+            let answer = match &result {
+                Err(e) => Err(Error::new(e.kind(), e.message().to_owned())),
+                Ok(_) if self.state.ending => Ok(()),
+                Ok(_) => Err(Error::new(ErrorKind::Cancelled, "the job was stopped")),
+            };
+            let _ = flush.reply.send(answer);
+        }
+        match result {
+            Ok(phase) => self.shared.set_phase(phase, None),
+            Err(e) => {
+                tracing::error!(stream = %self.config.name, error = %e, "job failed");
+                self.shared.set_phase(JobPhase::Failed, Some(&e));
+            }
+        }
+        if let Some(reply) = reply {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    async fn drive(&mut self) -> Result<JobPhase> {
+        loop {
+            if self.finished() {
+                let phase = if self.state.ending { JobPhase::Finished } else { JobPhase::Stopped };
+                return Ok(phase);
+            }
+            let wake = self.wake_at();
+            let (pulse, waiting) = (self.pulse.clone(), wake.is_none() && !self.is_full());
+            tokio::select! {
+                biased;
+                Some(report) = self.reports.recv() => self.report(report)?,
+                Some(done) = self.running.join_next() => {
+                    if let Err(e) = done && e.is_panic() {
+                        return Err(Error::internal("a task of the job panicked"));
+                    }
+                }
+                Some(command) = self.commands.recv() => self.command(command),
+                committed = async { match &mut self.state.committing {
+                    Some(c) => c.await,
+                    None => std::future::pending().await,
+                } } => {
+                    self.state.committing = None;
+                    let manifest = committed.map_err(|_| Error::internal("the commit vanished"))??;
+                    self.committed(manifest);
+                }
+                () = tokio::time::sleep_until(wake.unwrap_or_else(|| Instant::now() + TICK).into()) => {}
+                () = pulse.wait(), if waiting => {}
+            }
+            self.maybe_cut().await?;
+        }
+    }
+
+    fn finished(&self) -> bool {
+        let s = &self.state;
+        let quiet = s.epochs.is_empty() && s.committing.is_none();
+        quiet && (s.ending || (s.stopping.is_some() && (s.stop_cut || !self.needs_stop_cut())))
+    }
+
+    fn needs_stop_cut(&self) -> bool {
+        self.checkpoints.is_some() && (self.state.dirty || self.pulse.is_set())
+    }
+
+    fn is_full(&self) -> bool {
+        self.state.epochs.len() >= MOST_EPOCHS
+    }
+
+    /// Whether a new epoch has anything to say.
+    fn wants_cut(&self) -> bool {
+        let s = &self.state;
+        if s.ending || s.stop_cut {
+            return false;
+        }
+        if self.all_ended() || s.stopping.is_some() {
+            // The last epoch follows all others and their checkpoint.
+            return s.epochs.is_empty() && s.committing.is_none();
+        }
+        self.pulse.is_set() || s.unsaid || s.next_epoch == 1 || self.checkpoint_due()
+    }
+
+    fn all_ended(&self) -> bool {
+        self.sources.iter().all(|s| s.tasks_ended == s.cuts.len())
+    }
+
+    fn checkpoint_due(&self) -> bool {
+        let s = &self.state;
+        if self.checkpoints.is_none() || s.committing.is_some() || s.epochs.values().any(|e| e.mark.checkpoint.is_some()) {
+            return false;
+        }
+        let hurry = s.flushes.iter().any(|f| self.is_reached(f, &s.progress)) || s.stopping.is_some() || s.dead_bytes > DEAD_BYTES || self.config.eager;
+        let dirty = s.dirty || self.pulse.is_set();
+        dirty && (hurry || s.last_checkpoint.elapsed() >= self.config.checkpoint_interval)
+    }
+
+    /// When to look again; `None`: when something happens.
+    fn wake_at(&self) -> Option<Instant> {
+        let s = &self.state;
+        if self.is_full() {
+            return None;
+        }
+        if self.wants_cut() {
+            return Some(s.last_cut + self.pace());
+        }
+        let mut at = s.last_tick + TICK;
+        if s.dirty && self.checkpoints.is_some() && s.committing.is_none() {
+            at = at.min(s.last_checkpoint + self.config.checkpoint_interval);
+        }
+        // Idle splits are looked for only where something is held back.
+        let ticks = s.dirty || self.sources.iter().any(|v| v.idle_timeout.is_some());
+        ticks.then_some(at)
+    }
+
+    /// The time between cuts.
+    fn pace(&self) -> Duration {
+        match self.config.every {
+            Some(every) if self.state.next_epoch > 1 && !self.all_ended() && self.state.stopping.is_none() => every,
+            Some(_) => Duration::ZERO,
+            None => self.state.interval,
+        }
+    }
+
+    async fn maybe_cut(&mut self) -> Result<()> {
+        if self.is_full() || self.state.ending || self.state.stop_cut {
+            return Ok(());
+        }
+        let tick = self.state.last_tick.elapsed() >= TICK;
+        if tick {
+            self.state.last_tick = Instant::now();
+        }
+        let idle_check = tick && self.sources.iter().any(|s| s.idle_timeout.is_some());
+        if !(self.wants_cut() || idle_check) || self.state.last_cut.elapsed() < self.pace() {
+            return Ok(());
+        }
+        self.cut().await
+    }
+
+    /// Cuts an epoch.
+    async fn cut(&mut self) -> Result<()> {
+        if self.pulse.take() > 0 {
+            self.state.dirty = true;
+        }
+        let end = self.all_ended() && self.state.epochs.is_empty();
+        let checkpoint_due = self.checkpoint_due();
+        let s = &mut self.state;
+        let stop = s.stopping.is_some();
+        let checkpoint = (self.checkpoints.is_some() && (end || stop || checkpoint_due)).then(|| s.manifest.checkpoint + 1);
+        let watermark = if end { EventTime::MAX } else { s.watermark };
+        let mark = EpochMark { epoch: s.next_epoch, watermark, checkpoint, end };
+        s.next_epoch += 1;
+        s.last_cut = Instant::now();
+        s.unsaid = false;
+        s.ending = end;
+        s.stop_cut = stop;
+        if checkpoint.is_some() {
+            s.last_checkpoint = Instant::now();
+            s.dirty = false;
+        }
+        let epoch = Epoch {
+            mark,
+            cut_at: Instant::now(),
+            cuts: vec![],
+            done: 0,
+            merged: false,
+            parts: vec![],
+            progress: vec![],
+        };
+        s.epochs.insert(mark.epoch, epoch);
+        for source in &self.sources {
+            for cuts in &source.cuts {
+                if cuts.send(mark).await.is_err() {
+                    return self.why_gone().await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A task has gone: its report says why.
+    async fn why_gone(&mut self) -> Result<()> {
+        while let Some(report) = self.reports.recv().await {
+            if let Report::Failed(e) = report {
+                return Err(e);
+            }
+        }
+        Err(Error::internal("a task ended without a word"))
+    }
+
+    fn report(&mut self, report: Report) -> Result<()> {
+        match report {
+            Report::Failed(e) if e.kind() == ErrorKind::Cancelled => Ok(()),
+            Report::Failed(e) => Err(e),
+            Report::Cut(cut) => {
+                if let Some(epoch) = self.state.epochs.get_mut(&cut.epoch) {
+                    epoch.cuts.push(cut);
+                }
+                self.merge_cuts();
+                Ok(())
+            }
+            Report::Done { epoch, checkpoint } => {
+                if let Some(e) = self.state.epochs.get_mut(&epoch) {
+                    e.done += 1;
+                    e.parts.extend(checkpoint.map(|c| *c));
+                }
+                self.finish_epochs();
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes in the reports of epochs that all source tasks have ended, in order.
+    fn merge_cuts(&mut self) {
+        let scanning: usize = self.sources.iter().map(|s| s.cuts.len()).sum();
+        let ready: Vec<u64> = self.state.epochs.iter().filter(|(_, e)| !e.merged).map(|(n, _)| *n).collect();
+        for n in ready {
+            let Some(epoch) = self.state.epochs.get_mut(&n) else { return };
+            if epoch.cuts.len() < scanning {
+                return;
+            }
+            let cuts = std::mem::take(&mut epoch.cuts);
+            self.merge(cuts);
+            let progress = self.state.progress.clone();
+            if let Some(epoch) = self.state.epochs.get_mut(&n) {
+                epoch.merged = true;
+                epoch.progress = progress;
+            }
+            for source in &self.sources {
+                source.source.epoch_cut();
+            }
+        }
+        self.move_watermark();
+        self.finish_epochs();
+    }
+
+    fn merge(&mut self, cuts: Vec<Cut>) {
+        let mut ended = vec![0; self.sources.len()];
+        let mut quiet: Vec<BTreeMap<String, Duration>> = vec![BTreeMap::new(); self.sources.len()];
+        for cut in cuts {
+            ended[cut.source] += usize::from(cut.ended);
+            let mut read = vec![];
+            for consumed in cut.consumed {
+                if consumed.end > consumed.start {
+                    read.push(consumed.split.to_string());
+                }
+                self.state.progress[cut.source].add(consumed);
+            }
+            if let Some((split, waited)) = cut.quiet {
+                let waited = if read.iter().any(|r| **r == *split) { Duration::ZERO } else { waited };
+                let least = quiet[cut.source].entry(split.to_string()).or_insert(waited);
+                *least = (*least).min(waited);
+            }
+            self.state.dead_bytes += cut.dead.iter().map(|d| d.raw.len() + 100).sum::<usize>();
+            if self.checkpoints.is_some() {
+                self.state.dead.extend(cut.dead);
+            }
+        }
+        for (i, source) in self.sources.iter_mut().enumerate() {
+            source.tasks_ended = ended[i];
+            self.state.progress[i].set_quiet(std::mem::take(&mut quiet[i]));
+        }
+    }
+
+    fn move_watermark(&mut self) {
+        let mut least: Option<(EventTime, String)> = None;
+        let mut any = false;
+        for (i, source) in self.sources.iter().enumerate() {
+            let Some(timeout) = source.idle_timeout else { continue };
+            let done = source.tasks_ended == source.cuts.len();
+            let bound = self.state.progress[i].watermark(&source.source.splits(), timeout);
+            let bound = match bound {
+                Some(b) => b,
+                None if done => continue,
+                None => (EventTime::MIN, "no split is open".to_owned()),
+            };
+            any = true;
+            if least.as_ref().is_none_or(|l| bound.0 < l.0) {
+                least = Some((bound.0, format!("{} of stream \"{}\"", bound.1, source.stream)));
+            }
+        }
+        if let Some((bound, holder)) = least.filter(|_| any) {
+            if bound > self.state.watermark {
+                self.state.watermark = bound;
+                self.state.unsaid = true;
+            }
+            self.shared.set_holder(holder);
+        }
+        let shares: Vec<f64> = self
+            .sources
+            .iter()
+            .enumerate()
+            .filter_map(|(i, s)| self.state.progress[i].share(&s.source.splits()))
+            .collect();
+        let share = (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64);
+        self.shared.set_share(share);
+    }
+
+    fn finish_epochs(&mut self) {
+        while let Some(entry) = self.state.epochs.first_entry() {
+            let epoch = entry.get();
+            if epoch.done < self.tasks || !epoch.merged {
+                return;
+            }
+            let epoch = entry.remove();
+            let took = epoch.cut_at.elapsed();
+            let s = &mut self.state;
+            // Small epochs while they cost little; larger ones under load, which saves work per row.
+            s.interval = if took > s.interval { s.interval * 2 } else { s.interval / 2 };
+            s.interval = s.interval.clamp(self.config.min_epoch, self.config.max_epoch);
+            self.shared.set_epoch(epoch.mark.epoch, epoch.mark.watermark, took);
+            if let Some(checkpoint) = epoch.mark.checkpoint {
+                self.commit(checkpoint, epoch);
+            } else if self.checkpoints.is_none() {
+                self.state.dirty = false;
+            }
+        }
+    }
+
+    /// Makes an epoch's checkpoint durable, then commits it, while the job goes on.
+    fn commit(&mut self, checkpoint: u64, mut epoch: Epoch) {
+        let Some(checkpoints) = self.checkpoints.clone() else { return };
+        let s = &mut self.state;
+        let mut manifest = s.manifest.clone();
+        (manifest.checkpoint, manifest.epoch) = (checkpoint, epoch.mark.epoch);
+        (manifest.watermark, manifest.end) = (epoch.mark.watermark, epoch.mark.end);
+        manifest.sources = std::mem::take(&mut epoch.progress);
+        manifest.late = self.shared.late();
+        manifest.staged.clear();
+        let before = manifest.states.clone();
+        if std::mem::take(&mut s.fresh_states) {
+            manifest.states.clear();
+        }
+        s.dead_bytes = 0;
+        let commit = CommitJob {
+            checkpoints,
+            manifest,
+            before,
+            parts: std::mem::take(&mut epoch.parts),
+            dead: std::mem::take(&mut s.dead),
+            sinks: self.sinks.clone(),
+            job: self.config.name.clone(),
+        };
+        let (tx, rx) = oneshot::channel();
+        s.committing = Some(rx);
+        self.io.spawn(async move {
+            let _ = tx.send(commit.run().await);
+        });
+    }
+
+    fn committed(&mut self, manifest: Manifest) {
+        self.shared.set_committed(manifest.checkpoint, manifest.epoch);
+        self.state.manifest = manifest;
+        let all = std::mem::take(&mut self.state.flushes);
+        let progress = &self.state.manifest.sources;
+        // Where all input ends, only the job's own end (its `Finished`) is the end of a flush.
+        let done = |f: &Flush| self.state.manifest.end || (f.ends.len() < self.sources.len() && self.is_reached(f, progress));
+        let (ready, waiting): (Vec<Flush>, Vec<Flush>) = all.into_iter().partition(done);
+        self.state.flushes = waiting;
+        for flush in ready {
+            let _ = flush.reply.send(Ok(()));
+        }
+    }
+
+    /// Whether `progress` holds all that a flush waits for.
+    fn is_reached(&self, flush: &Flush, progress: &[Progress]) -> bool {
+        let ended = |i: &usize| {
+            let view = &self.sources[*i];
+            view.tasks_ended == view.cuts.len() && view.source.splits().iter().all(|s| progress[*i].is_done(s))
+        };
+        flush.targets.iter().all(|(i, split, end)| progress[*i].reaches(split, *end)) && flush.ends.iter().all(ended)
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Stop(reply) => self.state.stopping = Some(reply),
+            Command::Flush(reply) => {
+                let (mut targets, mut ends) = (vec![], vec![]);
+                for (i, view) in self.sources.iter().enumerate() {
+                    if view.source.bounded() {
+                        ends.push(i);
+                    } else {
+                        targets.extend(view.source.acknowledged().into_iter().map(|(split, end)| (i, split, end)));
+                    }
+                }
+                let flush = Flush { targets, ends, reply };
+                let progress = &self.state.manifest.sources;
+                let reached = flush.targets.iter().all(|(i, split, end)| progress[*i].reaches(split, *end));
+                if flush.ends.is_empty() && reached && !self.state.dirty && !self.pulse.is_set() {
+                    let _ = flush.reply.send(Ok(()));
+                } else {
+                    self.state.flushes.push(flush);
+                    self.state.dirty = true;
+                }
+            }
+        }
+    }
+}
+
+/// A checkpoint on its way to the store.
+struct CommitJob {
+    checkpoints: Checkpoints,
+    manifest: Manifest,
+    before: Vec<StateFile>,
+    parts: Vec<Parts>,
+    dead: Vec<DeadLetter>,
+    sinks: BTreeMap<usize, Arc<dyn Sink>>,
+    job: String,
+}
+
+impl CommitJob {
+    async fn run(mut self) -> Result<Manifest> {
+        let n = self.manifest.checkpoint;
+        self.parts.sort_by_key(|p| (p.fragment, p.task));
+        let mut staged: BTreeMap<usize, Vec<Staged>> = BTreeMap::new();
+        for parts in &mut self.parts {
+            for (node, more) in std::mem::take(&mut parts.staged) {
+                staged.entry(node).or_default().extend(more);
+            }
+            self.manifest.states.retain(|f| !replaced(f, parts.task, &parts.states));
+            let files = self.checkpoints.put_states(n, parts.task, &parts.states).await?;
+            self.manifest.states.extend(files);
+        }
+        if !self.dead.is_empty() {
+            let bytes = crate::table::dead_letters::encode(&self.job, &self.dead)?;
+            self.manifest.dead_letters.push(self.checkpoints.put_dead_letters(n, bytes).await?);
+        }
+        for (node, sink) in &self.sinks {
+            let staged = staged.get(node).map_or(&[][..], |s| s);
+            self.manifest.sinks.insert(*node, sink.state_after(&commit_of(&self.manifest, staged)));
+        }
+        self.manifest.staged = staged;
+        self.checkpoints.commit(&self.manifest).await?;
+        for (node, sink) in &self.sinks {
+            let staged = self.manifest.staged.get(node).map_or(&[][..], |s| s);
+            sink.commit(&commit_of(&self.manifest, staged)).await?;
+        }
+        self.checkpoints.tidy(&self.manifest, &self.before).await?;
+        Ok(self.manifest)
+    }
+}
+
+fn replaced(file: &StateFile, task: usize, parts: &[StatePart]) -> bool {
+    file.task == task && parts.iter().any(|p| p.full && p.name == file.name)
+}
+
+fn commit_of<'a>(manifest: &Manifest, staged: &'a [Staged]) -> Commit<'a> {
+    Commit {
+        checkpoint: manifest.checkpoint,
+        epoch: manifest.epoch,
+        watermark: manifest.watermark,
+        end: manifest.end,
+        staged,
+    }
+}

@@ -1,0 +1,180 @@
+//! What has been read: offsets and watermarks per split, from what the source tasks report.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::connector::{Offsets, Split};
+use crate::time::EventTime;
+
+/// A range of a split that a task has read since its last report.
+#[derive(Clone, Debug)]
+pub(crate) struct Consumed {
+    pub(crate) split: Arc<str>,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// The largest watermark bound set by its rows.
+    pub(crate) bound: Option<EventTime>,
+    /// The largest event time of its rows.
+    pub(crate) max_time: Option<EventTime>,
+}
+
+/// A range read, and the bound its rows set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Read {
+    start: u64,
+    end: u64,
+    bound: Option<EventTime>,
+}
+
+/// The progress of one source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    splits: BTreeMap<String, Vec<Read>>,
+    /// The largest event time read.
+    max_time: Option<EventTime>,
+    /// Splits that hold nothing now: no rows for the idle timeout.
+    #[serde(skip)]
+    quiet: BTreeMap<String, Duration>,
+}
+
+impl Progress {
+    /// Takes in a report.
+    pub(crate) fn add(&mut self, consumed: Consumed) {
+        self.max_time = self.max_time.max(consumed.max_time);
+        let reads = self.splits.entry(consumed.split.to_string()).or_default();
+        reads.push(Read { start: consumed.start, end: consumed.end, bound: consumed.bound });
+        reads.sort_by_key(|r| (r.start, r.end));
+        let mut merged: Vec<Read> = Vec::with_capacity(reads.len());
+        for r in reads.drain(..) {
+            match merged.last_mut() {
+                Some(last) if r.start <= last.end => {
+                    last.end = last.end.max(r.end);
+                    last.bound = last.bound.max(r.bound);
+                }
+                _ => merged.push(r),
+            }
+        }
+        *reads = merged;
+    }
+
+    /// How long each split has been without rows: set anew at each cut.
+    pub(crate) fn set_quiet(&mut self, quiet: BTreeMap<String, Duration>) {
+        self.quiet = quiet;
+    }
+
+    /// What has been read, as the source is told on restart.
+    pub(crate) fn offsets(&self) -> Offsets {
+        let ranges = |reads: &Vec<Read>| reads.iter().map(|r| r.start..r.end).collect();
+        Offsets { splits: self.splits.iter().map(|(name, reads)| (name.clone(), ranges(reads))).collect() }
+    }
+
+    fn prefix(&self, split: &str) -> Option<&Read> {
+        self.splits.get(split)?.first().filter(|r| r.start == 0)
+    }
+
+    /// Whether all of the split has been read.
+    pub(crate) fn is_done(&self, split: &Split) -> bool {
+        split.end.is_some_and(|end| end == 0 || self.prefix(&split.name).is_some_and(|p| p.end >= end))
+    }
+
+    /// The watermark over `splits` and who holds it; `None` when all are done (no bound any more).
+    pub(crate) fn watermark(&self, splits: &[Split], idle_timeout: Duration) -> Option<(EventTime, String)> {
+        let mut least: Option<(EventTime, String)> = None;
+        let mut idle = false;
+        for split in splits.iter().filter(|s| !self.is_done(s)) {
+            let opened = self.splits.contains_key(&*split.name);
+            let bound = match self.prefix(&split.name).and_then(|p| p.bound) {
+                Some(bound) => bound,
+                None if opened || split.holds => split.min_time.unwrap_or(EventTime::MIN),
+                None => continue,
+            };
+            if self.quiet.get(&*split.name).is_some_and(|q| *q >= idle_timeout) {
+                idle = true;
+                continue;
+            }
+            if least.as_ref().is_none_or(|(l, _)| bound < *l) {
+                least = Some((bound, split.name.to_string()));
+            }
+        }
+        match least {
+            None if idle => Some((self.max_time.unwrap_or(EventTime::MIN), "all splits are idle".to_owned())),
+            // Done splits still bound what later splits of an open source may bring.
+            None => None,
+            some => some,
+        }
+    }
+
+    /// The share of the splits' known ends that has been read.
+    pub(crate) fn share(&self, splits: &[Split]) -> Option<f64> {
+        let (mut done, mut all) = (0u64, 0u64);
+        for s in splits {
+            let end = s.end?;
+            all += end;
+            let reads = self.splits.get(&*s.name).into_iter().flatten();
+            done += reads.map(|r| r.end.min(end).saturating_sub(r.start)).sum::<u64>();
+        }
+        (all > 0).then(|| done as f64 / all as f64)
+    }
+
+    /// Whether `split` has been read up to `end`.
+    pub(crate) fn reaches(&self, split: &str, end: u64) -> bool {
+        end == 0 || self.prefix(split).is_some_and(|p| p.end >= end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn consumed(split: &str, start: u64, end: u64, bound: i64) -> Consumed {
+        let t = Some(EventTime(bound));
+        Consumed { split: split.into(), start, end, bound: t, max_time: t }
+    }
+
+    fn split(name: &str, end: Option<u64>) -> Split {
+        Split { name: name.into(), end, min_time: None, holds: true }
+    }
+
+    const IDLE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn what_is_read_ahead_does_not_move_the_watermark() {
+        let mut p = Progress::default();
+        p.add(consumed("f", 0, 10, 5));
+        p.add(consumed("f", 20, 30, 50));
+        let splits = [split("f", Some(100))];
+        assert_eq!(p.watermark(&splits, IDLE).map(|w| w.0), Some(EventTime(5)));
+        p.add(consumed("f", 10, 20, 7));
+        assert_eq!(p.watermark(&splits, IDLE).map(|w| w.0), Some(EventTime(50)));
+        assert_eq!(p.offsets().splits["f"], vec![0..30]);
+        p.add(consumed("f", 30, 100, 60));
+        assert_eq!(p.watermark(&splits, IDLE), None);
+    }
+
+    #[test]
+    fn a_split_not_opened_holds_the_watermark() {
+        let mut p = Progress::default();
+        p.add(consumed("a", 0, 10, 5));
+        let mut b = split("b", Some(10));
+        assert_eq!(p.watermark(&[split("a", None), b.clone()], IDLE).map(|w| w.0), Some(EventTime::MIN));
+        b.min_time = Some(EventTime(3));
+        assert_eq!(p.watermark(&[split("a", None), b.clone()], IDLE).map(|w| w.0), Some(EventTime(3)));
+        b.holds = false;
+        assert_eq!(p.watermark(&[split("a", None), b], IDLE).map(|w| w.0), Some(EventTime(5)));
+    }
+
+    #[test]
+    fn idle_splits_let_go() {
+        let mut p = Progress::default();
+        p.add(consumed("a", 0, 10, 5));
+        p.add(consumed("b", 0, 10, 9));
+        let splits = [split("a", None), split("b", None)];
+        p.set_quiet([("a".to_owned(), IDLE)].into());
+        assert_eq!(p.watermark(&splits, IDLE).map(|w| w.0), Some(EventTime(9)));
+        p.set_quiet([("a".to_owned(), IDLE), ("b".to_owned(), IDLE)].into());
+        assert_eq!(p.watermark(&splits, IDLE).map(|w| w.0), Some(EventTime(9)));
+    }
+}

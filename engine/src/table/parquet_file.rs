@@ -1,0 +1,118 @@
+//! Parquet files of streams: how they are written and read.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use crate::error::{Error, Result};
+use crate::store::Store;
+
+/// Rows per row group.
+const ROW_GROUP: usize = 256 << 10;
+
+/// The schema that files of a stream with `schema` have, as DuckDB, Spark and pyarrow expect it: plain
+/// text and binary, and no timestamps in seconds, which Parquet does not have.
+pub fn file_schema(schema: &Schema) -> SchemaRef {
+    let plain = |f: &Arc<Field>| Arc::new(f.as_ref().clone().with_data_type(plain_type(f.data_type())));
+    Arc::new(Schema::new(schema.fields().iter().map(plain).collect::<Vec<_>>()))
+}
+
+fn plain_type(t: &DataType) -> DataType {
+    let field = |f: &Arc<Field>| Arc::new(f.as_ref().clone().with_data_type(plain_type(f.data_type())));
+    match t {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        DataType::Timestamp(TimeUnit::Second, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
+        DataType::Dictionary(_, value) => plain_type(value),
+        DataType::List(f) | DataType::LargeList(f) => DataType::List(field(f)),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
+        other => other.clone(),
+    }
+}
+
+/// Casts the columns of `rows` to `schema`, which has the same columns in other forms.
+pub(super) fn cast_rows(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let to = |(a, f): (&ArrayRef, &Arc<Field>)| match a.data_type() == f.data_type() {
+        true => Ok(a.clone()),
+        false => cast(a, f.data_type()),
+    };
+    let columns = rows.columns().iter().zip(schema.fields()).map(to).collect::<Result<Vec<_>, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+}
+
+/// A file being written, in memory: a checkpoint's worth of one task.
+pub(super) struct FileWriter {
+    schema: SchemaRef,
+    writer: ArrowWriter<Vec<u8>>,
+    rows: u64,
+}
+
+impl FileWriter {
+    /// For rows of `schema`.
+    pub(super) fn new(schema: &Schema) -> Result<Self> {
+        let schema = file_schema(schema);
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+            .set_max_row_group_row_count(Some(ROW_GROUP))
+            .set_created_by("millstream".to_owned())
+            .build();
+        let options = ArrowWriterOptions::new().with_properties(properties);
+        Ok(FileWriter { writer: ArrowWriter::try_new_with_options(vec![], schema.clone(), options)?, schema, rows: 0 })
+    }
+
+    /// Appends rows.
+    pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.rows += rows.num_rows() as u64;
+        Ok(self.writer.write(&cast_rows(rows, &self.schema)?)?)
+    }
+
+    /// The number of rows, and the bytes of the file.
+    pub(super) fn finish(self) -> Result<(u64, Bytes)> {
+        Ok((self.rows, Bytes::from(self.writer.into_inner()?)))
+    }
+}
+
+/// The rows `rows` of the file at `path`, of columns `columns` (by name), in batches of up to 8192 rows.
+/// In a folder the file is read as it is needed; else it is fetched first.
+pub async fn open_rows(
+    store: &Store,
+    path: &str,
+    rows: Range<u64>,
+    columns: &[String],
+) -> Result<ParquetRecordBatchReader> {
+    let damaged = |e: parquet::errors::ParquetError| Error::from(e).context(format!("file \"{}\"", store.locate(path)));
+    if let Some(root) = store.root() {
+        let full = root.join(path);
+        let file = std::fs::File::open(&full).map_err(|e| Error::from(e).context(format!("file \"{}\"", full.display())))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
+        return select(builder, rows, columns).map_err(damaged);
+    }
+    let builder = ParquetRecordBatchReaderBuilder::try_new(store.get(path).await?).map_err(damaged)?;
+    select(builder, rows, columns).map_err(damaged)
+}
+
+fn select<T: parquet::file::reader::ChunkReader + 'static>(
+    builder: ParquetRecordBatchReaderBuilder<T>,
+    rows: Range<u64>,
+    columns: &[String],
+) -> parquet::errors::Result<ParquetRecordBatchReader> {
+    let total = builder.metadata().file_metadata().num_rows().max(0) as u64;
+    let (start, end) = (rows.start.min(total), rows.end.min(total));
+    let selection = RowSelection::from(vec![
+        RowSelector::skip(start as usize),
+        RowSelector::select((end - start) as usize),
+        RowSelector::skip((total - end) as usize),
+    ]);
+    let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().map(String::as_str));
+    builder.with_projection(mask).with_row_selection(selection).with_batch_size(8192).build()
+}

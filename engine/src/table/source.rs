@@ -1,0 +1,302 @@
+//! The source of jobs that read another stream: its committed log from the first row on, then the live
+//! commits, without a gap or a repeat.
+//!
+//! Rows of a changelog belong together by commit: a reader that stopped in the middle could hold an old
+//! row whose replacement it has not seen. So such a log is read in groups, one commit (at first: all of
+//! history) per epoch.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+
+use super::log::StreamLog;
+use super::parquet_file::{cast_rows, open_rows};
+use crate::changelog::{OP, weights};
+use crate::changes::Changes;
+use crate::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
+use crate::error::{Error, Result};
+use crate::time::EventTime;
+
+/// Rows in a unit of work.
+const UNIT_ROWS: u64 = 128 << 10;
+/// The one split of a log.
+const SPLIT: &str = "log";
+
+/// See the module's text.
+pub struct StreamSource {
+    log: Arc<StreamLog>,
+    /// The columns read, of the stream's.
+    projection: Vec<usize>,
+    schema: SchemaRef,
+    state: Mutex<Handout>,
+    admitted: tokio::sync::Notify,
+}
+
+#[derive(Debug, Default)]
+struct Handout {
+    /// The parts of the log before `next` that are still to be handed out, the last first.
+    gaps: Vec<std::ops::Range<u64>>,
+    /// All before has been handed out, but for the gaps.
+    next: u64,
+    /// The end of the present group, for a changelog.
+    group_end: u64,
+    /// The watermark that followers have been told.
+    told: Option<EventTime>,
+}
+
+impl StreamSource {
+    /// Reads columns `projection` of `log`.
+    pub fn new(log: Arc<StreamLog>, projection: Vec<usize>) -> Result<Self> {
+        let schema = Arc::new(log.schema().project(&projection)?);
+        Ok(StreamSource { log, projection, schema, state: Mutex::default(), admitted: tokio::sync::Notify::new() })
+    }
+
+    /// The next unit that can be had without waiting; `Err(())` at the end of everything.
+    fn poll_unit(&self) -> std::result::Result<Option<Unit>, ()> {
+        let snapshot = self.log.snapshot();
+        let mut s = self.state.lock();
+        let unit = |start, end| Unit { split: SPLIT.into(), start, end };
+        if let Some(gap) = s.gaps.pop() {
+            return Ok(Some(unit(gap.start, gap.end)));
+        }
+        let limit = if self.log.is_changelog() { s.group_end.min(snapshot.rows) } else { snapshot.rows };
+        if s.next < limit {
+            let start = s.next;
+            let end = self.unit_end(start, limit, &snapshot.files);
+            s.next = end;
+            return Ok(Some(unit(start, end)));
+        }
+        let all = s.next >= snapshot.rows;
+        // Time may move without rows: a unit without rows says so.
+        if all && snapshot.watermark > EventTime::MIN && s.told.is_none_or(|t| t < snapshot.watermark) {
+            s.told = Some(snapshot.watermark);
+            return Ok(Some(unit(s.next, s.next)));
+        }
+        if all && snapshot.end { Err(()) } else { Ok(None) }
+    }
+
+    /// Units end with their file and are not too large.
+    fn unit_end(&self, start: u64, limit: u64, files: &[super::FileEntry]) -> u64 {
+        let at = files.partition_point(|f| f.start + f.rows <= start);
+        let file_end = files.get(at).map_or(limit, |f| f.start + f.rows);
+        limit.min(file_end).min(start + UNIT_ROWS)
+    }
+
+    /// Opens the next group, if the present one has been handed out.
+    fn admit(&self) {
+        let mut s = self.state.lock();
+        if s.next >= s.group_end
+            && let Some(end) = self.log.next_boundary(s.next)
+        {
+            s.group_end = end;
+            drop(s);
+            self.admitted.notify_waiters();
+        }
+    }
+}
+
+#[async_trait]
+impl Source for StreamSource {
+    async fn start(&self, consumed: &Offsets) -> Result<()> {
+        let mut s = self.state.lock();
+        let reads = consumed.splits.get(SPLIT);
+        let end = reads.and_then(|r| r.last()).map_or(0, |r| r.end);
+        let mut gaps = consumed.gaps(SPLIT, 0..end);
+        gaps.reverse();
+        *s = Handout { gaps, next: end, group_end: end, told: None };
+        drop(s);
+        self.admit();
+        Ok(())
+    }
+
+    fn splits(&self) -> Vec<Split> {
+        let snapshot = self.log.snapshot();
+        let end = snapshot.end.then_some(snapshot.rows);
+        vec![Split { name: SPLIT.into(), end, min_time: None, holds: true }]
+    }
+
+    async fn next_unit(&self) -> Result<Option<Unit>> {
+        let mut commits = self.log.watch();
+        loop {
+            commits.mark_unchanged();
+            let admitted = self.admitted.notified();
+            tokio::pin!(admitted);
+            admitted.as_mut().enable();
+            match self.poll_unit() {
+                Err(()) => return Ok(None),
+                Ok(Some(unit)) => return Ok(Some(unit)),
+                Ok(None) => {}
+            }
+            // A group that was empty when the last epoch was cut opens with the next commit.
+            tokio::select! {
+                () = admitted => {}
+                changed = commits.changed() => {
+                    if changed.is_err() {
+                        return Ok(None);
+                    }
+                    if self.log.is_changelog() {
+                        self.admit();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        let rows = match self.log.from_tail(unit.start, unit.end) {
+            Some(batches) if unit.start < unit.end => Rows::Memory(batches.into_iter()),
+            _ if unit.start < unit.end => Rows::Closed,
+            _ => Rows::Memory(vec![].into_iter()),
+        };
+        Ok(Box::new(Reader {
+            log: self.log.clone(),
+            projection: self.projection.clone(),
+            schema: self.schema.clone(),
+            at: unit.start,
+            end: unit.end,
+            rows,
+            said: false,
+        }))
+    }
+
+    fn in_groups(&self) -> bool {
+        self.log.is_changelog()
+    }
+
+    fn try_unit(&self) -> Option<Unit> {
+        let rows = self.log.snapshot().rows;
+        let mut s = self.state.lock();
+        if let Some(gap) = s.gaps.pop() {
+            return Some(Unit { split: SPLIT.into(), start: gap.start, end: gap.end });
+        }
+        let limit = s.group_end.min(rows);
+        if s.next >= limit {
+            return None;
+        }
+        let start = s.next;
+        s.next = self.unit_end(start, limit, &self.log.snapshot().files);
+        Some(Unit { split: SPLIT.into(), start, end: s.next })
+    }
+
+    fn epoch_cut(&self) {
+        if self.log.is_changelog() {
+            self.admit();
+        }
+    }
+
+    fn bounded(&self) -> bool {
+        self.log.snapshot().end
+    }
+
+    fn acknowledged(&self) -> Vec<(Arc<str>, u64)> {
+        vec![(SPLIT.into(), self.log.snapshot().rows)]
+    }
+
+    fn describe(&self) -> String {
+        let kind = if self.log.is_changelog() { "changelog" } else { "append-only" };
+        format!("log of stream, {kind}")
+    }
+}
+
+enum Rows {
+    Memory(std::vec::IntoIter<Changes>),
+    Closed,
+    File(Box<ParquetRecordBatchReader>),
+}
+
+struct Reader {
+    log: Arc<StreamLog>,
+    projection: Vec<usize>,
+    schema: SchemaRef,
+    at: u64,
+    end: u64,
+    rows: Rows,
+    said: bool,
+}
+
+impl Reader {
+    /// Opens the file that holds row `at`.
+    async fn open_file(&mut self) -> Result<()> {
+        let files = self.log.snapshot().files;
+        let place = files.partition_point(|f| f.start + f.rows <= self.at);
+        let file = files.get(place).ok_or_else(|| {
+            Error::data(format!("stream \"{}\" has no file with row {}", self.log.name(), self.at))
+        })?;
+        let mut names: Vec<String> = self.schema.fields().iter().map(|f| f.name().clone()).collect();
+        if self.log.is_changelog() {
+            names.push(OP.to_owned());
+        }
+        let range = self.at - file.start..(self.end - file.start).min(file.rows);
+        let path = self.log.path(&file.name);
+        self.rows = Rows::File(Box::new(open_rows(self.log.store(), &path, range, &names).await?));
+        Ok(())
+    }
+
+    /// Columns as the stream declares them, in the order asked for, with their weights.
+    fn from_file(&self, batch: RecordBatch) -> Result<Changes> {
+        let n = batch.num_rows();
+        let mut columns = Vec::with_capacity(self.schema.fields().len());
+        for f in self.schema.fields() {
+            let column = batch.column_by_name(f.name());
+            columns.push(column.cloned().ok_or_else(|| Error::data(format!("no column \"{}\"", f.name())))?);
+        }
+        let found: Vec<_> = self
+            .schema
+            .fields()
+            .iter()
+            .zip(&columns)
+            .map(|(f, c)| Arc::new(f.as_ref().clone().with_data_type(c.data_type().clone()).with_nullable(true)))
+            .collect();
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(n));
+        let raw = RecordBatch::try_new_with_options(Arc::new(Schema::new(found)), columns, &options)?;
+        let rows = cast_rows(&raw, &self.schema)?;
+        match batch.column_by_name(OP).filter(|_| self.log.is_changelog()) {
+            Some(ops) => Changes::weighted(rows, weights(ops)?),
+            None => Ok(Changes::insertions(rows)),
+        }
+    }
+
+    async fn step(&mut self) -> Result<Option<Changes>> {
+        loop {
+            match &mut self.rows {
+                Rows::Memory(batches) => {
+                    let Some(next) = batches.next() else { return Ok(None) };
+                    let rows = next.rows().project(&self.projection)?;
+                    return Ok(Some(next.with_rows(rows)));
+                }
+                Rows::Closed if self.at >= self.end => return Ok(None),
+                Rows::Closed => self.open_file().await?,
+                Rows::File(reader) => match reader.next() {
+                    Some(batch) => {
+                        let batch = batch?;
+                        return Ok(Some(self.from_file(batch)?));
+                    }
+                    None => self.rows = Rows::Closed,
+                },
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl UnitReader for Reader {
+    async fn next(&mut self) -> Result<Option<Read>> {
+        match self.step().await? {
+            Some(rows) => {
+                self.at += rows.num_rows() as u64;
+                Ok(Some(Read::rows(rows, self.at)))
+            }
+            None if !self.said => {
+                // Behind the last row of the unit the log's watermark holds.
+                self.said = true;
+                let rows = Changes::empty(self.schema.clone());
+                Ok(Some(Read { watermark: self.log.watermark_at(self.end), ..Read::rows(rows, self.end) }))
+            }
+            None => Ok(None),
+        }
+    }
+}
