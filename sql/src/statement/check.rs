@@ -76,7 +76,11 @@ impl Check<'_> {
     fn alias(&self, alias: Option<&TableAlias>) -> ControlFlow<Error> {
         let Some(alias) = alias else { return ControlFlow::Continue(()) };
         let clauses = [
-            (alias.columns.iter().any(|c| c.data_type.is_some()), "a type in a table's alias", "Write CAST in the SELECT."),
+            (
+                alias.columns.iter().any(|c| c.data_type.is_some()),
+                "a type in a table's alias",
+                "Write CAST in the SELECT.",
+            ),
             (alias.at.is_some(), "AT", ""),
         ];
         self.refuse(&clauses, alias.name.span)

@@ -103,15 +103,15 @@ impl StatementParser<'_> {
     fn not_created(&mut self) -> Error {
         let token = self.parser.peek_token_ref().token.clone();
         if token == Token::EOF {
-            return Error::invalid("syntax error at end of input: CREATE what?").with_hint("Write CREATE STREAM name ….");
+            return Error::invalid("syntax error at end of input: CREATE what?")
+                .with_hint("Write CREATE STREAM name ….");
         }
         let word = token.to_string().to_uppercase();
         match word.as_str() {
-            "EXTERNAL" | "TEMPORARY" | "TEMP" | "UNBOUNDED" | "UNLOGGED" => {
-                Error::unsupported(format!("CREATE {word} is not supported")).with_hint(
-                    "Write CREATE STREAM name (columns) WITH (connector = 'file', path = '…', format = 'parquet').",
-                )
-            }
+            "EXTERNAL" | "TEMPORARY" | "TEMP" | "UNBOUNDED" | "UNLOGGED" => Error::unsupported(format!(
+                "CREATE {word} is not supported"
+            ))
+            .with_hint("Write CREATE STREAM name (columns) WITH (connector = 'file', path = '…', format = 'parquet')."),
             _ => match nearest(&word, &["STREAM", "SOURCE", "SINK", "TABLE", "VIEW", "MATERIALIZED"]) {
                 Some(near) => Error::invalid(format!("syntax error at or near \"{word}\""))
                     .with_hint(format!("Did you mean CREATE {near}?")),

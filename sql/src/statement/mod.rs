@@ -26,6 +26,7 @@ use crate::error::Position;
 
 pub use check::check_query;
 pub use data_type::arrow_type;
+pub(crate) use display::fold;
 pub use display::quote_name;
 pub use parser::{parse, parse_query};
 

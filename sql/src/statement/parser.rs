@@ -119,7 +119,8 @@ impl<'a> StatementParser<'a> {
         check_insert(insert)?;
         let ast::TableObject::TableName(target) = &insert.table else { return self.expected("a stream's name") };
         let target = Name::from_object_name(target)?;
-        let columns = insert.columns.iter().map(|c| Name::from_object_name(c).map(|n| n.name)).collect::<Result<_>>()?;
+        let columns =
+            insert.columns.iter().map(|c| Name::from_object_name(c).map(|n| n.name)).collect::<Result<_>>()?;
         let query = insert.source.clone().ok_or_else(|| {
             Error::invalid(format!("insert into \"{target}\" has no rows")).with_hint("Add VALUES (…) or SELECT ….")
         })?;
@@ -374,8 +375,8 @@ fn unknown(word: &str) -> Error {
             "Rows change by INSERT into a stream with a PRIMARY KEY: later rows replace."
         }
         "ALTER" => "Write CREATE OR REPLACE STREAM.",
-        "USE" | "GRANT" | "REVOKE" | "ANALYZE" | "VACUUM" | "PREPARE" | "EXECUTE" | "DEALLOCATE" | "DECLARE" | "CALL"
-        | "COMMENT" | "LOCK" | "KILL" | "CACHE" | "REFRESH" | "ATTACH" | "LOAD" | "INSTALL" | "PRAGMA" => {
+        "USE" | "GRANT" | "REVOKE" | "ANALYZE" | "VACUUM" | "PREPARE" | "EXECUTE" | "DEALLOCATE" | "DECLARE"
+        | "CALL" | "COMMENT" | "LOCK" | "KILL" | "CACHE" | "REFRESH" | "ATTACH" | "LOAD" | "INSTALL" | "PRAGMA" => {
             "The statements are SELECT, INSERT, CREATE, DROP, SHOW, DESCRIBE, EXPLAIN, PAUSE, RESUME, COPY, SET, FLUSH."
         }
         _ => {

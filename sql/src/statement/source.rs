@@ -82,9 +82,44 @@ fn is_type_word(keyword: Keyword) -> bool {
     use Keyword::*;
     matches!(
         keyword,
-        TINYINT | SMALLINT | INT | INTEGER | BIGINT | INT2 | INT4 | INT8 | REAL | FLOAT | FLOAT4 | FLOAT8 | DOUBLE
-            | DECIMAL | NUMERIC | DEC | BOOLEAN | BOOL | TEXT | STRING | VARCHAR | CHAR | CHARACTER | BYTEA | BYTES
-            | VARBINARY | BINARY | DATE | TIME | TIMESTAMP | TIMESTAMPTZ | TIMESTAMP_NTZ | INTERVAL | ARRAY | STRUCT
-            | ROW | MAP | UUID | JSON
+        TINYINT
+            | SMALLINT
+            | INT
+            | INTEGER
+            | BIGINT
+            | INT2
+            | INT4
+            | INT8
+            | REAL
+            | FLOAT
+            | FLOAT4
+            | FLOAT8
+            | DOUBLE
+            | DECIMAL
+            | NUMERIC
+            | DEC
+            | BOOLEAN
+            | BOOL
+            | TEXT
+            | STRING
+            | VARCHAR
+            | CHAR
+            | CHARACTER
+            | BYTEA
+            | BYTES
+            | VARBINARY
+            | BINARY
+            | DATE
+            | TIME
+            | TIMESTAMP
+            | TIMESTAMPTZ
+            | TIMESTAMP_NTZ
+            | INTERVAL
+            | ARRAY
+            | STRUCT
+            | ROW
+            | MAP
+            | UUID
+            | JSON
     )
 }
