@@ -1,47 +1,341 @@
-//! The error type of this crate.
+//! The one error type of this crate: PostgreSQL's manner, with the place in the script.
+//!
+//! The message is lowercase and names the object in double quotes; the hint is a sentence that says what
+//! to write instead; the position is where in the script, so that a shell can point at it.
 
 use std::fmt;
 
+use datafusion::common::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::Location;
+
 pub use millstream_engine::ErrorKind;
 
-/// A place in a script, both 1-based.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A place in a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// The line.
+    /// Line, from 1.
     pub line: u64,
-    /// The column, in characters.
+    /// Column in characters, from 1.
     pub column: u64,
 }
 
-/// An error of SQL: see [`millstream_engine::Error`].
+impl Position {
+    /// The parser marks places that it does not know with line 0.
+    pub(crate) fn from_location(location: Location) -> Option<Self> {
+        (location.line > 0).then_some(Position { line: location.line, column: location.column })
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+/// An error with its kind, message, hint, place and cause.
 #[derive(Debug)]
 pub struct Error {
-    /// What a caller can do.
-    pub kind: ErrorKind,
-    /// What is wrong.
-    pub message: String,
-    /// What to write instead.
-    pub hint: Option<String>,
-    /// Where.
-    pub position: Option<Position>,
-    /// The cause.
-    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    // Boxed: results are returned by value through every planning function.
+    inner: Box<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    hint: Option<String>,
+    position: Option<Position>,
+    source: Option<Box<dyn std::error::Error + Send + Sync + 'static>>,
 }
 
 /// The result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// The source line with a caret under the place, for `sql`, the text that was parsed.
-    pub fn caret(&self, _sql: &str) -> Option<String> {
-        None
+    /// An error of `kind`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let inner = Inner { kind, message: message.into(), hint: None, position: None, source: None };
+        Error { inner: Box::new(inner) }
+    }
+
+    /// The request is wrong.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, message)
+    }
+
+    /// The request is understood and cannot be done.
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unsupported, message)
+    }
+
+    /// The named object does not exist.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotFound, message)
+    }
+
+    /// The named object exists already.
+    pub fn exists(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Exists, message)
+    }
+
+    /// A defect of Millstream.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+    }
+
+    /// Adds the sentence that says what to write instead.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.inner.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.inner.source = Some(Box::new(source));
+        self
+    }
+
+    /// Says where in the script.
+    #[must_use]
+    pub fn at(mut self, position: Position) -> Self {
+        self.inner.position = Some(position);
+        self
+    }
+
+    /// Says where in the script, unless a closer place is known or there is none to say.
+    #[must_use]
+    pub fn or_at(mut self, position: Option<Position>) -> Self {
+        self.inner.position = self.inner.position.or(position);
+        self
+    }
+
+    /// Puts `context: ` before the message.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.inner.message = format!("{context}: {}", self.inner.message);
+        self
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// The message, without the hint.
+    pub fn message(&self) -> &str {
+        &self.inner.message
+    }
+
+    /// The hint, if there is one.
+    pub fn hint(&self) -> Option<&str> {
+        self.inner.hint.as_deref()
+    }
+
+    /// The place in the script, if it is known.
+    pub fn position(&self) -> Option<Position> {
+        self.inner.position
+    }
+
+    /// The line of `sql` that the error is about with a `^` under the place:
+    ///
+    /// ```text
+    /// LINE 2: FROM bidz
+    ///              ^
+    /// ```
+    pub fn caret(&self, sql: &str) -> Option<String> {
+        let position = self.position()?;
+        let line = sql.lines().nth(usize::try_from(position.line.checked_sub(1)?).ok()?)?;
+        let label = format!("LINE {}: ", position.line);
+        let before = line.chars().take(usize::try_from(position.column.checked_sub(1)?).ok()?);
+        // Tabs stay tabs, so that the caret stands right whatever their width is.
+        let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        Some(format!("{label}{line}\n{}{indent}^", " ".repeat(label.len())))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.inner.message)
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.inner.source.as_deref().map(|e| e as _)
+    }
+}
+
+impl From<millstream_engine::Error> for Error {
+    fn from(e: millstream_engine::Error) -> Self {
+        let mut error = Error::new(e.kind(), e.message());
+        error.inner.hint = e.hint().map(str::to_owned);
+        error.with_source(e)
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(e: arrow::error::ArrowError) -> Self {
+        millstream_engine::Error::from(e).into()
+    }
+}
+
+/// For code that DataFusion calls: the error comes back whole through `From<DataFusionError>`.
+impl From<Error> for DataFusionError {
+    fn from(e: Error) -> Self {
+        DataFusionError::External(Box::new(e))
+    }
+}
+
+impl From<ParserError> for Error {
+    fn from(e: ParserError) -> Self {
+        let text = match &e {
+            ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.clone(),
+            ParserError::RecursionLimitExceeded => "statement nests too deeply".to_owned(),
+        };
+        let (text, position) = lift_position(&text);
+        let mut error = Error::invalid(syntax_message(&text)).with_source(e);
+        error.inner.position = position;
+        error
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(e: DataFusionError) -> Self {
+        match e {
+            DataFusionError::SQL(e, _) => Error::from(*e),
+            DataFusionError::External(e) => from_external(e),
+            DataFusionError::Diagnostic(diagnostic, e) => {
+                let span = diagnostic.span.map(|span| Position { line: span.start.line, column: span.start.column });
+                Error::from(*e).or_at(span)
+            }
+            DataFusionError::Context(context, e) => from_context(&context, *e),
+            DataFusionError::Collection(mut all) if !all.is_empty() => Error::from(all.swap_remove(0)),
+            DataFusionError::SchemaError(e, backtrace) => {
+                let hint = column_hint(&e);
+                let mut error = from_plain(DataFusionError::SchemaError(e, backtrace));
+                error.inner.hint = hint;
+                error
+            }
+            e => from_plain(e),
+        }
+    }
+}
+
+fn from_external(e: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    let e = match e.downcast::<Error>() {
+        Ok(e) => return *e,
+        Err(e) => e,
+    };
+    match e.downcast::<millstream_engine::Error>() {
+        Ok(e) => Error::from(*e),
+        Err(e) => {
+            let mut error = Error::new(ErrorKind::Data, e.to_string());
+            error.inner.source = Some(e);
+            error
+        }
+    }
+}
+
+/// DataFusion's contexts name its own rules and files. Those help only whoever mends a defect.
+fn from_context(context: &str, e: DataFusionError) -> Error {
+    let error = Error::from(e);
+    if error.kind() == ErrorKind::Internal { error.context(context) } else { error }
+}
+
+/// DataFusion's own words, without the label of the variant, with a lowercase start.
+fn from_plain(e: DataFusionError) -> Error {
+    // The engine's conversion owns the mapping from variants to kinds.
+    let engine = millstream_engine::Error::from(e);
+    let mut message = engine.message();
+    const LABELS: [&str; 6] = [
+        "Error during planning: ",
+        "This feature is not implemented: ",
+        "Execution error: ",
+        "Schema error: ",
+        "Invalid or Unsupported Configuration: ",
+        "Arrow error: ",
+    ];
+    for label in LABELS {
+        message = message.strip_prefix(label).unwrap_or(message);
+    }
+    let message = lower_first(message.trim_end_matches('.'));
+    Error::new(engine.kind(), message).with_source(engine)
+}
+
+/// The columns that there are, where a column was not found and they are few enough to be read.
+fn column_hint(e: &datafusion::common::SchemaError) -> Option<String> {
+    let datafusion::common::SchemaError::FieldNotFound { valid_fields, .. } = e else { return None };
+    let names: Vec<_> = valid_fields.iter().map(|c| c.name.as_str()).collect();
+    (!names.is_empty() && names.len() <= 20).then(|| format!("The columns are: {}.", names.join(", ")))
+}
+
+/// Splits ` at Line: 1, Column: 15` from the end of a parser's message.
+fn lift_position(text: &str) -> (String, Option<Position>) {
+    let read = |rest: &str| {
+        let (line, column) = rest.split_once(", Column: ")?;
+        Some(Position { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? })
+    };
+    match text.rsplit_once(" at Line: ") {
+        Some((before, rest)) => (before.trim_end().to_owned(), read(rest)),
+        None => (text.to_owned(), None),
+    }
+}
+
+/// `Expected: ), found: x` in PostgreSQL's words.
+fn syntax_message(text: &str) -> String {
+    let text = text.trim_start_matches("sql parser error: ").trim_end_matches('.');
+    let Some((expected, found)) = text.strip_prefix("Expected: ").and_then(|t| t.rsplit_once(", found: ")) else {
+        return lower_first(text);
+    };
+    match found.trim() {
+        "EOF" => format!("syntax error at end of input: expected {expected}"),
+        found => format!("syntax error at or near \"{found}\": expected {expected}"),
+    }
+}
+
+/// Lowercases the first letter unless the word is an acronym or a name in capitals.
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if first.is_uppercase() && !second.is_uppercase() => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parse_error_gives_up_its_position() {
+        let e = Error::from(ParserError::ParserError("Expected: ), found: x at Line: 2, Column: 15".to_owned()));
+        assert_eq!(e.message(), "syntax error at or near \"x\": expected )");
+        assert_eq!(e.position(), Some(Position { line: 2, column: 15 }));
+    }
+
+    #[test]
+    fn an_error_of_ours_comes_back_whole_through_datafusion() {
+        let ours = Error::unsupported("no").with_hint("Do.").at(Position { line: 3, column: 4 });
+        let back = Error::from(DataFusionError::from(ours).context("in a rule"));
+        assert_eq!((back.kind(), back.message(), back.hint()), (ErrorKind::Unsupported, "no", Some("Do.")));
+        assert_eq!(back.position(), Some(Position { line: 3, column: 4 }));
+    }
+
+    #[test]
+    fn the_caret_stands_under_the_place() {
+        let e = Error::invalid("no").at(Position { line: 2, column: 6 });
+        assert_eq!(e.caret("SELECT *\nFROM bidz").as_deref(), Some("LINE 2: FROM bidz\n             ^"));
+        assert_eq!(e.caret("one line"), None);
+    }
+
+    #[test]
+    fn plan_errors_lose_their_label() {
+        let e = Error::from(DataFusionError::Plan("Table not found.".to_owned()));
+        assert_eq!((e.kind(), e.message()), (ErrorKind::Invalid, "table not found"));
+    }
+}

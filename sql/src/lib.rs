@@ -1,8 +1,10 @@
-//! SQL for Millstream: statements, catalog, planning and sessions.
+//! The SQL of Millstream: statements, catalog, planning (SQL to DataFusion's logical plan to the dataflow
+//! graph) and sessions. It knows nothing of the network.
 
 pub mod error;
+pub mod plan;
 pub mod session;
 pub mod statement;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Position, Result};
 pub use session::{Config, Millstream, Outcome, Session};

@@ -1,0 +1,261 @@
+//! The session that plans, the tables it sees, and the rules that rewrite a plan.
+//!
+//! `SessionState::statement_to_plan` finds tables before planning, by walking the syntax tree, and so misses
+//! one that stands only in a window function's arguments. [`PlanContext`] is asked when a name is met.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::catalog::cte_worktable::CteWorkTable;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::datatype::DataTypeExt;
+use datafusion::common::file_options::file_type::FileType;
+use datafusion::common::{DFSchema, TableReference};
+use datafusion::datasource::file_format::format_as_file_type;
+use datafusion::datasource::provider_as_source;
+use datafusion::error::Result as DfResult;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::{QueryPlanner, SessionState};
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::var_provider::{VarType, is_system_variables};
+use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::optimizer::{Optimizer, OptimizerContext};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use datafusion::sql::sqlparser::ast;
+
+use super::window_call::WindowFunctions;
+use super::window_exec::WindowPlanner;
+use crate::error::{Error, Result};
+use crate::statement::{arrow_type, check_query};
+
+/// Finds the streams and views that a statement names.
+pub trait TableResolver: Send + Sync {
+    /// The table of that name, or none. A name in schema `public` arrives without its schema.
+    fn table(&self, name: &TableReference) -> Result<Option<Arc<dyn TableSource>>>;
+}
+
+/// The session of one statement. Alias counters are kept in it, so that a fresh one gives the same plan for the
+/// same text every time.
+pub fn session_state() -> SessionState {
+    let mut config = SessionConfig::new();
+    let options = config.options_mut();
+    // Scalar subqueries become joins: a plan with a subquery left in an expression cannot run continuously.
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    // Errors say where.
+    options.sql_parser.collect_spans = true;
+    // What TIMESTAMPTZ is everywhere; now() follows it.
+    options.execution.time_zone = Some("UTC".to_owned());
+    SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_relation_planners(vec![Arc::new(WindowFunctions)])
+        .with_type_planner(Arc::new(StreamTypes))
+        .with_query_planner(Arc::new(BatchPlanner))
+        .build()
+}
+
+/// Plans a query.
+pub fn query_plan(state: &SessionState, resolver: Arc<dyn TableResolver>, query: &ast::Query) -> Result<LogicalPlan> {
+    check_query(query)?;
+    let statement = ast::Statement::Query(Box::new(query.clone()));
+    statement_plan(state, resolver, DfStatement::Statement(Box::new(statement)))
+}
+
+/// Plans a statement of DataFusion's: a query, INSERT, COPY TO.
+pub fn statement_plan(
+    state: &SessionState,
+    resolver: Arc<dyn TableResolver>,
+    statement: DfStatement,
+) -> Result<LogicalPlan> {
+    let context = PlanContext::new(state, resolver);
+    Ok(context.planner().statement_to_plan(statement)?)
+}
+
+/// Plans an expression over `schema`, as WATERMARK has one.
+pub fn expression(
+    state: &SessionState,
+    resolver: Arc<dyn TableResolver>,
+    expr: &ast::Expr,
+    schema: &DFSchema,
+) -> Result<Expr> {
+    let context = PlanContext::new(state, resolver);
+    Ok(context.planner().sql_to_expr(expr.clone(), schema, &mut PlannerContext::new())?)
+}
+
+/// Analyzes and rewrites a plan: for batch as DataFusion does, for streaming by the rules that keep a plan
+/// right, and stable, for changes.
+pub fn optimize(state: &SessionState, plan: LogicalPlan, for_streaming: bool) -> Result<LogicalPlan> {
+    if !for_streaming {
+        return Ok(state.optimize(&plan)?);
+    }
+    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+    let rules = state.optimizer().rules.iter().filter(|rule| !NOT_FOR_STREAMS.contains(&rule.name())).cloned();
+    // Without a start time now() is not folded to a constant, which would be that of CREATE for ever.
+    let context = OptimizerContext::new_with_config_options(Arc::clone(state.config_options()))
+        .without_query_execution_start_time();
+    Ok(Optimizer::with_rules(rules.collect()).optimize(plan, &context, |_, _| {})?)
+}
+
+/// Rules that are left out of streaming plans:
+/// - `single_distinct_aggregation_to_group_by` stacks two aggregates: the second would read a changelog and
+///   retract, where one count(DISTINCT) keeps a set.
+/// - `eliminate_join` turns inner joins (Nexmark 5 and 8, INTERSECT) into semi joins because of keys that hold
+///   in batch; the inner join is the cheaper operator here and its output stays append-only.
+/// - `common_sub_expression_eliminate`, `extract_leaf_expressions` and `push_down_leaf_projections` add
+///   projections with made-up names (`__common_expr_1`), on which the identity of state would depend.
+const NOT_FOR_STREAMS: [&str; 5] = [
+    "single_distinct_aggregation_to_group_by",
+    "eliminate_join",
+    "common_sub_expression_eliminate",
+    "extract_leaf_expressions",
+    "push_down_leaf_projections",
+];
+
+/// What the planner asks: functions and settings of the session, tables of the resolver.
+pub struct PlanContext<'a> {
+    state: &'a SessionState,
+    resolver: Arc<dyn TableResolver>,
+}
+
+impl<'a> PlanContext<'a> {
+    /// A context over a session and a resolver.
+    pub fn new(state: &'a SessionState, resolver: Arc<dyn TableResolver>) -> Self {
+        PlanContext { state, resolver }
+    }
+
+    fn planner(&self) -> SqlToRel<'_, Self> {
+        SqlToRel::new_with_options(self, ParserOptions::from(&self.state.config_options().sql_parser))
+    }
+}
+
+impl ContextProvider for PlanContext<'_> {
+    fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
+        let name = match name {
+            TableReference::Partial { schema, table } if &*schema == "public" => TableReference::Bare { table },
+            name => name,
+        };
+        let found = self.resolver.table(&name)?;
+        Ok(found.ok_or_else(|| {
+            Error::not_found(format!("stream \"{name}\" does not exist")).with_hint("SHOW STREAMS lists what there is.")
+        })?)
+    }
+
+    fn get_file_type(&self, extension: &str) -> DfResult<Arc<dyn FileType>> {
+        let extension = extension.to_lowercase();
+        let factory = self.state.get_file_format_factory(&extension).ok_or_else(|| {
+            Error::unsupported(format!("format \"{extension}\" is not supported"))
+                .with_hint("The formats are parquet, csv, json and arrow; write STORED AS if the name does not say.")
+        })?;
+        Ok(format_as_file_type(factory))
+    }
+
+    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> DfResult<Arc<dyn TableSource>> {
+        let name = name.to_lowercase();
+        let function = self.state.table_functions().get(&name).cloned().ok_or_else(|| {
+            Error::not_found(format!("table function \"{name}\" does not exist"))
+                .with_hint("The window functions are TUMBLE, HOP and CUMULATE.")
+        })?;
+        let context = SimplifyContext::builder().with_config_options(Arc::clone(self.state.config_options())).build();
+        let simplifier = ExprSimplifier::new(context);
+        let schema = DFSchema::empty();
+        let constant = |arg| simplifier.coerce(arg, &schema).and_then(|arg| simplifier.simplify(arg));
+        let args = args.into_iter().map(constant).collect::<DfResult<Vec<_>>>()?;
+        let args = datafusion::catalog::TableFunctionArgs::new(&args, self.state);
+        Ok(provider_as_source(function.create_table_provider_with_args(args)?))
+    }
+
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DfResult<Arc<dyn TableSource>> {
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        self.state.expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        self.state.relation_planners()
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(StreamTypes))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.state.scalar_functions().get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.state.higher_order_functions().get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.state.aggregate_functions().get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.state.window_functions().get(name).cloned()
+    }
+
+    fn get_variable_type(&self, names: &[String]) -> Option<DataType> {
+        if names.is_empty() {
+            return None;
+        }
+        let kind = if is_system_variables(names) { VarType::System } else { VarType::UserDefined };
+        self.state.execution_props().var_providers.as_ref()?.get(&kind)?.get_type(names)
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.state.config_options()
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.state.scalar_functions().keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.state.higher_order_functions().keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.state.aggregate_functions().keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.state.window_functions().keys().cloned().collect()
+    }
+}
+
+/// The same types in queries (`CAST(x AS TIMESTAMP)`) as in CREATE STREAM.
+#[derive(Debug)]
+pub struct StreamTypes;
+
+impl TypePlanner for StreamTypes {
+    fn plan_type_field(&self, sql_type: &ast::DataType) -> DfResult<Option<FieldRef>> {
+        Ok(Some(arrow_type(sql_type)?.into_nullable_field_ref()))
+    }
+}
+
+/// DataFusion's physical planner, with the nodes that are ours.
+#[derive(Debug)]
+struct BatchPlanner;
+
+#[async_trait]
+impl QueryPlanner for BatchPlanner {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        session: &dyn Session,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(WindowPlanner::default())])
+            .create_physical_plan(plan, session)
+            .await
+    }
+}

@@ -1,0 +1,22 @@
+//! Planning: a checked statement becomes DataFusion's logical plan, with tables found by our own resolver
+//! and windows as nodes of our own.
+//!
+//! ```text
+//! statement ─ context ─► logical plan ─ optimize ─► plan for the dataflow graph, or for DataFusion's batch
+//!                └ windows: TUMBLE, HOP, CUMULATE as `WindowAssign`
+//! ```
+
+mod context;
+mod window_call;
+mod window_exec;
+mod window_rows;
+pub mod windows;
+
+#[cfg(test)]
+mod tests;
+
+pub use context::{
+    PlanContext, StreamTypes, TableResolver, expression, optimize, query_plan, session_state, statement_plan,
+};
+pub use window_call::WindowFunctions;
+pub use window_exec::{WindowAssignExec, WindowAssigner, WindowPlanner};

@@ -1,0 +1,267 @@
+//! What a query may not say: the clauses that sqlparser reads and DataFusion's planner would silently drop,
+//! or refuse without saying which and where.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, GroupByExpr, Insert, Join, JoinOperator, OrderBy, OrderByKind, Select, SetExpr, Spanned, TableAlias,
+    TableFactor, TableVersion, TableWithJoins, Visit, Visitor,
+};
+use datafusion::sql::sqlparser::tokenizer::{Span, TokenWithSpan};
+
+use super::parser::is_word;
+use crate::error::{Error, Position, Result};
+
+/// Refuses a query with a clause that would be ignored.
+pub fn check_query(query: &ast::Query) -> Result<()> {
+    check_query_in(query, &[])
+}
+
+/// The same, with the tokens to find the clause in.
+pub(super) fn check_query_in(query: &ast::Query, tokens: &[TokenWithSpan]) -> Result<()> {
+    match query.visit(&mut Check { tokens }) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// The same for what INSERT adds.
+pub(super) fn check_insert(insert: &Insert) -> Result<()> {
+    let clauses = [
+        (insert.overwrite, "OVERWRITE"),
+        (insert.replace_into || insert.or.is_some(), "REPLACE"),
+        (insert.ignore, "IGNORE"),
+        (insert.on.is_some(), "ON CONFLICT"),
+        (insert.returning.is_some(), "RETURNING"),
+        (insert.partitioned.is_some(), "PARTITION"),
+        (insert.table_alias.is_some() || insert.insert_alias.is_some(), "AS"),
+        (!insert.assignments.is_empty(), "SET"),
+    ];
+    match clauses.into_iter().find(|(written, _)| *written) {
+        Some((_, clause)) => Err(Error::unsupported(format!("INSERT … {clause} is not supported"))
+            .with_hint("In a stream with a PRIMARY KEY, later rows replace earlier ones.")),
+        None => Ok(()),
+    }
+}
+
+struct Check<'a> {
+    tokens: &'a [TokenWithSpan],
+}
+
+/// One clause: whether it was written, what it is called (its first word is searched for), what to write instead.
+type Clause = (bool, &'static str, &'static str);
+
+impl Check<'_> {
+    fn refuse(&self, clauses: &[Clause], near: Span) -> ControlFlow<Error> {
+        for (written, clause, hint) in clauses {
+            if *written {
+                let mut error = Error::unsupported(format!("{clause} is not supported"));
+                if !hint.is_empty() {
+                    error = error.with_hint(*hint);
+                }
+                return ControlFlow::Break(error.or_at(self.place(clause, near)));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Where the clause's first word stands, from the start of what has the clause on.
+    fn place(&self, clause: &str, near: Span) -> Option<Position> {
+        let word = clause.split(' ').next().unwrap_or(clause);
+        let from = self.tokens.iter().filter(|t| t.span.start >= near.start);
+        let found = from.clone().find(|t| is_word(&t.token, word)).map(|t| t.span.start);
+        Position::from_location(found.unwrap_or(near.start))
+    }
+
+    fn alias(&self, alias: Option<&TableAlias>) -> ControlFlow<Error> {
+        let Some(alias) = alias else { return ControlFlow::Continue(()) };
+        let clauses = [
+            (
+                alias.columns.iter().any(|c| c.data_type.is_some()),
+                "a type in a table's alias",
+                "Write CAST in the SELECT.",
+            ),
+            (alias.at.is_some(), "AT", ""),
+        ];
+        self.refuse(&clauses, alias.name.span)
+    }
+
+    fn join(&self, join: &Join) -> ControlFlow<Error> {
+        use JoinOperator::*;
+        let operator = &join.join_operator;
+        let clauses = [
+            (join.global, "GLOBAL JOIN", "Write JOIN."),
+            (matches!(operator, AsOf { .. }), "ASOF JOIN", ""),
+            (matches!(operator, CrossApply), "CROSS APPLY", "Write CROSS JOIN LATERAL."),
+            (matches!(operator, OuterApply), "OUTER APPLY", "Write LEFT JOIN LATERAL … ON true."),
+            (matches!(operator, StraightJoin(_)), "STRAIGHT_JOIN", "Write JOIN."),
+            (matches!(operator, ArrayJoin | LeftArrayJoin | InnerArrayJoin), "ARRAY JOIN", "Write UNNEST."),
+        ];
+        self.refuse(&clauses, join.relation.span())
+    }
+
+    fn set_expr(&self, body: &SetExpr) -> ControlFlow<Error> {
+        let clauses = [
+            (matches!(body, SetExpr::Insert(_)), "INSERT in a query", "Write INSERT as a statement."),
+            (matches!(body, SetExpr::Update(_)), "UPDATE in a query", ""),
+            (matches!(body, SetExpr::Delete(_)), "DELETE in a query", ""),
+            (matches!(body, SetExpr::Merge(_)), "MERGE in a query", ""),
+            (matches!(body, SetExpr::Table(_)), "TABLE name as a query", "Write SELECT * FROM name."),
+        ];
+        self.refuse(&clauses, body.span())?;
+        match body {
+            SetExpr::SetOperation { left, right, .. } => {
+                self.set_expr(left)?;
+                self.set_expr(right)
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn order_by(&self, order_by: &OrderBy, of_select: bool) -> ControlFlow<Error> {
+        let fill = match &order_by.kind {
+            OrderByKind::Expressions(exprs) => exprs.iter().any(|e| e.with_fill.is_some()),
+            OrderByKind::All(_) => false,
+        };
+        // DataFusion drops the ORDER BY ALL of a UNION.
+        let all = matches!(order_by.kind, OrderByKind::All(_)) && !of_select;
+        let clauses = [
+            (order_by.interpolate.is_some(), "INTERPOLATE", ""),
+            (fill, "WITH FILL", ""),
+            (all, "ORDER BY ALL of a set operation", "Write the columns' names."),
+        ];
+        self.refuse(&clauses, order_by.span())
+    }
+}
+
+impl Visitor for Check<'_> {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<Error> {
+        let near = query.span();
+        let clauses = [
+            (query.fetch.is_some(), "FETCH", "Write LIMIT."),
+            (!query.locks.is_empty(), "FOR UPDATE", "Leave it out: nothing is locked."),
+            (query.for_clause.is_some(), "FOR XML", ""),
+            (query.settings.is_some(), "SETTINGS", "Write SET name = value before the query."),
+            (query.format_clause.is_some(), "FORMAT", ""),
+        ];
+        self.refuse(&clauses, near)?;
+        self.set_expr(&query.body)?;
+        if let Some(order_by) = &query.order_by {
+            self.order_by(order_by, matches!(query.body.as_ref(), SetExpr::Select(_)))?;
+        }
+        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
+            self.alias(Some(&cte.alias))?;
+            let clauses = [
+                (cte.materialized.is_some(), "MATERIALIZED in WITH", "Leave it out."),
+                (cte.from.is_some(), "FROM in WITH", ""),
+            ];
+            self.refuse(&clauses, cte.alias.name.span)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Error> {
+        let modifiers = match &select.group_by {
+            GroupByExpr::All(modifiers) | GroupByExpr::Expressions(_, modifiers) => !modifiers.is_empty(),
+        };
+        let clauses = [
+            (!select.optimizer_hints.is_empty(), "an optimizer hint", ""),
+            (select.select_modifiers.is_some(), "a MySQL modifier of SELECT", ""),
+            (select.top.is_some(), "TOP", "Write LIMIT."),
+            (select.exclude.is_some(), "EXCLUDE after the columns", "Write SELECT * EXCEPT (…)."),
+            (select.into.is_some(), "INTO", "Write CREATE STREAM … AS SELECT …."),
+            (!select.lateral_views.is_empty(), "LATERAL VIEW", "Write CROSS JOIN UNNEST(…)."),
+            (select.prewhere.is_some(), "PREWHERE", "Write WHERE."),
+            (!select.connect_by.is_empty(), "CONNECT BY", "Write WITH RECURSIVE."),
+            (modifiers, "WITH after GROUP BY", "Write GROUP BY ROLLUP (…), CUBE (…) or GROUPING SETS (…)."),
+            (!select.cluster_by.is_empty(), "CLUSTER BY", "Leave it out."),
+            (!select.distribute_by.is_empty(), "DISTRIBUTE BY", "Leave it out."),
+            (!select.sort_by.is_empty(), "SORT BY", "Write ORDER BY."),
+            (select.value_table_mode.is_some(), "AS STRUCT", "Write SELECT struct(…)."),
+        ];
+        let near = select.select_token.0.span;
+        self.refuse(&clauses, near)?;
+        let joins = |table: &TableWithJoins| table.joins.iter().try_for_each(|join| self.join(join));
+        select.from.iter().try_for_each(joins)
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Error> {
+        let near = factor.span();
+        match factor {
+            TableFactor::Table { .. } => self.table(factor),
+            TableFactor::Derived { alias, sample, .. } => {
+                self.refuse(&[(sample.is_some(), "TABLESAMPLE", NO_SAMPLE)], near)?;
+                self.alias(alias.as_ref())
+            }
+            TableFactor::Function { with_ordinality, alias, .. } => {
+                self.refuse(&[(*with_ordinality, "WITH ORDINALITY", ORDINALITY)], near)?;
+                self.alias(alias.as_ref())
+            }
+            TableFactor::UNNEST { alias, with_offset, with_ordinality, .. } => {
+                self.refuse(
+                    &[(*with_ordinality, "WITH ORDINALITY", ORDINALITY), (*with_offset, "WITH OFFSET", ORDINALITY)],
+                    near,
+                )?;
+                self.alias(alias.as_ref())
+            }
+            TableFactor::NestedJoin { table_with_joins, alias } => {
+                table_with_joins.joins.iter().try_for_each(|join| self.join(join))?;
+                self.alias(alias.as_ref())
+            }
+            TableFactor::TableFunction { alias, .. } => self.alias(alias.as_ref()),
+            TableFactor::Pivot { .. } => self.refuse(&[(true, "PIVOT", "Write sum(…) FILTER (WHERE …).")], near),
+            TableFactor::Unpivot { .. } => self.refuse(&[(true, "UNPIVOT", "Write UNION ALL.")], near),
+            TableFactor::MatchRecognize { .. } => self.refuse(&[(true, "MATCH_RECOGNIZE", "")], near),
+            TableFactor::JsonTable { .. } => self.refuse(&[(true, "JSON_TABLE", "")], near),
+            TableFactor::OpenJsonTable { .. } => self.refuse(&[(true, "OPENJSON", "")], near),
+            TableFactor::XmlTable { .. } => self.refuse(&[(true, "XMLTABLE", "")], near),
+            TableFactor::SemanticView { .. } => self.refuse(&[(true, "SEMANTIC_VIEW", "")], near),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Error> {
+        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        let parameters = !matches!(function.parameters, ast::FunctionArguments::None);
+        self.refuse(&[(parameters, "a second list of arguments", "")], function.name.span())
+    }
+}
+
+const NO_SAMPLE: &str = "Write WHERE random() < 0.1 over what is stored.";
+const ORDINALITY: &str = "Write generate_series beside it, or row_number() in batch.";
+
+impl Check<'_> {
+    fn table(&self, factor: &TableFactor) -> ControlFlow<Error> {
+        let TableFactor::Table {
+            alias,
+            args,
+            with_hints,
+            version,
+            with_ordinality,
+            partitions,
+            json_path,
+            sample,
+            index_hints,
+            ..
+        } = factor
+        else {
+            return ControlFlow::Continue(());
+        };
+        let as_of = matches!(version, Some(TableVersion::ForSystemTimeAsOf(_)));
+        let settings = args.as_ref().is_some_and(|args| args.settings.is_some());
+        let clauses = [
+            (as_of, "FOR SYSTEM_TIME AS OF", "Join with the conditions on the times written out."),
+            (version.is_some(), "a version of a table", ""),
+            (sample.is_some(), "TABLESAMPLE", NO_SAMPLE),
+            (!with_hints.is_empty(), "WITH after a table", "Table hints have no meaning here: leave them out."),
+            (!index_hints.is_empty(), "an index hint", "Leave it out."),
+            (*with_ordinality, "WITH ORDINALITY", ORDINALITY),
+            (!partitions.is_empty(), "PARTITION after a table", "Write WHERE."),
+            (json_path.is_some(), "a path after a table", ""),
+            (settings, "SETTINGS", ""),
+        ];
+        self.refuse(&clauses, factor.span())?;
+        self.alias(alias.as_ref())
+    }
+}
