@@ -1,1 +1,121 @@
 //! Bytes to Arrow and back.
+//!
+//! Text formats are read in blocks of whole lines: a [`LineDecoder`] turns a block into one batch of
+//! exactly the columns asked for, and each line that it cannot read into a dead letter, so that one bad
+//! line costs nothing but itself. Columnar files (Parquet, Arrow) are read batch by batch and cast to the
+//! declared types.
+
+pub(crate) mod ahead;
+pub(crate) mod blocks;
+pub mod columnar;
+pub(crate) mod columns;
+pub mod compression;
+pub mod csv;
+pub mod infer;
+pub mod json;
+pub mod options;
+pub(crate) mod rows;
+pub mod timestamp;
+pub(crate) mod values;
+pub mod write;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
+
+use crate::connector::DeadLetter;
+use crate::error::Result;
+
+/// What the bytes of a file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// Comma-separated values.
+    Csv,
+    /// Apache Parquet.
+    Parquet,
+    /// Arrow IPC, file or stream.
+    Arrow,
+}
+
+impl Format {
+    /// The format that a file name's ending stands for, without regard to a compression's ending.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let (_, inner) = compression::Compression::of_name(name);
+        match inner.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
+            "json" | "jsonl" | "ndjson" => Some(Format::Json),
+            "csv" | "tsv" => Some(Format::Csv),
+            "parquet" | "pq" => Some(Format::Parquet),
+            "arrow" | "arrows" | "feather" | "ipc" => Some(Format::Arrow),
+            _ => None,
+        }
+    }
+
+    /// Its name as an option's value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::Csv => "csv",
+            Format::Parquet => "parquet",
+            Format::Arrow => "arrow",
+        }
+    }
+
+    /// Whether it is made of lines.
+    pub fn is_text(self) -> bool {
+        matches!(self, Format::Json | Format::Csv)
+    }
+}
+
+/// Where a block begins in its split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The offset of its first byte.
+    pub position: u64,
+    /// The number of its first line (1-based), where known.
+    pub line: Option<u64>,
+}
+
+/// What a decoder made of a block.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// The rows of the good lines, in order.
+    pub rows: RecordBatch,
+    /// The lines that could not be read, in order.
+    pub dead: Vec<DeadLetter>,
+    /// How many bytes were taken: all, unless the block has more rows than a batch should.
+    pub bytes: usize,
+    /// How many lines these were.
+    pub lines: u64,
+}
+
+/// Turns whole lines into rows of the columns that it was made for.
+pub trait LineDecoder: Send {
+    /// Decodes lines from the start of `block`, at least one; the last need not end in a newline. At
+    /// position 0 a byte order mark and a header are skipped. Errors are about the whole file (a header
+    /// that lacks a column), never about one line.
+    fn decode(&mut self, block: &[u8], at: Place) -> Result<Decoded>;
+}
+
+/// The SQL name of a type, for messages.
+pub fn sql_name(data_type: &DataType) -> Arc<str> {
+    match data_type {
+        DataType::Boolean => "BOOLEAN",
+        DataType::Int8 => "TINYINT",
+        DataType::Int16 => "SMALLINT",
+        DataType::Int32 => "INTEGER",
+        DataType::Int64 => "BIGINT",
+        DataType::Float32 => "REAL",
+        DataType::Float64 => "DOUBLE",
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "TEXT",
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BYTEA",
+        DataType::Timestamp(_, None) => "TIMESTAMP",
+        DataType::Timestamp(_, Some(_)) => "TIMESTAMP WITH TIME ZONE",
+        DataType::Date32 | DataType::Date64 => "DATE",
+        DataType::Time32(_) | DataType::Time64(_) => "TIME",
+        other => return other.to_string().into(),
+    }
+    .into()
+}

@@ -1,0 +1,76 @@
+//! `file`: rows from files and to files.
+//!
+//! A split is a file. Positions are byte offsets in text (of the decompressed bytes), row numbers in Parquet
+//! and Arrow. A unit of text owns the lines that begin in it, so a file may be cut anywhere: a reader skips
+//! the line that began before its unit and reads the last one to its end.
+
+mod options;
+mod scan;
+mod sink;
+mod source;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+use self::options::{FileOptions, FoundFile};
+use self::source::FileSource;
+use super::options::Options;
+use super::registry::{SinkRequest, SourceRequest};
+use super::{Sink, Source};
+use crate::error::{Error, Result};
+use crate::format::{Format, columnar, infer};
+
+/// How much of a text file is looked at to find its columns.
+const SAMPLE: u64 = 1 << 20;
+
+/// Opens the files of `request`; errors when there are none, unless new ones are waited for.
+pub(crate) fn open_source(request: SourceRequest) -> Result<Arc<dyn Source>> {
+    Ok(Arc::new(FileSource::open(request)?))
+}
+
+/// The columns of the first file that `options` mean.
+pub(crate) fn infer_schema(options: Options) -> Result<SchemaRef> {
+    let options = FileOptions::take(options)?;
+    let files = options.list()?;
+    let Some(file) = files.first() else {
+        return Err(Error::invalid(format!(
+            "the columns of \"{}\" cannot be found out: it has no files",
+            options.path
+        ))
+        .with_hint("Declare them: CREATE STREAM s (a BIGINT, …) WITH (…)."));
+    };
+    let failed = |e| Error::from(e).context(format_args!("file \"{}\"", file.name));
+    let schema = match options.format {
+        Format::Parquet => columnar::parquet_schema(&file.path, &file.name)?,
+        Format::Arrow => columnar::ipc_schema(File::open(&file.path).map_err(failed)?, &file.name)?,
+        Format::Csv => infer::csv_schema(&sample(&options, file)?, &options.csv, &file.name)?,
+        Format::Json => infer::json_schema(&sample(&options, file)?, &options.json, &file.name)?,
+    };
+    Ok(Arc::new(schema))
+}
+
+/// The first lines of a text file; whole ones, unless the first is longer than the sample.
+fn sample(options: &FileOptions, file: &FoundFile) -> Result<Vec<u8>> {
+    let failed = |e| Error::from(e).context(format_args!("file \"{}\"", file.name));
+    let mut bytes = vec![];
+    let input = options.compression_of(&file.name).reader(File::open(&file.path).map_err(failed)?)?;
+    // A damaged end is told of when the file is read.
+    let _damage = input.take(SAMPLE).read_to_end(&mut bytes);
+    if bytes.len() as u64 == SAMPLE
+        && let Some(end) = memchr::memrchr(b'\n', &bytes)
+    {
+        bytes.truncate(end + 1);
+    }
+    Ok(bytes)
+}
+
+/// Opens the file or folder that results go to.
+pub(crate) fn open_sink(request: SinkRequest) -> Result<Arc<dyn Sink>> {
+    sink::open(request)
+}

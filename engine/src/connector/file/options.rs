@@ -1,0 +1,176 @@
+//! The options of files, and which files a path means.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::connector::options::Options;
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::format::compression::Compression;
+use crate::format::options::{CsvOptions, JsonOptions};
+
+/// `WITH (…)` of a file source.
+#[derive(Clone, Debug)]
+pub(crate) struct FileOptions {
+    /// A file, a folder or a pattern, or several of them between commas.
+    pub(crate) path: String,
+    /// What the files are.
+    pub(crate) format: Format,
+    /// Whether `format` was written, so that files of any name are taken.
+    any_name: bool,
+    /// How the files are compressed; by their names when `None`.
+    pub(crate) compression: Option<Compression>,
+    /// Whether appended lines and new files are waited for.
+    pub(crate) follow: bool,
+    /// How often to look for them.
+    pub(crate) poll_interval: Duration,
+    /// Whether files in the order of their names are in the order of time.
+    pub(crate) ordered: bool,
+    /// Whether a piece of input that cannot be decoded ends the job.
+    pub(crate) fail: bool,
+    pub(crate) json: JsonOptions,
+    pub(crate) csv: CsvOptions,
+}
+
+impl FileOptions {
+    /// Reads `options`; looks at the files where they do not say the format.
+    pub(crate) fn take(mut options: Options) -> Result<Self> {
+        let o = &mut options;
+        let path = o.required("path", "data/*.csv")?;
+        let named = o.choice("format", &["json", "csv", "parquet", "arrow"])?;
+        let compression = match o.choice("compression", &["auto", "none", "gzip", "zstd"])? {
+            Some("none") => Some(Compression::None),
+            Some("gzip") => Some(Compression::Gzip),
+            Some("zstd") => Some(Compression::Zstd),
+            _ => None,
+        };
+        let follow = o.flag("follow")?.unwrap_or(false);
+        let poll_interval = o.duration("poll_interval")?.unwrap_or(Duration::from_millis(100));
+        let ordered = o.flag("ordered")?.unwrap_or(false);
+        let fail = o.choice("on_error", &["dead_letter", "fail"])? == Some("fail");
+        let format = match named {
+            Some("json") => Format::Json,
+            Some("csv") => Format::Csv,
+            Some("parquet") => Format::Parquet,
+            Some(_) => Format::Arrow,
+            None => guess_format(&path, o.owner())?,
+        };
+        let (json, csv) = match format {
+            Format::Json => (JsonOptions::take(o)?, CsvOptions::default()),
+            Format::Csv => (JsonOptions::default(), CsvOptions::take(o)?),
+            Format::Parquet | Format::Arrow => (JsonOptions::default(), CsvOptions::default()),
+        };
+        options.finish()?;
+        let any_name = named.is_some();
+        Ok(FileOptions { path, format, any_name, compression, follow, poll_interval, ordered, fail, json, csv })
+    }
+
+    /// How the file of this name is compressed.
+    pub(crate) fn compression_of(&self, name: &str) -> Compression {
+        self.compression.unwrap_or_else(|| Compression::of_name(name).0)
+    }
+
+    /// The files there are now, by name. Without `follow` it is an error that there are none.
+    pub(crate) fn list(&self) -> Result<Vec<FoundFile>> {
+        let mut files = list(&self.path)?;
+        if !self.any_name {
+            files.retain(|f| f.alone || Format::of_name(&f.name) == Some(self.format));
+        }
+        if files.is_empty() && !self.follow {
+            return Err(nothing(&self.path));
+        }
+        Ok(files)
+    }
+}
+
+/// A file that a path means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FoundFile {
+    /// Its split's name: the path as it was given, with what is below it.
+    pub(crate) name: Arc<str>,
+    pub(crate) path: PathBuf,
+    /// Whether the path named this one file.
+    alone: bool,
+}
+
+fn nothing(path: &str) -> Error {
+    Error::not_found(format!("there are no files in \"{path}\""))
+        .with_hint("Put files there first, or write follow = true to wait for them.")
+}
+
+fn guess_format(path: &str, owner: &str) -> Result<Format> {
+    let mut formats: Vec<Format> = list(path)?.iter().filter_map(|f| Format::of_name(&f.name)).collect();
+    formats.sort_by_key(|f| f.name());
+    formats.dedup();
+    match formats.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(Error::invalid(format!("{owner} does not say the format of \"{path}\""))
+            .with_hint("Add format = 'json', 'csv', 'parquet' or 'arrow'.")),
+        several => {
+            let names: Vec<_> = several.iter().map(|f| f.name()).collect();
+            Err(Error::invalid(format!("\"{path}\" has files of several formats: {}", names.join(", ")))
+                .with_hint("Write a path that means files of one format, like 'data/*.csv'."))
+        }
+    }
+}
+
+fn list(path: &str) -> Result<Vec<FoundFile>> {
+    let mut files = vec![];
+    if path.contains(',') && !Path::new(path).exists() {
+        for part in path.split(',') {
+            list_one(part.trim(), &mut files)?;
+        }
+    } else {
+        list_one(path, &mut files)?;
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    files.dedup_by(|a, b| a.name == b.name);
+    Ok(files)
+}
+
+fn list_one(path: &str, files: &mut Vec<FoundFile>) -> Result<()> {
+    let at = Path::new(path);
+    if at.is_dir() {
+        return list_folder(at, files);
+    }
+    if at.exists() {
+        files.push(FoundFile { name: path.into(), path: at.to_owned(), alone: true });
+        return Ok(());
+    }
+    if !path.contains(['*', '?', '[']) {
+        return Err(Error::not_found(format!("file \"{path}\" does not exist"))
+            .with_hint("Paths are relative to the folder that millstream was started in."));
+    }
+    let paths = glob::glob(path).map_err(|e| {
+        Error::invalid(format!("\"{path}\" is not a pattern: {}", e.msg))
+            .with_hint("Use *, ?, [abc] and ** (folders at any depth).")
+    })?;
+    for found in paths.flatten() {
+        if found.is_dir() {
+            list_folder(&found, files)?;
+        } else {
+            files.push(FoundFile { name: found.to_string_lossy().into(), path: found, alone: false });
+        }
+    }
+    Ok(())
+}
+
+/// The files in and below `folder`, without the ones that begin with `.` or `_`, which are hidden or
+/// not finished by custom.
+fn list_folder(folder: &Path, files: &mut Vec<FoundFile>) -> Result<()> {
+    let failed = |e| Error::from(e).context(format_args!("folder \"{}\"", folder.display()));
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_string_lossy().starts_with(['.', '_']) {
+            continue;
+        }
+        let path = entry.path();
+        if path.is_dir() {
+            list_folder(&path, files)?;
+        } else {
+            files.push(FoundFile { name: path.to_string_lossy().into(), path, alone: false });
+        }
+    }
+    Ok(())
+}

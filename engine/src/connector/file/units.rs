@@ -1,0 +1,170 @@
+//! Readers of one unit each.
+
+use std::fs::File;
+use std::io::{Read as _, Seek, SeekFrom};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use super::scan::Queue;
+use crate::changes::Changes;
+use crate::connector::{DeadLetter, Read, Unit, UnitReader};
+use crate::error::{Error, Result};
+use crate::format::ahead::Ahead;
+use crate::format::blocks::{Block, Blocks, Want};
+use crate::format::columnar::{Batches, Rows};
+use crate::format::compression::Compression;
+use crate::format::{LineDecoder, Place};
+
+/// What a reader tells others.
+pub(super) struct Report {
+    /// Where the end of a split goes that only shows when it is read.
+    pub(super) queue: Arc<Mutex<Queue>>,
+    pub(super) unit: Unit,
+    /// Whether a dead letter is an error.
+    pub(super) fail: bool,
+}
+
+impl Report {
+    fn ended(&self, at: u64) {
+        if self.unit.end == u64::MAX {
+            self.queue.lock().set_end(&self.unit.split, at);
+        }
+    }
+
+    fn check(&self, dead: &[DeadLetter]) -> Result<()> {
+        match dead.first() {
+            Some(first) if self.fail => Err(failure(first)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The error for a dead letter that must not be.
+fn failure(dead: &DeadLetter) -> Error {
+    let line = dead.line.map(|n| format!(", line {n}")).unwrap_or_default();
+    Error::data(format!("file \"{}\"{line}, position {}: {}", dead.split, dead.position, dead.reason))
+        .with_hint("Write on_error = 'dead_letter' to set such input aside and go on.")
+}
+
+/// Opens a text file at the lines that `want` says. Blocks on the file system.
+pub(super) fn open_text(
+    path: &std::path::Path,
+    compression: Compression,
+    want: Want,
+    size: Option<u64>,
+) -> Result<Blocks> {
+    let mut file = File::open(path)?;
+    if compression != Compression::None {
+        return Ok(Blocks::from_start(compression.reader(file)?, want));
+    }
+    let start = want.start.saturating_sub(1);
+    file.seek(SeekFrom::Start(start))?;
+    let length = size.map_or(u64::MAX, |size| size.saturating_sub(start));
+    Ok(Blocks::new(Box::new(file.take(length)), want))
+}
+
+/// Reads lines.
+pub(super) struct TextReader {
+    blocks: Ahead<Blocks, Block>,
+    decoder: Box<dyn LineDecoder>,
+    schema: SchemaRef,
+    /// The block being decoded, and how much of it has been.
+    block: Option<(Block, usize)>,
+    /// All before has been read.
+    position: u64,
+    /// The number of the next line, where known.
+    line: Option<u64>,
+    report: Report,
+}
+
+impl TextReader {
+    pub(super) fn new(blocks: Blocks, decoder: Box<dyn LineDecoder>, schema: SchemaRef, report: Report) -> Self {
+        let step = |blocks: &mut Blocks| Ok(blocks.next()?);
+        let position = report.unit.start;
+        let line = (position == 0).then_some(1);
+        TextReader { blocks: Ahead::new(blocks, step), decoder, schema, block: None, position, line, report }
+    }
+
+    /// Decodes what is left of `block`, or as much as makes a batch.
+    fn decode(&mut self, block: Block, used: usize) -> Result<Read> {
+        let mut rows = None;
+        let mut dead = vec![];
+        let mut done = used;
+        if used < block.bytes.len() {
+            let at = Place { position: block.position + used as u64, line: self.line };
+            let decoded = self.decoder.decode(&block.bytes[used..], at)?;
+            self.line = self.line.map(|n| n + decoded.lines);
+            done += decoded.bytes;
+            dead = decoded.dead;
+            rows = Some(decoded.rows);
+        }
+        if done < block.bytes.len() {
+            self.position = block.position + done as u64;
+            self.block = Some((block, done));
+        } else {
+            self.position = block.after;
+            if let Some(d) = block.damage {
+                let split = self.report.unit.split.clone();
+                dead.push(DeadLetter { split, position: d.position, line: self.line, reason: d.reason, raw: d.raw });
+                // The line that was given up has no newline that was counted.
+                self.line = self.line.map(|n| n + 1);
+            }
+            if block.ended {
+                self.report.ended(block.after);
+            }
+        }
+        self.report.check(&dead)?;
+        let rows = rows.map_or_else(|| Changes::empty(self.schema.clone()), Changes::insertions);
+        Ok(Read { rows, position: self.position, dead })
+    }
+}
+
+#[async_trait]
+impl UnitReader for TextReader {
+    async fn next(&mut self) -> Result<Option<Read>> {
+        if let Some((block, used)) = self.block.take() {
+            return self.decode(block, used).map(Some);
+        }
+        let split = self.report.unit.split.clone();
+        let next = self.blocks.next().await.map_err(|e| e.context(format_args!("file \"{split}\"")))?;
+        if let Some(block) = next {
+            return self.decode(block, 0).map(Some);
+        }
+        // No line begins in what is left of the unit.
+        let end = self.report.unit.end;
+        if end == u64::MAX {
+            self.report.ended(self.position);
+        } else if self.position < end {
+            self.position = end;
+            return Ok(Some(Read { rows: Changes::empty(self.schema.clone()), position: end, dead: vec![] }));
+        }
+        Ok(None)
+    }
+}
+
+/// Reads a columnar file.
+pub(super) struct ColumnarReader {
+    batches: Ahead<Batches, Rows>,
+    report: Report,
+}
+
+impl ColumnarReader {
+    pub(super) fn new(batches: Batches, report: Report) -> Self {
+        ColumnarReader { batches: Ahead::new(batches, Batches::next), report }
+    }
+}
+
+#[async_trait]
+impl UnitReader for ColumnarReader {
+    async fn next(&mut self) -> Result<Option<Read>> {
+        let Some(read) = self.batches.next().await? else { return Ok(None) };
+        if read.ended {
+            self.report.ended(read.after);
+        }
+        self.report.check(&read.dead)?;
+        Ok(Some(Read { rows: Changes::insertions(read.rows), position: read.after, dead: read.dead }))
+    }
+}

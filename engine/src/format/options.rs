@@ -1,0 +1,126 @@
+//! The options of the text formats.
+
+use arrow::datatypes::TimeUnit;
+
+use crate::connector::options::Options;
+use crate::error::{Error, Result};
+use crate::format::timestamp::TimeFormat;
+use crate::format::values::Escapes;
+
+/// How JSON lines are read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JsonOptions {
+    /// How timestamps are written as strings.
+    pub text_time: TimeFormat,
+    /// What a number in a timestamp column counts.
+    pub number_time: TimeUnit,
+}
+
+impl Default for JsonOptions {
+    fn default() -> Self {
+        JsonOptions { text_time: TimeFormat::Iso, number_time: TimeUnit::Millisecond }
+    }
+}
+
+impl JsonOptions {
+    /// Takes the options of JSON out of `options`.
+    pub fn take(options: &mut Options) -> Result<Self> {
+        let format = time_format(options)?;
+        let mut json = JsonOptions::default();
+        match format {
+            // A number may also be written in quotes.
+            Some(TimeFormat::Epoch(unit)) => (json.text_time, json.number_time) = (TimeFormat::Epoch(unit), unit),
+            Some(format) => json.text_time = format,
+            None => {}
+        }
+        Ok(json)
+    }
+}
+
+/// How CSV is read and written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CsvOptions {
+    /// Whether the first line names the columns.
+    pub header: bool,
+    /// What stands between fields.
+    pub delimiter: u8,
+    /// What may stand around a field.
+    pub quote: u8,
+    /// What takes the next character of a quoted field literally; a doubled quote when `None`.
+    pub escape: Option<u8>,
+    /// Fields without quotes that are null besides the empty one.
+    pub null_values: Vec<String>,
+    /// How timestamps are written.
+    pub time: TimeFormat,
+    /// Whether quoted values may have newlines in them; such a file is read by one task.
+    pub newlines_in_values: bool,
+}
+
+impl Default for CsvOptions {
+    fn default() -> Self {
+        CsvOptions {
+            header: true,
+            delimiter: b',',
+            quote: b'"',
+            escape: None,
+            null_values: vec![],
+            time: TimeFormat::Iso,
+            newlines_in_values: false,
+        }
+    }
+}
+
+impl CsvOptions {
+    /// Takes the options of CSV out of `options`.
+    pub fn take(options: &mut Options) -> Result<Self> {
+        let default = CsvOptions::default();
+        let nulls = options.text("null_values").unwrap_or_default();
+        let csv = CsvOptions {
+            header: options.flag("header")?.unwrap_or(default.header),
+            delimiter: byte(options, "delimiter")?.unwrap_or(default.delimiter),
+            quote: byte(options, "quote")?.unwrap_or(default.quote),
+            escape: byte(options, "escape")?,
+            null_values: nulls.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect(),
+            time: time_format(options)?.unwrap_or(default.time),
+            newlines_in_values: options.flag("newlines_in_values")?.unwrap_or(default.newlines_in_values),
+        };
+        let special = [csv.delimiter, csv.quote];
+        if csv.delimiter == csv.quote || special.iter().any(|b| matches!(b, b'\n' | b'\r')) {
+            return Err(Error::invalid(format!("delimiter and quote of {} cannot be told apart", options.owner()))
+                .with_hint("Give two different characters that are not line ends."));
+        }
+        Ok(csv)
+    }
+}
+
+impl CsvOptions {
+    /// How quotes in quoted values are written.
+    pub(crate) fn escapes(&self) -> Escapes {
+        Escapes::Csv(self.escape.unwrap_or(self.quote))
+    }
+
+    /// Whether `null_values` has `value`, which stood without quotes.
+    #[inline]
+    pub(crate) fn is_null(&self, value: &[u8]) -> bool {
+        !self.null_values.is_empty() && self.null_values.iter().any(|n| n.as_bytes() == value)
+    }
+}
+
+fn time_format(options: &mut Options) -> Result<Option<TimeFormat>> {
+    options.text("timestamp_format").map(|text| TimeFormat::of_option(&text)).transpose()
+}
+
+/// An option that is one character.
+fn byte(options: &mut Options, name: &'static str) -> Result<Option<u8>> {
+    let Some(text) = options.text(name) else { return Ok(None) };
+    match text.as_bytes() {
+        [b] => Ok(Some(*b)),
+        b"\\t" => Ok(Some(b'\t')),
+        _ if text.eq_ignore_ascii_case("tab") => Ok(Some(b'\t')),
+        _ => Err(Error::invalid(format!(
+            "option \"{name}\" of {} is '{text}', which is not one character",
+            options.owner()
+        ))
+        .with_hint("Write a single ASCII character, or 'tab'.")),
+    }
+}
