@@ -88,7 +88,6 @@ impl Queue {
             end: input.end,
             min_time: input.min_time,
             holds: !ordered || i <= next,
-            watermark: None,
         };
         self.inputs.iter().enumerate().map(split).collect()
     }

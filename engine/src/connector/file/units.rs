@@ -118,7 +118,7 @@ impl TextReader {
         }
         self.report.check(&dead)?;
         let rows = rows.map_or_else(|| Changes::empty(self.schema.clone()), Changes::insertions);
-        Ok(Read { rows, position: self.position, dead })
+        Ok(Read { rows, position: self.position, dead, watermark: None })
     }
 }
 
@@ -139,7 +139,7 @@ impl UnitReader for TextReader {
             self.report.ended(self.position);
         } else if self.position < end {
             self.position = end;
-            return Ok(Some(Read { rows: Changes::empty(self.schema.clone()), position: end, dead: vec![] }));
+            return Ok(Some(Read { rows: Changes::empty(self.schema.clone()), position: end, dead: vec![], watermark: None }));
         }
         Ok(None)
     }
@@ -165,6 +165,6 @@ impl UnitReader for ColumnarReader {
             self.report.ended(read.after);
         }
         self.report.check(&read.dead)?;
-        Ok(Some(Read { rows: Changes::insertions(read.rows), position: read.after, dead: read.dead }))
+        Ok(Some(Read { rows: Changes::insertions(read.rows), position: read.after, dead: read.dead, watermark: None }))
     }
 }
