@@ -1,6 +1,7 @@
 //! The SQL of Millstream: statements, catalog, planning (SQL to DataFusion's logical plan to the dataflow
 //! graph) and sessions. It knows nothing of the network.
 
+pub mod catalog;
 pub mod error;
 pub mod plan;
 pub mod session;

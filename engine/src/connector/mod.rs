@@ -11,7 +11,9 @@
 
 pub mod blackhole;
 pub mod datagen;
+pub mod feed;
 pub mod file;
+pub mod ingest;
 mod generator;
 pub mod nexmark;
 pub mod options;

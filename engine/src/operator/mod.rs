@@ -8,6 +8,7 @@ pub mod aggregate;
 pub mod filter;
 pub mod project;
 pub mod union;
+pub mod upsert;
 pub mod window;
 
 use std::fmt;

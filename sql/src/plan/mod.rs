@@ -7,6 +7,7 @@
 //! ```
 
 mod context;
+pub mod lower;
 mod window_call;
 mod window_exec;
 mod window_rows;

@@ -1,7 +1,5 @@
-//! The door to Millstream: an opened store with its running jobs, and sessions that execute SQL on it.
+//! What statements give, and what the catalog and the jobs look like from outside.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -25,12 +23,6 @@ pub struct Config {
     /// Whether jobs of the catalog start when the store is opened.
     pub start_jobs: bool,
 }
-
-/// An opened store with its running jobs. One process at a time may have a store open.
-pub struct Millstream {}
-
-/// One user's view: settings of its own over the shared catalog.
-pub struct Session {}
 
 /// What a statement gave.
 pub enum Outcome {
@@ -177,85 +169,49 @@ pub enum IngestMode {
     Replace,
 }
 
-impl Millstream {
-    /// Opens (or makes) the store and starts its jobs.
-    pub async fn open(_config: Config) -> Result<Arc<Self>> {
-        unimplemented!()
-    }
-
-    /// A session with default settings.
-    pub fn session(self: &Arc<Self>) -> Session {
-        unimplemented!()
-    }
-
-    /// The objects of the catalog, by name, with `millstream.dead_letters` among them.
-    pub fn objects(&self) -> Vec<ObjectInfo> {
-        unimplemented!()
-    }
-
-    /// The jobs, by stream name.
-    pub fn jobs(&self) -> Vec<JobInfo> {
-        unimplemented!()
-    }
-
-    /// Failures of jobs as they happen: (stream, reason).
-    pub fn failures(&self) -> tokio::sync::broadcast::Receiver<(String, String)> {
-        unimplemented!()
-    }
-
-    /// Appends rows to a stored stream and waits until they are durable. Columns match by name; missing
-    /// ones become null. Gives the number of rows.
-    pub async fn ingest(
-        &self,
-        _stream: &str,
-        _mode: IngestMode,
-        _schema: SchemaRef,
-        _rows: BoxStream<'static, Result<RecordBatch>>,
-    ) -> Result<u64> {
-        unimplemented!()
-    }
-
-    /// Waits until every job over bounded input has finished and everything acknowledged before is in
-    /// every derived stream. Errors when a job fails meanwhile.
-    pub async fn flush(&self) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Commits what the jobs have and stops them.
-    pub async fn close(&self) -> Result<()> {
-        unimplemented!()
+impl Config {
+    /// The defaults for the store in folder `store`: a task per core, half the machine's memory, a commit
+    /// each second.
+    pub fn new(store: impl Into<String>) -> Self {
+        Config {
+            store: store.into(),
+            parallelism: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_limit: default_memory(),
+            checkpoint_interval: Duration::from_secs(1),
+            start_jobs: true,
+        }
     }
 }
 
-impl Session {
-    /// The store this session works on.
-    pub fn millstream(&self) -> &Arc<Millstream> {
-        unimplemented!()
+/// Half of the machine's memory, where it is known.
+fn default_memory() -> usize {
+    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
+        line.split_whitespace().nth(1)?.parse::<usize>().ok()
+    });
+    total.map_or(2 << 30, |kilobytes| kilobytes * 512)
+}
+
+impl Outcome {
+    /// Done, with a tag.
+    pub(crate) fn tag(tag: impl Into<String>) -> Self {
+        Outcome::Done(Done { tag: tag.into(), rows: None, notice: None })
     }
 
-    /// Executes one statement as [`crate::statement::parse`] gave it.
-    pub async fn execute(&self, _statement: &crate::statement::Parsed) -> Result<Outcome> {
-        unimplemented!()
+    /// Done to so many rows.
+    pub(crate) fn rows(tag: impl Into<String>, rows: u64) -> Self {
+        Outcome::Done(Done { tag: tag.into(), rows: Some(rows), notice: None })
     }
 
-    /// Executes a text that holds exactly one statement.
-    pub async fn execute_sql(&self, _sql: &str) -> Result<Outcome> {
-        unimplemented!()
+    /// Done, with a word for the user.
+    pub(crate) fn notice(tag: impl Into<String>, notice: impl Into<String>) -> Self {
+        Outcome::Done(Done { tag: tag.into(), rows: None, notice: Some(notice.into()) })
     }
 
-    /// Checks and types a statement without running it.
-    pub async fn prepare(&self, _sql: &str) -> Result<Prepared> {
-        unimplemented!()
-    }
-
-    /// Runs a prepared statement with `parameters`, a batch with one column per parameter. A query takes
-    /// one row; INSERT runs once for each row.
-    pub async fn execute_prepared(&self, _prepared: &Prepared, _parameters: Option<RecordBatch>) -> Result<Outcome> {
-        unimplemented!()
-    }
-
-    /// The settings with their values and a line on each.
-    pub fn settings(&self) -> BTreeMap<String, (String, &'static str)> {
-        unimplemented!()
+    /// Rows that are all there.
+    pub(crate) fn table(batch: RecordBatch) -> Self {
+        use futures::StreamExt;
+        let schema = batch.schema();
+        Outcome::Rows(RowStream { schema, rows: futures::stream::iter([Ok(batch)]).boxed() })
     }
 }

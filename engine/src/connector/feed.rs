@@ -1,0 +1,116 @@
+//! The sink of `SELECT … EMIT CHANGES`: hands whole epochs to whoever follows the query.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::{Commit, Sink, SinkWriter, Staged};
+use crate::changelog::{consolidate, op_schema, with_ops};
+use crate::changes::Changes;
+use crate::epoch::EpochMark;
+use crate::error::{Error, ErrorKind, Result};
+use crate::time::EventTime;
+
+/// Epochs that may wait for the follower.
+const WAITING: usize = 8;
+
+/// The changes of one epoch.
+#[derive(Clone, Debug)]
+pub struct FeedEpoch {
+    /// The epoch.
+    pub epoch: u64,
+    /// The watermark at its end.
+    pub watermark: EventTime,
+    /// The rows; with `_op` where rows can be taken back.
+    pub batches: Vec<RecordBatch>,
+}
+
+/// See the module's text. It has one task.
+pub struct FeedSink {
+    schema: SchemaRef,
+    updating: bool,
+    key: Option<Vec<usize>>,
+    sender: Mutex<Option<mpsc::Sender<FeedEpoch>>>,
+}
+
+impl FeedSink {
+    /// A sink for rows of `schema`, and the end to follow it by.
+    pub fn new(schema: SchemaRef, updating: bool, key: Option<Vec<usize>>) -> (Arc<Self>, mpsc::Receiver<FeedEpoch>) {
+        let (tx, rx) = mpsc::channel(WAITING);
+        (Arc::new(FeedSink { schema, updating, key, sender: Mutex::new(Some(tx)) }), rx)
+    }
+
+    /// The schema of the batches.
+    pub fn batch_schema(&self) -> SchemaRef {
+        if self.updating { op_schema(&self.schema) } else { self.schema.clone() }
+    }
+}
+
+#[async_trait]
+impl Sink for FeedSink {
+    async fn start(&self, _committed: &[Staged]) -> Result<()> {
+        Ok(())
+    }
+
+    fn open(&self, _task: usize) -> Result<Box<dyn SinkWriter>> {
+        let sender = self.sender.lock().take().ok_or_else(|| Error::internal("a feed has one task"))?;
+        let (schema, updating, key) = (self.schema.clone(), self.updating, self.key.clone());
+        Ok(Box::new(Writer { schema, updating, key, sender, parts: vec![], last: EventTime::MIN }))
+    }
+
+    async fn commit(&self, _commit: &Commit<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn takes_retractions(&self) -> bool {
+        self.updating
+    }
+
+    fn describe(&self) -> String {
+        "to the session".to_owned()
+    }
+}
+
+struct Writer {
+    schema: SchemaRef,
+    updating: bool,
+    key: Option<Vec<usize>>,
+    sender: mpsc::Sender<FeedEpoch>,
+    parts: Vec<Changes>,
+    last: EventTime,
+}
+
+#[async_trait]
+impl SinkWriter for Writer {
+    async fn write(&mut self, changes: Changes) -> Result<()> {
+        self.parts.push(changes);
+        Ok(())
+    }
+
+    async fn epoch(&mut self, mark: &EpochMark) -> Result<()> {
+        let parts = std::mem::take(&mut self.parts);
+        if parts.is_empty() && mark.watermark == self.last {
+            return Ok(());
+        }
+        self.last = mark.watermark;
+        let mut batches = vec![];
+        if self.updating && !parts.is_empty() {
+            let (changes, ops) = consolidate(&self.schema, &parts, self.key.as_deref())?;
+            if !changes.is_empty() {
+                batches.push(with_ops(changes.rows(), &ops)?);
+            }
+        } else {
+            batches.extend(parts.into_iter().map(Changes::into_rows));
+        }
+        let epoch = FeedEpoch { epoch: mark.epoch, watermark: mark.watermark, batches };
+        self.sender.send(epoch).await.map_err(|_| Error::new(ErrorKind::Cancelled, "nobody follows the query"))
+    }
+
+    async fn stage(&mut self, _checkpoint: u64) -> Result<Vec<Staged>> {
+        Ok(vec![])
+    }
+}

@@ -1,0 +1,83 @@
+//! The catalog: which streams and views there are, and its versions in the store.
+//!
+//! A version is the whole list of statements, in order of creation; it is written create-if-absent under
+//! the next number, so two writers cannot both succeed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_engine::store::Store;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// One object as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// The statement that makes it.
+    pub sql: String,
+    /// The folder of its job in the store.
+    pub job: String,
+    /// How many tasks its operators have.
+    pub parallelism: usize,
+    /// Whether `PAUSE STREAM` stopped it.
+    pub paused: bool,
+}
+
+/// A version of the catalog.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalog {
+    /// Its number.
+    pub version: u64,
+    /// Numbers jobs, so that a name used again does not meet old files.
+    pub next_job: u64,
+    /// The objects in order of creation.
+    pub entries: Vec<Entry>,
+}
+
+/// Versions kept besides the last.
+const KEPT: u64 = 5;
+
+fn path(version: u64) -> String {
+    format!("catalog/{version:020}.json")
+}
+
+impl Catalog {
+    /// The last version in `store`; an empty one where there is none.
+    pub async fn load(store: &Store) -> Result<Self> {
+        let names = store.list("catalog").await?;
+        let Some(name) = names.iter().rfind(|n| n.ends_with(".json")) else { return Ok(Catalog::default()) };
+        let bytes = store.get(&format!("catalog/{name}")).await?;
+        serde_json::from_slice(&bytes).map_err(|e| {
+            Error::new(ErrorKind::Data, format!("catalog \"{}\" cannot be read: {e}", store.locate(&format!("catalog/{name}"))))
+        })
+    }
+
+    /// Writes `self` as the next version.
+    pub async fn save(&mut self, store: &Store) -> Result<()> {
+        self.version += 1;
+        let bytes = serde_json::to_vec_pretty(self)
+            .map_err(|e| Error::new(ErrorKind::Internal, format!("the catalog cannot be written: {e}")))?;
+        match store.create(&path(self.version), Bytes::from(bytes)).await {
+            Err(e) if e.kind() == ErrorKind::Exists => {
+                return Err(Error::new(ErrorKind::Fenced, "another process has changed the catalog")
+                    .with_hint("Run one process per store."));
+            }
+            other => other?,
+        }
+        if self.version > KEPT {
+            store.delete(&path(self.version - KEPT)).await?;
+        }
+        Ok(())
+    }
+
+    /// The entry of that name.
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|e| e.name == name)
+    }
+}
+
+/// A catalog shared by sessions.
+pub type Shared = Arc<tokio::sync::Mutex<Catalog>>;

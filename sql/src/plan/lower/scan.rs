@@ -1,0 +1,154 @@
+//! Scans: the streams that a query reads.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::{LogicalPlan, TableScan};
+use datafusion::physical_expr::PhysicalExpr;
+use millstream_engine::connector::Source;
+use millstream_engine::graph::{NodeKind, ScanTime, SourceNode};
+use millstream_engine::operator::project::Project;
+
+use super::{Lowering, Output, TimeProperty};
+use crate::error::{Error, Result};
+
+/// A stream as a query reads it.
+pub trait StreamScan: fmt::Debug + Send + Sync {
+    /// The stream's name.
+    fn name(&self) -> &str;
+
+    /// Its columns.
+    fn schema(&self) -> SchemaRef;
+
+    /// Whether rows can be taken back.
+    fn is_changelog(&self) -> bool;
+
+    /// The columns that identify a row, where known.
+    fn key(&self) -> Option<Vec<usize>>;
+
+    /// The event-time column, and the bound that rows set over all its columns (`None`: the source itself
+    /// tells the watermark).
+    fn event_time(&self) -> Option<(usize, Option<Arc<dyn PhysicalExpr>>)>;
+
+    /// How long a split may be without rows before it stops holding the watermark.
+    fn idle_timeout(&self) -> Duration;
+
+    /// Opens it, reading `projection` with `parallelism` tasks.
+    fn open(&self, projection: Vec<usize>, parallelism: usize) -> Result<Arc<dyn Source>>;
+}
+
+/// What the resolver's table providers offer to the lowering.
+pub trait ScanTable {
+    /// The stream.
+    fn stream(&self) -> Arc<dyn StreamScan>;
+}
+
+impl Lowering<'_> {
+    /// Finds all scans of each stream, so that a stream is read once whatever the number of its scans.
+    pub(super) fn collect_scans(&mut self, plan: &LogicalPlan) -> Result<()> {
+        let mut found: Vec<(Arc<dyn StreamScan>, Vec<usize>)> = vec![];
+        collect(plan, &mut found)?;
+        for (stream, mut columns) in found {
+            if let Some((time, bound)) = stream.event_time() {
+                columns.push(time);
+                for c in bound.iter().flat_map(datafusion::physical_expr::utils::collect_columns) {
+                    columns.push(c.index());
+                }
+            }
+            columns.sort_unstable();
+            columns.dedup();
+            let source = stream.open(columns.clone(), self.parallelism)?;
+            let schema = Arc::new(stream.schema().project(&columns)?);
+            let place = |c: usize| columns.iter().position(|x| *x == c);
+            let node = self.graph.nodes.len();
+            let mut time = vec![None; columns.len()];
+            let scan_time = match stream.event_time() {
+                None => None,
+                Some((column, bound)) => {
+                    let column = place(column).ok_or_else(|| Error::internal("the event time is not read"))?;
+                    time[column] = Some(TimeProperty::Event { scans: vec![node] });
+                    let bound = bound.map(|b| rebase(b, &columns)).transpose()?;
+                    Some(ScanTime { column, bound, closers: vec![], idle_timeout: stream.idle_timeout() })
+                }
+            };
+            let key = stream.key().and_then(|k| k.into_iter().map(place).collect());
+            let kind = SourceNode { stream: stream.name().to_owned(), source, schema, time: scan_time };
+            self.graph.add(NodeKind::Source(kind), vec![], self.parallelism);
+            let output =
+                Output { node, parallelism: self.parallelism, append_only: !stream.is_changelog(), time, key };
+            self.scans.insert(stream.name().to_owned(), (output, columns));
+        }
+        Ok(())
+    }
+
+    pub(super) fn scan(&mut self, scan: &TableScan) -> Result<Output> {
+        let stream = stream_of(scan)?;
+        if !scan.filters.is_empty() {
+            return Err(Error::internal("a filter was pushed into a stream"));
+        }
+        let (output, columns) = self
+            .scans
+            .get(stream.name())
+            .cloned()
+            .ok_or_else(|| Error::internal(format!("stream \"{}\" was not collected", stream.name())))?;
+        let wanted = columns_of(scan);
+        let places: Vec<usize> = wanted.iter().filter_map(|c| columns.iter().position(|x| x == c)).collect();
+        if places.len() == columns.len() && places.iter().enumerate().all(|(i, p)| i == *p) {
+            return Ok(output);
+        }
+        let all = self.graph.schema(output.node);
+        let column = |p: &usize| -> Arc<dyn PhysicalExpr> {
+            Arc::new(datafusion::physical_expr::expressions::Column::new(all.field(*p).name(), *p))
+        };
+        let expressions = places.iter().map(column).collect();
+        let schema = Arc::new(all.project(&places)?);
+        let node = self.operator(Arc::new(Project { expressions, schema }), &output);
+        let time = places.iter().map(|p| output.time[*p].clone()).collect();
+        let key = output.key.as_ref().and_then(|k| k.iter().map(|k| places.iter().position(|p| p == k)).collect());
+        Ok(Output { node, time, key, ..output })
+    }
+}
+
+fn columns_of(scan: &TableScan) -> Vec<usize> {
+    match &scan.projection {
+        Some(columns) => columns.clone(),
+        None => (0..scan.source.schema().fields().len()).collect(),
+    }
+}
+
+fn stream_of(scan: &TableScan) -> Result<Arc<dyn StreamScan>> {
+    let provider = source_as_provider(&scan.source)?;
+    let table = provider.downcast_ref::<crate::session::StreamTable>();
+    table.map(ScanTable::stream).ok_or_else(|| {
+        Error::unsupported(format!("\"{}\" cannot be read continuously", scan.table_name))
+            .with_hint("Read it in a SELECT without EMIT.")
+    })
+}
+
+fn collect(plan: &LogicalPlan, found: &mut Vec<(Arc<dyn StreamScan>, Vec<usize>)>) -> Result<()> {
+    if let LogicalPlan::TableScan(scan) = plan {
+        let stream = stream_of(scan)?;
+        let columns = columns_of(scan);
+        match found.iter_mut().find(|(s, _)| s.name() == stream.name()) {
+            Some((_, all)) => all.extend(columns),
+            None => found.push((stream, columns)),
+        }
+    }
+    plan.inputs().into_iter().try_for_each(|input| collect(input, found))
+}
+
+/// `expr` over all columns as one over the columns that are read.
+fn rebase(expr: Arc<dyn PhysicalExpr>, columns: &[usize]) -> Result<Arc<dyn PhysicalExpr>> {
+    use datafusion::common::tree_node::{Transformed, TreeNode};
+    use datafusion::physical_expr::expressions::Column;
+    let moved = expr.transform(|e| {
+        let Some(c) = e.downcast_ref::<Column>() else { return Ok(Transformed::no(e)) };
+        let at = columns.iter().position(|x| *x == c.index()).unwrap_or(c.index());
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(c.name(), at));
+        Ok(Transformed::yes(column))
+    })?;
+    Ok(moved.data)
+}

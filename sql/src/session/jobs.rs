@@ -1,0 +1,344 @@
+//! The jobs of a store: starting, stopping, recovering and flushing them.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use millstream_engine::checkpoint::{Checkpoints, Manifest};
+use millstream_engine::connector::Sink;
+use millstream_engine::graph::NodeKind;
+use millstream_engine::runtime::{JobConfig, JobHandle, JobPhase};
+use millstream_engine::table::TableSink;
+use millstream_engine::time::EventTime;
+use parking_lot::Mutex;
+
+use super::define::every;
+use super::open::{Millstream, ViewDef, statement_of};
+use super::outcome::{IngestMode, JobInfo, JobState, ObjectKind};
+use super::tables::StreamDef;
+use crate::catalog::Entry;
+use crate::error::{Error, ErrorKind, Result};
+use crate::statement::{CreateStream, Name, Statement, quote_name};
+
+/// The job of a stream.
+pub(super) struct Job {
+    pub(super) stream: String,
+    state: Mutex<State>,
+}
+
+enum State {
+    Running(Arc<JobHandle>),
+    Paused,
+    Finished(Box<Manifest>),
+    /// It could not even be started.
+    Broken(String),
+}
+
+impl Job {
+    fn new(stream: &str, state: State) -> Arc<Self> {
+        Arc::new(Job { stream: stream.to_owned(), state: Mutex::new(state) })
+    }
+
+    /// The running (or ended) job, if it was started in this process.
+    pub(super) fn handle(&self) -> Option<Arc<JobHandle>> {
+        match &*self.state.lock() {
+            State::Running(handle) => Some(handle.clone()),
+            _ => None,
+        }
+    }
+
+    /// Commits and stops.
+    pub(super) async fn stop(&self) -> Result<()> {
+        match self.handle() {
+            Some(handle) => Ok(handle.stop().await?),
+            None => Ok(()),
+        }
+    }
+
+    fn info(&self) -> JobInfo {
+        let mut info = JobInfo {
+            stream: self.stream.clone(),
+            state: JobState::Paused,
+            rows_in: 0,
+            rows_out: 0,
+            epoch: 0,
+            watermark: EventTime::MIN,
+            progress: None,
+            error: None,
+        };
+        match &*self.state.lock() {
+            State::Paused => {}
+            State::Finished(manifest) => {
+                (info.state, info.epoch) = (JobState::Finished, manifest.epoch);
+                (info.watermark, info.progress) = (manifest.watermark, Some(1.0));
+            }
+            State::Broken(why) => (info.state, info.error) = (JobState::Failed, Some(why.clone())),
+            State::Running(handle) => {
+                let status = handle.status();
+                info.state = match status.phase {
+                    JobPhase::Running => JobState::Running,
+                    JobPhase::Stopped => JobState::Paused,
+                    JobPhase::Finished => JobState::Finished,
+                    JobPhase::Failed => JobState::Failed,
+                };
+                (info.epoch, info.watermark, info.progress) = (status.epoch, status.watermark, status.share);
+                info.error = status.error.map(|(_, message, hint)| match hint {
+                    Some(hint) => format!("{message} ({hint})"),
+                    None => message,
+                });
+                for (node, figures) in handle.graph().nodes.iter().zip(handle.figures()) {
+                    match node.kind {
+                        NodeKind::Source(_) => info.rows_in += figures.rows_out,
+                        NodeKind::Sink(_) => info.rows_out += figures.rows_in,
+                        NodeKind::Operator(_) => {}
+                    }
+                }
+            }
+        }
+        info
+    }
+}
+
+impl Millstream {
+    /// The jobs, by stream name.
+    pub fn jobs(&self) -> Vec<JobInfo> {
+        self.jobs.read().values().map(|j| j.info()).collect()
+    }
+
+    pub(super) fn job(&self, stream: &str) -> Option<Arc<Job>> {
+        self.jobs.read().get(stream).cloned()
+    }
+
+    /// Takes an entry of the catalog back into operation.
+    pub(super) async fn recover(self: &Arc<Self>, entry: &Entry) -> Result<()> {
+        match statement_of(&entry.sql)? {
+            Statement::CreateStream(mut create) => {
+                let def = Arc::new(self.define(&mut create, entry.sql.clone(), entry.parallelism)?);
+                self.objects.write().streams.insert(entry.name.clone(), def.clone());
+                if def.kind == ObjectKind::External {
+                    return Ok(());
+                }
+                let job = if entry.paused || !self.config().start_jobs {
+                    self.load_result(&def, &entry.job).await?;
+                    Job::new(&def.name, State::Paused)
+                } else {
+                    self.start_job(&def, &create, entry).await?
+                };
+                self.jobs.write().insert(entry.name.clone(), job);
+            }
+            Statement::CreateView(create) => self.add_view(create, entry.sql.clone())?,
+            _ => return Err(Error::internal("an entry of the catalog creates nothing")),
+        }
+        Ok(())
+    }
+
+    /// Notes a stream that could not be recovered.
+    pub(super) fn add_broken(&self, entry: &Entry, why: &Error) {
+        let job = Job::new(&entry.name, State::Broken(why.to_string()));
+        self.jobs.write().insert(entry.name.clone(), job);
+    }
+
+    pub(super) fn add_view(self: &Arc<Self>, create: crate::statement::CreateView, sql: String) -> Result<()> {
+        let state = crate::plan::session_state();
+        let plan = crate::plan::query_plan(&state, self.resolver(true), &create.query.query)?;
+        let reads = super::define::streams_of(&plan)?;
+        let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
+        let name = create.name.name.clone();
+        self.objects.write().views.insert(name, Arc::new(ViewDef { sql, create, schema, reads }));
+        Ok(())
+    }
+
+    /// Makes the committed result of a job that does not run readable. Gives its last manifest.
+    async fn load_result(&self, def: &StreamDef, job: &str) -> Result<Option<Manifest>> {
+        let last = Checkpoints::new(self.store().clone(), job).last().await?;
+        if let (Some(manifest), Some(log)) = (&last, &def.log) {
+            let sink = TableSink::new(log.clone(), job, def.key.clone());
+            if let Some(state) = manifest.sinks.values().next() {
+                sink.restore(state)?;
+            }
+            sink.start(manifest.staged.values().next().map_or(&[][..], |s| s)).await?;
+        }
+        Ok(last)
+    }
+
+    /// Starts the job of `def` where it stopped.
+    pub(super) async fn start_job(
+        self: &Arc<Self>,
+        def: &Arc<StreamDef>,
+        create: &CreateStream,
+        entry: &Entry,
+    ) -> Result<Arc<Job>> {
+        let last = self.load_result(def, &entry.job).await?;
+        if let Some(manifest) = last.filter(|m| m.end) {
+            return Ok(Job::new(&def.name, State::Finished(Box::new(manifest))));
+        }
+        let (graph, own) = self.dataflow(def, create, &entry.job, entry.parallelism)?;
+        let mut config = JobConfig::new(&def.name);
+        config.checkpoint_interval = own.checkpoint_interval.unwrap_or(self.config().checkpoint_interval);
+        config.every = every(create.emit());
+        config.eager = def.ingest.is_some();
+        let checkpoints = Checkpoints::new(self.store().clone(), &entry.job);
+        let handle = Arc::new(self.runtime().start(graph, config, Some(checkpoints)).await?);
+        let (failures, watched, name) = (self.failures.clone(), handle.clone(), def.name.clone());
+        self.runtime().cpu.spawn(async move {
+            if let Some((_, message, hint)) = watched.wait().await.error {
+                let hint = hint.map(|h| format!(" ({h})")).unwrap_or_default();
+                // Nobody may be listening.
+                let _ = failures.send((name, format!("{message}{hint}")));
+            }
+        });
+        Ok(Job::new(&def.name, State::Running(handle)))
+    }
+
+    /// `PAUSE STREAM`.
+    pub(super) async fn pause(self: &Arc<Self>, name: &str) -> Result<bool> {
+        let def = self.stream(name)?;
+        let mut catalog = self.catalog.lock().await;
+        let job = self.job(name).ok_or_else(|| no_job(&def))?;
+        if matches!(job.info().state, JobState::Paused | JobState::Finished) {
+            return Ok(false);
+        }
+        // A failed job is paused too: its error is known, and it will not be tried at the next start.
+        let _ = job.stop().await;
+        for e in catalog.entries.iter_mut().filter(|e| e.name == name) {
+            e.paused = true;
+        }
+        catalog.save(self.store()).await?;
+        self.jobs.write().insert(name.to_owned(), Job::new(name, State::Paused));
+        Ok(true)
+    }
+
+    /// `RESUME STREAM`: also tries a failed one again.
+    pub(super) async fn resume(self: &Arc<Self>, name: &str) -> Result<bool> {
+        let mut catalog = self.catalog.lock().await;
+        let known = self.job(name);
+        let state = known.as_ref().map(|j| j.info().state);
+        if matches!(state, Some(JobState::Running | JobState::Finished)) {
+            return Ok(false);
+        }
+        let entry = catalog.get(name).cloned().ok_or_else(|| {
+            Error::not_found(format!("stream \"{name}\" does not exist")).with_hint("SHOW STREAMS lists what there is.")
+        })?;
+        if known.is_none() {
+            return Err(no_job(&*self.stream(name)?));
+        }
+        let entry = Entry { paused: false, ..entry };
+        let def = self.objects.read().streams.get(name).cloned();
+        match (def, statement_of(&entry.sql)?) {
+            // The same log goes on, so that those who follow it stay with it.
+            (Some(def), Statement::CreateStream(create)) => {
+                let job = self.start_job(&def, &create, &entry).await?;
+                self.jobs.write().insert(name.to_owned(), job);
+            }
+            _ => self.recover(&entry).await?,
+        }
+        for e in catalog.entries.iter_mut().filter(|e| e.name == name) {
+            e.paused = false;
+        }
+        catalog.save(self.store()).await?;
+        Ok(true)
+    }
+
+    /// Waits until every job over bounded input has finished and everything acknowledged before is in
+    /// every derived stream. Errors when a job fails meanwhile.
+    pub async fn flush(&self) -> Result<()> {
+        // Streams are created after those they read: this order visits inputs first.
+        let names: Vec<String> = self.catalog.lock().await.entries.iter().map(|e| e.name.clone()).collect();
+        for name in names {
+            let Some(job) = self.job(&name) else { continue };
+            if let Some(why) = job.info().error {
+                return Err(Error::new(ErrorKind::Unavailable, format!("stream \"{name}\" has failed: {why}"))
+                    .with_hint(format!("Mend the cause, then RESUME STREAM {}.", quote_name(&name))));
+            }
+            if let Some(handle) = job.handle()
+                && handle.status().phase == JobPhase::Running
+            {
+                handle.flush().await.map_err(|e| Error::from(e).context(format!("stream \"{name}\"")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends rows to a stored stream and waits until they are durable. Columns match by name; missing
+    /// ones become null. Gives the number of rows.
+    pub async fn ingest(
+        self: &Arc<Self>,
+        stream: &str,
+        mode: IngestMode,
+        schema: SchemaRef,
+        mut rows: BoxStream<'static, Result<RecordBatch>>,
+    ) -> Result<u64> {
+        let exists = self.objects.read().streams.contains_key(stream);
+        match mode {
+            IngestMode::Append => {}
+            IngestMode::Create if exists => {
+                return Err(Error::exists(format!("stream \"{stream}\" exists already"))
+                    .with_hint("Ingest with mode append or replace."));
+            }
+            IngestMode::CreateAppend if exists => {}
+            IngestMode::Create | IngestMode::CreateAppend | IngestMode::Replace => {
+                self.create_for(stream, &schema, mode == IngestMode::Replace).await?;
+            }
+        }
+        let def = self.stream(stream)?;
+        let ingest = def.ingest.clone().ok_or_else(|| not_stored(&def))?;
+        let mut count = 0;
+        while let Some(batch) = rows.next().await {
+            let batch = super::execute::fit(&batch?, &def.schema, stream)?;
+            count += batch.num_rows() as u64;
+            ingest.push(batch).await?;
+        }
+        self.settle(stream).await?;
+        Ok(count)
+    }
+
+    /// Waits until what was handed in is committed.
+    pub(super) async fn settle(&self, stream: &str) -> Result<()> {
+        let job = self.job(stream).and_then(|j| j.handle());
+        let job = job.ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, format!("stream \"{stream}\" is paused and takes no rows"))
+                .with_hint(format!("RESUME STREAM {} first.", quote_name(stream)))
+        })?;
+        Ok(job.flush().await?)
+    }
+
+    async fn create_for(self: &Arc<Self>, stream: &str, schema: &SchemaRef, replace: bool) -> Result<()> {
+        let columns = schema.fields().iter().map(|f| {
+            Ok(format!("{} {}", quote_name(f.name()), super::show::sql_type(f.data_type())?))
+        });
+        let columns = columns.collect::<Result<Vec<_>>>()?.join(", ");
+        let or_replace = if replace { "OR REPLACE " } else { "" };
+        let sql = format!("CREATE {or_replace}STREAM {} ({columns})", quote_name(stream));
+        self.session().execute_sql(&sql).await.map(|_| ())
+    }
+
+    pub(super) fn dead_letters(&self) -> Arc<dyn datafusion::catalog::TableProvider> {
+        Arc::new(super::show::DeadLetters::new(self.store().clone()))
+    }
+}
+
+pub(super) fn no_job(def: &StreamDef) -> Error {
+    Error::invalid(format!("stream \"{}\" is read from a connector and has no job of its own", def.name))
+        .with_hint("Pause the streams derived from it.")
+}
+
+pub(super) fn not_stored(def: &StreamDef) -> Error {
+    let what = match def.kind {
+        ObjectKind::Derived => "is the result of a query",
+        ObjectKind::External => "is read from a connector",
+        _ => "is written to a connector",
+    };
+    Error::invalid(format!("stream \"{}\" {what} and takes no rows", def.name))
+        .with_hint("Rows go into stored streams: CREATE STREAM name (column TYPE, …).")
+}
+
+/// The name of a stream or view in schema `public`.
+pub(super) fn public(name: &Name) -> Result<&str> {
+    match &name.schema {
+        None => Ok(&name.name),
+        Some(schema) => Err(Error::invalid(format!("schema \"{schema}\" cannot be written"))
+            .with_hint("Leave the schema out: streams live in schema public.")),
+    }
+}

@@ -1,0 +1,31 @@
+//! The door to Millstream: an opened store with its running jobs ([`Millstream`]), and sessions that execute
+//! SQL on it ([`Session`]).
+
+mod define;
+mod execute;
+mod explain;
+mod jobs;
+mod open;
+mod outcome;
+mod settings;
+mod show;
+mod tables;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+pub use open::Millstream;
+pub use outcome::{
+    ChangeFeed, Config, Done, EpochChanges, IngestMode, JobInfo, JobState, ObjectInfo, ObjectKind, Outcome, Prepared,
+    RowStream,
+};
+pub use tables::{StreamDef, StreamTable};
+
+use settings::Settings;
+
+/// One user's view: settings of its own over the shared catalog.
+pub struct Session {
+    millstream: Arc<Millstream>,
+    settings: Mutex<Settings>,
+}

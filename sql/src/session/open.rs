@@ -1,0 +1,230 @@
+//! Opening and closing a store.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::common::TableReference;
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::logical_expr::TableSource;
+use millstream_engine::memory::MemoryBudget;
+use millstream_engine::runtime::Runtime;
+use millstream_engine::store::Store;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::broadcast;
+
+use super::jobs::Job;
+use super::settings::Settings;
+use super::tables::{StreamDef, StreamTable};
+use super::{Config, Session};
+use crate::catalog::Catalog;
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{TableResolver, query_plan, session_state};
+use crate::statement::{CreateView, Statement};
+
+/// Failures that a slow listener may miss.
+const FAILURES: usize = 64;
+
+/// An opened store with its running jobs. One process at a time may have a store open.
+pub struct Millstream {
+    config: Config,
+    store: Store,
+    pub(super) catalog: tokio::sync::Mutex<Catalog>,
+    pub(super) objects: RwLock<Objects>,
+    pub(super) jobs: RwLock<BTreeMap<String, Arc<Job>>>,
+    pub(super) failures: broadcast::Sender<(String, String)>,
+    runtime: Runtime,
+    /// Kept to be shut down; and the lock on the store.
+    threads: Mutex<Vec<tokio::runtime::Runtime>>,
+    _lock: std::fs::File,
+}
+
+/// What there is, by name.
+#[derive(Default)]
+pub(super) struct Objects {
+    pub(super) streams: BTreeMap<String, Arc<StreamDef>>,
+    pub(super) views: BTreeMap<String, Arc<ViewDef>>,
+}
+
+/// A view.
+pub(super) struct ViewDef {
+    pub(super) sql: String,
+    pub(super) create: CreateView,
+    pub(super) schema: arrow::datatypes::SchemaRef,
+    pub(super) reads: Vec<String>,
+}
+
+impl Millstream {
+    /// Opens (or makes) the store and starts its jobs.
+    pub async fn open(config: Config) -> Result<Arc<Self>> {
+        let root = Path::new(&config.store);
+        let store = Store::open(root)?;
+        let lock = lock(root)?;
+        let (cpu, io) = (threads("millstream-cpu", config.parallelism)?, threads("millstream-io", 2)?);
+        let runtime = Runtime {
+            cpu: cpu.handle().clone(),
+            io: io.handle().clone(),
+            budget: MemoryBudget::new(config.memory_limit),
+        };
+        let catalog = Catalog::load(&store).await?;
+        let entries = catalog.entries.clone();
+        let (failures, _) = broadcast::channel(FAILURES);
+        let millstream = Arc::new(Millstream {
+            config,
+            store,
+            catalog: tokio::sync::Mutex::new(catalog),
+            objects: RwLock::default(),
+            jobs: RwLock::default(),
+            failures,
+            runtime,
+            threads: Mutex::new(vec![cpu, io]),
+            _lock: lock,
+        });
+        for entry in entries {
+            if let Err(e) = millstream.recover(&entry).await {
+                tracing::error!(stream = %entry.name, error = %e, "stream cannot be started");
+                millstream.add_broken(&entry, &e);
+            }
+        }
+        Ok(millstream)
+    }
+
+    /// A session with default settings.
+    pub fn session(self: &Arc<Self>) -> Session {
+        Session { millstream: self.clone(), settings: Mutex::new(Settings::defaults(self)) }
+    }
+
+    /// How the store was opened.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The process's memory budget.
+    pub fn budget(&self) -> &Arc<MemoryBudget> {
+        &self.runtime.budget
+    }
+
+    pub(super) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Failures of jobs as they happen: (stream, reason).
+    pub fn failures(&self) -> broadcast::Receiver<(String, String)> {
+        self.failures.subscribe()
+    }
+
+    /// The stream of that name.
+    pub(super) fn stream(&self, name: &str) -> Result<Arc<StreamDef>> {
+        self.objects.read().streams.get(name).cloned().ok_or_else(|| {
+            Error::not_found(format!("stream \"{name}\" does not exist")).with_hint("SHOW STREAMS lists what there is.")
+        })
+    }
+
+    /// Finds tables for a plan that is to run continuously or in batch.
+    pub(super) fn resolver(self: &Arc<Self>, continuous: bool) -> Arc<dyn TableResolver> {
+        Arc::new(Resolver { millstream: self.clone(), continuous })
+    }
+
+    /// Commits what the jobs have and stops them.
+    pub async fn close(&self) -> Result<()> {
+        let jobs: Vec<Arc<Job>> = self.jobs.read().values().cloned().collect();
+        let mut first = Ok(());
+        for job in jobs {
+            // A job that has failed says so in SHOW JOBS; here only the stop itself counts.
+            if let Err(e) = job.stop().await
+                && e.kind() == ErrorKind::Internal
+            {
+                first = first.and(Err(e));
+            }
+        }
+        first
+    }
+}
+
+impl Drop for Millstream {
+    fn drop(&mut self) {
+        for threads in self.threads.lock().drain(..) {
+            threads.shutdown_background();
+        }
+    }
+}
+
+fn threads(name: &str, n: usize) -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(n.max(1))
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::internal(format!("cannot start threads: {e}")))
+}
+
+/// One process per store.
+fn lock(root: &Path) -> Result<std::fs::File> {
+    let path = root.join("LOCK");
+    let file = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot write to store \"{}\": {e}", root.display()))
+            .with_hint("Choose another folder with --store, or make this one writable."))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("store \"{}\" is open in another process", root.display()),
+        )
+        .with_hint("End that process, use another --store, or connect to its server with millstream shell --connect.")),
+    }
+}
+
+/// Finds streams and views by name.
+struct Resolver {
+    millstream: Arc<Millstream>,
+    continuous: bool,
+}
+
+impl TableResolver for Resolver {
+    fn table(&self, name: &TableReference) -> Result<Option<Arc<dyn TableSource>>> {
+        match name {
+            TableReference::Bare { table } => self.public(table),
+            TableReference::Partial { schema, table } if &**schema == "millstream" && &**table == "dead_letters" => {
+                if self.continuous {
+                    return Err(Error::unsupported("millstream.dead_letters cannot be read continuously yet")
+                        .with_hint("Read it with SELECT, without EMIT."));
+                }
+                Ok(Some(provider_as_source(self.millstream.dead_letters())))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Resolver {
+    fn public(&self, name: &str) -> Result<Option<Arc<dyn TableSource>>> {
+        let (stream, view) = {
+            let objects = self.millstream.objects.read();
+            (objects.streams.get(name).cloned(), objects.views.get(name).cloned())
+        };
+        if let Some(def) = stream {
+            return Ok(Some(provider_as_source(Arc::new(StreamTable::new(def, self.continuous)))));
+        }
+        let Some(view) = view else { return Ok(None) };
+        let resolver = self.millstream.resolver(self.continuous);
+        let plan = query_plan(&session_state(), resolver, &view.create.query.query)?;
+        Ok(Some(provider_as_source(Arc::new(ViewTable::new(plan, Some(view.sql.clone()))))))
+    }
+}
+
+/// The statement of an entry of the catalog.
+pub(super) fn statement_of(sql: &str) -> Result<Statement> {
+    let mut all = crate::statement::parse(sql)?;
+    match all.pop() {
+        Some(one) if all.is_empty() => Ok(one.statement),
+        _ => Err(Error::internal("an entry of the catalog is not one statement")),
+    }
+}

@@ -1,0 +1,87 @@
+//! `SET`, `RESET` and `SHOW` settings.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_engine::connector::options::{parse_bytes, parse_duration};
+use millstream_engine::memory::human_bytes;
+
+use super::{Millstream, Outcome, Session};
+use crate::error::{Error, Result};
+
+/// The settings of a session. The memory limit is the process's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) parallelism: usize,
+    pub(super) checkpoint_interval: Duration,
+}
+
+const NAMES: [&str; 3] = ["checkpoint_interval", "memory_limit", "parallelism"];
+
+impl Settings {
+    pub(super) fn defaults(millstream: &Millstream) -> Self {
+        let config = millstream.config();
+        Settings { parallelism: config.parallelism, checkpoint_interval: config.checkpoint_interval }
+    }
+}
+
+fn duration_text(d: Duration) -> String {
+    if d.subsec_nanos() == 0 { format!("{} s", d.as_secs()) } else { format!("{} ms", d.as_millis()) }
+}
+
+impl Session {
+    /// The settings with their values and a line on each.
+    pub fn settings(&self) -> BTreeMap<String, (String, &'static str)> {
+        let s = *self.settings.lock();
+        let limit = self.millstream.budget().limit();
+        let of = |name: &str, value: String, text| (name.to_owned(), (value, text));
+        BTreeMap::from([
+            of("parallelism", s.parallelism.to_string(), "Tasks per operator of streams created from here on."),
+            of(
+                "checkpoint_interval",
+                duration_text(s.checkpoint_interval),
+                "How often streams created from here on commit their results.",
+            ),
+            of("memory_limit", human_bytes(limit), "Bytes that state and queues of all jobs of this process may take."),
+        ])
+    }
+
+    pub(super) fn set(&self, name: &str, value: &str) -> Result<Outcome> {
+        let wrong = |what: &str, hint: &str| {
+            Err(Error::invalid(format!("setting \"{name}\" is '{value}', which is not {what}")).with_hint(hint))
+        };
+        match name {
+            "parallelism" => match value.parse::<usize>() {
+                Ok(n) if (1..=256).contains(&n) => self.settings.lock().parallelism = n,
+                _ => return wrong("a number from 1 to 256", "Write it like SET parallelism = 4."),
+            },
+            "checkpoint_interval" => match parse_duration(value) {
+                Some(d) if d >= Duration::from_millis(10) => self.settings.lock().checkpoint_interval = d,
+                _ => return wrong("a length of time from 10 ms on", "Write it like SET checkpoint_interval = '500 ms'."),
+            },
+            "memory_limit" => match parse_bytes(value) {
+                Some(n) if n >= 1_000_000 => self.millstream.budget().set_limit(n),
+                _ => return wrong("a number of bytes from 1MB on", "Write it like SET memory_limit = '8GB'."),
+            },
+            _ => return Err(unknown(name)),
+        }
+        Ok(Outcome::tag("SET"))
+    }
+
+    pub(super) fn reset(&self, name: Option<&str>) -> Result<Outcome> {
+        let defaults = Settings::defaults(&self.millstream);
+        let mut s = self.settings.lock();
+        match name {
+            None => *s = defaults,
+            Some("parallelism") => s.parallelism = defaults.parallelism,
+            Some("checkpoint_interval") => s.checkpoint_interval = defaults.checkpoint_interval,
+            Some("memory_limit") => self.millstream.budget().set_limit(self.millstream.config().memory_limit),
+            Some(name) => return Err(unknown(name)),
+        }
+        Ok(Outcome::tag("RESET"))
+    }
+}
+
+pub(super) fn unknown(name: &str) -> Error {
+    Error::not_found(format!("there is no setting \"{name}\"")).with_hint(format!("The settings are: {}.", NAMES.join(", ")))
+}

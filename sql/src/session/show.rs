@@ -1,0 +1,363 @@
+//! `SHOW`, `DESCRIBE`, and the stream of dead letters.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use millstream_engine::checkpoint::Checkpoints;
+use millstream_engine::store::Store;
+use millstream_engine::table::dead_letters;
+
+use super::jobs::public;
+use super::outcome::{JobState, ObjectInfo, ObjectKind, Outcome};
+use super::{Millstream, Session};
+use crate::error::{Error, Result};
+use crate::plan::session_state;
+use crate::statement::{Name, Statement};
+
+fn text(name: &str) -> Field {
+    Field::new(name, DataType::Utf8, true)
+}
+
+fn strings(values: impl IntoIterator<Item = Option<String>>) -> ArrayRef {
+    Arc::new(StringArray::from_iter(values))
+}
+
+fn table(fields: Vec<Field>, columns: Vec<ArrayRef>) -> Result<Outcome> {
+    Ok(Outcome::table(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?))
+}
+
+fn kind_text(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::External => "external",
+        ObjectKind::Stored => "stored",
+        ObjectKind::Derived => "derived",
+        ObjectKind::Written => "written out",
+        ObjectKind::View => "view",
+    }
+}
+
+fn state_text(state: JobState) -> &'static str {
+    match state {
+        JobState::Running => "running",
+        JobState::Paused => "paused",
+        JobState::Finished => "finished",
+        JobState::Failed => "failed",
+    }
+}
+
+impl Session {
+    pub(super) fn show(&self, statement: &Statement) -> Result<Outcome> {
+        match statement {
+            Statement::ShowStreams => self.show_streams(),
+            Statement::ShowViews => self.show_views(),
+            Statement::ShowJobs => self.show_jobs(),
+            Statement::ShowFunctions => show_functions(),
+            Statement::ShowCreate(name) => self.show_create(name),
+            Statement::ShowSetting(name) => self.show_setting(name.as_deref()),
+            Statement::Describe(name) => self.describe(name),
+            _ => Err(Error::internal("no way to execute this statement")),
+        }
+    }
+
+    /// The columns that a listing has, for clients that ask before they run it.
+    pub(super) fn listing_schema(&self, statement: &Statement) -> Option<SchemaRef> {
+        if let Statement::Explain(_) = statement {
+            return Some(Arc::new(Schema::new(vec![text("plan")])));
+        }
+        let is_listing = matches!(
+            statement,
+            Statement::ShowStreams
+                | Statement::ShowViews
+                | Statement::ShowJobs
+                | Statement::ShowFunctions
+                | Statement::ShowCreate(_)
+                | Statement::ShowSetting(_)
+                | Statement::Describe(_)
+        );
+        match self.show(statement) {
+            Ok(Outcome::Rows(rows)) if is_listing => Some(rows.schema),
+            _ => None,
+        }
+    }
+
+    fn show_streams(&self) -> Result<Outcome> {
+        let ms = &self.millstream;
+        let jobs = ms.jobs();
+        let objects = ms.objects.read();
+        let all: Vec<_> = objects.streams.values().collect();
+        let state = |name: &str| jobs.iter().find(|j| j.stream == name).map(|j| state_text(j.state).to_owned());
+        let rows = all.iter().map(|d| d.log.as_ref().map(|l| l.snapshot().rows));
+        table(
+            vec![
+                text("name"),
+                text("kind"),
+                text("changes"),
+                text("job"),
+                Field::new("rows", DataType::UInt64, true),
+                text("location"),
+            ],
+            vec![
+                strings(all.iter().map(|d| Some(d.name.clone()))),
+                strings(all.iter().map(|d| Some(kind_text(d.kind).to_owned()))),
+                strings(all.iter().map(|d| Some(if d.changelog { "updates" } else { "append-only" }.to_owned()))),
+                strings(all.iter().map(|d| state(&d.name))),
+                Arc::new(UInt64Array::from_iter(rows)),
+                strings(all.iter().map(|d| match (&d.log, &d.connector) {
+                    (Some(log), _) => Some(log.store().locate(&log.folder())),
+                    (None, Some((connector, _))) => Some(format!("connector {connector}")),
+                    _ => None,
+                })),
+            ],
+        )
+    }
+
+    fn show_views(&self) -> Result<Outcome> {
+        let objects = self.millstream.objects.read();
+        table(
+            vec![text("name"), text("query")],
+            vec![
+                strings(objects.views.keys().map(|n| Some(n.clone()))),
+                strings(objects.views.values().map(|v| Some(v.create.query.text.clone()))),
+            ],
+        )
+    }
+
+    fn show_jobs(&self) -> Result<Outcome> {
+        let jobs = self.millstream.jobs();
+        let numbers = |f: fn(&super::JobInfo) -> u64| -> ArrayRef {
+            Arc::new(UInt64Array::from_iter_values(jobs.iter().map(f)))
+        };
+        let percent = jobs.iter().map(|j| j.progress.map(|p| (p * 1000.0).round() / 10.0));
+        table(
+            vec![
+                text("stream"),
+                text("state"),
+                Field::new("rows_in", DataType::UInt64, false),
+                Field::new("rows_out", DataType::UInt64, false),
+                Field::new("epoch", DataType::UInt64, false),
+                text("watermark"),
+                Field::new("percent", DataType::Float64, true),
+                text("error"),
+            ],
+            vec![
+                strings(jobs.iter().map(|j| Some(j.stream.clone()))),
+                strings(jobs.iter().map(|j| Some(state_text(j.state).to_owned()))),
+                numbers(|j| j.rows_in),
+                numbers(|j| j.rows_out),
+                numbers(|j| j.epoch),
+                strings(jobs.iter().map(|j| Some(j.watermark.to_string()))),
+                Arc::new(Float64Array::from_iter(percent)),
+                strings(jobs.iter().map(|j| j.error.clone())),
+            ],
+        )
+    }
+
+    fn show_create(&self, name: &Name) -> Result<Outcome> {
+        let name = public(name)?;
+        let objects = self.millstream.objects.read();
+        let sql = objects.streams.get(name).map(|d| d.sql.clone());
+        let sql = sql.or_else(|| objects.views.get(name).map(|v| v.sql.clone())).ok_or_else(|| missing(name))?;
+        table(
+            vec![text("name"), text("statement")],
+            vec![strings([Some(name.to_owned())]), strings([Some(sql)])],
+        )
+    }
+
+    fn show_setting(&self, name: Option<&str>) -> Result<Outcome> {
+        let all = self.settings();
+        if let Some(name) = name.filter(|n| !all.contains_key(*n)) {
+            return Err(super::settings::unknown(name));
+        }
+        let chosen: Vec<_> = all.into_iter().filter(|(n, _)| name.is_none_or(|x| x == n)).collect();
+        table(
+            vec![text("name"), text("value"), text("description")],
+            vec![
+                strings(chosen.iter().map(|(n, _)| Some(n.clone()))),
+                strings(chosen.iter().map(|(_, (v, _))| Some(v.clone()))),
+                strings(chosen.iter().map(|(_, (_, d))| Some((*d).to_owned()))),
+            ],
+        )
+    }
+
+    fn describe(&self, name: &Name) -> Result<Outcome> {
+        let objects = self.millstream.objects();
+        let namespace = name.schema.as_deref().unwrap_or("public");
+        let found = objects.iter().find(|o| o.namespace == namespace && o.name == name.name);
+        let object = found.ok_or_else(|| missing(&name.name))?;
+        let time = match self.millstream.objects.read().streams.get(&object.name) {
+            Some(def) => def.event_time.as_ref().map(|(c, _)| def.schema.field(*c).name().clone()),
+            None => None,
+        };
+        let note = |f: &Field| {
+            let mut notes = vec![];
+            if object.primary_key.contains(f.name()) {
+                notes.push("primary key");
+            }
+            if time.as_ref() == Some(f.name()) {
+                notes.push("event time");
+            }
+            (!notes.is_empty()).then(|| notes.join(", "))
+        };
+        let fields = object.schema.fields();
+        table(
+            vec![text("column"), text("type"), Field::new("nullable", DataType::Boolean, false), text("note")],
+            vec![
+                strings(fields.iter().map(|f| Some(f.name().clone()))),
+                strings(fields.iter().map(|f| Some(sql_type(f.data_type()).unwrap_or_else(|_| f.data_type().to_string())))),
+                Arc::new(BooleanArray::from_iter(fields.iter().map(|f| Some(f.is_nullable())))),
+                strings(fields.iter().map(|f| note(f))),
+            ],
+        )
+    }
+}
+
+fn missing(name: &str) -> Error {
+    Error::not_found(format!("\"{name}\" does not exist")).with_hint("SHOW STREAMS and SHOW VIEWS list what there is.")
+}
+
+fn show_functions() -> Result<Outcome> {
+    let state = session_state();
+    let mut all: Vec<(String, &str)> = state.scalar_functions().keys().map(|n| (n.clone(), "scalar")).collect();
+    all.extend(state.aggregate_functions().keys().map(|n| (n.clone(), "aggregate")));
+    all.extend(state.window_functions().keys().map(|n| (n.clone(), "window")));
+    all.extend(["tumble", "hop", "cumulate"].map(|n| (n.to_owned(), "table")));
+    all.sort();
+    table(
+        vec![text("name"), text("kind")],
+        vec![strings(all.iter().map(|f| Some(f.0.clone()))), strings(all.iter().map(|f| Some(f.1.to_owned())))],
+    )
+}
+
+impl Millstream {
+    /// The objects of the catalog, by name, with `millstream.dead_letters` among them.
+    pub fn objects(&self) -> Vec<ObjectInfo> {
+        let objects = self.objects.read();
+        let mut all: Vec<ObjectInfo> = objects
+            .streams
+            .values()
+            .map(|d| ObjectInfo {
+                namespace: "public".to_owned(),
+                name: d.name.clone(),
+                kind: d.kind,
+                schema: d.schema.clone(),
+                primary_key: d.primary_key.iter().map(|k| d.schema.field(*k).name().clone()).collect(),
+                sql: d.sql.clone(),
+            })
+            .collect();
+        all.extend(objects.views.iter().map(|(name, v)| ObjectInfo {
+            namespace: "public".to_owned(),
+            name: name.clone(),
+            kind: ObjectKind::View,
+            schema: v.schema.clone(),
+            primary_key: vec![],
+            sql: v.sql.clone(),
+        }));
+        all.push(ObjectInfo {
+            namespace: "millstream".to_owned(),
+            name: "dead_letters".to_owned(),
+            kind: ObjectKind::Stored,
+            schema: dead_letters::schema(),
+            primary_key: vec![],
+            sql: String::new(),
+        });
+        all.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        all
+    }
+}
+
+/// A type as CREATE STREAM takes it.
+pub(super) fn sql_type(t: &DataType) -> Result<String> {
+    let precision = |unit: &TimeUnit| match unit {
+        TimeUnit::Second => "(0)",
+        TimeUnit::Millisecond => "(3)",
+        TimeUnit::Microsecond => "",
+        TimeUnit::Nanosecond => "(9)",
+    };
+    Ok(match t {
+        DataType::Boolean => "BOOLEAN".to_owned(),
+        DataType::Int8 => "TINYINT".to_owned(),
+        DataType::Int16 => "SMALLINT".to_owned(),
+        DataType::Int32 => "INT".to_owned(),
+        DataType::Int64 => "BIGINT".to_owned(),
+        DataType::UInt8 => "TINYINT UNSIGNED".to_owned(),
+        DataType::UInt16 => "SMALLINT UNSIGNED".to_owned(),
+        DataType::UInt32 => "INT UNSIGNED".to_owned(),
+        DataType::UInt64 => "BIGINT UNSIGNED".to_owned(),
+        DataType::Float16 | DataType::Float32 => "REAL".to_owned(),
+        DataType::Float64 => "DOUBLE".to_owned(),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "TEXT".to_owned(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "BYTEA".to_owned()
+        }
+        DataType::Date32 | DataType::Date64 => "DATE".to_owned(),
+        DataType::Time32(_) | DataType::Time64(_) => "TIME".to_owned(),
+        DataType::Timestamp(unit, None) => format!("TIMESTAMP{}", precision(unit)),
+        DataType::Timestamp(unit, Some(_)) => format!("TIMESTAMP{} WITH TIME ZONE", precision(unit)),
+        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => {
+            format!("DECIMAL({p}, {s})")
+        }
+        DataType::Interval(_) => "INTERVAL".to_owned(),
+        DataType::Dictionary(_, value) => sql_type(value)?,
+        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => format!("{}[]", sql_type(f.data_type())?),
+        DataType::Struct(fields) => {
+            let inner = fields.iter().map(|f| {
+                Ok(format!("{} {}", crate::statement::quote_name(f.name()), sql_type(f.data_type())?))
+            });
+            format!("STRUCT<{}>", inner.collect::<Result<Vec<_>>>()?.join(", "))
+        }
+        other => return Err(Error::unsupported(format!("type {other} has no SQL name here"))),
+    })
+}
+
+/// `millstream.dead_letters`.
+#[derive(Clone)]
+pub(super) struct DeadLetters {
+    store: Store,
+}
+
+impl DeadLetters {
+    pub(super) fn new(store: Store) -> Self {
+        DeadLetters { store }
+    }
+}
+
+impl fmt::Debug for DeadLetters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DeadLetters")
+    }
+}
+
+#[async_trait]
+impl TableProvider for DeadLetters {
+    fn schema(&self) -> SchemaRef {
+        dead_letters::schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn datafusion::catalog::Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        // The files that the jobs' last manifests name.
+        let mut files = vec![];
+        let catalog = crate::catalog::Catalog::load(&self.store).await?;
+        for entry in catalog.entries.iter().filter(|e| !e.job.is_empty()) {
+            let last = Checkpoints::new(self.store.clone(), &entry.job).last().await.map_err(Error::from)?;
+            files.extend(last.map(|m| m.dead_letters).unwrap_or_default());
+        }
+        super::tables::scan_files(&self.store, &files, &dead_letters::schema(), session, projection, filters, limit).await
+    }
+}

@@ -1,0 +1,288 @@
+//! Streams as DataFusion's tables: what a snapshot SELECT reads, and what the lowering finds in a plan.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::catalog::memory::MemorySourceConfig;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::error::Result as DfResult;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::{ExecutionPlan, collect};
+use millstream_engine::changelog::{EPOCH, OP, consolidate, stored_schema, weights};
+use millstream_engine::changes::Changes;
+use millstream_engine::connector::Source;
+use millstream_engine::connector::ingest::IngestSource;
+use millstream_engine::connector::options::Options;
+use millstream_engine::connector::registry::{SourceRequest, open_source};
+use millstream_engine::store::Store;
+use millstream_engine::table::{StreamLog, StreamSource};
+
+use super::outcome::ObjectKind;
+use crate::error::{Error, Result};
+use crate::plan::lower::{ScanTable, StreamScan};
+
+/// A stream of the catalog, ready to be read.
+pub struct StreamDef {
+    /// Its name.
+    pub(crate) name: String,
+    /// What it is.
+    pub(crate) kind: ObjectKind,
+    /// The statement that makes it.
+    pub(crate) sql: String,
+    /// Its columns.
+    pub(crate) schema: SchemaRef,
+    /// The columns of its primary key.
+    pub(crate) primary_key: Vec<usize>,
+    /// The columns that identify a row, where known.
+    pub(crate) key: Option<Vec<usize>>,
+    /// Whether rows can be taken back.
+    pub(crate) changelog: bool,
+    /// The event-time column and the bound that rows set.
+    pub(crate) event_time: Option<(usize, Option<Arc<dyn PhysicalExpr>>)>,
+    pub(crate) idle_timeout: Duration,
+    /// The connector and its options, for an external stream.
+    pub(crate) connector: Option<(String, Options)>,
+    /// The committed rows, for a stored or derived stream.
+    pub(crate) log: Option<Arc<StreamLog>>,
+    /// Where rows are handed in, for a stored stream.
+    pub(crate) ingest: Option<Arc<IngestSource>>,
+    /// The streams it reads.
+    pub(crate) reads: Vec<String>,
+}
+
+impl fmt::Debug for StreamDef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamDef").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl StreamScan for StreamDef {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn is_changelog(&self) -> bool {
+        self.changelog
+    }
+
+    fn key(&self) -> Option<Vec<usize>> {
+        self.key.clone()
+    }
+
+    fn event_time(&self) -> Option<(usize, Option<Arc<dyn PhysicalExpr>>)> {
+        self.event_time.clone()
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        self.idle_timeout
+    }
+
+    fn open(&self, projection: Vec<usize>, parallelism: usize) -> Result<Arc<dyn Source>> {
+        if let Some(log) = &self.log {
+            return Ok(Arc::new(StreamSource::new(log.clone(), projection)?));
+        }
+        let (connector, options) = self.connector.clone().ok_or_else(|| {
+            Error::unsupported(format!("stream \"{}\" is written to a connector and cannot be read", self.name))
+                .with_hint("Create a derived stream of the same query without WITH (connector = …) and read that.")
+        })?;
+        let request = SourceRequest {
+            stream: self.name.clone(),
+            schema: self.schema.clone(),
+            projection,
+            options,
+            parallelism,
+        };
+        Ok(open_source(&connector, request)?)
+    }
+}
+
+/// A stream as a table.
+#[derive(Clone)]
+pub struct StreamTable {
+    def: Arc<StreamDef>,
+    /// Whether the plan is to run continuously.
+    continuous: bool,
+}
+
+impl StreamTable {
+    pub(crate) fn new(def: Arc<StreamDef>, continuous: bool) -> Self {
+        StreamTable { def, continuous }
+    }
+}
+
+impl fmt::Debug for StreamTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StreamTable({})", self.def.name)
+    }
+}
+
+impl ScanTable for StreamTable {
+    fn stream(&self) -> Arc<dyn StreamScan> {
+        self.def.clone()
+    }
+}
+
+#[async_trait]
+impl TableProvider for StreamTable {
+    fn schema(&self) -> SchemaRef {
+        self.def.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        // A continuous query keeps its filters above the scan; in batch files are pruned by them.
+        let files = !self.continuous && self.def.log.as_ref().is_some_and(|l| !l.is_changelog());
+        let answer =
+            if files { TableProviderFilterPushDown::Inexact } else { TableProviderFilterPushDown::Unsupported };
+        Ok(vec![answer; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        match &self.def.log {
+            Some(log) if log.is_changelog() => current_content(log, session, projection).await,
+            Some(log) => {
+                let files = log.snapshot().files.iter().map(|f| log.path(&f.name)).collect::<Vec<_>>();
+                scan_files(log.store(), &files, log.schema(), session, projection, filters, limit).await
+            }
+            None => self.scan_source(projection, limit),
+        }
+    }
+}
+
+impl StreamTable {
+    /// Reads an external stream to its end.
+    fn scan_source(&self, projection: Option<&Vec<usize>>, limit: Option<usize>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let columns = projection.cloned().unwrap_or_else(|| (0..self.def.schema.fields().len()).collect());
+        let source = self.def.open(columns.clone(), 1)?;
+        if !source.bounded() {
+            let e = Error::unsupported(format!("stream \"{}\" never ends, so it cannot be read as a whole", self.def.name))
+                .with_hint("Add EMIT CHANGES to follow it, or read a stream derived from it.");
+            return Err(e.into());
+        }
+        let schema = Arc::new(self.def.schema.project(&columns)?);
+        let part = SourcePart { schema: schema.clone(), source };
+        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(part)], None, None, false, limit)?))
+    }
+}
+
+/// A plan over Parquet files of the store, pruned by their statistics.
+pub(super) async fn scan_files(
+    store: &Store,
+    files: &[String],
+    schema: &SchemaRef,
+    session: &dyn Session,
+    projection: Option<&Vec<usize>>,
+    filters: &[Expr],
+    limit: Option<usize>,
+) -> DfResult<Arc<dyn ExecutionPlan>> {
+    if files.is_empty() {
+        let plan = MemorySourceConfig::try_new_exec(&[vec![]], schema.clone(), projection.cloned())?;
+        return Ok(plan);
+    }
+    let urls = files
+        .iter()
+        .map(|f| ListingTableUrl::parse(format!("file://{}", store.locate(f))))
+        .collect::<DfResult<Vec<_>>>()?;
+    let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension("parquet");
+    let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(schema.clone());
+    ListingTable::try_new(config)?.scan(session, projection, filters, limit).await
+}
+
+/// What a changelog adds up to.
+async fn current_content(
+    log: &Arc<StreamLog>,
+    session: &dyn Session,
+    projection: Option<&Vec<usize>>,
+) -> DfResult<Arc<dyn ExecutionPlan>> {
+    let files = log.snapshot().files.iter().map(|f| log.path(&f.name)).collect::<Vec<_>>();
+    let stored = stored_schema(log.schema());
+    let all = scan_files(log.store(), &files, &stored, session, None, &[], None).await?;
+    let batches = collect(all, session.task_ctx()).await?;
+    let rows = add_up(log.schema(), &batches)?;
+    let plan = MemorySourceConfig::try_new_exec(&[vec![rows]], log.schema().clone(), projection.cloned())?;
+    Ok(plan)
+}
+
+fn add_up(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
+    let mut parts = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let ops = batch.column_by_name(OP).ok_or_else(|| Error::internal("a changelog without operations"))?;
+        debug_assert!(batch.column_by_name(EPOCH).is_some());
+        let columns = batch.columns()[..schema.fields().len()].to_vec();
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let rows = RecordBatch::try_new_with_options(schema.clone(), columns, &options)
+            .map_err(millstream_engine::Error::from)?;
+        parts.push(Changes::weighted(rows, weights(ops)?)?);
+    }
+    Ok(consolidate(schema, &parts, None)?.0.into_rows())
+}
+
+/// A source read as one partition.
+struct SourcePart {
+    schema: SchemaRef,
+    source: Arc<dyn Source>,
+}
+
+impl fmt::Debug for SourcePart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourcePart").finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for SourcePart {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _ctx: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (source, schema) = (self.source.clone(), self.schema.clone());
+        let rows = futures::stream::try_unfold((source, None, false), |(source, mut reader, mut started)| async move {
+            if !started {
+                source.start(&Default::default()).await.map_err(Error::from)?;
+                started = true;
+            }
+            loop {
+                let mut open = match reader.take() {
+                    Some(open) => open,
+                    None => match source.next_unit().await.map_err(Error::from)? {
+                        None => return Ok(None),
+                        Some(unit) => source.open(&unit).await.map_err(Error::from)?,
+                    },
+                };
+                match open.next().await.map_err(Error::from)? {
+                    None => continue,
+                    Some(read) => {
+                        for letter in &read.dead {
+                            tracing::warn!(split = %letter.split, position = letter.position, "left out: {}", letter.reason);
+                        }
+                        return Ok(Some((read.rows.into_rows(), (source, Some(open), started))));
+                    }
+                }
+            }
+        });
+        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+    }
+}
