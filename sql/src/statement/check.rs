@@ -69,9 +69,10 @@ impl Check<'_> {
 
     /// Where the clause's first word stands, from the start of what has the clause on.
     fn place(&self, clause: &str, near: Span) -> Option<Position> {
-        let word = clause.split(' ').next().unwrap_or(clause);
-        let from = self.tokens.iter().filter(|t| t.span.start >= near.start);
-        let found = from.clone().find(|t| is_word(&t.token, word)).map(|t| t.span.start);
+        // Words in small letters describe a clause that has no word of its own.
+        let word = clause.split(' ').next().filter(|word| word.chars().all(|c| c.is_uppercase() || c == '_'));
+        let mut from = self.tokens.iter().filter(|t| t.span.start >= near.start);
+        let found = word.and_then(|word| from.find(|t| is_word(&t.token, word))).map(|t| t.span.start);
         Position::from_location(found.unwrap_or(near.start))
     }
 
@@ -242,7 +243,8 @@ impl Visitor for Check<'_> {
     }
 }
 
-const WINDOW_IN_FROM: &str = "Write FROM TUMBLE(t, ts, size) … GROUP BY window_start, window_end, or GROUP BY date_bin(…).";
+const WINDOW_IN_FROM: &str =
+    "Write FROM TUMBLE(t, ts, size) … GROUP BY window_start, window_end, or GROUP BY date_bin(…).";
 const NO_SAMPLE: &str = "Write WHERE random() < 0.1 over what is stored.";
 const ORDINALITY: &str = "Write generate_series beside it, or row_number() in batch.";
 

@@ -38,7 +38,9 @@ pub(super) fn trailing_options_first(tokens: &mut [TokenWithSpan]) {
             Token::Word(_) if body.is_none() && (is_word(&token.token, "AS") || is_word(&token.token, "FROM")) => {
                 body = Some(i);
             }
-            Token::Word(_) if opens && body.is_some() && is_word(&token.token, "WITH") => (with, close) = (Some(i), None),
+            Token::Word(_) if opens && body.is_some() && is_word(&token.token, "WITH") => {
+                (with, close) = (Some(i), None)
+            }
             _ => {}
         }
         if depth == 0 && token.token == Token::RParen && with.is_some() && close.is_none() {

@@ -393,7 +393,6 @@ fn clauses_that_would_be_ignored_are_refused_by_name() {
         ("SELECT TOP 3 a FROM t", 8, "TOP"),
         ("SELECT a FROM t SORT BY a", 17, "SORT BY"),
         ("SELECT * FROM (SELECT 1) AS t (a INT)", 29, "a type in a table's alias"),
-        ("WITH a AS MATERIALIZED (SELECT 1) SELECT * FROM a", 11, "MATERIALIZED in WITH"),
         ("SELECT a FROM t UNION ALL SELECT b FROM u ORDER BY ALL", 43, "ORDER BY ALL of a set operation"),
         ("SELECT * FROM t MATCH_RECOGNIZE (PATTERN (A) DEFINE A AS a > 1)", 17, "MATCH_RECOGNIZE"),
         ("TABLE t", 1, "TABLE name as a query"),
