@@ -261,8 +261,14 @@ fn from_plain(e: DataFusionError) -> Error {
     for label in LABELS {
         message = message.strip_prefix(label).unwrap_or(message);
     }
-    let message = lower_first(message.trim_end_matches('.'));
-    Error::new(engine.kind(), message).with_source(engine)
+    // "Invalid function 'x'.\nDid you mean 'y'?"
+    let (message, hint) = match message.split_once('\n') {
+        Some((message, hint)) if hint.starts_with("Did you mean") => (message, Some(hint.trim().to_owned())),
+        _ => (message, None),
+    };
+    let mut error = Error::new(engine.kind(), lower_first(message.trim_end_matches('.')));
+    error.inner.hint = hint;
+    error.with_source(engine)
 }
 
 /// The columns that there are, where a column was not found and they are few enough to be read.

@@ -53,13 +53,16 @@ pub fn session_state() -> SessionState {
     options.sql_parser.collect_spans = true;
     // What TIMESTAMPTZ is everywhere; now() follows it.
     options.execution.time_zone = Some("UTC".to_owned());
-    SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
         .with_relation_planners(vec![Arc::new(WindowFunctions)])
         .with_type_planner(Arc::new(StreamTypes))
         .with_query_planner(Arc::new(BatchPlanner))
-        .build()
+        .build();
+    // In batch now() is a constant: that of the statement.
+    state.mark_start_execution();
+    state
 }
 
 /// Plans a query.

@@ -19,7 +19,7 @@ pub fn check_query(query: &ast::Query) -> Result<()> {
 
 /// The same, with the tokens to find the clause in.
 pub(super) fn check_query_in(query: &ast::Query, tokens: &[TokenWithSpan]) -> Result<()> {
-    match query.visit(&mut Check { tokens }) {
+    match query.visit(&mut Check { tokens, in_table: 0 }) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -46,6 +46,8 @@ pub(super) fn check_insert(insert: &Insert) -> Result<()> {
 
 struct Check<'a> {
     tokens: &'a [TokenWithSpan],
+    /// How many table factors the walk is inside of: there, TUMBLE is in its place.
+    in_table: usize,
 }
 
 /// One clause: whether it was written, what it is called (its first word is searched for), what to write instead.
@@ -67,9 +69,10 @@ impl Check<'_> {
 
     /// Where the clause's first word stands, from the start of what has the clause on.
     fn place(&self, clause: &str, near: Span) -> Option<Position> {
-        let word = clause.split(' ').next().unwrap_or(clause);
-        let from = self.tokens.iter().filter(|t| t.span.start >= near.start);
-        let found = from.clone().find(|t| is_word(&t.token, word)).map(|t| t.span.start);
+        // Words in small letters describe a clause that has no word of its own.
+        let word = clause.split(' ').next().filter(|word| word.chars().all(|c| c.is_uppercase() || c == '_'));
+        let mut from = self.tokens.iter().filter(|t| t.span.start >= near.start);
+        let found = word.and_then(|word| from.find(|t| is_word(&t.token, word))).map(|t| t.span.start);
         Position::from_location(found.unwrap_or(near.start))
     }
 
@@ -187,7 +190,13 @@ impl Visitor for Check<'_> {
         select.from.iter().try_for_each(joins)
     }
 
+    fn post_visit_table_factor(&mut self, _factor: &TableFactor) -> ControlFlow<Error> {
+        self.in_table -= 1;
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Error> {
+        self.in_table += 1;
         let near = factor.span();
         match factor {
             TableFactor::Table { .. } => self.table(factor),
@@ -224,10 +233,18 @@ impl Visitor for Check<'_> {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Error> {
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
         let parameters = !matches!(function.parameters, ast::FunctionArguments::None);
-        self.refuse(&[(parameters, "a second list of arguments", "")], function.name.span())
+        let name = function.name.to_string().to_ascii_uppercase();
+        let window = matches!(name.as_str(), "TUMBLE" | "HOP" | "CUMULATE" | "SESSION") && self.in_table == 0;
+        let clauses = [
+            (parameters, "a second list of arguments", ""),
+            (window, "a window function outside FROM", WINDOW_IN_FROM),
+        ];
+        self.refuse(&clauses, function.name.span())
     }
 }
 
+const WINDOW_IN_FROM: &str =
+    "Write FROM TUMBLE(t, ts, size) … GROUP BY window_start, window_end, or GROUP BY date_bin(…).";
 const NO_SAMPLE: &str = "Write WHERE random() < 0.1 over what is stored.";
 const ORDINALITY: &str = "Write generate_series beside it, or row_number() in batch.";
 

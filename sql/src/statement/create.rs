@@ -23,7 +23,8 @@ struct Items {
 /// `CREATE … AS SELECT … WITH (…)`: sqlparser would take a trailing WITH for a hint of the last table, so it is
 /// moved to where CREATE STREAM has it, before AS (or FROM, of a sink).
 pub(super) fn trailing_options_first(tokens: &mut [TokenWithSpan]) {
-    if !tokens.iter().take(3).any(|t| is_word(&t.token, "CREATE")) {
+    let Some(first) = tokens.first() else { return };
+    if !is_word(&first.token, "CREATE") && !is_word(&first.token, "EXPLAIN") {
         return;
     }
     let mut depth = 0;
@@ -37,7 +38,9 @@ pub(super) fn trailing_options_first(tokens: &mut [TokenWithSpan]) {
             Token::Word(_) if body.is_none() && (is_word(&token.token, "AS") || is_word(&token.token, "FROM")) => {
                 body = Some(i);
             }
-            Token::Word(_) if opens && body.is_some() && is_word(&token.token, "WITH") => with = Some(i),
+            Token::Word(_) if opens && body.is_some() && is_word(&token.token, "WITH") => {
+                (with, close) = (Some(i), None)
+            }
             _ => {}
         }
         if depth == 0 && token.token == Token::RParen && with.is_some() && close.is_none() {
