@@ -288,7 +288,7 @@ impl SinkWriter for StdoutWriter {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::io::{Read as _, Write as _};
+    use std::io::Write as _;
     use std::sync::OnceLock;
     use std::time::Duration;
 
