@@ -1,6 +1,360 @@
-//! to be written
+//! `stdin` and `stdout`: a stream in a pipe.
+
+use std::io::Write;
 use std::sync::Arc;
-use super::registry::*;
-use super::*;
-pub(crate) fn open_source(_r: SourceRequest) -> Result<Arc<dyn Source>> { Err(crate::Error::internal("")) }
-pub(crate) fn open_sink(_r: SinkRequest) -> Result<Arc<dyn Sink>> { Err(crate::Error::internal("")) }
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use crate::changes::Changes;
+use crate::connector::registry::{SinkRequest, SourceRequest};
+use crate::connector::{Commit, DeadLetter, Offsets, Read, Sink, SinkWriter, Source, Split, Staged, Unit, UnitReader};
+use crate::epoch::EpochMark;
+use crate::error::{Error, Result};
+use crate::format::blocks::{Block, Blocks, Cut, Want};
+use crate::format::options::{CsvOptions, JsonOptions};
+use crate::format::write::{output_rows, output_schema, write_header, write_lines};
+use crate::format::{Format, LineDecoder, Place, csv, json};
+
+/// The one split of standard input.
+const SPLIT: &str = "stdin";
+
+/// Opens standard input as a stream of lines.
+pub(crate) fn open_source(mut request: SourceRequest) -> Result<Arc<dyn Source>> {
+    let o = &mut request.options;
+    let format = if o.choice("format", &["json", "csv"])? == Some("csv") { Format::Csv } else { Format::Json };
+    let fail = o.choice("on_error", &["dead_letter", "fail"])? == Some("fail");
+    let decoding = match format {
+        Format::Csv => Decoding::Csv(CsvOptions::take(o)?),
+        _ => Decoding::Json(JsonOptions::take(o)?),
+    };
+    request.options.finish()?;
+    let projected = Arc::new(request.schema.project(&request.projection)?);
+    Ok(Arc::new(Stdin {
+        declared: request.schema,
+        projection: request.projection,
+        projected,
+        decoding,
+        fail,
+        state: Arc::default(),
+        input: || Box::new(std::io::stdin()),
+    }))
+}
+
+enum Decoding {
+    Json(JsonOptions),
+    Csv(CsvOptions),
+}
+
+/// Standard input. It cannot be read again: after a restart, what comes counts as what follows.
+struct Stdin {
+    declared: SchemaRef,
+    projection: Vec<usize>,
+    projected: SchemaRef,
+    decoding: Decoding,
+    fail: bool,
+    state: Arc<Mutex<State>>,
+    input: fn() -> Box<dyn std::io::Read + Send>,
+}
+
+#[derive(Default)]
+struct State {
+    /// How much earlier runs have read.
+    before: u64,
+    handed_out: bool,
+    end: Option<u64>,
+}
+
+impl Stdin {
+    fn decoder(&self) -> Result<Box<dyn LineDecoder>> {
+        match &self.decoding {
+            Decoding::Json(options) => Ok(json::decoder(self.projected.clone(), options, SPLIT.into())),
+            Decoding::Csv(options) => {
+                let declared: &Schema = &self.declared;
+                csv::decoder(declared, &self.projection, options, SPLIT.into(), None)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Source for Stdin {
+    async fn start(&self, consumed: &Offsets) -> Result<()> {
+        self.state.lock().before = consumed.prefix(SPLIT);
+        Ok(())
+    }
+
+    fn splits(&self) -> Vec<Split> {
+        let end = self.state.lock().end;
+        vec![Split { name: SPLIT.into(), end, min_time: None, holds: true, watermark: None }]
+    }
+
+    async fn next_unit(&self) -> Result<Option<Unit>> {
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.handed_out, true) {
+            return Ok(None);
+        }
+        Ok(Some(Unit { split: SPLIT.into(), start: state.before, end: u64::MAX }))
+    }
+
+    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        let records = match &self.decoding {
+            Decoding::Csv(options) if options.newlines_in_values => Cut::Record(options.clone()),
+            _ => Cut::Newline,
+        };
+        let want = Want { start: 0, end: u64::MAX, cut: records, eager: true, fragile: None };
+        let (sender, blocks) = mpsc::channel(4);
+        let input = self.input;
+        // A thread of its own: one of the runtime's would keep it from ending while it waits for input.
+        std::thread::Builder::new().name("stdin".into()).spawn(move || {
+            let mut blocks = Blocks::new(input(), want);
+            while let Some(block) = blocks.next().transpose() {
+                let failed = block.is_err();
+                if sender.blocking_send(block.map_err(|e| Error::from(e).context("stdin"))).is_err() || failed {
+                    break;
+                }
+            }
+        })?;
+        Ok(Box::new(StdinReader {
+            blocks,
+            block: None,
+            decoder: self.decoder()?,
+            schema: self.projected.clone(),
+            before: unit.start,
+            line: 1,
+            fail: self.fail,
+            state: self.state.clone(),
+        }))
+    }
+
+    fn bounded(&self) -> bool {
+        false
+    }
+
+    fn describe(&self) -> String {
+        let format = if matches!(self.decoding, Decoding::Csv(_)) { Format::Csv } else { Format::Json };
+        format!("stdin ({})", format.name())
+    }
+}
+
+struct StdinReader {
+    blocks: mpsc::Receiver<Result<Block>>,
+    /// The block being decoded, and how much of it has been.
+    block: Option<(Block, usize)>,
+    decoder: Box<dyn LineDecoder>,
+    schema: SchemaRef,
+    before: u64,
+    line: u64,
+    fail: bool,
+    state: Arc<Mutex<State>>,
+}
+
+impl StdinReader {
+    fn decode(&mut self, block: Block, used: usize) -> Result<Read> {
+        let (mut rows, mut dead, mut done) = (None, vec![], used);
+        if used < block.bytes.len() {
+            let at = Place { position: block.position + used as u64, line: Some(self.line) };
+            let decoded = self.decoder.decode(&block.bytes[used..], at)?;
+            self.line += decoded.lines;
+            done += decoded.bytes;
+            dead = decoded.dead;
+            rows = Some(decoded.rows);
+        }
+        let mut position = block.position + done as u64;
+        if done < block.bytes.len() {
+            self.block = Some((block, done));
+        } else {
+            position = block.after;
+            if let Some(d) = block.damage {
+                let line = Some(self.line);
+                dead.push(DeadLetter { split: SPLIT.into(), position: d.position, line, reason: d.reason, raw: d.raw });
+                self.line += 1;
+            }
+            if block.ended {
+                self.state.lock().end = Some(self.before + block.after);
+            }
+        }
+        if let (true, Some(first)) = (self.fail, dead.first()) {
+            let line = first.line.unwrap_or_default();
+            return Err(Error::data(format!("stdin, line {line}, position {}: {}", first.position, first.reason)));
+        }
+        dead.iter_mut().for_each(|d| d.position += self.before);
+        let rows = rows.map_or_else(|| Changes::empty(self.schema.clone()), Changes::insertions);
+        Ok(Read { rows, position: self.before + position, dead })
+    }
+}
+
+#[async_trait]
+impl UnitReader for StdinReader {
+    async fn next(&mut self) -> Result<Option<Read>> {
+        if let Some((block, used)) = self.block.take() {
+            return self.decode(block, used).map(Some);
+        }
+        match self.blocks.recv().await.transpose()? {
+            Some(block) => self.decode(block, 0).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Opens standard output, which shows each epoch as soon as it is whole.
+pub(crate) fn open_sink(mut request: SinkRequest) -> Result<Arc<dyn Sink>> {
+    let o = &mut request.options;
+    let format = if o.choice("format", &["json", "csv"])? == Some("csv") { Format::Csv } else { Format::Json };
+    let csv = if format == Format::Csv { CsvOptions::take(o)? } else { CsvOptions::default() };
+    request.options.finish()?;
+    let schema = output_schema(&request.schema, request.retracts);
+    let head = Arc::new(AtomicBool::new(format == Format::Csv && csv.header));
+    Ok(Arc::new(Stdout { format, delimiter: csv.delimiter, schema, retracts: request.retracts, head }))
+}
+
+/// Standard output.
+#[derive(Clone)]
+struct Stdout {
+    format: Format,
+    delimiter: u8,
+    schema: SchemaRef,
+    retracts: bool,
+    /// Whether a header is still to be written.
+    head: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Sink for Stdout {
+    async fn start(&self, _committed: &[Staged]) -> Result<()> {
+        Ok(())
+    }
+
+    fn open(&self, _task: usize) -> Result<Box<dyn SinkWriter>> {
+        Ok(Box::new(StdoutWriter { sink: self.clone(), text: vec![] }))
+    }
+
+    async fn commit(&self, _commit: &Commit<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn takes_retractions(&self) -> bool {
+        self.retracts
+    }
+
+    fn describe(&self) -> String {
+        format!("stdout ({})", self.format.name())
+    }
+}
+
+/// Collects the lines of an epoch and prints them at its end.
+struct StdoutWriter {
+    sink: Stdout,
+    text: Vec<u8>,
+}
+
+#[async_trait]
+impl SinkWriter for StdoutWriter {
+    async fn write(&mut self, changes: Changes) -> Result<()> {
+        let Stdout { format, delimiter, schema, retracts, .. } = &self.sink;
+        write_lines(*format, *delimiter, &output_rows(&changes, schema, *retracts)?, &mut self.text)
+    }
+
+    async fn epoch(&mut self, _mark: &EpochMark) -> Result<()> {
+        if self.text.is_empty() {
+            return Ok(());
+        }
+        let text = std::mem::take(&mut self.text);
+        let sink = self.sink.clone();
+        let print = move || -> Result<()> {
+            let mut out = std::io::stdout().lock();
+            // Under the lock, so that the header comes before the rows of all tasks.
+            if sink.head.swap(false, Ordering::Relaxed) {
+                let mut header = vec![];
+                write_header(sink.delimiter, &sink.schema, &mut header)?;
+                out.write_all(&header)?;
+            }
+            out.write_all(&text)?;
+            Ok(out.flush()?)
+        };
+        let ended = |e| Error::internal(format!("a writing thread ended early: {e}")).with_source(e);
+        spawn_blocking(print).await.map_err(ended)?.map_err(|e| e.context("stdout"))
+    }
+
+    async fn stage(&mut self, _checkpoint: u64) -> Result<Vec<Staged>> {
+        Ok(vec![])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::Write as _;
+    use std::sync::OnceLock;
+    use std::time::Duration;
+
+    use arrow::datatypes::{DataType, Field};
+
+    use super::*;
+    use crate::connector::options::Options;
+
+    static PIPE: OnceLock<Mutex<std::io::PipeReader>> = OnceLock::new();
+
+    struct Piped;
+    impl std::io::Read for Piped {
+        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+            PIPE.get().expect("set").lock().read(out)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_in_a_row_out_while_the_pipe_is_open() {
+        let (reader, mut pipe) = std::io::pipe().expect("a pipe");
+        PIPE.get_or_init(|| Mutex::new(reader));
+        let declared = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)]));
+        let source = Stdin {
+            projected: declared.clone(),
+            declared,
+            projection: vec![0],
+            decoding: Decoding::Csv(CsvOptions::default()),
+            fail: false,
+            state: Arc::default(),
+            input: || Box::new(Piped),
+        };
+        let mut consumed = Offsets::default();
+        consumed.add(SPLIT, 0..100);
+        source.start(&consumed).await.expect("starts");
+        let unit = source.next_unit().await.expect("open").expect("one unit");
+        assert_eq!((unit.start, unit.end), (100, u64::MAX));
+        assert_eq!(source.next_unit().await.expect("open"), None);
+        let mut stdin = source.open(&unit).await.expect("opens");
+        let mut next = async || match tokio::time::timeout(Duration::from_millis(200), stdin.next()).await {
+            Ok(read) => read.expect("readable").map(|r| (r.rows.num_rows(), r.position, r.dead.len())),
+            Err(_) => Some((0, 0, 0)),
+        };
+        pipe.write_all(b"id\n1\n").expect("open");
+        assert_eq!(next().await, Some((1, 105, 0)));
+        pipe.write_all(b"2\n3").expect("open");
+        assert_eq!(next().await, Some((1, 107, 0)));
+        assert_eq!(next().await, Some((0, 0, 0)), "half a line is not read");
+        pipe.write_all(b"x\n4").expect("open");
+        assert_eq!(next().await, Some((0, 110, 1)));
+        drop(pipe);
+        assert_eq!(next().await, Some((1, 111, 0)));
+        assert_eq!(next().await, None);
+        assert_eq!(source.splits()[0].end, Some(111));
+    }
+
+    #[test]
+    fn formats_that_have_no_lines_are_refused() {
+        let options = BTreeMap::from([("format".to_owned(), "parquet".to_owned())]);
+        let schema = Arc::new(Schema::empty());
+        let request = SinkRequest {
+            stream: "s".into(),
+            schema,
+            retracts: false,
+            options: Options::new("stream \"s\"", options),
+            parallelism: 1,
+        };
+        assert!(open_sink(request).is_err());
+    }
+}

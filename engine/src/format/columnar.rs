@@ -64,6 +64,9 @@ fn find(schema: &Schema, name: &str, file: &str) -> Result<usize> {
     })
 }
 
+/// The batches of a file, as its reader gives them.
+type BoxedBatches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
+
 /// A Parquet file whose footer has been read.
 #[derive(Clone, Debug)]
 pub struct ParquetFile {
@@ -163,10 +166,7 @@ impl ParquetFile {
 }
 
 /// Opens an Arrow IPC file or stream, whichever it is.
-fn open_ipc(
-    file: File,
-    name: &str,
-) -> Result<(SchemaRef, Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>)> {
+fn open_ipc(file: File, name: &str) -> Result<(SchemaRef, BoxedBatches)> {
     let failed = |e| Error::from(e).context(format_args!("file \"{name}\" cannot be read as Arrow"));
     let mut input = BufReader::with_capacity(1 << 20, file);
     let mut magic = [0; 6];
@@ -182,7 +182,7 @@ fn open_ipc(
 
 /// The columns of an Arrow IPC file.
 pub fn ipc_schema(file: File, name: &str) -> Result<Schema> {
-    Ok(native_schema(&*open_ipc(file, name)?.0))
+    Ok(native_schema(&open_ipc(file, name)?.0))
 }
 
 /// Reads an Arrow IPC file from row `start` on.
@@ -205,7 +205,7 @@ pub(crate) struct Rows {
 
 /// A columnar file being read.
 pub(crate) struct Batches {
-    batches: Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>,
+    batches: BoxedBatches,
     /// Which columns of a batch to take, in the order of the schema.
     order: Vec<usize>,
     fit: Fit,

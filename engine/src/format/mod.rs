@@ -46,7 +46,7 @@ impl Format {
         let (_, inner) = compression::Compression::of_name(name);
         match inner.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
             "json" | "jsonl" | "ndjson" => Some(Format::Json),
-            "csv" | "tsv" => Some(Format::Csv),
+            "csv" => Some(Format::Csv),
             "parquet" | "pq" => Some(Format::Parquet),
             "arrow" | "arrows" | "feather" | "ipc" => Some(Format::Arrow),
             _ => None,

@@ -4,7 +4,9 @@
 //! and Arrow. A unit of text owns the lines that begin in it, so a file may be cut anywhere: a reader skips
 //! the line that began before its unit and reads the last one to its end.
 
+mod append;
 mod options;
+mod part;
 mod scan;
 mod sink;
 mod source;

@@ -218,7 +218,7 @@ impl Scanner {
                 self.cut(&name, 0..size)
             }
             // The end shows when it is read.
-            _ => vec![self.consumed.prefix(&name)..u64::MAX],
+            _ => std::iter::once(self.consumed.prefix(&name)..u64::MAX).collect(),
         };
         let mut queue = queue.lock();
         queue.add_input(input);

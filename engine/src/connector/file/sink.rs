@@ -1,7 +1,237 @@
-//! stub
-use crate::connector::{Sink, registry::SinkRequest};
-use crate::error::Result;
+//! The file sink: each row once, whatever crashes.
+//!
+//! Writers put rows into hidden files in a staging folder. A checkpoint makes them durable and notes them
+//! in its manifest; the commit behind it renames them into place (a folder), or appends them to the one
+//! file behind what earlier checkpoints put there. Both may be repeated.
+
+use std::collections::hash_map::RandomState;
+use std::fs;
+use std::hash::{BuildHasher, Hasher};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-pub(super) fn open(_r: SinkRequest) -> Result<Arc<dyn Sink>> {
-    Err(crate::Error::internal(""))
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+
+use super::append::Appended;
+use super::part::{Layout, Part, failed, sync_folder};
+use crate::changes::Changes;
+use crate::connector::registry::SinkRequest;
+use crate::connector::{Commit, Sink, SinkWriter, Staged};
+use crate::epoch::EpochMark;
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::format::compression::Compression;
+use crate::format::options::CsvOptions;
+use crate::format::write::{output_rows, output_schema};
+
+/// What a staged file is, for the manifest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct StagedFile {
+    /// Tells the runs of all jobs apart that ever wrote to this place, whose checkpoints have equal numbers.
+    pub(super) run: String,
+    pub(super) checkpoint: u64,
+    pub(super) task: usize,
+    /// Its name in the staging folder, and in the folder once it is committed.
+    pub(super) name: String,
+}
+
+const KIND: &str = "file";
+
+/// Opens the sink that `request` describes; creates nothing yet.
+pub(super) fn open(mut request: SinkRequest) -> Result<Arc<dyn Sink>> {
+    let o = &mut request.options;
+    let path = o.required("path", "results/")?;
+    let named = o.choice("format", &["json", "csv", "parquet"])?;
+    let by_name = Format::of_name(&path).filter(|_| !Path::new(&path).is_dir());
+    let format = match named {
+        Some("json") => Format::Json,
+        Some("csv") => Format::Csv,
+        Some(_) => Format::Parquet,
+        None => by_name.ok_or_else(|| {
+            Error::invalid(format!("{} does not say the format of \"{path}\"", o.owner()))
+                .with_hint("Add format = 'json', 'csv' or 'parquet'.")
+        })?,
+    };
+    let compression = match o.choice("compression", &["auto", "none", "gzip", "zstd"])? {
+        Some("none") => Compression::None,
+        Some("gzip") => Compression::Gzip,
+        Some("zstd") => Compression::Zstd,
+        _ => Compression::of_name(&path).0,
+    };
+    let csv = if format == Format::Csv { CsvOptions::take(o)? } else { CsvOptions::default() };
+    let owner = o.owner().to_owned();
+    request.options.finish()?;
+    if format == Format::Arrow || (format == Format::Parquet && by_name.is_some()) {
+        return Err(Error::unsupported(format!("{owner} cannot append to the {} file \"{path}\"", format.name()))
+            .with_hint("Write to a folder: path = 'results/', format = 'parquet'."));
+    }
+    if format == Format::Parquet && compression != Compression::None {
+        return Err(Error::invalid("Parquet files compress themselves").with_hint("Leave out option compression."));
+    }
+    let schema = output_schema(&request.schema, request.retracts);
+    let layout = Layout { format, compression, delimiter: csv.delimiter, header: csv.header, schema };
+    Ok(Arc::new(FileSink { shared: Arc::new(Shared::new(path, by_name.is_some(), layout, request.retracts)) }))
+}
+
+struct FileSink {
+    shared: Arc<Shared>,
+}
+
+/// Where the files are; shared with the writers.
+struct Shared {
+    path: PathBuf,
+    staging: PathBuf,
+    layout: Layout,
+    retracts: bool,
+    run: String,
+    /// What has been appended, where the target is one file.
+    appended: Option<Mutex<Appended>>,
+}
+
+impl Shared {
+    fn new(path: String, one_file: bool, layout: Layout, retracts: bool) -> Self {
+        let path = PathBuf::from(path);
+        // The keys of a new hasher are random.
+        let run = format!("{:016x}", RandomState::new().build_hasher().finish());
+        if !one_file {
+            let staging = path.join(".staging");
+            return Shared { path, staging, layout, retracts, run, appended: None };
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let staging = path.with_file_name(format!(".{name}.staging"));
+        let appended = Appended::new(path.clone(), staging.clone(), layout.clone());
+        Shared { path, staging, layout, retracts, run, appended: Some(Mutex::new(appended)) }
+    }
+
+    /// Makes `staged` visible. Blocks on the disk.
+    fn commit(&self, staged: &[StagedFile]) -> Result<()> {
+        if let Some(appended) = &self.appended {
+            return appended.lock().commit(staged);
+        }
+        for file in staged {
+            let from = self.staging.join(&file.name);
+            // It has been renamed when it is not there.
+            if from.exists() {
+                let to = free_name(&self.path, &file.name);
+                fs::rename(&from, &to).map_err(|e| failed(&to, e))?;
+            }
+        }
+        sync_folder(&self.path.join("any"))
+    }
+
+    /// Ends what a crash left open. Blocks on the disk.
+    fn start(&self, committed: &[StagedFile]) -> Result<()> {
+        fs::create_dir_all(&self.staging).map_err(|e| failed(&self.staging, e))?;
+        self.commit(committed)?;
+        if let Some(appended) = &self.appended {
+            appended.lock().start()?;
+        }
+        for entry in fs::read_dir(&self.staging).map_err(|e| failed(&self.staging, e))? {
+            let path = entry.map_err(|e| failed(&self.staging, e))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("part-") || name.starts_with("open-") {
+                fs::remove_file(&path).map_err(|e| failed(&path, e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `name` in `folder`, or a name like it where another job has put a file of that name there.
+fn free_name(folder: &Path, name: &str) -> PathBuf {
+    let (stem, ending) = name.split_once('.').unwrap_or((name, ""));
+    let names = std::iter::once(name.to_owned()).chain((1..).map(|i| format!("{stem}-{i}.{ending}")));
+    let mut paths = names.map(|n| folder.join(n));
+    paths.find(|p| !p.exists()).unwrap_or_else(|| folder.join(name))
+}
+
+fn files(staged: &[Staged]) -> Result<Vec<StagedFile>> {
+    let read = |s: &Staged| Ok(serde_json::from_value(s.body.clone())?);
+    staged.iter().filter(|s| s.kind == KIND).map(read).collect()
+}
+
+async fn blocking(run: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    let ended = |e| Error::internal(format!("a writing thread ended early: {e}")).with_source(e);
+    spawn_blocking(run).await.map_err(ended)?
+}
+
+#[async_trait]
+impl Sink for FileSink {
+    async fn start(&self, committed: &[Staged]) -> Result<()> {
+        let (shared, committed) = (self.shared.clone(), files(committed)?);
+        blocking(move || shared.start(&committed)).await
+    }
+
+    fn open(&self, task: usize) -> Result<Box<dyn SinkWriter>> {
+        Ok(Box::new(FileWriter { shared: self.shared.clone(), task, part: None }))
+    }
+
+    async fn commit(&self, commit: &Commit<'_>) -> Result<()> {
+        let (shared, staged) = (self.shared.clone(), files(commit.staged)?);
+        if staged.is_empty() {
+            return Ok(());
+        }
+        blocking(move || shared.commit(&staged)).await
+    }
+
+    fn takes_retractions(&self) -> bool {
+        self.shared.retracts
+    }
+
+    fn describe(&self) -> String {
+        format!("file {} ({})", self.shared.path.display(), self.shared.layout.format.name())
+    }
+}
+
+/// Writes the rows of one task between two checkpoints to one hidden file.
+struct FileWriter {
+    shared: Arc<Shared>,
+    task: usize,
+    part: Option<Part>,
+}
+
+impl FileWriter {
+    fn ending(&self) -> String {
+        let layout = &self.shared.layout;
+        format!("{}{}", layout.format.name(), layout.compression.ending())
+    }
+}
+
+#[async_trait]
+impl SinkWriter for FileWriter {
+    async fn write(&mut self, changes: Changes) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let layout = &self.shared.layout;
+        let rows = output_rows(&changes, &layout.schema, self.shared.retracts)?;
+        let mut part = match self.part.take() {
+            Some(part) => part,
+            None => {
+                let path = self.shared.staging.join(format!("open-{}.{}", self.task, self.ending()));
+                // One file has one header, which the commit writes.
+                Part::create(path, layout, self.shared.appended.is_none())?
+            }
+        };
+        part.write(&rows)?;
+        self.part = Some(part);
+        Ok(())
+    }
+
+    async fn epoch(&mut self, _mark: &EpochMark) -> Result<()> {
+        Ok(())
+    }
+
+    async fn stage(&mut self, checkpoint: u64) -> Result<Vec<Staged>> {
+        let Some(part) = self.part.take() else { return Ok(vec![]) };
+        let name = format!("part-{}-{checkpoint:06}.{}", self.task, self.ending());
+        let to = self.shared.staging.join(&name);
+        blocking(move || part.finish(&to)).await?;
+        let body =
+            serde_json::to_value(StagedFile { run: self.shared.run.clone(), checkpoint, task: self.task, name })?;
+        Ok(vec![Staged { kind: KIND.to_owned(), body }])
+    }
 }

@@ -3,13 +3,14 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::source::FileSource;
 use super::*;
 use crate::changes::Changes;
-use crate::connector::{DeadLetter, Offsets};
+use crate::connector::{Commit, DeadLetter, Offsets, Staged};
 
 const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
@@ -385,4 +386,172 @@ fn columns_of_text_files_are_inferred() {
     let path =
         put(&dir.path().join("a.json"), "{\"z\":1,\"b\":\"2023-10-01\"}\nbad\n{\"z\":1.5,\"c\":true,\"b\":\"x\"}\n");
     assert_eq!(types(&path, &[]), "z DOUBLE, b TEXT, c BOOLEAN");
+}
+
+fn batch(from: i64, rows: i64) -> RecordBatch {
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(from..from + rows));
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values((from..from + rows).map(|i| format!("n{i}"))));
+    let times = TimestampNanosecondArray::from_iter_values((from..from + rows).map(|i| (i + 5) * 1_000_001));
+    let wide: ArrayRef = Arc::new(Int64Array::from_iter_values((from..from + rows).map(|i| i << 20)));
+    let columns = [("Id", ids), ("name", names), ("at", Arc::new(times) as ArrayRef), ("wide", wide)];
+    RecordBatch::try_from_iter(columns).expect("equal lengths")
+}
+
+fn parquet(rows: i64, group: usize) -> Vec<u8> {
+    let properties = parquet::file::properties::WriterProperties::builder().set_max_row_group_row_count(Some(group));
+    let first = batch(0, rows);
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(vec![], first.schema(), Some(properties.build())).expect("ok");
+    writer.write(&first).expect("writes");
+    writer.into_inner().expect("ends")
+}
+
+#[tokio::test]
+async fn parquet_and_arrow_are_read_by_name_and_cast() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = put(&dir.path().join("a.parquet"), parquet(1000, 300));
+    let mut ipc = arrow::ipc::writer::FileWriter::try_new(vec![], &batch(0, 1).schema()).expect("ok");
+    let mut stream = arrow::ipc::writer::StreamWriter::try_new(vec![], &batch(0, 1).schema()).expect("ok");
+    for from in [0, 400] {
+        ipc.write(&batch(from, 400 + from / 2)).expect("writes");
+        stream.write(&batch(from, 400 + from / 2)).expect("writes");
+    }
+    let ipc = put(&dir.path().join("a.arrow"), ipc.into_inner().expect("ends"));
+    let stream = put(&dir.path().join("b.arrow"), stream.into_inner().expect("ends"));
+    let columns = [("at", TIME), ("name", DataType::Utf8View), ("id", DataType::Int64), ("wide", DataType::Int32)];
+    for path in [&file, &ipc, &stream] {
+        let got = all(request(&columns, &[2, 0, 1], &[("path", path)])).await;
+        assert_eq!(got.rows.len(), 1000);
+        for (i, row) in got.rows.iter().enumerate() {
+            let us = (i + 5) * 1_000_001 / 1000;
+            let time = crate::time::EventTime(us as i64).to_string().replace(' ', "T");
+            assert!(row.starts_with(&format!("{i}|{time}")) && row.ends_with(&format!("|n{i}")), "{row}, not {time}");
+        }
+        let bad = all(request(&[("wide", DataType::Int16)], &[0], &[("path", path)])).await;
+        assert_eq!((bad.rows.len(), bad.dead.len()), (1, 999), "only 0 is small enough");
+        assert_eq!(bad.dead[1].position, 2);
+        assert_eq!(bad.dead[1].reason, "column \"wide\": 2097152 is not a SMALLINT");
+        for stop in [1, 2, 5] {
+            let mut again = Got::default();
+            let open = || FileSource::open(request(&columns, &[2, 0, 1], &[("path", path)])).expect("opens");
+            while !read(&open(), &mut again, stop).await.expect("reads") {}
+            assert_eq!(again.rows, got.rows, "{path}, killed after {stop} reads");
+        }
+        assert_eq!(all(request(&columns, &[], &[("path", path)])).await.rows.len(), 1000);
+        let schema = infer_schema(options(&[("path", path)])).expect("has a schema");
+        assert_eq!(schema.field(1).data_type(), &DataType::Utf8View);
+        let source = FileSource::open(request(&[("none", TIME)], &[0], &[("path", path)])).expect("opens");
+        let e = read(&source, &mut Got::default(), usize::MAX).await.expect_err("no such column");
+        assert_eq!(e.message(), format!("file \"{path}\" has no column \"none\""));
+    }
+    let source = FileSource::open(request(&columns, &[2], &[("path", &file)])).expect("opens");
+    source.start(&Offsets::default()).await.expect("starts");
+    assert_eq!(source.splits()[0].min_time, Some(crate::time::EventTime(5_000)));
+    put(&dir.path().join("bad.parquet"), "not parquet");
+    let path = dir.path().join("bad.parquet").to_str().expect("a plain path").to_owned();
+    let source = FileSource::open(request(&columns, &[2], &[("path", &path)])).expect("opens");
+    assert!(source.start(&Offsets::default()).await.expect_err("bad").message().contains("bad.parquet"));
+}
+
+fn sink(pairs: &[(&str, &str)], retracts: bool) -> Arc<dyn Sink> {
+    let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
+    let request = SinkRequest { stream: "s".into(), schema, retracts, options: options(pairs), parallelism: 2 };
+    open_sink(request).expect("good options")
+}
+
+fn changes(values: &[i64]) -> Changes {
+    let column: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
+    Changes::insertions(RecordBatch::try_from_iter([("a", column)]).expect("one column"))
+}
+
+async fn commit(sink: &dyn Sink, checkpoint: u64, staged: &[Staged]) {
+    let watermark = crate::time::EventTime::MIN;
+    let commit = Commit { checkpoint, epoch: checkpoint, watermark, end: false, staged };
+    sink.commit(&commit).await.expect("commits");
+}
+
+/// Two tasks write and stage, the commit comes zero to two times, a crash comes, and another run goes on.
+#[tokio::test]
+async fn rows_are_written_once_whatever_crashes() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for target in ["one.csv", "one.json", "zipped.csv.gz", "csv", "json", "parquet"] {
+        for commits in 0..3 {
+            let path = dir.path().join(format!("{commits}")).join(target);
+            std::fs::create_dir_all(path.parent().expect("has one")).expect("writable");
+            let path = path.to_str().expect("a plain path").to_owned();
+            let format = if target.contains("csv") { "csv" } else { target.rsplit('.').next().expect("one") };
+            let pairs = [("path", path.as_str()), ("format", format)];
+            let mut committed = vec![];
+            for run in 0..3i64 {
+                let sink = sink(&pairs, false);
+                sink.start(&committed).await.expect("starts");
+                let mut writers = [sink.open(0).expect("opens"), sink.open(1).expect("opens")];
+                for checkpoint in 1..3 {
+                    committed.clear();
+                    let id = run * 2 + checkpoint as i64;
+                    for (task, writer) in writers.iter_mut().enumerate() {
+                        writer.write(changes(&[id * 10 + task as i64])).await.expect("writes");
+                        committed.extend(writer.stage(run as u64 * 2 + checkpoint).await.expect("stages"));
+                    }
+                    let times = if checkpoint == 1 { 1 } else { commits };
+                    for _ in 0..times {
+                        commit(&*sink, run as u64 * 2 + checkpoint, &committed).await;
+                    }
+                }
+                writers[0].write(changes(&[-1])).await.expect("writes");
+                writers[1].write(changes(&[-2])).await.expect("writes");
+                writers[1].stage(99).await.expect("stages");
+            }
+            sink(&pairs, false).start(&committed).await.expect("starts");
+            sink(&pairs, false).start(&committed).await.expect("starts");
+            let mut rows = all(request(&[("a", DataType::Int64)], &[0], &pairs)).await.rows;
+            rows.sort_by_key(|r| r.parse::<i64>().ok());
+            let expected: Vec<_> = (1..7).flat_map(|id| [id * 10, id * 10 + 1]).map(|n| n.to_string()).collect();
+            assert_eq!(rows, expected, "{target}, committed {commits} times before the crash");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_crash_inside_an_append_is_repaired() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("out.csv");
+    let pairs = [("path", path.to_str().expect("a plain path"))];
+    let first = sink(&pairs, true);
+    first.start(&[]).await.expect("starts");
+    let mut writer = first.open(0).expect("opens");
+    let mut stage = async |n: u64| {
+        writer.write(changes(&[n as i64; 3])).await.expect("writes");
+        writer.stage(n).await.expect("stages")
+    };
+    let one = stage(1).await;
+    commit(&*first, 1, &one).await;
+    let two = stage(2).await;
+    let staging = dir.path().join(".out.csv.staging");
+    let kept = std::fs::read(staging.join("part-0-000002.csv")).expect("staged");
+    commit(&*first, 2, &two).await;
+    // As if the process had ended in the middle of the second append.
+    std::fs::write(staging.join("part-0-000002.csv"), kept).expect("writable");
+    let text = std::fs::read_to_string(&path).expect("committed");
+    std::fs::write(&path, &text[..text.len() - 4]).expect("writable");
+    sink(&pairs, true).start(&two).await.expect("starts");
+    assert_eq!(std::fs::read_to_string(&path).expect("committed"), "_op,a\n+I,1\n+I,1\n+I,1\n+I,2\n+I,2\n+I,2\n");
+    // Another job with checkpoints of the same numbers appends behind.
+    let other = sink(&pairs, true);
+    other.start(&[]).await.expect("starts");
+    let mut writer = other.open(0).expect("opens");
+    writer.write(changes(&[7])).await.expect("writes");
+    let staged = writer.stage(2).await.expect("stages");
+    commit(&*other, 2, &staged).await;
+    assert!(std::fs::read_to_string(&path).expect("committed").ends_with("+I,2\n+I,7\n"));
+    assert!(matches!(
+        open_sink(SinkRequest {
+            stream: "s".into(),
+            schema: Arc::new(Schema::empty()),
+            retracts: false,
+            options: options(&[("path", "x.parquet")]),
+            parallelism: 1
+        }),
+        Err(e) if e.hint().is_some_and(|h| h.contains("folder"))
+    ));
 }

@@ -1,0 +1,109 @@
+//! One file being written, and files made durable.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use flate2::write::GzEncoder;
+use parquet::arrow::ArrowWriter;
+
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::format::compression::Compression;
+use crate::format::write::{parquet_writer, write_header, write_lines};
+
+/// How files are written.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    pub(super) format: Format,
+    pub(super) compression: Compression,
+    pub(super) delimiter: u8,
+    /// Whether each CSV file begins with the names of its columns.
+    pub(super) header: bool,
+    pub(super) schema: SchemaRef,
+}
+
+/// A file being written.
+pub(super) struct Part {
+    path: PathBuf,
+    layout: Layout,
+    body: Body,
+    scratch: Vec<u8>,
+}
+
+enum Body {
+    Plain(BufWriter<File>),
+    Gzip(GzEncoder<BufWriter<File>>),
+    Zstd(zstd::Encoder<'static, BufWriter<File>>),
+    Parquet(Box<ArrowWriter<BufWriter<File>>>),
+}
+
+impl Part {
+    /// Creates the file at `path`; `header` says whether it begins with one, if it is CSV.
+    pub(super) fn create(path: PathBuf, layout: &Layout, header: bool) -> Result<Self> {
+        let file = BufWriter::with_capacity(256 << 10, File::create(&path).map_err(|e| failed(&path, e))?);
+        let body = match (layout.format, layout.compression) {
+            (Format::Parquet, _) => Body::Parquet(Box::new(parquet_writer(&layout.schema, file)?)),
+            (_, Compression::None) => Body::Plain(file),
+            (_, Compression::Gzip) => Body::Gzip(GzEncoder::new(file, flate2::Compression::default())),
+            (_, Compression::Zstd) => Body::Zstd(zstd::Encoder::new(file, 3)?),
+        };
+        let mut part = Part { path, layout: layout.clone(), body, scratch: vec![] };
+        if header && layout.header && layout.format == Format::Csv {
+            write_header(layout.delimiter, &layout.schema, &mut part.scratch)?;
+            part.flush_scratch()?;
+        }
+        Ok(part)
+    }
+
+    /// Adds rows.
+    pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        if let Body::Parquet(writer) = &mut self.body {
+            return Ok(writer.write(rows)?);
+        }
+        write_lines(self.layout.format, self.layout.delimiter, rows, &mut self.scratch)?;
+        self.flush_scratch()
+    }
+
+    fn flush_scratch(&mut self) -> Result<()> {
+        let bytes = &self.scratch;
+        match &mut self.body {
+            Body::Plain(out) => out.write_all(bytes),
+            Body::Gzip(out) => out.write_all(bytes),
+            Body::Zstd(out) => out.write_all(bytes),
+            Body::Parquet(_) => Ok(()),
+        }
+        .map_err(|e| failed(&self.path, e))?;
+        self.scratch.clear();
+        Ok(())
+    }
+
+    /// Ends the file, makes it durable and gives it the name `to`. Blocks on the disk.
+    pub(super) fn finish(self, to: &Path) -> Result<()> {
+        let path = self.path;
+        let out = match self.body {
+            Body::Plain(out) => out,
+            Body::Gzip(out) => out.finish().map_err(|e| failed(&path, e))?,
+            Body::Zstd(out) => out.finish().map_err(|e| failed(&path, e))?,
+            Body::Parquet(writer) => writer.into_inner()?,
+        };
+        let file = out.into_inner().map_err(|e| failed(&path, e.into_error()))?;
+        file.sync_all().map_err(|e| failed(&path, e))?;
+        fs::rename(&path, to).map_err(|e| failed(to, e))?;
+        sync_folder(to)
+    }
+}
+
+/// An IO error that names its file.
+pub(super) fn failed(path: &Path, e: std::io::Error) -> Error {
+    Error::from(e).context(format_args!("file \"{}\"", path.display()))
+}
+
+/// Makes the names in the folder of `path` durable.
+pub(super) fn sync_folder(path: &Path) -> Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| failed(folder, e))
+}
