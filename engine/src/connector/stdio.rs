@@ -90,7 +90,7 @@ impl Source for Stdin {
 
     fn splits(&self) -> Vec<Split> {
         let end = self.state.lock().end;
-        vec![Split { name: SPLIT.into(), end, min_time: None, holds: true, watermark: None }]
+        vec![Split { name: SPLIT.into(), end, min_time: None, holds: true }]
     }
 
     async fn next_unit(&self) -> Result<Option<Unit>> {
@@ -184,7 +184,7 @@ impl StdinReader {
         }
         dead.iter_mut().for_each(|d| d.position += self.before);
         let rows = rows.map_or_else(|| Changes::empty(self.schema.clone()), Changes::insertions);
-        Ok(Read { rows, position: self.before + position, dead })
+        Ok(Read { rows, position: self.before + position, dead, watermark: None })
     }
 }
 
