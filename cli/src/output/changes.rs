@@ -66,7 +66,7 @@ impl ChangeTable {
             widths.iter().zip(&fitting).zip(&wants).any(|((has, could), want)| want > has && could > has)
         };
         let full = screen.is_terminal() && self.since_header + table.rows.len() > page;
-        match self.widths.take().filter(|widths| !full && !(screen.is_terminal() && cramped(widths))) {
+        match self.widths.take().filter(|widths| !(full || screen.is_terminal() && cramped(widths))) {
             Some(widths) => {
                 self.since_header += table.rows.len();
                 let text = body(table, &widths, screen);

@@ -30,14 +30,16 @@ impl CsvWriter {
     pub(crate) fn write(&mut self, batch: &RecordBatch, out: &mut dyn Write) -> Result<()> {
         self.header(out)?;
         let formatters = value::formatters(batch)?;
+        // a column may have nulls that it does not store: those of the type NULL, those of a dictionary
+        let nulls: Vec<_> = batch.columns().iter().map(|column| column.logical_nulls()).collect();
         let alone = batch.num_columns() == 1;
         for row in 0..batch.num_rows() {
             self.line.clear();
-            for (i, (formatter, column)) in formatters.iter().zip(batch.columns()).enumerate() {
+            for (i, (formatter, nulls)) in formatters.iter().zip(&nulls).enumerate() {
                 if i > 0 {
                     self.line.push(',');
                 }
-                if column.is_null(row) {
+                if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
                     self.line.push_str(if alone { "\"\"" } else { "" });
                     continue;
                 }

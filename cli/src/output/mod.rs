@@ -59,7 +59,8 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// All rows, no limits: for files and pipes.
+    /// All rows, no limits.
+    #[cfg(test)]
     pub(crate) const PLAIN: View = View { screen: Screen::PLAIN, expanded: Expanded::Off, limit: None };
 }
 
@@ -194,6 +195,15 @@ pub(crate) mod tests {
         let mut writer = RowWriter::new(Format::Csv, sample().schema(), View::PLAIN);
         writer.finish(&mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "id,name,at,mean,ok,list\n");
+    }
+
+    #[test]
+    fn nulls_without_a_type_are_nulls() {
+        let columns: Vec<(&str, ArrayRef)> =
+            vec![("a", Arc::new(Int64Array::from(vec![1]))), ("b", Arc::new(arrow::array::NullArray::new(1)))];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
+        assert_eq!(written(Format::Csv, View::PLAIN, std::slice::from_ref(&batch)), "a,b\n1,\n");
+        assert!(written(Format::Table, View::PLAIN, &[batch]).ends_with(" 1 │ NULL\n"));
     }
 
     #[test]

@@ -72,9 +72,11 @@ impl Table {
     /// Adds rows `from..to` of a batch.
     pub(crate) fn push(&mut self, batch: &RecordBatch, from: usize, to: usize) -> Result<()> {
         let formatters = value::formatters(batch)?;
+        let nulls: Vec<_> = batch.columns().iter().map(|column| column.logical_nulls()).collect();
         for row in from..to.min(batch.num_rows()) {
-            let cells = formatters.iter().zip(batch.columns()).map(|(formatter, column)| {
-                (!column.is_null(row)).then(|| printable(&formatter.value(row).to_string()))
+            let cells = formatters.iter().zip(&nulls).map(|(formatter, nulls)| {
+                (!nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)))
+                    .then(|| printable(&formatter.value(row).to_string()))
             });
             self.rows.push(cells.collect());
         }
@@ -124,7 +126,9 @@ impl Table {
     fn least(&self, index: usize, natural: &[usize]) -> usize {
         let natural = natural.get(index).copied().unwrap_or(0);
         if !self.columns.get(index).is_some_and(|c| c.whole) {
-            return natural.min(NARROWEST);
+            // texts of several lines, such as plans, are worth nothing when they are cut
+            let lines = self.rows.iter().filter_map(|row| row.get(index)?.as_deref()).any(|cell| cell.contains('\n'));
+            return if lines { natural } else { natural.min(NARROWEST) };
         }
         let cells = self.rows.iter().filter_map(|row| row.get(index)).map(|cell| cell_width(cell.as_deref()));
         cells.max().unwrap_or(0).max(natural.min(NARROWEST))
@@ -441,6 +445,14 @@ mod tests {
         let text = written(Format::Table, View::PLAIN, &batches);
         assert_eq!(text.matches("┼").count(), 5);
         assert_eq!(text.matches("-300").count(), 1_000);
+    }
+
+    #[test]
+    fn a_plan_is_shown_whole() {
+        let plan = format!("Sort\n  {}", "x".repeat(150));
+        let table = Table::texts(&["kind", "plan"], vec![vec![Some("logical".into()), Some(plan)]]);
+        let text = render(&table, at(80), Expanded::Auto);
+        assert!(text.starts_with("─[ row 1 ]") && text.matches('x').count() == 150, "{text}");
     }
 
     #[test]
