@@ -22,23 +22,22 @@ const LOG: Duration = Duration::from_secs(10);
 pub(crate) async fn shown<T>(backend: &dyn Backend, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     let mut meter = Meter::default();
-    meter.look(&backend.jobs().await.unwrap_or_default());
     let in_place = Screen::stderr().is_terminal();
-    let mut wait = if in_place { PATIENCE } else { LOG };
     let mut drawn = Drawn(false);
+    let mut wait = PATIENCE;
     loop {
-        match tokio::time::timeout(wait, &mut work).await {
-            Ok(done) => return done,
-            Err(_) => {
-                let line = meter.look(&backend.jobs().await.unwrap_or_default());
-                match (in_place, line) {
-                    (true, line) => drawn.replace(&line.unwrap_or_default()),
-                    (false, Some(line)) => report::say(format_args!("{line}")),
-                    (false, None) => {}
-                }
-            }
+        if let Ok(done) = tokio::time::timeout(wait, &mut work).await {
+            return done;
         }
+        let first = wait == PATIENCE;
         wait = if in_place { REDRAW } else { LOG };
+        let line = meter.look(&backend.jobs().await.unwrap_or_default());
+        match line {
+            line if in_place => drawn.replace(&line.unwrap_or_default()),
+            // the first look only makes that the next one knows a rate
+            Some(line) if !first => report::say(format_args!("{line}")),
+            _ => {}
+        }
     }
 }
 

@@ -90,7 +90,12 @@ pub(crate) fn grouped(n: u64) -> String {
 
 /// `1 row`, `2 rows`.
 pub(crate) fn rows(n: u64) -> String {
-    format!("{} {}", grouped(n), if n == 1 { "row" } else { "rows" })
+    counted(n, "row")
+}
+
+/// `1 job`, `2 jobs`.
+pub(crate) fn counted(n: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(n), if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

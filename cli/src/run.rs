@@ -116,7 +116,7 @@ pub(crate) async fn execute(
                 report::say(format_args!("{} ({})", tag(&done.tag, done.rows), seconds(start.elapsed())));
             }
             Outcome::Rows(rows) => {
-                let count = progress::shown(backend, write_rows(rows, format, view, out)).await?;
+                let count = write_rows(backend, rows, format, view, out).await?;
                 report::say(format_args!("({}, {})", report::rows(count), seconds(start.elapsed())));
             }
             Outcome::Changes(feed) => {
@@ -154,10 +154,16 @@ async fn flush(backend: &dyn Backend) -> Result<()> {
     Ok(())
 }
 
-async fn write_rows(mut rows: RowStream, format: Format, view: View, out: &mut (dyn Write + Send)) -> Result<u64> {
+async fn write_rows(
+    backend: &dyn Backend,
+    mut rows: RowStream,
+    format: Format,
+    view: View,
+    out: &mut (dyn Write + Send),
+) -> Result<u64> {
     let mut writer = RowWriter::new(format, rows.schema.clone(), view);
     let mut count = 0;
-    while let Some(batch) = rows.rows.next().await {
+    while let Some(batch) = progress::shown(backend, rows.rows.next()).await {
         let batch = batch?;
         count += batch.num_rows() as u64;
         writer.write(&batch, out)?;
@@ -222,7 +228,7 @@ pub(crate) fn tag(tag: &str, rows: Option<u64>) -> String {
 
 /// `1 change`, `2 changes`.
 pub(crate) fn changes(n: u64) -> String {
-    format!("{} {}", report::grouped(n), if n == 1 { "change" } else { "changes" })
+    report::counted(n, "change")
 }
 
 /// A duration as people read it: `0.013 s`.

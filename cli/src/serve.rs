@@ -38,11 +38,12 @@ fn announce(address: SocketAddr, store: &str, millstream: &Millstream) {
         IpAddr::V6(ip) => format!("[{ip}]"),
         IpAddr::V4(ip) => ip.to_string(),
     };
+    let streams = millstream.objects().iter().filter(|o| o.namespace == "public").count();
     report::say(format_args!(
-        "millstream {} serves {store} on grpc://{address} ({} streams, {} jobs)",
+        "millstream {} serves {store} on grpc://{address} ({}, {})",
         env!("CARGO_PKG_VERSION"),
-        millstream.objects().len(),
-        millstream.jobs().len()
+        report::counted(streams as u64, "stream"),
+        report::counted(millstream.jobs().len() as u64, "job")
     ));
     report::say(format_args!("connect: millstream shell --connect grpc://{host}:{}", address.port()));
 }

@@ -57,6 +57,7 @@ type Candidate = (String, Option<String>);
 
 /// What may stand at byte `pos` of `line`.
 pub(crate) fn complete(names: &Names, line: &str, pos: usize) -> Vec<Suggestion> {
+    let pos = line.floor_char_boundary(pos);
     let before = line.get(..pos).unwrap_or(line);
     if before.starts_with('\\') && !before.contains(char::is_whitespace) {
         let known = commands::COMMANDS.iter().map(|(name, arguments, meaning)| {

@@ -93,7 +93,7 @@ pub(crate) fn columns(object: &ObjectInfo) -> Table {
         };
         vec![Some(field.name().clone()), Some(type_name(field.data_type())), Some(note.to_owned())]
     });
-    Table::texts(&["column", "type", ""], rows.collect())
+    Table::texts(&["column", "type", "constraint"], rows.collect())
 }
 
 /// `\dj`

@@ -29,7 +29,7 @@ pub(crate) fn editor(names: SharedNames, interrupt: Arc<AtomicBool>, colour: boo
     );
     keys.add_binding(KeyModifiers::SHIFT, KeyCode::BackTab, ReedlineEvent::MenuPrevious);
     keys.add_binding(KeyModifiers::ALT, KeyCode::Enter, ReedlineEvent::Edit(vec![EditCommand::InsertNewline]));
-    let menu = ColumnarMenu::default().with_name(MENU).with_marker("").with_word_chars("_");
+    let menu = ColumnarMenu::default().with_name(MENU).with_marker("> ").with_word_chars("_");
     let mut editor = Reedline::create()
         .with_validator(Box::new(Statements))
         .with_completer(Box::new(NameCompleter(names)))

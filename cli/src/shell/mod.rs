@@ -53,14 +53,13 @@ async fn banner(backend: &dyn Backend) {
     let objects = backend.objects().await.unwrap_or_default();
     let jobs = backend.jobs().await.unwrap_or_default();
     let streams = objects.iter().filter(|o| o.namespace == "public").count();
-    let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let colour = Screen::stderr().colour;
     report::say(format_args!(
         "{} {}: {}, {}",
         paint("millstream", "1;36", colour),
         env!("CARGO_PKG_VERSION"),
-        counted(streams, "stream"),
-        counted(jobs.len(), "job")
+        report::counted(streams as u64, "stream"),
+        report::counted(jobs.len() as u64, "job")
     ));
     report::say(format_args!("{}; \\? for help", backend.place()));
 }

@@ -23,6 +23,9 @@ use crate::{lex, progress, signal};
 /// So many rows of a result are shown unless `\limit` says otherwise.
 const LIMIT: usize = 1_000;
 
+/// What results are written to.
+type Out = BufWriter<Box<dyn Write + Send>>;
+
 /// What comes after a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -185,7 +188,7 @@ impl Shell {
             Outcome::Done(done) => self.done(&done, start.elapsed()),
             Outcome::Rows(rows) => {
                 tokio::select! {
-                    shown = progress::shown(backend.as_ref(), self.rows(rows, start)) => shown?,
+                    shown = self.rows(rows, start) => shown?,
                     () = signal::interrupted() => return Ok(cancelled(start)),
                 }
             }
@@ -209,7 +212,7 @@ impl Shell {
         let (mut out, format, view) = self.output()?;
         let mut writer = RowWriter::new(format, rows.schema.clone(), view);
         let mut count = 0;
-        while let Some(batch) = rows.rows.next().await {
+        while let Some(batch) = progress::shown(self.backend.as_ref(), rows.rows.next()).await {
             let batch = batch?;
             count += batch.num_rows() as u64;
             writer.write(&batch, &mut out)?;
@@ -277,7 +280,7 @@ impl Shell {
     }
 
     /// Where results go now, and how they look there.
-    fn output(&self) -> Result<(BufWriter<Box<dyn Write + Send>>, Format, View)> {
+    fn output(&self) -> Result<(Out, Format, View)> {
         let (out, format, screen): (Box<dyn Write + Send>, _, _) = match &self.file {
             Some((file, format)) => {
                 let file = file.try_clone().map_err(cannot_write)?;

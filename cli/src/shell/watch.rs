@@ -259,15 +259,10 @@ fn picture(content: &Content, title: &str, screen: Screen, expanded: Expanded) -
     table.push(&batch, 0, batch.num_rows())?;
     let width = screen.width.unwrap_or(80);
     let mut text = format!("{}\n", paint(&shorten(title, width), "2", screen.colour));
-    let mut lines = 1;
-    for line in render(&table, screen, expanded).lines() {
-        // rows of several lines may be more than there is room for
-        if lines + 3 > screen.height {
-            break;
-        }
+    // rows of several lines may be more than there is room for
+    for line in render(&table, screen, expanded).lines().take(screen.height.saturating_sub(3)) {
         text += line;
         text.push('\n');
-        lines += 1;
     }
     if content.count() > batch.num_rows() as u64 {
         text +=
