@@ -1,2 +1,77 @@
-//! The `millstream` binary.
-fn main() {}
+//! The `millstream` binary: a shell, scripts, a server, exports, a demo and benchmarks over one engine.
+//!
+//! Every command opens a store (or a connection) as a [`backend::Backend`] and executes statements on it; what
+//! differs is where the statements come from and how the outcomes are shown.
+
+mod args;
+mod backend;
+mod bench;
+mod config;
+mod demo;
+mod export;
+mod lex;
+mod output;
+mod progress;
+mod report;
+mod run;
+mod serve;
+mod shell;
+mod signal;
+mod terminal;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Work that is still queued when a command has ended may take this long; all that must be durable is by then.
+const LAST_WORK: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            report::say(format_args!("error: cannot start threads: {e}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(dispatch(cli));
+    runtime.shutdown_timeout(LAST_WORK);
+    code
+}
+
+async fn dispatch(cli: Cli) -> ExitCode {
+    let store = cli.store;
+    let done = match cli.command {
+        None => shell::run(store, cli.shell).await,
+        Some(Command::Shell(args)) => shell::run(store, args).await,
+        Some(Command::Run(args)) => run::run(store, args).await,
+        Some(Command::Serve(args)) => serve::run(store, args).await,
+        Some(Command::Export(args)) => export::run(store, args).await,
+        Some(Command::Demo(args)) => demo::run(store, args).await,
+        Some(Command::Bench(args)) => bench::run(args).await,
+    };
+    done.unwrap_or_else(|e| {
+        report::error(&e, None);
+        ExitCode::FAILURE
+    })
+}
+
+/// Logs go to stderr; at a prompt only errors do, since failures of jobs are shown there as notices.
+fn start_log(cli: &Cli) {
+    let level = match &cli.command {
+        None | Some(Command::Shell(_) | Command::Demo(_)) => "error",
+        Some(Command::Serve(_)) => "info",
+        Some(_) => "warn",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,272 @@
+//! The command line: commands, options and their help.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{parse_bytes, parse_duration};
+use crate::output::Format;
+
+const EXAMPLES: &str = "\
+Examples:
+  millstream                                   the shell, on the store ./millstream-data
+  millstream demo                              a month of flights, live, in a few seconds
+  millstream -c 'SELECT * FROM hot LIMIT 5'    one statement
+  millstream run flights.sql --format csv      a script; results go to stdout, all else to stderr
+  millstream serve --listen 0.0.0.0:31337      a Flight SQL server for Python, ADBC, JDBC, DuckDB
+  millstream shell --connect grpc://host:31337
+  millstream export hot hot.parquet
+
+Documentation of SQL is in the shell: type \\? or press Tab.";
+
+/// A SQL streaming engine in one binary.
+///
+/// CREATE STREAM … AS SELECT … runs continuously; its result is plain Parquet in the store's folder.
+#[derive(Parser, Debug)]
+#[command(name = "millstream", version, after_help = EXAMPLES, subcommand_negates_reqs = true)]
+pub(crate) struct Cli {
+    /// Folder of the store, made when it does not exist [env: MILLSTREAM_STORE] [default: ./millstream-data]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) shell: ShellArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// The commands; none means the shell.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Type SQL and see results (the default command)
+    #[command(after_help = "Examples:\n  millstream shell --store ./orders\n  \
+        millstream shell --connect grpc://localhost:31337 -c 'SHOW STREAMS'")]
+    Shell(ShellArgs),
+    /// Run a script of SQL statements
+    ///
+    /// Before each SELECT and COPY, and at the end, it waits until every stream over input that ends is complete.
+    /// Results of SELECT go to stdout, all else to stderr. Exit code: 0 done, 1 an error in SQL or in a job,
+    /// 2 wrong usage.
+    #[command(after_help = "Examples:\n  millstream run flights.sql\n  \
+        millstream run --store /tmp/f --format csv flights.sql > result.csv\n  \
+        echo 'SELECT 1;' | millstream run -")]
+    Run(RunArgs),
+    /// Serve the store over Arrow Flight SQL until interrupted
+    #[command(after_help = "Examples:\n  millstream serve --store ./orders\n  \
+        millstream serve --listen 0.0.0.0:31337")]
+    Serve(ServeArgs),
+    /// Write a stream to a file: the extension says whether Parquet, CSV or JSON
+    #[command(after_help = "Examples:\n  millstream export hot hot.parquet\n  millstream export hot hot.csv")]
+    Export(ExportArgs),
+    /// See it work: a month of real flights through two continuous queries
+    #[command(after_help = "Examples:\n  millstream demo\n  millstream demo --speed 50000")]
+    Demo(DemoArgs),
+    /// Measure it
+    Bench(BenchArgs),
+}
+
+/// How the engine of an embedded store runs.
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct EngineArgs {
+    /// Tasks per operator [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) parallelism: Option<u16>,
+    /// Memory for state and queues, such as 4GB; beyond it state goes to disk [default: 60 % of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) memory_limit: Option<usize>,
+    /// How often results and state become durable, such as 500ms or 10s [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) checkpoint_interval: Option<Duration>,
+}
+
+/// `millstream` and `millstream shell`.
+#[derive(Args, Debug, Default)]
+pub(crate) struct ShellArgs {
+    /// Execute these statements and exit (may be repeated)
+    #[arg(short, long = "command", value_name = "SQL")]
+    pub(crate) commands: Vec<String>,
+    /// Work on a server instead of opening a store
+    #[arg(long, value_name = "URL")]
+    pub(crate) connect: Option<String>,
+    /// How results look with -c or when statements come from a pipe
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// `millstream run`.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// The script; - or nothing means stdin
+    #[arg(value_name = "FILE.sql")]
+    pub(crate) file: Option<PathBuf>,
+    /// How results look
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// `millstream serve`.
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:31337")]
+    pub(crate) listen: String,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// `millstream export`.
+#[derive(Args, Debug)]
+pub(crate) struct ExportArgs {
+    /// The stream or view
+    pub(crate) stream: String,
+    /// The file to write: .parquet, .csv or .json
+    pub(crate) file: String,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// `millstream demo`.
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// Flights per second [default: as fast as it goes]
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) speed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// `millstream bench`.
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    /// Which benchmark.
+    #[command(subcommand)]
+    pub(crate) suite: BenchSuite,
+}
+
+/// The benchmarks.
+#[derive(Subcommand, Debug)]
+pub(crate) enum BenchSuite {
+    /// The Nexmark queries over auctions, bids and persons
+    #[command(after_help = "Examples:\n  millstream bench nexmark --query q5,q7\n  \
+        millstream bench nexmark --query all --events 10000000 --output json")]
+    Nexmark(NexmarkArgs),
+}
+
+/// `millstream bench nexmark`.
+#[derive(Args, Debug)]
+pub(crate) struct NexmarkArgs {
+    /// The queries, or all
+    #[arg(long, value_name = "QUERY", value_delimiter = ',', default_value = "all")]
+    pub(crate) query: Vec<String>,
+    /// How many events
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub(crate) events: u64,
+    /// Where the events come from
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) source: BenchSource,
+    /// The format of the files
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: BenchFormat,
+    /// Tasks per operator [default: the number of cores]
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) parallelism: Option<u16>,
+    /// How the figures look
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: BenchOutput,
+    /// Where files and stores of the run lie [default: a temporary folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) path: Option<PathBuf>,
+}
+
+/// Where the events of a benchmark come from.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum BenchSource {
+    /// Made in memory while the query runs
+    #[default]
+    Generator,
+    /// Read from files that are written first
+    Files,
+}
+
+/// The format of a benchmark's files.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum BenchFormat {
+    /// One object per line
+    Json,
+    /// Comma-separated values
+    Csv,
+    /// Parquet
+    #[default]
+    Parquet,
+}
+
+/// How a benchmark's figures look.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum BenchOutput {
+    /// For people
+    #[default]
+    Table,
+    /// For programs: one object per query
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(words: &[&str]) -> Cli {
+        Cli::try_parse_from(std::iter::once("millstream").chain(words.iter().copied())).unwrap()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_store_may_stand_before_and_after_the_command() {
+        assert_eq!(parse(&["--store", "a", "run", "f.sql"]).store.as_deref(), Some("a"));
+        assert_eq!(parse(&["run", "f.sql", "--store", "a"]).store.as_deref(), Some("a"));
+        assert_eq!(parse(&["run", "f.sql"]).store, None);
+    }
+
+    #[test]
+    fn no_command_is_the_shell() {
+        let cli = parse(&["-c", "SELECT 1", "-c", "SELECT 2; SELECT 3", "--format", "csv"]);
+        assert!(cli.command.is_none());
+        assert_eq!(cli.shell.commands.len(), 2);
+        assert_eq!(cli.shell.format, Format::Csv);
+    }
+
+    #[test]
+    fn run_takes_limits() {
+        let cli = parse(&["run", "-", "--parallelism", "4", "--memory-limit", "4GB"]);
+        let Some(Command::Run(run)) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(run.file, Some(PathBuf::from("-")));
+        assert_eq!(run.engine.parallelism, Some(4));
+        assert_eq!(run.engine.memory_limit, Some(4_000_000_000));
+    }
+
+    #[test]
+    fn bench_takes_a_list_of_queries() {
+        let cli = parse(&["bench", "nexmark", "--query", "q5,q7", "--events", "10", "--output", "json"]);
+        let Some(Command::Bench(BenchArgs { suite: BenchSuite::Nexmark(nexmark) })) = cli.command else {
+            panic!("{cli:?}")
+        };
+        assert_eq!(nexmark.query, ["q5", "q7"]);
+        assert_eq!((nexmark.events, nexmark.output), (10, BenchOutput::Json));
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_2() {
+        for words in [&["millstream", "run", "--format", "xml"][..], &["millstream", "run", "--parallelism", "0"]] {
+            assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2);
+        }
+    }
+}

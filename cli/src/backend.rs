@@ -1,0 +1,120 @@
+//! What statements are executed on: a store in this process, or a server.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt};
+use millstream_sql::session::{JobInfo, ObjectInfo};
+use millstream_sql::statement::Parsed;
+use millstream_sql::{Config, ErrorKind, Millstream, Outcome, Result, Session};
+use tokio::sync::broadcast;
+
+use crate::report;
+
+/// Settings by name: the value and a line on what it does.
+pub(crate) type Settings = BTreeMap<String, (String, String)>;
+
+/// A place that executes statements for one user.
+pub(crate) trait Backend: Send + Sync {
+    /// Executes one statement. Dropping the future, or what it gave, cancels the statement.
+    fn execute<'a>(&'a self, statement: &'a Parsed) -> BoxFuture<'a, Result<Outcome>>;
+
+    /// Executes a text that holds exactly one statement.
+    fn execute_sql<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Outcome>>;
+
+    /// Waits until every job over bounded input has finished.
+    fn flush(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// The objects of the catalog.
+    fn objects(&self) -> BoxFuture<'_, Result<Vec<ObjectInfo>>>;
+
+    /// The jobs.
+    fn jobs(&self) -> BoxFuture<'_, Result<Vec<JobInfo>>>;
+
+    /// The settings.
+    fn settings(&self) -> Settings;
+
+    /// Failures of jobs as they happen: (stream, reason); `None` where they cannot be followed.
+    fn failures(&self) -> Option<broadcast::Receiver<(String, String)>>;
+
+    /// Ends the work in good order.
+    fn close(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// What to call it in the banner: `store ./millstream-data`, `grpc://host:31337`.
+    fn place(&self) -> String;
+
+    /// Whether jobs end with this process.
+    fn is_embedded(&self) -> bool;
+}
+
+/// A store that this process has open.
+pub(crate) struct Embedded {
+    millstream: Arc<Millstream>,
+    session: Session,
+    store: String,
+}
+
+impl Embedded {
+    /// Opens the store.
+    pub(crate) async fn open(config: Config) -> Result<Self> {
+        let store = config.store.clone();
+        let millstream = Millstream::open(config).await?;
+        let session = millstream.session();
+        Ok(Embedded { millstream, session, store })
+    }
+
+    /// The folder of the store.
+    pub(crate) fn store(&self) -> &str {
+        &self.store
+    }
+}
+
+impl Backend for Embedded {
+    fn execute<'a>(&'a self, statement: &'a Parsed) -> BoxFuture<'a, Result<Outcome>> {
+        self.session.execute(statement).boxed()
+    }
+
+    fn execute_sql<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Outcome>> {
+        self.session.execute_sql(sql).boxed()
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        self.millstream.flush().boxed()
+    }
+
+    fn objects(&self) -> BoxFuture<'_, Result<Vec<ObjectInfo>>> {
+        std::future::ready(Ok(self.millstream.objects())).boxed()
+    }
+
+    fn jobs(&self) -> BoxFuture<'_, Result<Vec<JobInfo>>> {
+        std::future::ready(Ok(self.millstream.jobs())).boxed()
+    }
+
+    fn settings(&self) -> Settings {
+        let settings = self.session.settings();
+        settings.into_iter().map(|(name, (value, about))| (name, (value, about.to_owned()))).collect()
+    }
+
+    fn failures(&self) -> Option<broadcast::Receiver<(String, String)>> {
+        Some(self.millstream.failures())
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        self.millstream.close().boxed()
+    }
+
+    fn place(&self) -> String {
+        format!("store {}", self.store)
+    }
+
+    fn is_embedded(&self) -> bool {
+        true
+    }
+}
+
+/// Connects to a server.
+pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Backend>> {
+    let mut e = report::fail(ErrorKind::Unsupported, format!("cannot connect to \"{url}\": this build has no client"));
+    e.hint = Some("Open the store itself: millstream --store DIR".to_owned());
+    Err(e)
+}

@@ -1,0 +1,247 @@
+//! `millstream run`: statements from a file, the command line or a pipe, in order, until one fails.
+//!
+//! Before a statement that reads results, and at the end, everything over bounded input has been waited for: a script
+//! gives the same rows each time it runs on a new store.
+
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use millstream_sql::session::{ChangeFeed, JobState, RowStream};
+use millstream_sql::statement::{self, Parsed};
+use millstream_sql::{Error, Outcome, Result};
+
+use crate::args::RunArgs;
+use crate::backend::{Backend, Embedded};
+use crate::output::{Expanded, Format, RowWriter, View, cannot_write};
+use crate::report::{self, Script};
+use crate::terminal::Screen;
+use crate::{config, lex, progress, signal};
+
+/// What a shell gives a process that was ended by SIGPIPE.
+const BROKEN_PIPE: u8 = 141;
+/// A wait that took longer is worth a line.
+const LONG: Duration = Duration::from_secs(1);
+
+/// Runs the script.
+pub(crate) async fn run(store: Option<String>, args: RunArgs) -> Result<ExitCode> {
+    let script = read(args.file.as_deref())?;
+    let backend = Embedded::open(config::engine(config::store(store), &args.engine)).await?;
+    execute_and_close(&backend, &[script], args.format).await
+}
+
+/// The script in `file`; none or `-` is stdin.
+pub(crate) fn read(file: Option<&Path>) -> Result<Script> {
+    match file.filter(|file| *file != Path::new("-")) {
+        Some(file) => {
+            let name = file.display().to_string();
+            let text = std::fs::read_to_string(file)
+                .map_err(|e| report::io_error(format_args!("cannot read the script \"{name}\""), e))?;
+            Ok(Script { name: Some(name), text })
+        }
+        None => {
+            let mut text = String::new();
+            io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|e| report::io_error("cannot read the script on stdin", e))?;
+            Ok(Script { name: Some("stdin".to_owned()), text })
+        }
+    }
+}
+
+/// Executes scripts with results on stdout, waits for their streams, and closes the store, also after an error or
+/// when the process is told to end.
+pub(crate) async fn execute_and_close(backend: &dyn Backend, scripts: &[Script], format: Format) -> Result<ExitCode> {
+    let mut out = BufWriter::new(io::stdout());
+    let screen = Screen { height: usize::MAX, ..Screen::stdout() };
+    let view = View { screen, expanded: Expanded::Auto, limit: None };
+    let code = tokio::select! {
+        code = execute_all(backend, scripts, format, view, &mut out) => code,
+        code = signal::shutdown() => {
+            report::say(format_args!("interrupted: closing"));
+            code
+        }
+    };
+    backend.close().await?;
+    Ok(ExitCode::from(code))
+}
+
+async fn execute_all(
+    backend: &dyn Backend,
+    scripts: &[Script],
+    format: Format,
+    view: View,
+    out: &mut (dyn Write + Send),
+) -> u8 {
+    for script in scripts {
+        if let Err(e) = execute(backend, script, format, view, out).await {
+            return stopped(&e, Some(script));
+        }
+    }
+    match flush(backend).await {
+        Ok(()) => 0,
+        Err(e) => stopped(&e, None),
+    }
+}
+
+fn stopped(e: &Error, script: Option<&Script>) -> u8 {
+    if report::is_broken_pipe(e) {
+        return BROKEN_PIPE;
+    }
+    report::error(e, script);
+    1
+}
+
+/// Executes the statements of a script one after the other.
+pub(crate) async fn execute(
+    backend: &dyn Backend,
+    script: &Script,
+    format: Format,
+    view: View,
+    out: &mut (dyn Write + Send),
+) -> Result<()> {
+    for statement in statement::parse(&script.text)? {
+        if lex::reads_results(&statement.text) {
+            flush(backend).await?;
+        }
+        let start = Instant::now();
+        let outcome = progress::shown(backend, backend.execute(&statement)).await?;
+        match outcome {
+            Outcome::Done(done) => {
+                if let Some(notice) = &done.notice {
+                    report::say(format_args!("notice: {notice}"));
+                }
+                report::say(format_args!("{} ({})", tag(&done.tag, done.rows), seconds(start.elapsed())));
+            }
+            Outcome::Rows(rows) => {
+                let count = write_rows(backend, rows, format, view, out).await?;
+                report::say(format_args!("({}, {})", report::rows(count), seconds(start.elapsed())));
+            }
+            Outcome::Changes(feed) => {
+                let count = write_changes(feed, format, view, out).await?;
+                report::say(format_args!("({}, {})", changes(count), seconds(start.elapsed())));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits until all that reads bounded input is complete, and says so if it took long.
+async fn flush(backend: &dyn Backend) -> Result<()> {
+    let start = Instant::now();
+    let before = backend.jobs().await.unwrap_or_default();
+    progress::shown(backend, backend.flush()).await?;
+    let took = start.elapsed();
+    if took < LONG {
+        return Ok(());
+    }
+    for job in backend.jobs().await.unwrap_or_default() {
+        let known = before.iter().find(|b| b.stream == job.stream);
+        let gained = job.rows_in.saturating_sub(known.map_or(0, |b| b.rows_in));
+        if job.state == JobState::Finished && gained > 0 {
+            let rate = (gained as f64 / took.as_secs_f64()) as u64;
+            report::say(format_args!(
+                "{}: complete after {} in {} ({} rows/s)",
+                job.stream,
+                report::rows(gained),
+                seconds(took),
+                report::grouped(rate)
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn write_rows(
+    backend: &dyn Backend,
+    mut rows: RowStream,
+    format: Format,
+    view: View,
+    out: &mut (dyn Write + Send),
+) -> Result<u64> {
+    let mut writer = RowWriter::new(format, rows.schema.clone(), view);
+    let mut count = 0;
+    while let Some(batch) = progress::shown(backend, rows.rows.next()).await {
+        let batch = batch?;
+        count += batch.num_rows() as u64;
+        writer.write(&batch, out)?;
+    }
+    writer.finish(out)?;
+    Ok(count)
+}
+
+/// Each epoch is on its way to the reader before the next is waited for.
+async fn write_changes(mut feed: ChangeFeed, format: Format, view: View, out: &mut (dyn Write + Send)) -> Result<u64> {
+    let mut writer = ChangeWriter::new(format, &feed, view);
+    let mut count = 0;
+    while let Some(epoch) = feed.epochs.next().await {
+        for batch in &epoch?.batches {
+            count += batch.num_rows() as u64;
+            writer.write(batch, out)?;
+        }
+        out.flush().map_err(cannot_write)?;
+    }
+    writer.finish(out)?;
+    Ok(count)
+}
+
+/// Changes in any format.
+pub(crate) enum ChangeWriter {
+    /// As a growing table.
+    Table(crate::output::ChangeTable),
+    /// As rows of CSV or JSON.
+    Rows(RowWriter),
+}
+
+impl ChangeWriter {
+    /// A writer for the changes of `feed`.
+    pub(crate) fn new(format: Format, feed: &ChangeFeed, view: View) -> Self {
+        match format {
+            Format::Table => ChangeWriter::Table(crate::output::ChangeTable::new(feed.schema.clone(), view)),
+            format => ChangeWriter::Rows(RowWriter::new(format, feed.schema.clone(), view)),
+        }
+    }
+
+    /// Writes changes.
+    pub(crate) fn write(&mut self, batch: &arrow::array::RecordBatch, out: &mut dyn Write) -> Result<()> {
+        match self {
+            ChangeWriter::Table(table) => table.write(batch, out),
+            ChangeWriter::Rows(rows) => rows.write(batch, out),
+        }
+    }
+
+    /// Writes what is left.
+    pub(crate) fn finish(&mut self, out: &mut dyn Write) -> Result<()> {
+        if let ChangeWriter::Rows(rows) = self {
+            rows.finish(out)?;
+        }
+        Ok(())
+    }
+}
+
+/// A command tag with its count, as `INSERT 5`.
+pub(crate) fn tag(tag: &str, rows: Option<u64>) -> String {
+    rows.map_or_else(|| tag.to_owned(), |rows| format!("{tag} {rows}"))
+}
+
+/// `1 change`, `2 changes`.
+pub(crate) fn changes(n: u64) -> String {
+    report::counted(n, "change")
+}
+
+/// A duration as people read it: `0.013 s`.
+pub(crate) fn seconds(took: Duration) -> String {
+    format!("{:.3} s", took.as_secs_f64())
+}
+
+/// Whether statements come from a pipe or a file rather than from a person.
+pub(crate) fn is_piped() -> bool {
+    !io::stdin().is_terminal()
+}
+
+/// Parses a text for the shell, where the whole of it is what was typed.
+pub(crate) fn parse(text: &str) -> Result<Vec<Parsed>> {
+    statement::parse(text)
+}

@@ -1,0 +1,318 @@
+//! What a line does: executes its statements or its command, and shows the outcome.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use millstream_sql::session::{ChangeFeed, Done, ObjectKind, RowStream};
+use millstream_sql::statement::Parsed;
+use millstream_sql::{ErrorKind, Outcome, Result};
+
+use super::commands::{self, Command, Switch};
+use super::{describe, watch};
+use crate::backend::Backend;
+use crate::output::{Expanded, Format, RowWriter, Table, View, cannot_write, render};
+use crate::report::{self, Script, grouped};
+use crate::run::{self, ChangeWriter, changes, seconds};
+use crate::terminal::Screen;
+use crate::{lex, progress, signal};
+
+/// So many rows of a result are shown unless `\limit` says otherwise.
+const LIMIT: usize = 1_000;
+
+/// What results are written to.
+type Out = BufWriter<Box<dyn Write + Send>>;
+
+/// What comes after a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The next line.
+    Prompt,
+    /// The end.
+    Quit,
+}
+
+/// Whether a statement was done or cancelled with Ctrl-C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Done,
+    Cancelled,
+}
+
+/// The state of a shell: its place to execute, and how it shows results.
+pub(crate) struct Shell {
+    backend: Arc<dyn Backend>,
+    timing: bool,
+    expanded: Expanded,
+    limit: usize,
+    file: Option<(File, Format)>,
+}
+
+impl Shell {
+    /// A shell that shows timings, and tables where they fit.
+    pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
+        Shell { backend, timing: true, expanded: Expanded::Auto, limit: LIMIT, file: None }
+    }
+
+    /// Does what a line says. Errors are printed.
+    pub(crate) async fn take(&mut self, line: &str) -> Next {
+        let done = match commands::parse(line) {
+            Some(Ok(Command::Quit)) => return Next::Quit,
+            Some(Ok(command)) => self.command(command).await,
+            Some(Err(message)) => Err(report::fail(ErrorKind::Invalid, message)),
+            None => {
+                self.script(&Script { name: None, text: line.to_owned() }).await;
+                Ok(())
+            }
+        };
+        if let Err(e) = done {
+            report::error(&e, None);
+        }
+        Next::Prompt
+    }
+
+    async fn command(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Quit => {}
+            Command::Help => self.print(&commands::help())?,
+            Command::Describe(None) => self.objects(|_| true).await?,
+            Command::Describe(Some(name)) => self.describe(&name).await?,
+            Command::Streams => self.objects(|kind| kind != ObjectKind::View).await?,
+            Command::Views => self.objects(|kind| kind == ObjectKind::View).await?,
+            Command::Jobs => self.table(&describe::jobs(&self.backend.jobs().await?))?,
+            Command::Settings => self.table(&describe::settings(&self.backend.settings()))?,
+            Command::Functions(pattern) => self.functions(pattern).await,
+            Command::Include(file) => {
+                let script = run::read(Some(Path::new(&file)))?;
+                self.script(&script).await;
+            }
+            Command::Watch(sql) => self.watch(&sql).await?,
+            Command::Timing(on) => {
+                self.timing = on.unwrap_or(!self.timing);
+                report::say(format_args!("timing is {}", if self.timing { "on" } else { "off" }));
+            }
+            Command::Expanded(switch) => self.expand(switch),
+            Command::Limit(limit) => {
+                self.limit = limit.unwrap_or(self.limit);
+                match self.limit {
+                    0 => report::say(format_args!("all rows are shown")),
+                    limit => report::say(format_args!("up to {} are shown", report::rows(limit as u64))),
+                }
+            }
+            Command::Output(file) => self.redirect(file)?,
+        }
+        Ok(())
+    }
+
+    fn expand(&mut self, switch: Option<Switch>) {
+        self.expanded = match switch {
+            Some(Switch::On) => Expanded::On,
+            Some(Switch::Off) => Expanded::Off,
+            Some(Switch::Auto) => Expanded::Auto,
+            None if self.expanded == Expanded::On => Expanded::Auto,
+            None => Expanded::On,
+        };
+        let way = match self.expanded {
+            Expanded::On => "on",
+            Expanded::Off => "off",
+            Expanded::Auto => "used where a table does not fit",
+        };
+        report::say(format_args!("expanded display is {way}"));
+    }
+
+    fn redirect(&mut self, file: Option<String>) -> Result<()> {
+        self.file = match file {
+            Some(name) => {
+                let file = File::create(&name)
+                    .map_err(|e| report::io_error(format_args!("cannot write the file \"{name}\""), e))?;
+                report::say(format_args!("results go to {name}; \\o brings them back"));
+                Some((file, Format::of_file(&name)))
+            }
+            None => None,
+        };
+        Ok(())
+    }
+
+    async fn objects(&self, wanted: impl Fn(ObjectKind) -> bool) -> Result<()> {
+        let (objects, jobs) = (self.backend.objects().await?, self.backend.jobs().await?);
+        self.table(&describe::objects(&objects, &jobs, wanted))
+    }
+
+    async fn describe(&self, name: &str) -> Result<()> {
+        let folded =
+            lex::tokens(name).iter().map(|t| t.name().unwrap_or_else(|| t.text.to_owned())).collect::<String>();
+        let objects = self.backend.objects().await?;
+        let Some(object) = objects.iter().find(|o| describe::full_name(o) == folded || o.name == name) else {
+            let mut e = report::fail(ErrorKind::NotFound, format!("stream or view \"{name}\" does not exist"));
+            e.hint = Some("\\d lists all of them.".to_owned());
+            return Err(e);
+        };
+        let jobs = self.backend.jobs().await?;
+        let job = jobs.iter().find(|job| job.stream == object.name).map(|job| describe::job_line(job) + "\n");
+        self.print(&format!("{} \"{}\"\n", describe::kind_name(object.kind), describe::full_name(object)))?;
+        self.table(&describe::columns(object))?;
+        self.print(&format!("{}{}\n", job.unwrap_or_default(), object.sql))
+    }
+
+    async fn functions(&mut self, pattern: Option<String>) {
+        let like = pattern.map(|p| format!(" LIKE '%{}%'", p.replace('\'', "''"))).unwrap_or_default();
+        self.script(&Script { name: None, text: format!("SHOW FUNCTIONS{like};") }).await;
+    }
+
+    /// Executes statements until one fails or is cancelled.
+    async fn script(&mut self, script: &Script) {
+        let statements = match run::parse(&script.text) {
+            Ok(statements) => statements,
+            Err(e) => return report::error(&e, Some(script)),
+        };
+        for statement in &statements {
+            match self.statement(statement).await {
+                Ok(Ended::Done) => {}
+                Ok(Ended::Cancelled) => return,
+                Err(e) => return report::error(&e, Some(script)),
+            }
+        }
+    }
+
+    async fn statement(&mut self, statement: &Parsed) -> Result<Ended> {
+        let start = Instant::now();
+        let backend = Arc::clone(&self.backend);
+        let outcome = tokio::select! {
+            outcome = progress::shown(backend.as_ref(), backend.execute(statement)) => outcome?,
+            () = signal::interrupted() => return Ok(cancelled(start)),
+        };
+        match outcome {
+            Outcome::Done(done) => self.done(&done, start.elapsed()),
+            Outcome::Rows(rows) => {
+                tokio::select! {
+                    shown = self.rows(rows, start) => shown?,
+                    () = signal::interrupted() => return Ok(cancelled(start)),
+                }
+            }
+            Outcome::Changes(feed) => return self.changes(feed, start).await,
+        }
+        Ok(Ended::Done)
+    }
+
+    fn done(&self, done: &Done, took: Duration) {
+        if let Some(notice) = &done.notice {
+            report::say(format_args!("notice: {notice}"));
+        }
+        let tag = run::tag(&done.tag, done.rows);
+        match self.timing {
+            true => report::say(format_args!("{tag} ({})", seconds(took))),
+            false => report::say(format_args!("{tag}")),
+        }
+    }
+
+    async fn rows(&self, mut rows: RowStream, start: Instant) -> Result<()> {
+        let (mut out, format, view) = self.output()?;
+        let mut writer = RowWriter::new(format, rows.schema.clone(), view);
+        let mut count = 0;
+        while let Some(batch) = progress::shown(self.backend.as_ref(), rows.rows.next()).await {
+            let batch = batch?;
+            count += batch.num_rows() as u64;
+            writer.write(&batch, &mut out)?;
+        }
+        let shown = writer.finish(&mut out)?.unwrap_or(count);
+        let mut line = report::rows(count);
+        if shown < count {
+            line += &format!(", the first {} shown: \\limit, \\o or COPY give all", grouped(shown));
+        }
+        self.conclude(&line, start);
+        Ok(())
+    }
+
+    /// Shows changes until they end or Ctrl-C.
+    async fn changes(&self, mut feed: ChangeFeed, start: Instant) -> Result<Ended> {
+        let (mut out, format, view) = self.output()?;
+        let mut writer = ChangeWriter::new(format, &feed, view);
+        let mut interrupt = std::pin::pin!(signal::interrupted());
+        let mut count = 0;
+        let ended = loop {
+            let epoch = tokio::select! {
+                epoch = feed.epochs.next() => epoch,
+                () = &mut interrupt => break Ended::Cancelled,
+            };
+            let Some(epoch) = epoch else { break Ended::Done };
+            for batch in &epoch?.batches {
+                count += batch.num_rows() as u64;
+                writer.write(batch, &mut out)?;
+            }
+            out.flush().map_err(cannot_write)?;
+        };
+        writer.finish(&mut out)?;
+        if ended == Ended::Cancelled {
+            report::say(format_args!(""));
+        }
+        self.conclude(&changes(count), start);
+        Ok(ended)
+    }
+
+    async fn watch(&mut self, sql: &str) -> Result<()> {
+        let sql = sql.trim().trim_end_matches(';');
+        let continuous = if lex::emits(&lex::tokens(sql)) { sql.to_owned() } else { format!("{sql} EMIT CHANGES") };
+        let script = Script { name: None, text: continuous };
+        let start = Instant::now();
+        let backend = Arc::clone(&self.backend);
+        let outcome = tokio::select! {
+            outcome = backend.execute_sql(&script.text) => outcome,
+            () = signal::interrupted() => {
+                cancelled(start);
+                return Ok(());
+            }
+        };
+        match outcome {
+            Ok(Outcome::Changes(feed)) => watch::follow(feed, sql, self.expanded).await,
+            Ok(Outcome::Rows(rows)) => self.rows(rows, start).await,
+            Ok(Outcome::Done(done)) => {
+                self.done(&done, start.elapsed());
+                Ok(())
+            }
+            Err(e) => {
+                report::error(&e, Some(&script));
+                Ok(())
+            }
+        }
+    }
+
+    /// Where results go now, and how they look there.
+    fn output(&self) -> Result<(Out, Format, View)> {
+        let (out, format, screen): (Box<dyn Write + Send>, _, _) = match &self.file {
+            Some((file, format)) => {
+                let file = file.try_clone().map_err(cannot_write)?;
+                (Box::new(file), *format, Screen::PLAIN)
+            }
+            None => (Box::new(io::stdout()), Format::Table, Screen::stdout()),
+        };
+        let limit = (self.limit > 0 && self.file.is_none()).then_some(self.limit);
+        Ok((BufWriter::new(out), format, View { screen, expanded: self.expanded, limit }))
+    }
+
+    fn conclude(&self, what: &str, start: Instant) {
+        match self.timing {
+            true => report::say(format_args!("({what}, {})", seconds(start.elapsed()))),
+            false => report::say(format_args!("({what})")),
+        }
+    }
+
+    fn table(&self, table: &Table) -> Result<()> {
+        let (_, _, view) = self.output()?;
+        self.print(&render(table, view.screen, view.expanded))?;
+        report::say(format_args!("({})", report::rows(table.rows.len() as u64)));
+        Ok(())
+    }
+
+    fn print(&self, text: &str) -> Result<()> {
+        let (mut out, _, _) = self.output()?;
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(cannot_write)
+    }
+}
+
+fn cancelled(start: Instant) -> Ended {
+    report::say(format_args!("\ncancelled after {}", seconds(start.elapsed())));
+    Ended::Cancelled
+}
