@@ -122,12 +122,9 @@ impl FlightClient {
         let mut decoder = FlightDataDecoder::new(messages);
         let (schema, note) = first_message(&mut decoder).await?;
         Ok(match serde_json::from_slice::<FeedNote>(&note) {
-            Ok(note) => Outcome::Changes(ChangeFeed {
-                schema,
-                updating: note.updating,
-                key: note.key,
-                epochs: epochs(decoder),
-            }),
+            Ok(note) => {
+                Outcome::Changes(ChangeFeed { schema, updating: note.updating, key: note.key, epochs: epochs(decoder) })
+            }
             Err(_) => Outcome::Rows(RowStream { schema, rows: rows(decoder) }),
         })
     }
@@ -166,8 +163,8 @@ fn epochs(decoder: FlightDataDecoder) -> BoxStream<'static, Result<EpochChanges>
         while let Some(message) = decoder.next().await.transpose().map_err(from_flight)? {
             let note = message.app_metadata();
             let DecodedPayload::RecordBatch(batch) = message.payload else { continue };
-            let note: EpochNote =
-                serde_json::from_slice(&note).map_err(|e| Error::internal(format!("changes came without their epoch: {e}")))?;
+            let note: EpochNote = serde_json::from_slice(&note)
+                .map_err(|e| Error::internal(format!("changes came without their epoch: {e}")))?;
             batches.push(batch);
             if note.last {
                 let changes = EpochChanges { epoch: note.epoch, watermark: note.event_time(), batches };

@@ -36,12 +36,7 @@ pub(crate) struct EpochNote {
 impl EpochNote {
     pub(crate) fn new(epoch: u64, watermark: EventTime) -> Self {
         let known = watermark != EventTime::MIN && watermark != EventTime::MAX;
-        EpochNote {
-            epoch,
-            watermark: known.then_some(watermark.0),
-            watermark_text: watermark.to_string(),
-            last: false,
-        }
+        EpochNote { epoch, watermark: known.then_some(watermark.0), watermark_text: watermark.to_string(), last: false }
     }
 
     /// The watermark again.

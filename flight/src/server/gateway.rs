@@ -51,7 +51,9 @@ const ACTIONS: [(&str, &str); 7] = [
 fn query_of_path(descriptor: &FlightDescriptor) -> Result<String, Status> {
     let name = match descriptor.path.as_slice() {
         [schema, name] if schema == SYSTEM_SCHEMA => return Ok(select_all(schema, name)),
-        [catalog, schema, name] if catalog == CATALOG && schema == SYSTEM_SCHEMA => return Ok(select_all(schema, name)),
+        [catalog, schema, name] if catalog == CATALOG && schema == SYSTEM_SCHEMA => {
+            return Ok(select_all(schema, name));
+        }
         _ => stream_of_path(descriptor)?,
     };
     Ok(select_all(super::metadata::DEFAULT_SCHEMA, name))
@@ -122,10 +124,10 @@ impl FlightService for Gateway {
         let descriptor = request.get_ref();
         let session = self.service.session(&request);
         let prepared = if is_path(descriptor) {
-            self.service.schema_of(&session, &query_of_path(descriptor)?).await?
+            self.service.prepare(&session, &query_of_path(descriptor)?).await?
         } else {
             match command_of(descriptor)? {
-                Command::CommandStatementQuery(query) => self.service.schema_of(&session, &query.query).await?,
+                Command::CommandStatementQuery(query) => self.service.prepare(&session, &query.query).await?,
                 Command::CommandPreparedStatementQuery(query) => {
                     self.service.prepared.get(&query.prepared_statement_handle)?.prepared
                 }
@@ -157,9 +159,8 @@ impl FlightService for Gateway {
 
     async fn list_actions(&self, request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
         self.admit(&request)?;
-        let actions = ACTIONS.map(|(name, description)| {
-            Ok(ActionType { r#type: name.to_owned(), description: description.to_owned() })
-        });
+        let actions = ACTIONS
+            .map(|(name, description)| Ok(ActionType { r#type: name.to_owned(), description: description.to_owned() }));
         Ok(Response::new(stream::iter(actions).boxed()))
     }
 
@@ -184,9 +185,8 @@ mod tests {
 
     #[test]
     fn paths_are_queries() {
-        let query = |parts: &[&str]| {
-            query_of_path(&FlightDescriptor::new_path(parts.iter().map(|p| p.to_string()).collect()))
-        };
+        let query =
+            |parts: &[&str]| query_of_path(&FlightDescriptor::new_path(parts.iter().map(|p| p.to_string()).collect()));
         assert_eq!(query(&["hot"]).unwrap(), "SELECT * FROM \"public\".\"hot\"");
         assert_eq!(query(&["a\"b"]).unwrap(), "SELECT * FROM \"public\".\"a\"\"b\"");
         assert_eq!(query(&["millstream", "dead_letters"]).unwrap(), "SELECT * FROM \"millstream\".\"dead_letters\"");

@@ -13,8 +13,22 @@ use arrow_flight::sql::{
 
 /// Words of the SQL surface that SQL:1999 does not have.
 const KEYWORDS: [&str; 16] = [
-    "ANALYZE", "CHANGES", "COPY", "EMIT", "EVERY", "EXPLAIN", "FLUSH", "JOBS", "LATE", "PAUSE", "RESUME", "SHOW",
-    "SINK", "STREAM", "STREAMS", "WATERMARK",
+    "ANALYZE",
+    "CHANGES",
+    "COPY",
+    "EMIT",
+    "EVERY",
+    "EXPLAIN",
+    "FLUSH",
+    "JOBS",
+    "LATE",
+    "PAUSE",
+    "RESUME",
+    "SHOW",
+    "SINK",
+    "STREAM",
+    "STREAMS",
+    "WATERMARK",
 ];
 
 /// The facts about this server.

@@ -15,6 +15,7 @@ mod info;
 mod ingest;
 mod metadata;
 mod options;
+mod parameters;
 mod prepared;
 mod running;
 mod service;

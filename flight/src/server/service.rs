@@ -21,12 +21,11 @@ use arrow_flight::sql::{
     ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
-    Action, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, PutResult,
-    Ticket,
+    Action, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, PutResult, Ticket,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use millstream_sql::session::{IngestMode, Prepared};
+use millstream_sql::session::IngestMode;
 use millstream_sql::{Millstream, Result as SqlResult, Session};
 use prost::Message;
 use tokio::sync::watch;
@@ -73,11 +72,6 @@ impl Service {
         self.sessions.of(request.metadata(), request.extensions())
     }
 
-    /// Prepares `sql` only to know its schema.
-    pub(crate) async fn schema_of(&self, session: &Session, sql: &str) -> Result<Prepared, Status> {
-        session.prepare(sql).await.map_err(|e| to_status(&e, Some(sql)))
-    }
-
     async fn ingest_rows(&self, stream: &str, mode: IngestMode, data: PeekableFlightDataStream) -> Result<i64, Status> {
         let Some(incoming) = ingest::incoming_rows(data).await? else {
             return Err(Status::invalid_argument("an ingest needs a schema, even when it has no rows"));
@@ -91,7 +85,11 @@ impl Service {
         let ids = QueryTicket::ids_of(info);
         // Not `any`, which would leave the rest running.
         let cancelled = ids.iter().filter(|id| self.running.cancel(id)).count();
-        if cancelled == 0 { Err(Status::not_found("the query does not run: it has ended or never began")) } else { Ok(()) }
+        if cancelled == 0 {
+            Err(Status::not_found("the query does not run: it has ended or never began"))
+        } else {
+            Ok(())
+        }
     }
 
     /// The actions that are not Flight SQL's own.
@@ -336,7 +334,11 @@ impl FlightSqlService for Service {
         _request: Request<PeekableFlightDataStream>,
         error: DoPutError,
     ) -> Result<Response<<Self as FlightService>::DoPutStream>, Status> {
-        Err(Status::invalid_argument(format!("a put must begin with a descriptor: {error}")))
+        Err(Status::invalid_argument(match error {
+            // Some clients send nothing at all when they have no batch.
+            DoPutError::MissingCommand => "the put was empty\nhint: Send a schema, or use CREATE STREAM.",
+            DoPutError::MissingFlightDescriptor => "the put does not begin with a descriptor",
+        }))
     }
 
     async fn do_put_statement_update(
@@ -383,7 +385,8 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        let PreparedStatement { session, prepared, parameters } = self.prepared.get(&query.prepared_statement_handle)?;
+        let PreparedStatement { session, prepared, parameters } =
+            self.prepared.get(&query.prepared_statement_handle)?;
         if prepared.is_query {
             return Err(Status::invalid_argument("the statement gives rows\nhint: Run it as a query."));
         }
@@ -416,7 +419,7 @@ impl FlightSqlService for Service {
             return Err(ingest::no_transactions());
         }
         let session = self.session(&request);
-        let prepared = self.schema_of(&session, &query.query).await?;
+        let prepared = self.prepare(&session, &query.query).await?;
         // No bytes at all say that there are no rows.
         let dataset_schema = match prepared.is_query {
             true => schema_bytes(&announced_schema(&prepared)).map_err(encoding_failed)?,

@@ -15,6 +15,7 @@ use millstream_sql::session::{Done, Outcome, Prepared, RowStream};
 use prost::Message;
 use tonic::Status;
 
+use super::parameters::number_parameters;
 use super::prepared::PreparedStatement;
 use super::service::Service;
 use super::sessions::random_token;
@@ -72,6 +73,12 @@ impl QueryTicket {
 }
 
 impl Service {
+    /// Types `sql`.
+    pub(crate) async fn prepare(&self, session: &Session, sql: &str) -> Result<Prepared, Status> {
+        let sql = number_parameters(sql);
+        session.prepare(&sql).await.map_err(|e| to_status(&e, Some(&sql)))
+    }
+
     /// Types `sql`; runs it when it is not a query.
     pub(crate) async fn statement_info(
         &self,
@@ -79,7 +86,7 @@ impl Service {
         sql: &str,
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo, Status> {
-        let prepared = session.prepare(sql).await.map_err(|e| to_status(&e, Some(sql)))?;
+        let prepared = self.prepare(&session, sql).await?;
         let statement = PreparedStatement { session, prepared, parameters: None };
         self.prepared_info(statement, Bytes::new(), descriptor).await
     }
