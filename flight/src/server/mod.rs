@@ -5,10 +5,12 @@
 //!                                                      │ statement: tickets, rows, changes
 //!                                                      │ prepared: handles and their parameters
 //!                                                      │ ingest: rows that come in
+//!                                                      │ actions, options: cancelling, the session's settings
 //!                                                      │ metadata, info: what clients ask about the server
 //!                                                      └ running: cancels queries, ends them at shutdown
 //! ```
 
+mod actions;
 mod connection;
 mod gateway;
 mod info;

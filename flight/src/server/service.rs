@@ -31,11 +31,12 @@ use prost::Message;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::parameters::typed_parameters;
 use super::prepared::{PreparedStatement, PreparedStatements, one_batch};
 use super::running::Running;
 use super::sessions::Sessions;
 use super::statement::{DataStream, QueryTicket, announced_schema, row_count, run_statement, single_batch};
-use super::{ServerOptions, ingest, metadata, options};
+use super::{ServerOptions, ingest, metadata};
 use crate::error::{encoding_failed, from_flight, to_status};
 use crate::wire::schema_bytes;
 
@@ -80,42 +81,6 @@ impl Service {
         let rows = rows.map_err(|e| to_status(&e, None))?;
         Ok(i64::try_from(rows).unwrap_or(i64::MAX))
     }
-
-    fn cancel(&self, info: &FlightInfo) -> Result<(), Status> {
-        let ids = QueryTicket::ids_of(info);
-        // Not `any`, which would leave the rest running.
-        let cancelled = ids.iter().filter(|id| self.running.cancel(id)).count();
-        if cancelled == 0 {
-            Err(Status::not_found("the query does not run: it has ended or never began"))
-        } else {
-            Ok(())
-        }
-    }
-
-    /// The actions that are not Flight SQL's own.
-    async fn session_action(&self, request: Request<Action>) -> Result<Bytes, Status> {
-        let (metadata, extensions, action) = request.into_parts();
-        let session = self.sessions.of(&metadata, &extensions);
-        let body = action.body.as_ref();
-        let answer = match action.r#type.as_str() {
-            "CancelFlightInfo" => {
-                let request = arrow_flight::CancelFlightInfoRequest::decode(body).map_err(undecodable)?;
-                self.cancel(&request.info.unwrap_or_default())?;
-                arrow_flight::CancelFlightInfoResult::new(arrow_flight::CancelStatus::Cancelled).encode_to_vec()
-            }
-            "SetSessionOptions" => {
-                let request = options::SetSessionOptionsRequest::decode(body).map_err(undecodable)?;
-                options::set_options(&session, request).await.encode_to_vec()
-            }
-            "GetSessionOptions" => options::get_options(&session).encode_to_vec(),
-            "CloseSession" => {
-                self.sessions.close(&metadata, &extensions);
-                options::CloseSessionResult { status: options::CloseSessionStatus::Closed as i32 }.encode_to_vec()
-            }
-            other => return Err(Status::unimplemented(format!("there is no action \"{other}\""))),
-        };
-        Ok(answer.into())
-    }
 }
 
 /// A flight info whose ticket is the command itself.
@@ -135,10 +100,6 @@ fn batch_rows(batch: Result<RecordBatch, FlightError>) -> Rows {
 
 fn no_foreign_keys() -> Rows {
     batch_rows(Ok(RecordBatch::new_empty(metadata::foreign_keys_schema())))
-}
-
-fn undecodable(e: prost::DecodeError) -> Status {
-    Status::invalid_argument(format!("the request cannot be decoded: {e}"))
 }
 
 fn no_substrait() -> Status {
@@ -349,7 +310,7 @@ impl FlightSqlService for Service {
         if command.transaction_id.is_some_and(|id| !id.is_empty()) {
             return Err(ingest::no_transactions());
         }
-        self.update(&*self.session(&request), &command.query).await
+        self.update(&self.session(&request), &command.query).await
     }
 
     async fn do_put_statement_ingest(
@@ -375,6 +336,8 @@ impl FlightSqlService for Service {
             }
             None => None,
         };
+        let statement = self.prepared.get(&handle)?;
+        let parameters = parameters.map(|values| typed_parameters(&values, &statement.prepared)).transpose()?;
         self.prepared.bind(&handle, parameters)?;
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) })
     }
@@ -396,7 +359,8 @@ impl FlightSqlService for Service {
         let mut total = 0;
         while let Some(batch) = incoming.rows.next().await {
             let batch = batch.map_err(|e| to_status(&e, None))?;
-            let count = row_count(&run_statement(&session, &prepared, Some(batch)).await?);
+            let values = typed_parameters(&batch, &prepared)?;
+            let count = row_count(&run_statement(&session, &prepared, Some(values)).await?);
             total = if count < 0 || total < 0 { -1 } else { total + count };
         }
         Ok(total)
@@ -489,16 +453,14 @@ impl FlightSqlService for Service {
         query: ActionCancelQueryRequest,
         _request: Request<Action>,
     ) -> Result<ActionCancelQueryResult, Status> {
-        self.cancel(&FlightInfo::decode(query.info).map_err(undecodable)?)?;
-        // `CANCEL_RESULT_CANCELLED`; its enumeration is not exported.
-        Ok(ActionCancelQueryResult { result: 1 })
+        self.cancel_query(query)
     }
 
     async fn do_action_fallback(
         &self,
         request: Request<Action>,
     ) -> Result<Response<<Self as FlightService>::DoActionStream>, Status> {
-        let body = self.session_action(request).await?;
+        let body = self.other_action(request).await?;
         Ok(Response::new(stream::iter([Ok(arrow_flight::Result { body })]).boxed()))
     }
 
