@@ -1,1 +1,20 @@
-//! Millstream.
+//! Flight SQL for Millstream: a server that any Flight SQL client can talk to, and a client for the shell.
+//!
+//! A query's life on the wire: `GetFlightInfo` types the statement and answers with a ticket that holds its
+//! text; `DoGet` runs it and streams Arrow batches, text as `Utf8` whatever the engine keeps it as. A statement
+//! that is not a query runs at `GetFlightInfo`, once, because several clients never send the `DoGet`.
+//! `EMIT CHANGES` is a `DoGet` that does not end: each epoch is sent as soon as it is published, with its number
+//! and watermark in `app_metadata`. Nothing here is spawned or queued: a result exists only while the client's
+//! stream is polled, so a client that goes away takes its query with it.
+
+pub mod client;
+pub mod error;
+pub mod server;
+
+mod base64;
+mod encode;
+mod notes;
+mod wire;
+
+pub use client::FlightClient;
+pub use server::{Login, ServerOptions, serve, serve_with};

@@ -1,0 +1,235 @@
+//! A client of a Millstream server: gives what a [`millstream_sql::Session`] gives, from afar.
+
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use arrow_flight::decode::{DecodedFlightData, DecodedPayload, FlightDataDecoder};
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::{CommandGetTables, CommandStatementQuery, ProstMessageExt};
+use arrow_flight::{FlightDescriptor, FlightInfo, HandshakeRequest, Ticket};
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, future, stream};
+use millstream_sql::session::{ChangeFeed, Done, EpochChanges, ObjectInfo, Outcome, RowStream};
+use millstream_sql::{Error, ErrorKind, Result};
+use prost::Message;
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::base64::basic_authorization;
+use crate::error::{from_flight, from_status};
+use crate::notes::{DoneNote, EpochNote, FeedNote};
+use crate::server::object_of_table;
+use crate::wire::schema_of_bytes;
+
+/// See the server's windows: a stream that is not read must not hold up the others.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 32 << 20;
+
+/// The largest message taken: a single row may be large.
+const LARGEST_MESSAGE: usize = 512 << 20;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// A connection to a Millstream server. Clones share it and its session.
+#[derive(Clone, Debug)]
+pub struct FlightClient {
+    inner: FlightServiceClient<Channel>,
+    authorization: Option<MetadataValue<Ascii>>,
+}
+
+impl FlightClient {
+    /// Connects to `address`: `grpc://host:port`, `grpc+tcp://…`, `http://…` or `host:port`.
+    ///
+    /// With `login`, a user and a password, it logs in and has a session that outlives the connection.
+    pub async fn connect(address: &str, login: Option<(&str, &str)>) -> Result<Self> {
+        let endpoint = Endpoint::from_shared(http_uri(address)?)
+            .map_err(|e| Error::invalid(format!("\"{address}\" is not an address: {e}")))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
+        let channel = endpoint.connect().await.map_err(|e| {
+            Error::new(ErrorKind::Unavailable, format!("no server answers at \"{address}\": {}", innermost(&e)))
+                .with_hint("Start one with `millstream serve`.")
+                .with_source(e)
+        })?;
+        let inner = FlightServiceClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
+        let mut client = FlightClient { inner, authorization: None };
+        if let Some((user, password)) = login {
+            client.log_in(user, password).await?;
+        }
+        Ok(client)
+    }
+
+    async fn log_in(&mut self, user: &str, password: &str) -> Result<()> {
+        let basic = basic_authorization(user, password);
+        let basic = basic.parse().map_err(|_| Error::internal("a login does not fit into a header"))?;
+        let mut request = Request::new(stream::iter([HandshakeRequest::default()]));
+        request.metadata_mut().insert("authorization", basic);
+        let response = self.inner.handshake(request).await.map_err(|s| from_status(&s))?;
+        let token = response.metadata().get("authorization").cloned();
+        self.authorization = Some(token.ok_or_else(|| Error::internal("the server answered a login without a token"))?);
+        Ok(())
+    }
+
+    /// Runs one statement. Dropping the rows or the changes cancels it.
+    pub async fn execute(&self, sql: &str) -> Result<Outcome> {
+        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
+        let info = self.flight_info(&command).await?;
+        // The server runs what is not a query when asked for its info, and says there what it did.
+        if let Ok(done) = serde_json::from_slice::<DoneNote>(&info.app_metadata) {
+            return Ok(Outcome::Done(Done::from(done)));
+        }
+        self.fetch(info).await
+    }
+
+    /// The objects of the catalog, by name; types are those of the wire.
+    pub async fn objects(&self) -> Result<Vec<ObjectInfo>> {
+        let command = CommandGetTables { include_schema: true, ..CommandGetTables::default() };
+        let info = self.flight_info(&command).await?;
+        let Outcome::Rows(rows) = self.fetch(info).await? else {
+            return Err(Error::internal("the server gave changes where it should list tables"));
+        };
+        let batches: Vec<RecordBatch> = rows.rows.try_collect().await?;
+        let mut objects = Vec::new();
+        for batch in &batches {
+            objects.extend(objects_of(batch)?);
+        }
+        objects.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        Ok(objects)
+    }
+
+    async fn flight_info(&self, command: &impl ProstMessageExt) -> Result<FlightInfo> {
+        let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+        let info = self.inner.clone().get_flight_info(self.request(descriptor)).await;
+        Ok(info.map_err(|s| from_status(&s))?.into_inner())
+    }
+
+    async fn fetch(&self, info: FlightInfo) -> Result<Outcome> {
+        let ticket = info.endpoint.into_iter().next().and_then(|endpoint| endpoint.ticket);
+        let ticket: Ticket = ticket.ok_or_else(|| Error::internal("the server gave no ticket for the rows"))?;
+        let messages = self.inner.clone().do_get(self.request(ticket)).await.map_err(|s| from_status(&s))?;
+        let messages = messages.into_inner().map_err(FlightError::from);
+        // The decoder knows no messages without Arrow data.
+        let messages = messages.try_filter(|message| future::ready(!message.data_header.is_empty()));
+        let mut decoder = FlightDataDecoder::new(messages);
+        let (schema, note) = first_message(&mut decoder).await?;
+        Ok(match serde_json::from_slice::<FeedNote>(&note) {
+            Ok(note) => {
+                Outcome::Changes(ChangeFeed { schema, updating: note.updating, key: note.key, epochs: epochs(decoder) })
+            }
+            Err(_) => Outcome::Rows(RowStream { schema, rows: rows(decoder) }),
+        })
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
+        }
+        request
+    }
+}
+
+/// The schema of a stream and the `app_metadata` that came with it.
+async fn first_message(decoder: &mut FlightDataDecoder) -> Result<(SchemaRef, Bytes)> {
+    match decoder.next().await.transpose().map_err(from_flight)? {
+        Some(DecodedFlightData { payload: DecodedPayload::Schema(schema), inner }) => Ok((schema, inner.app_metadata)),
+        _ => Err(Error::internal("the server sent no schema before its rows")),
+    }
+}
+
+fn rows(decoder: FlightDataDecoder) -> BoxStream<'static, Result<RecordBatch>> {
+    let batches = decoder.map_err(from_flight).try_filter_map(|message| {
+        future::ok(match message.payload {
+            DecodedPayload::RecordBatch(batch) => Some(batch),
+            DecodedPayload::Schema(_) | DecodedPayload::None => None,
+        })
+    });
+    batches.boxed()
+}
+
+/// Gathers the messages of each epoch, which say when they are the last.
+fn epochs(decoder: FlightDataDecoder) -> BoxStream<'static, Result<EpochChanges>> {
+    let epochs = stream::try_unfold(decoder, |mut decoder| async move {
+        let mut batches = Vec::new();
+        while let Some(message) = decoder.next().await.transpose().map_err(from_flight)? {
+            let note = message.app_metadata();
+            let DecodedPayload::RecordBatch(batch) = message.payload else { continue };
+            let note: EpochNote = serde_json::from_slice(&note)
+                .map_err(|e| Error::internal(format!("changes came without their epoch: {e}")))?;
+            batches.push(batch);
+            if note.last {
+                let changes = EpochChanges { epoch: note.epoch, watermark: note.event_time(), batches };
+                return Ok(Some((changes, decoder)));
+            }
+        }
+        // Half an epoch is never shown.
+        match batches.is_empty() {
+            true => Ok(None),
+            false => Err(Error::new(ErrorKind::Unavailable, "the server stopped in the middle of an epoch")),
+        }
+    });
+    epochs.boxed()
+}
+
+/// The objects in a batch of tables with schemas.
+fn objects_of(batch: &RecordBatch) -> Result<Vec<ObjectInfo>> {
+    let text = |name: &str| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+    let schemas = batch.column_by_name("table_schema").and_then(|column| column.as_binary_opt::<i32>());
+    let columns = (text("db_schema_name"), text("table_name"), text("table_type"), schemas);
+    let (Some(namespaces), Some(names), Some(types), Some(schemas)) = columns else {
+        return Err(Error::internal("the server lists tables in a form of its own"));
+    };
+    let object = |row: usize| {
+        let schema = schema_of_bytes(Bytes::copy_from_slice(schemas.value(row)))?;
+        Ok(object_of_table(namespaces.value(row), names.value(row), types.value(row), &schema))
+    };
+    (0..batch.num_rows()).filter(|row| names.is_valid(*row)).map(object).collect()
+}
+
+/// gRPC's addresses as HTTP's.
+fn http_uri(address: &str) -> Result<String> {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("grpc", address));
+    match scheme {
+        "grpc" | "grpc+tcp" | "http" => Ok(format!("http://{rest}")),
+        _ => Err(Error::invalid(format!("address \"{address}\" has the unknown scheme \"{scheme}\""))
+            .with_hint("Write grpc://host:port; there is no TLS yet.")),
+    }
+}
+
+/// The words of the deepest cause: "connection refused" says more than "transport error".
+fn innermost(e: &dyn std::error::Error) -> String {
+    let mut cause = e;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for address in ["grpc://h:1", "grpc+tcp://h:1", "http://h:1", "h:1"] {
+            assert_eq!(http_uri(address).unwrap(), "http://h:1");
+        }
+        assert!(http_uri("grpc+tls://h:1").is_err());
+    }
+
+    #[tokio::test]
+    async fn nobody_at_home() {
+        let error = FlightClient::connect("grpc://127.0.0.1:1", None).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.message().contains("127.0.0.1:1"), "{error}");
+    }
+}

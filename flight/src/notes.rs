@@ -1,0 +1,103 @@
+//! What `app_metadata` says, as JSON, so that any client can read it.
+//!
+//! - on the schema message of a stream of changes: [`FeedNote`];
+//! - on every batch message of such a stream: [`EpochNote`];
+//! - on the flight info of a statement that was done: [`DoneNote`].
+
+use bytes::Bytes;
+use millstream_engine::time::EventTime;
+use millstream_sql::session::Done;
+use serde::{Deserialize, Serialize};
+
+/// What a stream of changes is like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FeedNote {
+    /// Always true: it tells this note from others.
+    pub(crate) changes: bool,
+    /// Whether batches have `_op`.
+    pub(crate) updating: bool,
+    /// The columns, without `_op`, that identify a row.
+    pub(crate) key: Option<Vec<usize>>,
+}
+
+/// The epoch that a batch belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EpochNote {
+    /// The epoch.
+    pub(crate) epoch: u64,
+    /// The watermark at its end in microseconds since 1970; null before the first and after the last.
+    pub(crate) watermark: Option<i64>,
+    /// The watermark for people: a timestamp, `none` or `end`.
+    pub(crate) watermark_text: String,
+    /// Whether this is the epoch's last message.
+    pub(crate) last: bool,
+}
+
+impl EpochNote {
+    pub(crate) fn new(epoch: u64, watermark: EventTime) -> Self {
+        let known = watermark != EventTime::MIN && watermark != EventTime::MAX;
+        EpochNote { epoch, watermark: known.then_some(watermark.0), watermark_text: watermark.to_string(), last: false }
+    }
+
+    /// The watermark again.
+    pub(crate) fn event_time(&self) -> EventTime {
+        match self.watermark {
+            Some(micros) => EventTime(micros),
+            None if self.watermark_text == EventTime::MAX.to_string() => EventTime::MAX,
+            None => EventTime::MIN,
+        }
+    }
+}
+
+/// What a statement without rows did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DoneNote {
+    /// As PostgreSQL's command tags.
+    pub(crate) tag: String,
+    /// Rows inserted or copied.
+    pub(crate) rows: Option<u64>,
+    /// A further word.
+    pub(crate) notice: Option<String>,
+}
+
+impl From<Done> for DoneNote {
+    fn from(done: Done) -> Self {
+        DoneNote { tag: done.tag, rows: done.rows, notice: done.notice }
+    }
+}
+
+impl From<DoneNote> for Done {
+    fn from(note: DoneNote) -> Self {
+        Done { tag: note.tag, rows: note.rows, notice: note.notice }
+    }
+}
+
+/// A note as `app_metadata`.
+pub(crate) fn to_bytes(note: &impl Serialize) -> Bytes {
+    // Plain structs of numbers and text cannot fail to become JSON.
+    serde_json::to_vec(note).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_epoch_of_a_message_reads_as_documented() {
+        let note = EpochNote::new(7, EventTime(1_436_918_400_500_000));
+        let text = String::from_utf8(to_bytes(&note).to_vec()).unwrap();
+        assert_eq!(
+            text,
+            r#"{"epoch":7,"watermark":1436918400500000,"watermark_text":"2015-07-15 00:00:00.500","last":false}"#
+        );
+    }
+
+    #[test]
+    fn watermarks_come_back_from_json() {
+        for time in [EventTime::MIN, EventTime(-5), EventTime(12), EventTime::MAX] {
+            let note: EpochNote = serde_json::from_slice(&to_bytes(&EpochNote::new(1, time))).unwrap();
+            assert_eq!(note.event_time(), time);
+            assert_eq!(note.watermark.is_none(), time == EventTime::MIN || time == EventTime::MAX);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Actions besides those on prepared statements: cancelling queries, and the session and its options.
+
+use arrow_flight::sql::{ActionCancelQueryRequest, ActionCancelQueryResult};
+use arrow_flight::{Action, FlightInfo};
+use bytes::Bytes;
+use prost::Message;
+use tonic::{Request, Status};
+
+use super::options;
+use super::service::Service;
+use super::statement::QueryTicket;
+
+impl Service {
+    /// `CancelQuery`, which `CancelFlightInfo` has replaced.
+    pub(crate) fn cancel_query(&self, query: ActionCancelQueryRequest) -> Result<ActionCancelQueryResult, Status> {
+        self.cancel(&FlightInfo::decode(query.info).map_err(undecodable)?)?;
+        // `CANCEL_RESULT_CANCELLED`; its enumeration is not exported.
+        Ok(ActionCancelQueryResult { result: 1 })
+    }
+
+    fn cancel(&self, info: &FlightInfo) -> Result<(), Status> {
+        let ids = QueryTicket::ids_of(info);
+        // Not `any`, which would leave the rest running.
+        let cancelled = ids.iter().filter(|id| self.running.cancel(id)).count();
+        if cancelled == 0 {
+            Err(Status::not_found("the query does not run: it has ended or never began"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The actions that are not Flight SQL's own.
+    pub(crate) async fn other_action(&self, request: Request<Action>) -> Result<Bytes, Status> {
+        let (metadata, extensions, action) = request.into_parts();
+        let session = self.sessions.of(&metadata, &extensions);
+        let body = action.body.as_ref();
+        let answer = match action.r#type.as_str() {
+            "CancelFlightInfo" => {
+                let request = arrow_flight::CancelFlightInfoRequest::decode(body).map_err(undecodable)?;
+                self.cancel(&request.info.unwrap_or_default())?;
+                arrow_flight::CancelFlightInfoResult::new(arrow_flight::CancelStatus::Cancelled).encode_to_vec()
+            }
+            "SetSessionOptions" => {
+                let request = options::SetSessionOptionsRequest::decode(body).map_err(undecodable)?;
+                options::set_options(&session, request).await.encode_to_vec()
+            }
+            "GetSessionOptions" => options::get_options(&session).encode_to_vec(),
+            "CloseSession" => {
+                self.sessions.close(&metadata, &extensions);
+                options::CloseSessionResult { status: options::CloseSessionStatus::Closed as i32 }.encode_to_vec()
+            }
+            other => return Err(Status::unimplemented(format!("there is no action \"{other}\""))),
+        };
+        Ok(answer.into())
+    }
+}
+
+fn undecodable(e: prost::DecodeError) -> Status {
+    Status::invalid_argument(format!("the request cannot be decoded: {e}"))
+}

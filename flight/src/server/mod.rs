@@ -1,0 +1,119 @@
+//! The Flight SQL server.
+//!
+//! ```text
+//! connection ── admit (login, session) ── gateway ── service ──► sql::Session
+//!                                                      │ statement: tickets, rows, changes
+//!                                                      │ prepared: handles and their parameters
+//!                                                      │ ingest: rows that come in
+//!                                                      │ actions, options: cancelling, the session's settings
+//!                                                      │ metadata, info: what clients ask about the server
+//!                                                      └ running: cancels queries, ends them at shutdown
+//! ```
+
+mod actions;
+mod connection;
+mod gateway;
+mod info;
+mod ingest;
+mod metadata;
+mod options;
+mod parameters;
+mod prepared;
+mod running;
+mod service;
+mod sessions;
+mod statement;
+mod subscribe;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use millstream_sql::{Error, ErrorKind, Millstream, Result};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::transport::Server;
+
+pub(crate) use metadata::object_of_table;
+
+use gateway::Gateway;
+use service::Service;
+
+/// What a client may send ahead on one stream. Far less than [`CONNECTION_WINDOW`]: an ingest that has to wait
+/// for the engine fills its own window and must leave room for the other streams of its connection.
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 32 << 20;
+
+/// The largest message taken: clients send a whole batch of an ingest as one.
+const LARGEST_REQUEST: usize = 512 << 20;
+
+/// How long a silent connection is trusted, so that the feeds of a client that vanished are dropped.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// How long statements may go on after shutdown was asked for. Rows and changes end at once.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Who may use a server.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The user's name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+/// How a server behaves.
+#[derive(Clone, Debug, Default)]
+pub struct ServerOptions {
+    /// The one user who is let in; anybody when there is none.
+    pub login: Option<Login>,
+}
+
+/// Serves `millstream` on `listener` to anybody until `shutdown` completes: see [`serve_with`].
+pub async fn serve(
+    millstream: Arc<Millstream>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<()> {
+    serve_with(millstream, listener, ServerOptions::default(), shutdown).await
+}
+
+/// Serves `millstream` on `listener` until `shutdown` completes. Then running queries end with `Unavailable`,
+/// statements may finish within ten seconds, and this returns. The engine stays open.
+pub async fn serve_with(
+    millstream: Arc<Millstream>,
+    listener: TcpListener,
+    options: ServerOptions,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<()> {
+    let (stop, stopped) = watch::channel(false);
+    let service = Service::new(Arc::clone(&millstream), options, stopped.clone())?;
+    let flight = FlightServiceServer::new(Gateway::new(service)).max_decoding_message_size(LARGEST_REQUEST);
+    let signal = async move {
+        shutdown.await;
+        // No receiver means that nothing is left to be stopped.
+        let _ = stop.send(true);
+    };
+    let server = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(flight)
+        .serve_with_incoming_shutdown(connection::incoming(listener, millstream), signal);
+    tokio::select! {
+        served = server => served.map_err(|e| Error::new(ErrorKind::Unavailable, e.to_string()).with_source(e)),
+        () = grace(stopped) => {
+            tracing::warn!("statements still running {}s after shutdown was asked for are dropped", GRACE.as_secs());
+            Ok(())
+        }
+    }
+}
+
+/// Completes when shutdown was asked for [`GRACE`] ago.
+async fn grace(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone with the server: the same as stopped.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+    tokio::time::sleep(GRACE).await;
+}
