@@ -6,10 +6,8 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, FutureExt};
 use millstream_sql::session::{JobInfo, ObjectInfo};
 use millstream_sql::statement::Parsed;
-use millstream_sql::{Config, ErrorKind, Millstream, Outcome, Result, Session};
+use millstream_sql::{Config, Millstream, Outcome, Result, Session};
 use tokio::sync::broadcast;
-
-use crate::report;
 
 /// Settings by name: the value and a line on what it does.
 pub(crate) type Settings = BTreeMap<String, (String, String)>;
@@ -112,9 +110,57 @@ impl Backend for Embedded {
     }
 }
 
+/// A server, spoken to over Flight SQL.
+struct Remote {
+    client: millstream_flight::FlightClient,
+    url: String,
+}
+
+impl Backend for Remote {
+    fn execute<'a>(&'a self, statement: &'a Parsed) -> BoxFuture<'a, Result<Outcome>> {
+        self.client.execute(&statement.text).boxed()
+    }
+
+    fn execute_sql<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Outcome>> {
+        self.client.execute(sql).boxed()
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        async { self.client.execute("FLUSH").await.map(|_| ()) }.boxed()
+    }
+
+    fn objects(&self) -> BoxFuture<'_, Result<Vec<ObjectInfo>>> {
+        self.client.objects().boxed()
+    }
+
+    fn jobs(&self) -> BoxFuture<'_, Result<Vec<JobInfo>>> {
+        // SHOW JOBS tells what the server's jobs do.
+        std::future::ready(Ok(vec![])).boxed()
+    }
+
+    fn settings(&self) -> Settings {
+        Settings::new()
+    }
+
+    fn failures(&self) -> Option<broadcast::Receiver<(String, String)>> {
+        None
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        std::future::ready(Ok(())).boxed()
+    }
+
+    fn place(&self) -> String {
+        self.url.clone()
+    }
+
+    fn is_embedded(&self) -> bool {
+        false
+    }
+}
+
 /// Connects to a server.
 pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Backend>> {
-    let mut e = report::fail(ErrorKind::Unsupported, format!("cannot connect to \"{url}\": this build has no client"));
-    e.hint = Some("Open the store itself: millstream --store DIR".to_owned());
-    Err(e)
+    let client = millstream_flight::FlightClient::connect(url, None).await?;
+    Ok(Arc::new(Remote { client, url: url.to_owned() }))
 }

@@ -60,9 +60,8 @@ fn fresh_store() -> Result<String> {
     if path.exists() {
         // never delete a folder that the demo has not made
         if !path.join(FLIGHTS_FILE).exists() {
-            let mut e = report::fail(ErrorKind::Exists, format!("folder \"{STORE}\" exists and is not of the demo"));
-            e.hint = Some("Name another folder: millstream demo --store DIR".to_owned());
-            return Err(e);
+            let e = report::fail(ErrorKind::Exists, format!("folder \"{STORE}\" exists and is not of the demo"));
+            return Err(e.with_hint("Name another folder: millstream demo --store DIR"));
         }
         fs::remove_dir_all(path).map_err(|e| report::io_error(format_args!("cannot remove the old \"{STORE}\""), e))?;
     }
@@ -127,9 +126,8 @@ async fn drop_earlier(backend: &Embedded) -> Result<()> {
     let there = |name: &str| objects.iter().find(|o| o.name == name && o.namespace == "public");
     let Some(first) = STREAMS.iter().find_map(|name| there(name)) else { return Ok(()) };
     if !there("flights").is_some_and(|flights| flights.sql.contains(FLIGHTS_FILE)) {
-        let mut e = report::fail(ErrorKind::Exists, format!("stream \"{}\" exists in this store", first.name));
-        e.hint = Some("Name another folder: millstream demo --store DIR".to_owned());
-        return Err(e);
+        let e = report::fail(ErrorKind::Exists, format!("stream \"{}\" exists in this store", first.name));
+        return Err(e.with_hint("Name another folder: millstream demo --store DIR"));
     }
     for name in STREAMS.iter().filter(|name| there(name).is_some()) {
         backend.execute_sql(&format!("DROP STREAM {name}")).await?;

@@ -22,9 +22,8 @@ fn statement(stream: &str, file: &str) -> Result<String> {
     let known = [".parquet", ".csv", ".json", ".ndjson", ".jsonl"];
     let lower = file.to_lowercase();
     if !known.iter().any(|ending| lower.ends_with(ending)) && !file.ends_with('/') {
-        let mut e = report::fail(ErrorKind::Invalid, format!("the format of \"{file}\" is not known"));
-        e.hint = Some("End the name with .parquet, .csv or .json, or with / for a folder of Parquet files.".to_owned());
-        return Err(e);
+        let e = report::fail(ErrorKind::Invalid, format!("the format of \"{file}\" is not known"));
+        return Err(e.with_hint("End the name with .parquet, .csv or .json, or with / for a folder of Parquet files."));
     }
     Ok(format!("COPY (SELECT * FROM {}) TO '{}'", quoted(stream), file.replace('\'', "''")))
 }

@@ -18,7 +18,7 @@ pub(crate) struct Script {
 
 /// An error of this program itself.
 pub(crate) fn fail(kind: ErrorKind, message: impl Into<String>) -> Error {
-    Error { kind, message: message.into(), hint: None, position: None, source: None }
+    Error::new(kind, message)
 }
 
 /// An operation on a file or the terminal that failed.
@@ -27,12 +27,12 @@ pub(crate) fn io_error(what: impl fmt::Display, e: io::Error) -> Error {
         io::ErrorKind::NotFound => ErrorKind::NotFound,
         _ => ErrorKind::Unavailable,
     };
-    Error { source: Some(Box::new(e)), ..fail(kind, what.to_string()) }
+    fail(kind, what.to_string()).with_source(e)
 }
 
 /// Whether the reader of our output has gone away, as `head` does.
 pub(crate) fn is_broken_pipe(error: &Error) -> bool {
-    let cause = error.source.as_deref().and_then(|e| e.downcast_ref::<io::Error>());
+    let cause = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
     cause.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn error(error: &Error, script: Option<&Script>) {
 pub(crate) fn describe(error: &Error, script: Option<&Script>, colour: bool) -> String {
     let mut text = String::new();
     let name = script.and_then(|s| s.name.as_deref());
-    match (name, error.position) {
+    match (name, error.position()) {
         (Some(name), Some(at)) => {
             let _ = write!(text, "{name}:{}:{}: ", at.line, at.column);
         }
@@ -60,16 +60,16 @@ pub(crate) fn describe(error: &Error, script: Option<&Script>, colour: bool) -> 
         }
         (None, _) => {}
     }
-    let _ = write!(text, "{} {}", paint("error:", "1;31", colour), error.message);
+    let _ = write!(text, "{} {}", paint("error:", "1;31", colour), error.message());
     if let Some(caret) = script.and_then(|s| error.caret(&s.text)) {
         for line in caret.lines() {
             let _ = write!(text, "\n  {line}");
         }
     }
-    if let Some(cause) = error.source.as_deref().map(ToString::to_string).filter(|c| !error.message.contains(c)) {
+    if let Some(cause) = std::error::Error::source(error).map(ToString::to_string).filter(|c| !error.message().contains(c)) {
         let _ = write!(text, "\n{} {cause}", paint("cause:", "1", colour));
     }
-    if let Some(hint) = &error.hint {
+    if let Some(hint) = error.hint() {
         let _ = write!(text, "\n{} {hint}", paint("hint:", "1;36", colour));
     }
     text

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use millstream_sql::{ErrorKind, Millstream, Result};
+use millstream_sql::{Millstream, Result};
 use tokio::net::TcpListener;
 
 use crate::args::ServeArgs;
@@ -50,9 +50,9 @@ fn announce(address: SocketAddr, store: &str, millstream: &Millstream) {
 
 /// The server itself.
 async fn flight(
-    _millstream: Arc<Millstream>,
-    _listener: TcpListener,
-    _shutdown: impl Future<Output = ()> + Send,
+    millstream: Arc<Millstream>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
-    Err(report::fail(ErrorKind::Unsupported, "this build has no server"))
+    millstream_flight::serve(millstream, listener, shutdown).await
 }

@@ -121,10 +121,8 @@ fn write_json(batch: &RecordBatch, out: &mut dyn Write) -> Result<()> {
     let writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(out);
     go(writer, batch).map_err(|e| match e {
         arrow::error::ArrowError::IoError(_, e) => cannot_write(e),
-        e => millstream_sql::Error {
-            hint: Some("Cast the column to TEXT.".to_owned()),
-            ..report::fail(millstream_sql::ErrorKind::Unsupported, format!("cannot write the rows as JSON: {e}"))
-        },
+        e => report::fail(millstream_sql::ErrorKind::Unsupported, format!("cannot write the rows as JSON: {e}"))
+            .with_hint("Cast the column to TEXT."),
     })
 }
 

@@ -146,9 +146,8 @@ impl Shell {
             lex::tokens(name).iter().map(|t| t.name().unwrap_or_else(|| t.text.to_owned())).collect::<String>();
         let objects = self.backend.objects().await?;
         let Some(object) = objects.iter().find(|o| describe::full_name(o) == folded || o.name == name) else {
-            let mut e = report::fail(ErrorKind::NotFound, format!("stream or view \"{name}\" does not exist"));
-            e.hint = Some("\\d lists all of them.".to_owned());
-            return Err(e);
+            let e = report::fail(ErrorKind::NotFound, format!("stream or view \"{name}\" does not exist"));
+            return Err(e.with_hint("\\d lists all of them."));
         };
         let jobs = self.backend.jobs().await?;
         let job = jobs.iter().find(|job| job.stream == object.name).map(|job| describe::job_line(job) + "\n");
