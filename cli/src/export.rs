@@ -48,7 +48,7 @@ mod tests {
     fn export_is_a_copy() {
         assert_eq!(statement("hot", "it's.csv").unwrap(), "COPY (SELECT * FROM hot) TO 'it''s.csv'");
         assert_eq!(statement("Hot Items", "a.parquet").unwrap(), "COPY (SELECT * FROM \"Hot Items\") TO 'a.parquet'");
-        assert_eq!(statement("hot", "a.xls").unwrap_err().kind, ErrorKind::Invalid);
+        assert_eq!(statement("hot", "a.xls").unwrap_err().kind(), ErrorKind::Invalid);
     }
 
     #[test]

@@ -107,8 +107,8 @@ mod tests {
     #[test]
     fn an_error_names_its_place_and_hint() {
         let mut e = fail(ErrorKind::NotFound, "stream \"bidz\" does not exist");
-        e.position = Some(Position { line: 3, column: 15 });
-        e.hint = Some("Did you mean \"bids\"?".into());
+        e = e.at(Position { line: 3, column: 15 });
+        e = e.with_hint("Did you mean \"bids\"?");
         let script = Script { name: Some("a.sql".into()), text: String::new() };
         assert_eq!(
             describe(&e, Some(&script), false),
