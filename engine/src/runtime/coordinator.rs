@@ -265,7 +265,9 @@ impl Coordinator {
         if tick {
             self.state.last_tick = Instant::now();
         }
-        let idle_check = tick && self.sources.iter().any(|s| s.idle_timeout.is_some());
+        // Once all input has ended, or a stop is asked for, only the last epoch is left to cut.
+        let last = self.all_ended() || self.state.stopping.is_some();
+        let idle_check = tick && !last && self.sources.iter().any(|s| s.idle_timeout.is_some());
         if !(self.wants_cut() || idle_check) || self.state.last_cut.elapsed() < self.pace() {
             return Ok(());
         }
