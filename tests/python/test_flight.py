@@ -1,20 +1,10 @@
-"""Millstream as its clients see it: ADBC, pandas and SQLAlchemy, raw pyarrow Flight, DuckDB on the files.
-
-Needs a running server:
-
-    millstream serve --store /tmp/store &
-    MILLSTREAM_ADDR=127.0.0.1:7878 MILLSTREAM_STORE=/tmp/store pytest tests/python
-
-MILLSTREAM_STORE is needed only by the tests that read the Parquet files. Streams get names of their own, so a
-server may be used for many runs.
-"""
+"""Millstream as its clients see it: ADBC, pandas and SQLAlchemy, raw pyarrow Flight, DuckDB on the files."""
 
 import itertools
 import json
 import os
 import threading
 import time
-import uuid
 
 import adbc_driver_flightsql.dbapi as flightsql
 import adbc_driver_manager
@@ -25,23 +15,19 @@ import pyarrow.flight
 import pyarrow.parquet
 import pytest
 import sqlalchemy
+from conftest import duck
 
-ADDR = os.environ.get("MILLSTREAM_ADDR", "")
-STORE = os.environ.get("MILLSTREAM_STORE", "")
-
-pytestmark = pytest.mark.skipif(not ADDR, reason="MILLSTREAM_ADDR is not set")
-
-RUN = uuid.uuid4().hex[:8]
 COUNTER = itertools.count()
 PATIENCE = 30
 
 
-def connect(**options):
-    return flightsql.connect(f"grpc://{ADDR}", db_kwargs=options or None, autocommit=True)
+@pytest.fixture
+def connect(server):
+    return server.connect
 
 
 @pytest.fixture
-def connection():
+def connection(connect):
     with connect() as connection:
         yield connection
 
@@ -54,7 +40,7 @@ def cursor(connection):
 
 @pytest.fixture
 def name(connection):
-    name = f"t_{RUN}_{next(COUNTER)}"
+    name = f"t_{next(COUNTER)}"
     yield name
     with connection.cursor() as cursor:
         cursor.execute(f"DROP STREAM IF EXISTS {name}")
@@ -188,7 +174,7 @@ def test_ingest_from_a_reader_of_many_batches(cursor, name):
     assert scalar(cursor, f"SELECT count(DISTINCT id) FROM {name}") == 50_000
 
 
-def test_one_message_of_many_megabytes(name):
+def test_one_message_of_many_megabytes(connect, name):
     with connect(**{"adbc.flight.sql.client_option.with_max_msg_size": str(1 << 30)}) as connection:
         with connection.cursor() as cursor:
             assert cursor.adbc_ingest(name, rows(1_000_000), mode="create") == 1_000_000
@@ -240,14 +226,15 @@ def test_a_long_text(cursor, name):
 class Inserter(threading.Thread):
     """Inserts rows 0, 1, 2, … until it is stopped."""
 
-    def __init__(self, name):
+    def __init__(self, connect, name):
         super().__init__(daemon=True)
+        self.connect = connect
         self.name_of_stream = name
         self.stopped = threading.Event()
         self.inserted = 0
 
     def run(self):
-        with connect() as connection, connection.cursor() as cursor:
+        with self.connect() as connection, connection.cursor() as cursor:
             while not self.stopped.is_set():
                 cursor.adbc_ingest(self.name_of_stream, rows(10, start=self.inserted), mode="append")
                 self.inserted += 10
@@ -262,10 +249,10 @@ class Inserter(threading.Thread):
         self.join(PATIENCE)
 
 
-def test_follow_changes_with_adbc(connection, name):
+def test_follow_changes_with_adbc(connect, connection, name):
     with connection.cursor() as cursor:
         create(cursor, name)
-    with Inserter(name), connect() as other, other.cursor() as cursor:
+    with Inserter(connect, name), connect() as other, other.cursor() as cursor:
         cursor.execute(f"SELECT id, name FROM {name} EMIT CHANGES")
         reader = cursor.fetch_record_batch()
         seen = []
@@ -302,8 +289,8 @@ def command(sql):
 
 
 @pytest.fixture
-def raw():
-    with pyarrow.flight.connect(f"grpc://{ADDR}") as client:
+def raw(server):
+    with pyarrow.flight.connect(f"grpc://{server.address}") as client:
         yield client
 
 
@@ -331,9 +318,9 @@ def test_raw_put_and_get_by_path(raw, cursor, name):
     assert [b"public", name.encode()] in paths
 
 
-def test_raw_changes_carry_epoch_and_watermark(raw, cursor, name):
+def test_raw_changes_carry_epoch_and_watermark(connect, raw, cursor, name):
     create(cursor, name)
-    with Inserter(name):
+    with Inserter(connect, name):
         info = raw.get_flight_info(command(f"SELECT id FROM {name} EMIT CHANGES"))
         reader = raw.do_get(info.endpoints[0].ticket)
         assert reader.schema == info.schema
@@ -470,8 +457,8 @@ def test_driver_info(connection):
     assert info["vendor_name"] == "Millstream"
 
 
-def test_there_are_no_transactions():
-    with pytest.warns(Warning), flightsql.connect(f"grpc://{ADDR}") as connection:
+def test_there_are_no_transactions(server):
+    with pytest.warns(Warning), flightsql.connect(f"grpc://{server.address}") as connection:
         with connection.cursor() as cursor:
             assert scalar(cursor, "SELECT 1") == 1
 
@@ -484,7 +471,7 @@ def test_session_options(connection):
         connection.adbc_current_catalog = "elsewhere"
 
 
-def test_login():
+def test_login(connect):
     with connect(username="anybody", password="anything") as connection, connection.cursor() as cursor:
         assert scalar(cursor, "SELECT 1") == 1
 
@@ -493,8 +480,8 @@ def test_login():
 
 
 @pytest.fixture
-def engine():
-    engine = sqlalchemy.create_engine(f"adbc+flightsql://{ADDR}/?tls=false")
+def engine(server):
+    engine = sqlalchemy.create_engine(f"adbc+flightsql://{server.address}/?tls=false")
     yield engine
     engine.dispose()
 
@@ -529,18 +516,15 @@ def test_sqlalchemy_inspects(engine, cursor, name):
 # The files
 
 
-@pytest.mark.skipif(not STORE, reason="MILLSTREAM_STORE is not set")
-def test_files_are_plain_parquet(cursor, name):
-    import duckdb
-
+def test_files_are_plain_parquet(server, cursor, name):
     table = rows(10_000)
     cursor.adbc_ingest(name, table, mode="create")
     cursor.execute("FLUSH")
-    folder = os.path.join(STORE, "streams", name)
+    folder = os.path.join(server.store, "streams", name)
     pattern = os.path.join(folder, "*.parquet")
-    counted = duckdb.sql(f"SELECT count(*), count(DISTINCT id), sum(value) FROM read_parquet('{pattern}')").fetchone()
-    assert counted == (10_000, 10_000, sum(i * 0.5 for i in range(10_000)))
-    types = dict(duckdb.sql(f"SELECT column_name, column_type FROM (DESCRIBE FROM read_parquet('{pattern}'))").fetchall())
+    counted = duck(f"SELECT count(*), count(DISTINCT id), sum(value) FROM read_parquet('{pattern}')")
+    assert counted == [(10_000, 10_000, sum(i * 0.5 for i in range(10_000)))]
+    types = dict(duck(f"SELECT column_name, column_type FROM (DESCRIBE FROM read_parquet('{pattern}'))"))
     assert (types["id"], types["name"], types["value"]) == ("BIGINT", "VARCHAR", "DOUBLE")
     files = [os.path.join(folder, file) for file in os.listdir(folder) if file.endswith(".parquet")]
     read = pyarrow.concat_tables([pyarrow.parquet.read_table(file) for file in files])

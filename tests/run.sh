@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# All tests: unit and system tests in Rust, documentation tests, then the Python tests against real processes.
+# Needs git, the Rust toolchain and python3; makes the rest itself. Words after the script go to pytest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+step() { printf '\n== %s\n' "$*"; }
+fail() { printf 'tests/run.sh: %s\n' "$*" >&2; exit 1; }
+
+for tool in git cargo python3; do
+    command -v "$tool" >/dev/null || fail "there is no $tool: install it first"
+done
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 is older than 3.11"
+
+step "set up"
+if ! cargo nextest --version >/dev/null 2>&1; then
+    cargo install cargo-nextest --locked || fail "cannot install cargo-nextest"
+fi
+venv=.venv
+wanted=$(python3 -c 'import hashlib; print(hashlib.sha256(open("tests/python/requirements.txt", "rb").read()).hexdigest())')
+if [[ ! -x $venv/bin/python || $(cat "$venv/requirements.sha256" 2>/dev/null) != "$wanted" ]]; then
+    python3 -m venv --clear "$venv" || fail "python3 cannot make a virtual environment: install its venv module"
+    "$venv/bin/python" -m pip install --quiet --requirement tests/python/requirements.txt ||
+        fail "cannot install what tests/python/requirements.txt names"
+    printf '%s\n' "$wanted" >"$venv/requirements.sha256"
+fi
+cargo nextest --version | head -n 1
+"$venv/bin/python" --version
+
+step "build"
+cargo build --release --workspace --all-targets
+
+step "tests in Rust"
+cargo nextest run --release --workspace
+
+step "documentation tests"
+cargo test --doc --release --workspace
+
+step "tests in Python"
+"$venv/bin/python" -m pytest tests/python "$@"
