@@ -62,11 +62,45 @@ pub struct ScanTime {
     pub column: usize,
     /// The bound that a row sets: no later row is expected before it (`ts - INTERVAL …`). `None` where the
     /// source itself tells the watermark.
-    pub bound: Option<Arc<dyn PhysicalExpr>>,
+    pub bound: Option<TimeBound>,
     /// What closes in the operators fed by this scan; a row that any of these has closed is late.
     pub closers: Vec<Closer>,
     /// A split without rows for this long stops holding the watermark.
     pub idle_timeout: std::time::Duration,
+}
+
+/// The bound that rows set.
+#[derive(Clone, Debug)]
+pub enum TimeBound {
+    /// An expression over the scan's columns, by row.
+    Rows(Arc<dyn PhysicalExpr>),
+    /// The event time of the latest row less so many microseconds.
+    Behind(i64),
+}
+
+impl TimeBound {
+    /// The bound that `expr` sets over rows whose event time is column `time`. `ts - INTERVAL …` (without
+    /// months) needs to look at the latest row only.
+    pub fn of(expr: Arc<dyn PhysicalExpr>, time: usize) -> Self {
+        use datafusion_common::ScalarValue::IntervalMonthDayNano;
+        use datafusion_expr::Operator;
+        use datafusion_physical_expr::expressions::{BinaryExpr, Column, Literal};
+        let is_time = |e: &Arc<dyn PhysicalExpr>| e.downcast_ref::<Column>().is_some_and(|c| c.index() == time);
+        if is_time(&expr) {
+            return TimeBound::Behind(0);
+        }
+        if let Some(minus) = expr.downcast_ref::<BinaryExpr>()
+            && *minus.op() == Operator::Minus
+            && is_time(minus.left())
+            && let Some(literal) = minus.right().downcast_ref::<Literal>()
+            && let IntervalMonthDayNano(Some(interval)) = literal.value()
+            && interval.months == 0
+            && interval.nanoseconds % 1000 == 0
+        {
+            return TimeBound::Behind(i64::from(interval.days) * 86_400_000_000 + interval.nanoseconds / 1000);
+        }
+        TimeBound::Rows(expr)
+    }
 }
 
 /// The end of a graph.

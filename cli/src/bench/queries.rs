@@ -47,7 +47,7 @@ pub(crate) const QUERIES: [BenchQuery; 12] = [
     },
     BenchQuery {
         name: "q15",
-        sql: "SELECT CAST(CAST(date_time AS DATE) AS TEXT) AS day, \
+        sql: "SELECT CAST(date_time AS DATE) AS day, \
                 count(*) AS total_bids, \
                 count(*) FILTER (WHERE price < 10000) AS rank1_bids, \
                 count(*) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_bids, \
@@ -60,17 +60,17 @@ pub(crate) const QUERIES: [BenchQuery; 12] = [
                 count(DISTINCT auction) FILTER (WHERE price < 10000) AS rank1_auctions, \
                 count(DISTINCT auction) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_auctions, \
                 count(DISTINCT auction) FILTER (WHERE price >= 1000000) AS rank3_auctions \
-              FROM bid GROUP BY CAST(CAST(date_time AS DATE) AS TEXT) EMIT CHANGES",
+              FROM bid GROUP BY CAST(date_time AS DATE) EMIT CHANGES",
     },
     BenchQuery {
         name: "q17",
-        sql: "SELECT auction, CAST(CAST(date_time AS DATE) AS TEXT) AS day, \
+        sql: "SELECT auction, CAST(date_time AS DATE) AS day, \
                 count(*) AS total_bids, \
                 count(*) FILTER (WHERE price < 10000) AS rank1_bids, \
                 count(*) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_bids, \
                 count(*) FILTER (WHERE price >= 1000000) AS rank3_bids, \
                 min(price) AS min_price, max(price) AS max_price, avg(price) AS avg_price, sum(price) AS sum_price \
-              FROM bid GROUP BY auction, CAST(CAST(date_time AS DATE) AS TEXT) EMIT CHANGES",
+              FROM bid GROUP BY auction, CAST(date_time AS DATE) EMIT CHANGES",
     },
     BenchQuery {
         name: "q21",

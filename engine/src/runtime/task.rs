@@ -13,7 +13,7 @@ use crate::changes::Changes;
 use crate::connector::{DeadLetter, Read, SinkWriter, Source, Staged, Unit, UnitReader};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Exchange, ScanTime};
+use crate::graph::{Exchange, ScanTime, TimeBound};
 use crate::key::{hash_rows, partition};
 use crate::memory::MemoryBudget;
 use crate::metrics::NodeMetrics;
@@ -396,11 +396,16 @@ impl Scanning {
         let mut changes = rows;
         if let Some(time) = &self.scan.time {
             let column = changes.rows().column(time.column).clone();
-            if let Some(bound) = &time.bound {
-                let bounds = bound.evaluate(changes.rows())?.into_array(changes.num_rows())?;
-                current.bound = current.bound.max(max_time(&bounds)?);
-            }
-            current.max_time = current.max_time.max(max_time(&column)?);
+            let latest = max_time(&column)?;
+            current.max_time = current.max_time.max(latest);
+            let bound = match &time.bound {
+                None => None,
+                Some(TimeBound::Behind(micros)) => latest.map(|t| EventTime(t.0.saturating_sub(*micros))),
+                Some(TimeBound::Rows(bound)) => {
+                    max_time(&bound.evaluate(changes.rows())?.into_array(changes.num_rows())?)?
+                }
+            };
+            current.bound = current.bound.max(bound);
             let mut late: Option<arrow::buffer::BooleanBuffer> = None;
             for closer in &time.closers {
                 let one = closer.late(&column, self.scan.watermark)?;

@@ -14,6 +14,8 @@ pub struct Touch<'a> {
     pub weights: Option<&'a [i64]>,
     /// The rows to take (`FILTER (WHERE …)`); all when absent.
     pub keep: Option<&'a BooleanBuffer>,
+    /// The same for each of the calls that share the aggregate, where several do.
+    pub filters: &'a [Option<BooleanBuffer>],
 }
 
 impl Touch<'_> {
@@ -79,14 +81,26 @@ pub trait Accumulate: Send {
     /// Adds states that [`Accumulate::state`] gave, one per entry of `slots`.
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()>;
 
-    /// The aggregate's value for each of `slots`.
-    fn values(&mut self, slots: &[u32]) -> Result<ArrayRef>;
+    /// The aggregate's value for each of `slots`: a column for each of the calls it serves.
+    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>>;
 
     /// The state of each of `slots`, as the columns of the aggregate's state fields.
     fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>>;
 
-    /// Forgets what `slots` hold, as before their first row.
-    fn clear(&mut self, slots: &[u32]);
+    /// The state of each of `slots` for a checkpoint: all of it when `full`, else at least what has changed
+    /// since the last call.
+    fn snapshot(&mut self, slots: &[u32], _full: bool) -> Result<Vec<ArrayRef>> {
+        self.state(slots)
+    }
+
+    /// Takes in what [`Accumulate::snapshot`] gave, later parts over earlier ones.
+    fn restore(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
+        self.clear(slots);
+        self.merge(slots, state)
+    }
+
+    /// Forgets what `slots` hold, as before their first row. Only [`Accumulate::restore`] calls it.
+    fn clear(&mut self, _slots: &[u32]) {}
 
     /// Bytes held.
     fn bytes(&self) -> usize;

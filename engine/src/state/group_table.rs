@@ -104,7 +104,7 @@ impl GroupTable {
     /// Counts rows into their groups, where that is kept.
     pub fn count_rows(&mut self, slots: &[u32], weights: Option<&[i64]>) {
         if let Some(rows) = &mut self.rows {
-            Touch { slots, weights, keep: None }.each(|_, slot, w| rows[slot] += w);
+            Touch { slots, weights, keep: None, filters: &[] }.each(|_, slot, w| rows[slot] += w);
         }
     }
 
@@ -170,19 +170,36 @@ impl GroupTable {
         self.keys.gather(slots)
     }
 
-    /// The values of all aggregates for `slots`.
+    /// The values of all aggregates for `slots`, the columns of each behind one another.
     pub fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        self.aggregates.iter_mut().map(|a| a.values(slots)).collect()
+        let mut columns = Vec::with_capacity(self.aggregates.len());
+        for a in &mut self.aggregates {
+            columns.extend(a.values(slots)?);
+        }
+        Ok(columns)
     }
 
     /// The states of `slots`, in the table's state schema.
     pub fn state(&mut self, slots: &[u32]) -> Result<RecordBatch> {
+        self.states(slots, |a| a.state(slots))
+    }
+
+    /// What a checkpoint writes of `slots`, in the table's state schema.
+    pub fn snapshot(&mut self, slots: &[u32], full: bool) -> Result<RecordBatch> {
+        self.states(slots, |a| a.snapshot(slots, full))
+    }
+
+    fn states(
+        &mut self,
+        slots: &[u32],
+        state: impl Fn(&mut dyn Accumulate) -> Result<Vec<ArrayRef>>,
+    ) -> Result<RecordBatch> {
         let mut columns = self.keys.gather(slots)?;
         if let Some(rows) = &self.rows {
             columns.push(Arc::new(Int64Array::from_iter_values(slots.iter().map(|s| rows[*s as usize]))));
         }
         for a in &mut self.aggregates {
-            columns.extend(a.state(slots)?);
+            columns.extend(state(a.as_mut())?);
         }
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(slots.len()));
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
@@ -212,15 +229,19 @@ impl GroupTable {
     pub fn replace(&mut self, batch: &RecordBatch) -> Result<()> {
         let mut slots = vec![];
         self.intern_states(batch, &mut slots)?;
-        for a in &mut self.aggregates {
-            a.clear(&slots);
-        }
+        let mut at = self.key_count();
         if let Some(rows) = &mut self.rows {
-            for s in &slots {
-                rows[*s as usize] = 0;
+            for (slot, n) in slots.iter().zip(batch.column(at).as_primitive::<Int64Type>().values()) {
+                rows[*slot as usize] = *n;
             }
+            at += 1;
         }
-        self.merge(batch, &slots)
+        let widths = self.widths();
+        for (a, width) in self.aggregates.iter_mut().zip(widths) {
+            a.restore(&slots, &batch.columns()[at..at + width])?;
+            at += width;
+        }
+        Ok(())
     }
 }
 

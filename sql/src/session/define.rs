@@ -13,7 +13,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use millstream_engine::connector::ingest::IngestSource;
 use millstream_engine::connector::options::Options;
 use millstream_engine::connector::registry::{SinkRequest, infer_schema, open_sink};
-use millstream_engine::graph::{Edge, Exchange, Graph, NodeKind, ScanTime, SinkNode, SourceNode};
+use millstream_engine::graph::{Edge, Exchange, Graph, NodeKind, ScanTime, SinkNode, SourceNode, TimeBound};
 use millstream_engine::operator::aggregate::EmitMode;
 use millstream_engine::operator::upsert::Upsert;
 use millstream_engine::table::{StreamLog, TableSink};
@@ -252,7 +252,10 @@ impl Millstream {
         let (own, _) = OwnOptions::of(create)?;
         let idle_timeout = own.idle_timeout.unwrap_or(IDLE_TIMEOUT);
         let time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name)?;
-        let time = time.map(|(column, bound)| ScanTime { column, bound, closers: vec![], idle_timeout });
+        let time = time.map(|(column, bound)| {
+            let bound = bound.map(|b| TimeBound::of(b, column));
+            ScanTime { column, bound, closers: vec![], idle_timeout }
+        });
         let source = SourceNode { stream: def.name.clone(), source: ingest.clone(), schema: def.schema.clone(), time };
         let mut at = graph.add(NodeKind::Source(source), vec![], 1);
         let forward = |from| vec![Edge { from, exchange: Exchange::Forward }];

@@ -70,7 +70,7 @@ impl Accumulate for Boxed {
         self.by_slot(slots, None, state, |a, slice| Ok(a.merge_batch(slice)?))
     }
 
-    fn values(&mut self, slots: &[u32]) -> Result<ArrayRef> {
+    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let mut values = Vec::with_capacity(slots.len());
         for slot in slots {
             values.push(self.slot(*slot)?.evaluate()?);
@@ -79,9 +79,9 @@ impl Accumulate for Boxed {
         // An accumulator may answer in a narrower form of its declared type (a null without a type).
         let declared = self.function.field();
         if values.data_type() == declared.data_type() {
-            Ok(values)
+            Ok(vec![values])
         } else {
-            Ok(arrow::compute::cast(&values, declared.data_type())?)
+            Ok(vec![arrow::compute::cast(&values, declared.data_type())?])
         }
     }
 

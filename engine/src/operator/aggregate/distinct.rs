@@ -99,8 +99,8 @@ impl Accumulate for CountDistinct {
         self.add(Arc::new(UInt32Array::from(rows)), values.values().slice(start, n), |row| times.value(row))
     }
 
-    fn values(&mut self, slots: &[u32]) -> Result<ArrayRef> {
-        Ok(Arc::new(Int64Array::from_iter_values(slots.iter().map(|s| self.counts[*s as usize]))))
+    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        Ok(vec![Arc::new(Int64Array::from_iter_values(slots.iter().map(|s| self.counts[*s as usize])))])
     }
 
     fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {

@@ -18,6 +18,7 @@ mod distinct;
 mod native;
 mod partial;
 mod rows;
+mod seen;
 mod sliding;
 mod tables;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod updating;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Decimal128Type, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt64Type};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
@@ -34,7 +36,7 @@ use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use super::window::WindowSpec;
 use super::{BuildContext, Operator, OperatorSpec, StateBound};
 use crate::error::{Error, Result};
-use crate::state::accumulate::Accumulate;
+use crate::state::accumulate::{Accumulate, Touch};
 use crate::state::group_table::{GroupTable, state_schema};
 
 /// An aggregate call.
@@ -113,6 +115,8 @@ pub struct Aggregate {
     pub input: SchemaRef,
     /// The group columns, then the aggregates.
     pub output: SchemaRef,
+    /// Which calls share an accumulator; found at first use.
+    pub units: std::sync::OnceLock<Vec<Vec<usize>>>,
 }
 
 impl Aggregate {
@@ -128,7 +132,47 @@ impl Aggregate {
     }
 
     fn state_types(&self) -> Result<Vec<Vec<DataType>>> {
-        self.calls.iter().map(|c| c.state_types(self)).collect()
+        self.units()?.iter().map(|u| self.calls[u[0]].state_types(self)).collect()
+    }
+
+    /// The calls by accumulator: `count(DISTINCT x)` with several filters over one `x` share one.
+    fn units(&self) -> Result<&[Vec<usize>]> {
+        if self.units.get().is_none() {
+            // Another thread that was faster has found the same.
+            let _ = self.units.set(self.find_units()?);
+        }
+        Ok(self.units.get().map_or(&[], |u| u))
+    }
+
+    fn find_units(&self) -> Result<Vec<Vec<usize>>> {
+        let mut units: Vec<Vec<usize>> = vec![];
+        for (i, call) in self.calls.iter().enumerate() {
+            let shares = matches!(call.kind(self)?, Kind::Seen(_));
+            let place = units.iter().position(|u| {
+                let first = &self.calls[u[0]];
+                shares
+                    && u.len() < seen::MOST_FILTERS
+                    && matches!(first.kind(self), Ok(Kind::Seen(_)))
+                    && first.function.expressions() == call.function.expressions()
+            });
+            match place {
+                Some(at) => units[at].push(i),
+                None => units.push(vec![i]),
+            }
+        }
+        Ok(units)
+    }
+
+    fn accumulators(&self) -> Result<Vec<Box<dyn Accumulate>>> {
+        self.units()?.iter().map(|u| self.calls[u[0]].accumulator(self, u.len())).collect()
+    }
+
+    /// Columns in the order of accumulators as columns in the order of calls.
+    fn in_order(&self, columns: Vec<ArrayRef>) -> Result<Vec<ArrayRef>> {
+        let order = self.units()?.iter().flatten().copied();
+        let mut placed: Vec<(usize, ArrayRef)> = order.zip(columns).collect();
+        placed.sort_by_key(|(call, _)| *call);
+        Ok(placed.into_iter().map(|(_, column)| column).collect())
     }
 
     /// The schema of states of one window.
@@ -151,8 +195,7 @@ impl Aggregate {
 
     /// An empty table.
     fn table(&self) -> Result<GroupTable> {
-        let accumulators = self.calls.iter().map(|c| c.accumulator(self)).collect::<Result<Vec<_>>>()?;
-        GroupTable::new(&self.key_schema(), accumulators, self.table_schema()?, self.append_only)
+        GroupTable::new(&self.key_schema(), self.accumulators()?, self.table_schema()?, self.append_only)
     }
 }
 
@@ -175,6 +218,7 @@ impl Call {
         if self.function.is_distinct() {
             let countable = name == "count" && types.len() == 1 && !ordered;
             return Ok(match countable {
+                true if spec.append_only => Kind::Seen(types[0].clone()),
                 true => Kind::CountDistinct(types[0].clone()),
                 false if spec.append_only => Kind::Boxed,
                 false => Kind::Rows(types),
@@ -204,13 +248,15 @@ impl Call {
                 vec![Float64, Float64, Int64, Int64, Int64, Int64]
             }
             Kind::Extreme(t, _) => vec![t],
+            Kind::Seen(t) => seen::Seen::state_types(&t),
             Kind::CountDistinct(t) => distinct::CountDistinct::state_types(&t),
             Kind::Rows(types) => rows::KeptRows::state_types(&types),
             Kind::Boxed => self.function.state_fields()?.iter().map(|f| f.data_type().clone()).collect(),
         })
     }
 
-    fn accumulator(&self, spec: &Aggregate) -> Result<Box<dyn Accumulate>> {
+    /// The accumulator of this call and of those that share it, `calls` in all.
+    fn accumulator(&self, spec: &Aggregate, calls: usize) -> Result<Box<dyn Accumulate>> {
         Ok(match self.kind(spec)? {
             Kind::Count => Box::new(native::Count::default()),
             Kind::Sum(DataType::UInt64) => Box::new(native::Sum::<UInt64Type>::new(DataType::UInt64)),
@@ -218,6 +264,7 @@ impl Call {
             Kind::Sum(t) => Box::new(native::Sum::<Int64Type>::new(t)),
             Kind::Float { average } => Box::new(native::FloatSum::new(average)),
             Kind::Extreme(t, max) => extreme(&t, max)?,
+            Kind::Seen(t) => Box::new(seen::Seen::new(&t, calls)?),
             Kind::CountDistinct(t) => Box::new(distinct::CountDistinct::new(t)?),
             Kind::Rows(types) => Box::new(rows::KeptRows::new(self.function.clone(), types)?),
             Kind::Boxed => Box::new(boxed::Boxed::new(self.function.clone())),
@@ -231,6 +278,7 @@ enum Kind {
     Sum(DataType),
     Float { average: bool },
     Extreme(DataType, bool),
+    Seen(DataType),
     CountDistinct(DataType),
     Rows(Vec<DataType>),
     Boxed,
@@ -299,7 +347,20 @@ struct Inputs {
     /// Which window (or pane) each row belongs to; `None` without a time key.
     windows: Option<ArrayRef>,
     keys: Vec<ArrayRef>,
-    calls: Vec<(Vec<ArrayRef>, Option<arrow::buffer::BooleanBuffer>)>,
+    units: Vec<UnitInput>,
+}
+
+/// The input of one accumulator: its arguments, and the filter of each call it serves.
+struct UnitInput {
+    args: Vec<ArrayRef>,
+    filters: Vec<Option<BooleanBuffer>>,
+}
+
+impl UnitInput {
+    fn touch<'a>(&'a self, slots: &'a [u32], weights: Option<&'a [i64]>) -> Touch<'a> {
+        let keep = if self.filters.len() == 1 { self.filters[0].as_ref() } else { None };
+        Touch { slots, weights, keep, filters: &self.filters }
+    }
 }
 
 impl Aggregate {
@@ -323,23 +384,27 @@ impl Aggregate {
             }
         };
         let keys = self.plain_keys().iter().map(|i| evaluate(&self.groups[*i].0)).collect::<Result<_>>()?;
-        let mut calls = Vec::with_capacity(self.calls.len());
-        for call in &self.calls {
+        let mut units = Vec::with_capacity(self.calls.len());
+        for unit in self.units()? {
+            let call = &self.calls[unit[0]];
             let args = if self.counts_all(call) {
                 vec![]
             } else {
                 call.inputs().iter().map(&mut evaluate).collect::<Result<Vec<_>>>()?
             };
-            let keep = match &call.filter {
-                None => None,
-                Some(f) => {
-                    let mask = evaluate(f)?;
-                    Some(crate::state::accumulate::true_rows(arrow::array::AsArray::as_boolean(&mask)))
-                }
-            };
-            calls.push((args, keep));
+            let mut filters = Vec::with_capacity(unit.len());
+            for call in unit.iter().map(|i| &self.calls[*i]) {
+                filters.push(match &call.filter {
+                    None => None,
+                    Some(f) => {
+                        let mask = evaluate(f)?;
+                        Some(crate::state::accumulate::true_rows(arrow::array::AsArray::as_boolean(&mask)))
+                    }
+                });
+            }
+            units.push(UnitInput { args, filters });
         }
-        Ok(Inputs { windows, keys, calls })
+        Ok(Inputs { windows, keys, units })
     }
 
     /// `count(*)`, written as `count(1)`: no argument to look at.

@@ -45,8 +45,8 @@ impl Accumulate for Count {
         Ok(())
     }
 
-    fn values(&mut self, slots: &[u32]) -> Result<ArrayRef> {
-        Ok(ints(&self.counts, slots))
+    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        Ok(vec![ints(&self.counts, slots)])
     }
 
     fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
@@ -128,10 +128,10 @@ impl<T: ArrowPrimitiveType> Accumulate for Sum<T> {
         Ok(())
     }
 
-    fn values(&mut self, slots: &[u32]) -> Result<ArrayRef> {
+    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let values: ScalarBuffer<T::Native> = slots.iter().map(|s| self.sums[*s as usize]).collect();
         let array = PrimitiveArray::<T>::new(values, some(&self.counts, slots));
-        Ok(Arc::new(array.with_data_type(self.data_type.clone())))
+        Ok(vec![Arc::new(array.with_data_type(self.data_type.clone()))])
     }
 
     fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
@@ -254,9 +254,9 @@ impl Accumulate for FloatSum {
         Ok(())
     }
 
-    fn values(&mut self, slots: &[u32]) -> Result<ArrayRef> {
+    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let values: ScalarBuffer<f64> = slots.iter().map(|s| self.read(*s as usize)).collect();
-        Ok(Arc::new(Float64Array::new(values, some(&self.counts, slots))))
+        Ok(vec![Arc::new(Float64Array::new(values, some(&self.counts, slots)))])
     }
 
     fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
@@ -334,19 +334,19 @@ impl<T: ArrowPrimitiveType> Accumulate for Extreme<T> {
     }
 
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
-        let touch = Touch { slots, weights: None, keep: None };
+        let touch = Touch { slots, weights: None, keep: None, filters: &[] };
         self.take_in(&touch, state[0].as_primitive::<T>());
         Ok(())
     }
 
-    fn values(&mut self, slots: &[u32]) -> Result<ArrayRef> {
+    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let values: ScalarBuffer<T::Native> = slots.iter().map(|s| self.values[*s as usize]).collect();
         let array = PrimitiveArray::<T>::new(values, some(&self.counts, slots));
-        Ok(Arc::new(array.with_data_type(self.data_type.clone())))
+        Ok(vec![Arc::new(array.with_data_type(self.data_type.clone()))])
     }
 
     fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.values(slots)?])
+        self.values(slots)
     }
 
     fn clear(&mut self, slots: &[u32]) {

@@ -10,7 +10,6 @@ use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::Result;
 use crate::operator::{BuildContext, Operator, Output};
-use crate::state::accumulate::Touch;
 use crate::state::group_table::{GroupTable, state_schema};
 
 /// With this many keys the epoch's states are sent on before its end, so that they take bounded memory.
@@ -52,8 +51,8 @@ impl Operator for Partial {
         let table = match &mut self.table {
             Some(table) => table,
             none => {
-                let calls = self.spec.calls.iter().map(|c| c.accumulator(&self.spec)).collect::<Result<_>>()?;
-                none.insert(GroupTable::new(&self.keys, calls, self.states.clone(), self.spec.append_only)?)
+                let accumulators = self.spec.accumulators()?;
+                none.insert(GroupTable::new(&self.keys, accumulators, self.states.clone(), self.spec.append_only)?)
             }
         };
         let window = inputs.windows.unwrap_or_else(|| Arc::new(Int64Array::from(vec![0; rows])) as ArrayRef);
@@ -62,8 +61,8 @@ impl Operator for Partial {
         table.intern(&keys, rows, &mut self.slots)?;
         let weights = changes.weights().map(|w| &w[..]);
         table.count_rows(&self.slots, weights);
-        for (i, (args, keep)) in inputs.calls.iter().enumerate() {
-            table.update(i, &Touch { slots: &self.slots, weights, keep: keep.as_ref() }, args)?;
+        for (i, input) in inputs.units.iter().enumerate() {
+            table.update(i, &input.touch(&self.slots, weights), &input.args)?;
         }
         if table.len() >= MOST_KEYS {
             self.flush(out)?;

@@ -128,14 +128,14 @@ impl Accumulate for KeptRows {
         Ok(())
     }
 
-    fn values(&mut self, slots: &[u32]) -> Result<ArrayRef> {
+    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let values = slots.iter().map(|s| self.evaluate(*s as usize)).collect::<Result<Vec<_>>>()?;
         let array = ScalarValue::iter_to_array(values)?;
         let declared = self.function.field();
         if array.data_type() == declared.data_type() {
-            Ok(array)
+            Ok(vec![array])
         } else {
-            Ok(arrow::compute::cast(&array, declared.data_type())?)
+            Ok(vec![arrow::compute::cast(&array, declared.data_type())?])
         }
     }
 

@@ -8,12 +8,11 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{Int64Type, SchemaRef};
 
-use super::{Aggregate, Inputs, Phase, TimeColumn, integers};
+use super::{Aggregate, Inputs, Phase, TimeColumn, UnitInput, integers};
 use crate::changes::Changes;
 use crate::error::{Error, Result};
 use crate::key::hash_rows;
 use crate::operator::window::evaluate_on;
-use crate::state::accumulate::Touch;
 use crate::state::group_table::GroupTable;
 use crate::state::{Owner, State};
 use crate::time::{EventTime, time_array};
@@ -102,8 +101,8 @@ impl Tables {
         table.touch(&slots, &mut first);
         before(window, table, &first, len)?;
         table.count_rows(&slots, weights);
-        for (i, (args, keep)) in inputs.calls.iter().enumerate() {
-            table.update(i, &Touch { slots: &slots, weights, keep: keep.as_ref() }, args)?;
+        for (i, input) in inputs.units.iter().enumerate() {
+            table.update(i, &input.touch(&slots, weights), &input.args)?;
         }
         (self.slots, self.first) = (slots, first);
         Ok(())
@@ -173,15 +172,14 @@ impl Tables {
 impl Inputs {
     fn take(&self, rows: &UInt32Array) -> Result<Inputs> {
         let pick = |a: &ArrayRef| take(a, rows, None);
-        let mut calls = Vec::with_capacity(self.calls.len());
-        for (args, keep) in &self.calls {
-            let keep = keep.as_ref().map(|k| {
-                BooleanBuffer::collect_bool(rows.len(), |i| k.value(rows.value(i) as usize))
-            });
-            calls.push((args.iter().map(pick).collect::<Result<_, _>>()?, keep));
+        let mut units = Vec::with_capacity(self.units.len());
+        for unit in &self.units {
+            let keep = |k: &BooleanBuffer| BooleanBuffer::collect_bool(rows.len(), |i| k.value(rows.value(i) as usize));
+            let filters = unit.filters.iter().map(|f| f.as_ref().map(keep)).collect();
+            units.push(UnitInput { args: unit.args.iter().map(pick).collect::<Result<_, _>>()?, filters });
         }
         let keys = self.keys.iter().map(pick).collect::<Result<_, _>>()?;
-        Ok(Inputs { windows: None, keys, calls })
+        Ok(Inputs { windows: None, keys, units })
     }
 }
 
@@ -220,7 +218,7 @@ impl State for Tables {
             if slots.is_empty() {
                 continue;
             }
-            let state = table.state(&slots)?;
+            let state = table.snapshot(&slots, full)?;
             let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![*window; slots.len()]))];
             columns.extend(state.columns().iter().cloned());
             parts.push(RecordBatch::try_new(self.schema.clone(), columns)?);

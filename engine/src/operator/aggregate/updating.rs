@@ -166,7 +166,7 @@ impl Aggregate {
         }
         let missing = || Error::internal("a group column without values");
         let mut columns = columns.into_iter().map(|c| c.ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
-        for (value, field) in values.into_iter().zip(self.output.fields().iter().skip(self.groups.len())) {
+        for (value, field) in self.in_order(values)?.into_iter().zip(self.output.fields().iter().skip(self.groups.len())) {
             // Sums of decimals keep their native width; only the declared precision is set here.
             columns.push(if value.data_type() == field.data_type() {
                 value
