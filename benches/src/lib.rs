@@ -1,1 +1,236 @@
-//! Millstream.
+//! What the benchmarks share: Nexmark bids in memory, and running a query over them continuously.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::common::TableReference;
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::TableSource;
+use datafusion::physical_expr::PhysicalExpr;
+use millstream_engine::changes::Changes;
+use millstream_engine::connector::options::Options;
+use millstream_engine::connector::registry::{SinkRequest, SourceRequest, infer_schema, open_sink, open_source};
+use millstream_engine::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
+use millstream_engine::graph::SinkNode;
+use millstream_engine::memory::MemoryBudget;
+use millstream_engine::runtime::{JobConfig, Runtime};
+use millstream_sql::plan::lower::{SourceTable, StreamScan, finish, lower};
+use millstream_sql::plan::{TableResolver, expression, optimize, query_plan, session_state};
+use millstream_sql::statement::{Statement, parse, parse_query};
+
+/// Any failure.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+/// The result of a step.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Rows in memory, handed out a batch at a time.
+pub struct MemorySource {
+    batches: Arc<Vec<RecordBatch>>,
+    projection: Vec<usize>,
+    next: AtomicUsize,
+}
+
+#[async_trait]
+impl Source for MemorySource {
+    async fn start(&self, _consumed: &Offsets) -> millstream_engine::Result<()> {
+        Ok(())
+    }
+
+    fn splits(&self) -> Vec<Split> {
+        let end = Some(self.batches.len() as u64);
+        vec![Split { name: "memory".into(), end, min_time: None, holds: true }]
+    }
+
+    async fn next_unit(&self) -> millstream_engine::Result<Option<Unit>> {
+        let at = self.next.fetch_add(1, Ordering::Relaxed) as u64;
+        Ok((at < self.batches.len() as u64).then(|| Unit { split: "memory".into(), start: at, end: at + 1 }))
+    }
+
+    async fn open(&self, unit: &Unit) -> millstream_engine::Result<Box<dyn UnitReader>> {
+        let rows = self.batches[unit.start as usize].project(&self.projection)?;
+        Ok(Box::new(OneBatch(Some(rows), unit.end)))
+    }
+
+    fn bounded(&self) -> bool {
+        true
+    }
+
+    fn describe(&self) -> String {
+        "memory".to_owned()
+    }
+}
+
+struct OneBatch(Option<RecordBatch>, u64);
+
+#[async_trait]
+impl UnitReader for OneBatch {
+    async fn next(&mut self) -> millstream_engine::Result<Option<Read>> {
+        Ok(self.0.take().map(|rows| Read::rows(Changes::insertions(rows), self.1)))
+    }
+}
+
+/// Bids in memory as the stream `bid`.
+#[derive(Clone, Debug)]
+pub struct Bids {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its rows, in batches of up to 8192.
+    pub batches: Arc<Vec<RecordBatch>>,
+    bound: Arc<dyn PhysicalExpr>,
+    time: usize,
+}
+
+impl Bids {
+    /// The bids among the first `events` Nexmark events.
+    pub async fn make(events: u64) -> Result<Self> {
+        let values = [("table", "bid".to_owned()), ("events", events.to_string())];
+        let values = values.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let options = Options::new("bid", values);
+        let schema = infer_schema("nexmark", options.clone())?;
+        let projection = (0..schema.fields().len()).collect();
+        let request =
+            SourceRequest { stream: "bid".to_owned(), schema: schema.clone(), projection, options, parallelism: 1 };
+        let source = open_source("nexmark", request)?;
+        source.start(&Offsets::default()).await?;
+        let mut batches = vec![];
+        while let Some(unit) = source.next_unit().await? {
+            let mut reader = source.open(&unit).await?;
+            while let Some(read) = reader.next().await? {
+                batches.push(read.rows.into_rows());
+            }
+        }
+        let time = schema.index_of("date_time")?;
+        let state = session_state();
+        let df = datafusion::common::DFSchema::try_from_qualified_schema("bid", &schema)?;
+        let create = "CREATE STREAM s (date_time TIMESTAMP, \
+                      WATERMARK FOR date_time AS date_time - INTERVAL '4 seconds')";
+        let Some(Statement::CreateStream(create)) = parse(create)?.pop().map(|p| p.statement) else {
+            return Err("not a stream".into());
+        };
+        let watermark = create.watermark.ok_or("no watermark")?;
+        let bound = expression(&state, Arc::new(Nothing), &watermark.expr, &df)?;
+        let bound = state.create_physical_expr(bound, &df)?;
+        Ok(Bids { schema, batches: Arc::new(batches), bound, time })
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// Runs `sql` continuously with so many tasks, to the end, into nothing. Gives the time it took.
+    pub async fn run_continuously(&self, sql: &str, parallelism: usize) -> Result<Duration> {
+        let state = session_state();
+        let query = parse_query(sql)?;
+        let plan = query_plan(&state, Arc::new(self.clone()), &query.query)?;
+        let plan = optimize(&state, plan, true)?;
+        let mut lowered = lower(&state, &plan, query.emit, parallelism)?;
+        let sink = open_sink(
+            "blackhole",
+            SinkRequest {
+                stream: "result".to_owned(),
+                schema: lowered.graph.schema(lowered.output.node),
+                retracts: !lowered.output.append_only,
+                options: Options::default(),
+                parallelism,
+            },
+        )?;
+        finish(&mut lowered, SinkNode { name: "result".to_owned(), sink }, false);
+        let handle = tokio::runtime::Handle::current();
+        let runtime = Runtime { cpu: handle.clone(), io: handle, budget: MemoryBudget::new(16 << 30) };
+        let start = Instant::now();
+        let job = runtime.start(lowered.graph, JobConfig::new("result"), None).await?;
+        job.wait().await;
+        job.failure()?;
+        Ok(start.elapsed())
+    }
+
+    /// Runs `sql` once over all rows in DataFusion with so many partitions. Gives the time it took.
+    pub async fn run_in_batch(&self, sql: &str, parallelism: usize) -> Result<Duration> {
+        use futures::StreamExt;
+        let per_part = self.batches.len().div_ceil(parallelism);
+        let parts = self.batches.chunks(per_part).map(<[RecordBatch]>::to_vec).collect();
+        let table = Arc::new(datafusion::datasource::MemTable::try_new(self.schema.clone(), parts)?);
+        let mut state = session_state();
+        state.config_mut().options_mut().execution.target_partitions = parallelism;
+        let query = parse_query(sql)?;
+        let start = Instant::now();
+        let plan = query_plan(&state, Arc::new(Batch(table)), &query.query)?;
+        let physical = state.create_physical_plan(&plan).await?;
+        let mut running = tokio::task::JoinSet::new();
+        for stream in datafusion::physical_plan::execute_stream_partitioned(physical, state.task_ctx())? {
+            running.spawn(async move {
+                let mut stream = stream;
+                let mut rows = 0;
+                while let Some(batch) = stream.next().await {
+                    rows += batch.map_or(0, |b| b.num_rows());
+                }
+                rows
+            });
+        }
+        while running.join_next().await.is_some() {}
+        Ok(start.elapsed())
+    }
+}
+
+impl StreamScan for Bids {
+    fn name(&self) -> &str {
+        "bid"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn is_changelog(&self) -> bool {
+        false
+    }
+
+    fn key(&self) -> Option<Vec<usize>> {
+        None
+    }
+
+    fn event_time(&self) -> Option<(usize, Option<Arc<dyn PhysicalExpr>>)> {
+        Some((self.time, Some(self.bound.clone())))
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
+    fn open(&self, projection: Vec<usize>, _parallelism: usize) -> millstream_sql::Result<Arc<dyn Source>> {
+        Ok(Arc::new(MemorySource { batches: self.batches.clone(), projection, next: AtomicUsize::new(0) }))
+    }
+}
+
+impl TableResolver for Bids {
+    fn table(&self, _name: &TableReference) -> millstream_sql::Result<Option<Arc<dyn TableSource>>> {
+        Ok(Some(provider_as_source(Arc::new(SourceTable(Arc::new(self.clone()))))))
+    }
+}
+
+struct Batch(Arc<datafusion::datasource::MemTable>);
+
+impl TableResolver for Batch {
+    fn table(&self, _name: &TableReference) -> millstream_sql::Result<Option<Arc<dyn TableSource>>> {
+        Ok(Some(provider_as_source(self.0.clone())))
+    }
+}
+
+struct Nothing;
+
+impl TableResolver for Nothing {
+    fn table(&self, _name: &TableReference) -> millstream_sql::Result<Option<Arc<dyn TableSource>>> {
+        Ok(None)
+    }
+}
+
+/// The middle of several times.
+pub fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}

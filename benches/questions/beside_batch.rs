@@ -1,0 +1,72 @@
+//! How near is a continuous query to DataFusion in batch, over the same rows in memory?
+//!
+//! `cargo bench --bench beside_batch`: for each query the median of five runs of each, in turn.
+
+use millstream_benches::{Bids, Result, median};
+
+/// Tasks, and partitions of the batch.
+const PARALLELISM: usize = 2;
+const EVENTS: u64 = 5_000_000;
+const RUNS: usize = 5;
+
+/// (name, query). Results are not kept on either side.
+const QUERIES: [(&str, &str); 11] = [
+    ("q0", "SELECT auction, bidder, price, date_time, extra FROM bid"),
+    ("q1", "SELECT auction, bidder, CAST(0.908 AS DECIMAL(4, 3)) * price AS price, date_time, extra FROM bid"),
+    ("q2", "SELECT auction, price FROM bid WHERE auction % 123 = 0"),
+    (
+        "q14",
+        "SELECT auction, bidder, CAST(0.908 AS DECIMAL(4, 3)) * price AS price, \
+           CASE WHEN date_part('hour', date_time) BETWEEN 8 AND 18 THEN 'dayTime' ELSE 'otherTime' END AS t, \
+           character_length(extra) - character_length(replace(extra, 'c', '')) AS c \
+         FROM bid WHERE price > 1000000 AND price < 50000000",
+    ),
+    ("q21", "SELECT auction, lower(channel) AS c, (regexp_match(url, '(&|^)channel_id=([^&]*)'))[2] AS id FROM bid"),
+    ("q22", "SELECT auction, split_part(url, '/', 4) AS d1, split_part(url, '/', 5) AS d2 FROM bid"),
+    (
+        "q5 agg",
+        "SELECT auction, window_start, window_end, count(*) AS num \
+         FROM HOP(bid, date_time, INTERVAL '2 seconds', INTERVAL '10 seconds') \
+         GROUP BY auction, window_start, window_end",
+    ),
+    (
+        "q7 agg",
+        "SELECT window_start, window_end, max(price) AS top FROM TUMBLE(bid, date_time, INTERVAL '10 seconds') \
+         GROUP BY window_start, window_end",
+    ),
+    (
+        "q12",
+        "SELECT bidder, window_start, window_end, count(*) AS n \
+         FROM TUMBLE(bid, date_time, INTERVAL '10 seconds') GROUP BY bidder, window_start, window_end",
+    ),
+    (
+        "avg",
+        "SELECT auction, window_end, count(*) AS n, avg(price) AS mean, min(price) AS low, max(price) AS high \
+         FROM TUMBLE(bid, date_time, INTERVAL '10 seconds') GROUP BY auction, window_start, window_end",
+    ),
+    (
+        "hour",
+        "SELECT date_bin(INTERVAL '1 minute', date_time) AS m, count(*) AS n, sum(price) AS total FROM bid \
+         GROUP BY date_bin(INTERVAL '1 minute', date_time)",
+    ),
+];
+
+fn main() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(PARALLELISM).enable_all().build()?;
+    runtime.block_on(async {
+        let bids = Bids::make(EVENTS).await?;
+        let rows = bids.rows() as f64 / 1e6;
+        println!("{rows:.2} M bids, {PARALLELISM} tasks; M rows/s, median of {RUNS}");
+        println!("{:<8} {:>12} {:>12} {:>8}", "query", "continuous", "batch", "ratio");
+        for (name, sql) in QUERIES {
+            let (mut stream, mut batch) = (vec![], vec![]);
+            for _ in 0..RUNS {
+                stream.push(bids.run_continuously(sql, PARALLELISM).await?);
+                batch.push(bids.run_in_batch(sql, PARALLELISM).await?);
+            }
+            let (stream, batch) = (median(stream).as_secs_f64(), median(batch).as_secs_f64());
+            println!("{name:<8} {:>12.1} {:>12.1} {:>8.2}", rows / stream, rows / batch, batch / stream);
+        }
+        Ok(())
+    })
+}
