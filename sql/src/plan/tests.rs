@@ -1,3 +1,5 @@
+//! Queries planned and run over changing inputs, against what DataFusion answers in batch.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! Statements as texts, and what they are parsed to.
+
 use std::sync::Arc;
 use std::time::Duration;
 

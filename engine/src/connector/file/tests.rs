@@ -1,3 +1,5 @@
+//! Files of each format read in units, whole, compressed, broken and growing.
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
