@@ -1,1 +1,27 @@
-//! Millstream.
+//! The equality harness: a continuous query must say what the same SQL says in batch.
+//!
+//! ```text
+//! tests/sql/*.sql ─ case ─► plan ─► job over scripted sources ─► collecting sink ─┐
+//!                     └──► DataFusion in batch over the rows accepted so far ─────┴─ equal?
+//! ```
+//! A case is a query in a file of `tests/sql`; nothing else needs to be written. Each is run several times
+//! with rows, splits, epochs, parallelism, threads and kills drawn from a seed. Results that come as changes
+//! are compared after *every* epoch, those that come on close when they close and at the end; what the sink
+//! has committed is compared after the last restart. A failure prints its seed; `MILLSTREAM_SEED=n` runs that
+//! one alone, `MILLSTREAM_CASE=text` only the cases whose name has that text, and `MILLSTREAM_ROUNDS=n` as
+//! many seeds per case.
+
+pub mod case;
+pub mod input;
+pub mod oracle;
+pub mod rows;
+pub mod run;
+pub mod sink;
+pub mod source;
+pub mod world;
+
+/// Any failure, with its text.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// The result of a step of a test.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

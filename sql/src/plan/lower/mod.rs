@@ -28,7 +28,7 @@ use super::windows::{WindowAssign, WindowLength, WindowSpec as PlannedWindows};
 use crate::error::{Error, Result};
 use crate::statement::Emit;
 
-pub use scan::{ScanTable, StreamScan};
+pub use scan::{ScanTable, SourceTable, StreamScan};
 pub use time::TimeProperty;
 
 /// A lowered query, before its sink.

@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::{LogicalPlan, TableScan};
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableType};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
 use millstream_engine::connector::Source;
 use millstream_engine::graph::{NodeKind, ScanTime, SourceNode};
 use millstream_engine::operator::project::Project;
@@ -44,6 +48,31 @@ pub trait StreamScan: fmt::Debug + Send + Sync {
 pub trait ScanTable {
     /// The stream.
     fn stream(&self) -> Arc<dyn StreamScan>;
+}
+
+/// A stream over any source, for who embeds the planner without a catalog: it runs continuously only.
+#[derive(Clone, Debug)]
+pub struct SourceTable(pub Arc<dyn StreamScan>);
+
+#[async_trait]
+impl TableProvider for SourceTable {
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _session: &dyn Session,
+        _projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        Err(Error::unsupported(format!("stream \"{}\" can only be read continuously", self.0.name())).into())
+    }
 }
 
 impl Lowering<'_> {
@@ -121,6 +150,9 @@ fn columns_of(scan: &TableScan) -> Vec<usize> {
 
 fn stream_of(scan: &TableScan) -> Result<Arc<dyn StreamScan>> {
     let provider = source_as_provider(&scan.source)?;
+    if let Some(SourceTable(stream)) = provider.downcast_ref() {
+        return Ok(stream.clone());
+    }
     let table = provider.downcast_ref::<crate::session::StreamTable>();
     table.map(ScanTable::stream).ok_or_else(|| {
         Error::unsupported(format!("\"{}\" cannot be read continuously", scan.table_name))

@@ -1,0 +1,20 @@
+//! Every query of `tests/sql`, run continuously, equals its batch answer: see the crate's text.
+
+use millstream_tests::Result;
+use millstream_tests::case::cases;
+use millstream_tests::run::check;
+
+#[test]
+fn rows_one_by_one() -> Result<()> {
+    check(&cases("rows.sql")?)
+}
+
+#[test]
+fn windows() -> Result<()> {
+    check(&cases("windows.sql")?)
+}
+
+#[test]
+fn aggregates() -> Result<()> {
+    check(&cases("aggregates.sql")?)
+}

@@ -1,0 +1,4 @@
+//! Whole-system tests, in one binary.
+
+mod consistency;
+mod tidy;

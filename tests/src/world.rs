@@ -1,0 +1,262 @@
+//! The streams that cases read, with random rows.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt32Array};
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::{DFSchema, TableReference};
+use datafusion::datasource::{MemTable, TableProvider, provider_as_source};
+use datafusion::logical_expr::TableSource;
+use datafusion::physical_expr::PhysicalExpr;
+use millstream_engine::changes::Changes;
+use millstream_engine::connector::Source;
+use millstream_sql::plan::lower::{SourceTable, StreamScan};
+use millstream_sql::plan::{TableResolver, expression, session_state};
+use millstream_sql::statement::{CreateStream, Statement, parse};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use crate::Result;
+use crate::input::{Input, InputRef};
+use crate::rows::{column, event_times};
+use crate::source::ScriptedSource;
+
+/// The streams: one with every type, one to join it in unions, one over two years, an empty one, and two
+/// whose rows are taken back (with a key, and with weights beyond 1).
+const STREAMS: &str = "
+CREATE STREAM bids (id BIGINT, k INT, name TEXT, price BIGINT, small SMALLINT, x DOUBLE, f DOUBLE, r REAL,
+    d DECIMAL(12, 2), b BOOLEAN, day DATE, at TIMESTAMPTZ, ts TIMESTAMP,
+    WATERMARK FOR ts AS ts - INTERVAL '5 seconds');
+CREATE STREAM clicks (id BIGINT, k INT, name TEXT, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '2 seconds');
+CREATE STREAM visits (id BIGINT, name TEXT, amount DECIMAL(10, 2), ts TIMESTAMP,
+    WATERMARK FOR ts AS ts - INTERVAL '10 days');
+CREATE STREAM nothing (id BIGINT, k INT, x DOUBLE, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '5 seconds');
+CREATE STREAM accounts (id BIGINT, k INT, name TEXT, price BIGINT, x DOUBLE, f DOUBLE, d DECIMAL(12, 2), day DATE,
+    PRIMARY KEY (id));
+CREATE STREAM loose (k INT, name TEXT, price BIGINT, x DOUBLE, f DOUBLE, b BOOLEAN);
+";
+
+const SECOND: i64 = 1_000_000;
+const DAY: i64 = 86_400 * SECOND;
+
+/// A stream of the world.
+pub struct Stream {
+    name: String,
+    /// Its rows.
+    pub input: InputRef,
+    changelog: bool,
+    key: Option<Vec<usize>>,
+    event_time: Option<(usize, Option<Arc<dyn PhysicalExpr>>)>,
+}
+
+impl Stream {
+    /// Whether rows are taken back.
+    pub fn is_changing(&self) -> bool {
+        self.changelog
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stream({})", self.name)
+    }
+}
+
+impl StreamScan for Stream {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.input.schema.clone()
+    }
+
+    fn is_changelog(&self) -> bool {
+        self.changelog
+    }
+
+    fn key(&self) -> Option<Vec<usize>> {
+        self.key.clone()
+    }
+
+    fn event_time(&self) -> Option<(usize, Option<Arc<dyn PhysicalExpr>>)> {
+        self.event_time.clone()
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        Duration::from_secs(3600)
+    }
+
+    fn open(&self, projection: Vec<usize>, _parallelism: usize) -> millstream_sql::Result<Arc<dyn Source>> {
+        Ok(Arc::new(ScriptedSource::new(self.input.clone(), projection)))
+    }
+}
+
+/// All streams.
+#[derive(Debug)]
+pub struct World {
+    /// By name.
+    pub streams: BTreeMap<String, Arc<Stream>>,
+}
+
+impl World {
+    /// The world of a seed.
+    pub fn of(seed: u64) -> Result<Self> {
+        let mut streams = BTreeMap::new();
+        for parsed in parse(STREAMS)? {
+            let Statement::CreateStream(create) = parsed.statement else { return Err("not a stream".into()) };
+            let name = create.name.name.clone();
+            let mut rng = StdRng::seed_from_u64(seed ^ name.bytes().fold(7, |h, b| h * 31 + u64::from(b)));
+            streams.insert(name, Arc::new(stream(&mut rng, &create)?));
+        }
+        Ok(World { streams })
+    }
+
+    /// Finds the streams for a query that is to run continuously.
+    pub fn resolver(&self) -> Arc<dyn TableResolver> {
+        let table = |s: &Arc<Stream>| provider_as_source(Arc::new(SourceTable(s.clone())));
+        Arc::new(Tables(self.streams.iter().map(|(name, s)| (name.clone(), table(s))).collect()))
+    }
+
+    /// Finds the streams for a batch query over what lies before `ends`, by stream.
+    pub fn batch(&self, ends: &BTreeMap<String, Vec<u64>>) -> Result<Arc<dyn TableResolver>> {
+        let mut tables = BTreeMap::new();
+        for (name, stream) in &self.streams {
+            let rows = match ends.get(name) {
+                Some(ends) => stream.input.content(ends)?,
+                None => RecordBatch::new_empty(stream.schema()),
+            };
+            let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?);
+            tables.insert(name.clone(), provider_as_source(table));
+        }
+        Ok(Arc::new(Tables(tables)))
+    }
+}
+
+struct Tables(BTreeMap<String, Arc<dyn TableSource>>);
+
+impl TableResolver for Tables {
+    fn table(&self, name: &TableReference) -> millstream_sql::Result<Option<Arc<dyn TableSource>>> {
+        Ok(self.0.get(name.table()).cloned())
+    }
+}
+
+fn stream(rng: &mut StdRng, create: &CreateStream) -> Result<Stream> {
+    let name = create.name.name.clone();
+    let fields: Vec<_> = create.columns.iter().map(|c| c.field()).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let n = match name.as_str() {
+        "nothing" => 0,
+        _ if rng.random_bool(0.1) => rng.random_range(0..5),
+        _ => rng.random_range(100..350),
+    };
+    let event_time = match &create.watermark {
+        None => None,
+        Some(watermark) => {
+            let df_schema = DFSchema::try_from_qualified_schema(name.as_str(), &schema)?;
+            let state = session_state();
+            let expr = expression(&state, Arc::new(Tables(BTreeMap::new())), &watermark.expr, &df_schema)?;
+            Some((schema.index_of(&watermark.column)?, Some(state.create_physical_expr(expr, &df_schema)?)))
+        }
+    };
+    let changelog = matches!(name.as_str(), "accounts" | "loose");
+    let key = (name == "accounts").then(|| vec![0]);
+    let (splits, atoms) = match changelog {
+        true => changing(rng, &schema, n, key.is_some())?,
+        false => growing(rng, &name, &schema, n)?,
+    };
+    let input = Arc::new(Input::new(rng, schema, splits, &atoms));
+    Ok(Stream { name, input, changelog, key, event_time })
+}
+
+type Splits = (Vec<Changes>, Vec<Vec<u64>>);
+
+/// Rows that only arrive, dealt out to splits.
+fn growing(rng: &mut StdRng, name: &str, schema: &SchemaRef, n: usize) -> Result<Splits> {
+    let (span, bound) = if name == "visits" { (700 * DAY, 10 * DAY) } else { (90 * SECOND, 2 * SECOND) };
+    // Across 1970, where rounding down is not rounding to zero, or in our days.
+    let start = if rng.random_bool(0.5) { -span / 3 } else { 1_704_067_200 * SECOND + 500 };
+    let times = event_times(rng, n, start, span, bound);
+    let mut columns: Vec<ArrayRef> = vec![];
+    for field in schema.fields() {
+        columns.push(match field.name().as_str() {
+            "ts" => Arc::new(TimestampMicrosecondArray::from(times.clone())),
+            _ => column(rng, field, n)?,
+        });
+    }
+    let all = Changes::insertions(RecordBatch::try_new(schema.clone(), columns)?);
+    let mut of: Vec<Vec<u32>> = vec![vec![]; rng.random_range(1..=4)];
+    for row in 0..n as u32 {
+        let split = rng.random_range(0..of.len());
+        of[split].push(row);
+    }
+    let atoms = of.iter().map(|rows| (1..=rows.len() as u64).collect()).collect();
+    let splits = of.into_iter().map(|rows| all.take(&UInt32Array::from(rows))).collect::<Result<_, _>>()?;
+    Ok((splits, atoms))
+}
+
+/// Rows that arrive and are taken back. With a key each key has one row at most; without, rows have weights.
+fn changing(rng: &mut StdRng, schema: &SchemaRef, n: usize, keyed: bool) -> Result<Splits> {
+    let columns = schema.fields().iter().map(|f| column(rng, f, n)).collect::<Result<Vec<_>>>()?;
+    let mut rows = RecordBatch::try_new(schema.clone(), columns)?;
+    if keyed && n > 0 {
+        let ids = arrow::array::Int64Array::from_iter_values((0..n).map(|_| rng.random_range(0..20)));
+        let mut columns = rows.columns().to_vec();
+        columns[0] = Arc::new(ids);
+        rows = RecordBatch::try_new(schema.clone(), columns)?;
+    }
+    let splits = rng.random_range(1..=3);
+    let (mut all, mut atoms) = (vec![], vec![]);
+    for split in 0..splits {
+        let mine: Vec<usize> = (0..n).filter(|row| key_of(&rows, *row, keyed) % splits == split).collect();
+        let (taken, weights, ends) = transactions(rng, &rows, &mine, keyed);
+        let part = rows_at(&rows, taken)?;
+        all.push(Changes::weighted(part, weights.into())?);
+        atoms.push(ends);
+    }
+    Ok((all, atoms))
+}
+
+fn key_of(rows: &RecordBatch, row: usize, keyed: bool) -> usize {
+    use arrow::array::AsArray;
+    if !keyed {
+        return row;
+    }
+    rows.column(0).as_primitive::<arrow::datatypes::Int64Type>().value(row) as usize
+}
+
+fn rows_at(rows: &RecordBatch, taken: Vec<u32>) -> Result<RecordBatch> {
+    Ok(arrow::compute::take_record_batch(rows, &UInt32Array::from(taken))?)
+}
+
+/// The rows to take with their weights, and where each change is whole.
+fn transactions(rng: &mut StdRng, rows: &RecordBatch, mine: &[usize], keyed: bool) -> (Vec<u32>, Vec<i64>, Vec<u64>) {
+    let (mut taken, mut weights, mut ends) = (vec![], vec![], vec![]);
+    let mut live: Vec<(usize, i64)> = vec![];
+    for row in mine {
+        let same = live.iter().position(|(r, _)| keyed && key_of(rows, *r, true) == key_of(rows, *row, true));
+        let victim = same.or_else(|| (!live.is_empty() && rng.random_bool(0.4)).then(|| rng.random_range(0..live.len())));
+        let mut change = vec![];
+        if let Some(at) = victim {
+            let (old, weight) = live[at];
+            let back = if rng.random_bool(0.5) { weight } else { 1 };
+            change.push((old, -back));
+            live[at].1 -= back;
+            live.retain(|l| l.1 > 0);
+        }
+        if rng.random_bool(0.8) || victim.is_none() {
+            let weight = if keyed { 1 } else { rng.random_range(1..=2) };
+            change.push((*row, weight));
+            live.push((*row, weight));
+        }
+        change.shuffle(rng);
+        taken.extend(change.iter().map(|c| c.0 as u32));
+        weights.extend(change.iter().map(|c| c.1));
+        ends.push(taken.len() as u64);
+    }
+    (taken, weights, ends)
+}
