@@ -6,7 +6,7 @@ use millstream_benches::{Bids, Result, median};
 
 /// Tasks, and partitions of the batch.
 const PARALLELISM: usize = 2;
-const EVENTS: u64 = 5_000_000;
+const EVENTS: u64 = 20_000_000;
 const RUNS: usize = 5;
 
 /// (name, query). Results are not kept on either side.

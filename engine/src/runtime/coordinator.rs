@@ -199,8 +199,12 @@ impl Coordinator {
         self.checkpoints.is_some() && (self.state.dirty || self.pulse.is_set())
     }
 
+    /// Whether no epoch may be cut now. Where a source has groups all tasks must have ended the last epoch
+    /// first: the next group opens then, and would be read in two epochs if one task had ended both.
     fn is_full(&self) -> bool {
-        self.state.epochs.len() >= MOST_EPOCHS
+        let epochs = &self.state.epochs;
+        let grouped = || self.sources.iter().any(|s| s.source.in_groups());
+        epochs.len() >= MOST_EPOCHS || (epochs.values().any(|e| !e.merged) && grouped())
     }
 
     /// Whether a new epoch has anything to say.
@@ -240,7 +244,8 @@ impl Coordinator {
             return Some(s.last_cut + self.pace());
         }
         let mut at = s.last_tick + TICK;
-        if s.dirty && self.checkpoints.is_some() && s.committing.is_none() {
+        let under_way = s.committing.is_some() || s.epochs.values().any(|e| e.mark.checkpoint.is_some());
+        if s.dirty && self.checkpoints.is_some() && !under_way {
             at = at.min(s.last_checkpoint + self.config.checkpoint_interval);
         }
         // Idle splits are looked for only where something is held back.
@@ -253,6 +258,8 @@ impl Coordinator {
         match self.config.every {
             Some(every) if self.state.next_epoch > 1 && !self.all_ended() && self.state.stopping.is_none() => every,
             Some(_) => Duration::ZERO,
+            // Nothing more will come: there is nothing to gather.
+            None if self.all_ended() => Duration::ZERO,
             None => self.state.interval,
         }
     }
