@@ -429,7 +429,8 @@ impl<'a> Build<'a> {
             running,
             io: self.runtime.io.clone(),
         };
-        let abort = self.runtime.cpu.spawn(coordinator.run()).abort_handle();
+        // Not among the tasks: it has to be on time when they have much to do.
+        let abort = self.runtime.io.spawn(coordinator.run()).abort_handle();
         Ok(JobHandle { shared, status, commands, graph: self.graph, abort })
     }
 

@@ -359,6 +359,8 @@ impl Scanning {
             Step::Rows(reader, read) => {
                 self.rows(read).await?;
                 self.relieve().await;
+                // A source that always has rows would never wait, and no other task of its thread would run.
+                tokio::task::yield_now().await;
                 self.pending = Some(read_on(reader));
                 self.waiting_since = Instant::now();
             }
