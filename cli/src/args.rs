@@ -11,7 +11,7 @@ use crate::output::Format;
 const EXAMPLES: &str = "\
 Examples:
   millstream                                   the shell, on the store ./millstream-data
-  millstream demo                              a month of flights, live, in a few seconds
+  millstream demo                              four weeks of flights, live, in a few seconds
   millstream -c 'SELECT * FROM hot LIMIT 5'    one statement
   millstream run flights.sql --format csv      a script; results go to stdout, all else to stderr
   millstream serve --listen 0.0.0.0:31337      a Flight SQL server for Python, ADBC, JDBC, DuckDB
@@ -58,7 +58,7 @@ pub(crate) enum Command {
     /// Write a stream to a file: the extension says whether Parquet, CSV or JSON
     #[command(after_help = "Examples:\n  millstream export hot hot.parquet\n  millstream export hot hot.csv")]
     Export(ExportArgs),
-    /// See it work: a month of real flights through two continuous queries
+    /// See it work: four weeks of real flights through two continuous queries
     #[command(after_help = "Examples:\n  millstream demo\n  millstream demo --speed 50000")]
     Demo(DemoArgs),
     /// Measure it
@@ -69,9 +69,10 @@ pub(crate) enum Command {
 #[derive(Args, Debug, Clone, Default)]
 pub(crate) struct EngineArgs {
     /// Tasks per operator [default: the number of cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) parallelism: Option<u16>,
-    /// Memory for state and queues, such as 4GB; beyond it state goes to disk [default: 60 % of the machine's]
+    /// Memory for the state of all queries, such as 4GB; near it sources wait, and a query that needs more stops
+    /// [default: 60 % of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(crate) memory_limit: Option<usize>,
     /// How often results and state become durable, such as 500ms or 10s [default: 1s]
@@ -172,7 +173,7 @@ pub(crate) struct NexmarkArgs {
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: BenchFormat,
     /// Tasks per operator [default: the number of cores]
-    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) parallelism: Option<u16>,
     /// How the figures look
     #[arg(long, value_enum, default_value_t)]

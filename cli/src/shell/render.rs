@@ -253,7 +253,8 @@ impl Shell {
 
     async fn watch(&mut self, sql: &str) -> Result<()> {
         let sql = sql.trim().trim_end_matches(';');
-        let continuous = if lex::emits(&lex::tokens(sql)) { sql.to_owned() } else { format!("{sql} EMIT CHANGES") };
+        let (query, _) = watch::unordered(sql);
+        let continuous = if lex::emits(&lex::tokens(&query)) { query } else { format!("{query} EMIT CHANGES") };
         let script = Script { name: None, text: continuous };
         let start = Instant::now();
         let backend = Arc::clone(&self.backend);

@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
-use arrow::compute::{SortColumn, SortOptions, cast, lexsort_to_indices, take_record_batch};
+use arrow::compute::{SortColumn, SortOptions, cast, concat_batches, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use futures::StreamExt;
@@ -22,7 +22,7 @@ use crate::terminal::{Live, Screen, paint, shorten};
 
 /// How often the screen changes at most.
 const FRAME: Duration = Duration::from_millis(100);
-/// Of rows that are only ever added, so many are kept: the last ones.
+/// Of rows that are only ever added, so many are kept: the first in order, or the last ones.
 const TAIL: usize = 1_000;
 
 /// The rows that a result consists of now.
@@ -32,6 +32,7 @@ pub(crate) struct Content {
     converter: RowConverter,
     key: Option<(RowConverter, Vec<usize>)>,
     order: Vec<(usize, SortOptions)>,
+    limit: usize,
     rows: BTreeMap<OwnedRow, Kept>,
     tail: VecDeque<OwnedRow>,
     count: u64,
@@ -43,7 +44,7 @@ struct Kept {
 }
 
 impl Content {
-    /// Nothing yet; `sql` is the query, whose ORDER BY decides the order.
+    /// Nothing yet; `sql` is the query as it was typed, whose ORDER BY and LIMIT decide what is shown.
     pub(crate) fn new(feed: &ChangeFeed, sql: &str) -> Result<Self> {
         let fields = feed.schema.fields();
         let schema = if feed.updating {
@@ -63,6 +64,7 @@ impl Content {
             converter: converter(&mut (0..schema.fields().len()))?,
             key,
             order: order_by(sql, &schema),
+            limit: unordered(sql).1.unwrap_or(usize::MAX),
             updating: feed.updating,
             schema: schema.into(),
             rows: BTreeMap::new(),
@@ -82,6 +84,9 @@ impl Content {
         let rows = self.converter.convert_columns(columns).map_err(cannot_keep)?;
         if !self.updating {
             self.count += batch.num_rows() as u64;
+            if !self.order.is_empty() {
+                return self.add_in_order(columns);
+            }
             let first = batch.num_rows().saturating_sub(TAIL);
             for row in rows.iter().skip(first) {
                 self.tail.push_back(row.owned());
@@ -106,6 +111,18 @@ impl Content {
                 None => self.add(row, if ops.value(i).starts_with('-') { -1 } else { 1 }),
             }
         }
+        Ok(())
+    }
+
+    /// Of all rows so far keeps the first in order.
+    fn add_in_order(&mut self, columns: &[ArrayRef]) -> Result<()> {
+        let kept = self.batch(self.tail.iter())?;
+        let fields = kept.schema().fields().iter().zip(columns).map(|(f, c)| cast(c, f.data_type())).collect::<Vec<_>>();
+        let fields = fields.into_iter().collect::<std::result::Result<Vec<_>, _>>().map_err(cannot_keep)?;
+        let added = RecordBatch::try_new(kept.schema(), fields).map_err(cannot_keep)?;
+        let all = concat_batches(&kept.schema(), [&kept, &added]).map_err(cannot_keep)?;
+        let rows = self.converter.convert_columns(self.sorted(&all, TAIL)?.columns()).map_err(cannot_keep)?;
+        self.tail = rows.iter().map(|row| row.owned()).collect();
         Ok(())
     }
 
@@ -138,33 +155,43 @@ impl Content {
         self.count = self.count.saturating_add_signed(times);
     }
 
-    /// The first `limit` rows in order; of rows that are only added, the last ones.
+    /// The first `limit` rows in order; of rows that are only added and have no order, the last ones.
     pub(crate) fn top(&self, limit: usize) -> Result<RecordBatch> {
+        let limit = limit.min(self.limit);
         let wanted = if self.order.is_empty() { limit } else { usize::MAX };
-        let columns = if self.updating {
+        let batch = if self.updating {
             let rows = self
                 .rows
                 .values()
                 .flat_map(|kept| std::iter::repeat_n(&kept.row, usize::try_from(kept.times).unwrap_or(0)));
-            self.converter.convert_rows(rows.take(wanted).map(OwnedRow::row))
+            self.batch(rows.take(wanted))
         } else {
             let skip = self.tail.len().saturating_sub(wanted);
-            self.converter.convert_rows(self.tail.iter().skip(skip).map(OwnedRow::row))
-        };
-        let columns = columns.map_err(cannot_keep)?;
+            self.batch(self.tail.iter().skip(skip))
+        }?;
+        if self.order.is_empty() || batch.num_rows() == 0 { Ok(batch) } else { self.sorted(&batch, limit) }
+    }
+
+    fn batch<'a>(&self, rows: impl Iterator<Item = &'a OwnedRow>) -> Result<RecordBatch> {
+        let columns = self.converter.convert_rows(rows.map(OwnedRow::row)).map_err(cannot_keep)?;
         // dictionaries come back as their values
         let fields = self.schema.fields().iter().zip(&columns);
         let fields: Vec<_> = fields.map(|(f, c)| f.as_ref().clone().with_data_type(c.data_type().clone())).collect();
-        let batch = RecordBatch::try_new(Schema::new(fields).into(), columns).map_err(cannot_keep)?;
-        if self.order.is_empty() || batch.num_rows() == 0 {
-            return Ok(batch);
-        }
+        RecordBatch::try_new(Schema::new(fields).into(), columns).map_err(cannot_keep)
+    }
+
+    fn sorted(&self, batch: &RecordBatch, limit: usize) -> Result<RecordBatch> {
         let by = self
             .order
             .iter()
             .map(|(column, options)| SortColumn { values: batch.column(*column).clone(), options: Some(*options) });
         let sorted = lexsort_to_indices(&by.collect::<Vec<_>>(), Some(limit)).map_err(cannot_keep)?;
-        take_record_batch(&batch, &sorted).map_err(cannot_keep)
+        take_record_batch(batch, &sorted).map_err(cannot_keep)
+    }
+
+    /// How many rows there are to show.
+    fn wanted(&self) -> u64 {
+        self.count.min(self.limit as u64)
     }
 }
 
@@ -172,26 +199,65 @@ fn cannot_keep(e: arrow::error::ArrowError) -> millstream_sql::Error {
     report::fail(ErrorKind::Unsupported, format!("cannot show the result in place: {e}"))
 }
 
+/// The words outside of parentheses.
+fn outer(sql: &str) -> Vec<Token<'_>> {
+    let mut depth = 0;
+    let outside = |t: &Token<'_>| {
+        match t.text {
+            "(" => depth += 1,
+            ")" => depth -= 1,
+            _ => {}
+        }
+        t.counts() && depth == 0
+    };
+    lex::tokens(sql).into_iter().filter(outside).collect()
+}
+
+/// Where the last ORDER BY outside of parentheses begins.
+fn order_at(tokens: &[Token<'_>]) -> Option<usize> {
+    tokens.windows(2).rposition(|pair| matches!(pair, [order, by] if order.is("ORDER") && by.is("BY")))
+}
+
+fn ends_order(t: &Token<'_>) -> bool {
+    ["LIMIT", "OFFSET", "FETCH", "EMIT"].iter().any(|word| t.is(word)) || t.text == ";"
+}
+
 /// The columns of the last ORDER BY outside of parentheses, as far as they are plain columns of the result.
 fn order_by(sql: &str, schema: &Schema) -> Vec<(usize, SortOptions)> {
-    let mut depth = 0;
-    let tokens: Vec<Token<'_>> = lex::tokens(sql)
-        .into_iter()
-        .filter(|t| {
-            match t.text {
-                "(" => depth += 1,
-                ")" => depth -= 1,
-                _ => {}
-            }
-            t.counts() && depth == 0
-        })
-        .collect();
-    let starts = |pair: &[Token<'_>]| matches!(pair, [order, by] if order.is("ORDER") && by.is("BY"));
-    let Some(at) = tokens.windows(2).rposition(starts) else { return Vec::new() };
-    let ends = |t: &Token<'_>| ["LIMIT", "OFFSET", "FETCH", "EMIT"].iter().any(|word| t.is(word)) || t.text == ";";
-    let clause: Vec<Token<'_>> = tokens.into_iter().skip(at + 2).take_while(|t| !ends(t)).collect();
+    let tokens = outer(sql);
+    let Some(at) = order_at(&tokens) else { return Vec::new() };
+    let clause: Vec<Token<'_>> = tokens.into_iter().skip(at + 2).take_while(|t| !ends_order(t)).collect();
     // what follows an expression has less weight than it, so it must not decide alone
     clause.split(|t| t.text == ",").map_while(|item| order_item(item, schema)).collect()
+}
+
+/// `sql` without its ORDER BY and LIMIT, which cannot run continuously and are applied to what is shown; and the
+/// LIMIT. Where they are more than columns and a number, `sql` stays as it is.
+pub(crate) fn unordered(sql: &str) -> (String, Option<usize>) {
+    let tokens = outer(sql);
+    let whole = (sql.to_owned(), None);
+    let limit_at = tokens.iter().rposition(|t| t.is("LIMIT"));
+    let Some(first) = order_at(&tokens).or(limit_at) else { return whole };
+    let is_plain = |t: &&Token<'_>| matches!(t.kind, Kind::Word | Kind::Name | Kind::Number) || t.text == ",";
+    let by = tokens.iter().skip(first).take_while(|t| !ends_order(t));
+    if !by.clone().all(|t| is_plain(&t)) {
+        return whole;
+    }
+    let mut rest = tokens.iter().skip(first + by.count()).peekable();
+    let mut limit = None;
+    if rest.next_if(|t| t.is("LIMIT")).is_some() {
+        limit = rest.next().and_then(|t| t.text.parse().ok());
+        if limit.is_none() {
+            return whole;
+        }
+    }
+    let tail = match rest.next() {
+        None => "",
+        Some(t) if t.is("EMIT") => sql.get(t.start..).unwrap_or_default(),
+        Some(_) => return whole,
+    };
+    let head = tokens.get(first).and_then(|t| sql.get(..t.start)).unwrap_or(sql);
+    (format!("{head}{tail}").trim_end().to_owned(), limit)
 }
 
 fn order_item(item: &[Token<'_>], schema: &Schema) -> Option<(usize, SortOptions)> {
@@ -264,9 +330,9 @@ fn picture(content: &Content, title: &str, screen: Screen, expanded: Expanded) -
         text += line;
         text.push('\n');
     }
-    if content.count() > batch.num_rows() as u64 {
-        text +=
-            &paint(&format!(" … {} more\n", grouped(content.count() - batch.num_rows() as u64)), "2", screen.colour);
+    if content.wanted() > batch.num_rows() as u64 {
+        let more = content.wanted() - batch.num_rows() as u64;
+        text += &paint(&format!(" … {} more\n", grouped(more)), "2", screen.colour);
     }
     Ok(text)
 }
@@ -330,7 +396,7 @@ mod tests {
         let sql = "SELECT name, count(*) OVER (ORDER BY name) AS n FROM t ORDER BY n DESC, 1 LIMIT 2 EMIT CHANGES;";
         let mut content = Content::new(&feed, sql).unwrap();
         apply(&mut content, &feed, &[("+I", "a", 1), ("+I", "b", 3), ("+I", "c", 2), ("+I", "d", 3)]);
-        assert_eq!(numbers(&content, 3), [3, 3, 2]);
+        assert_eq!((numbers(&content, 3), content.wanted()), (vec![3, 3], 2));
         assert_eq!(order_by("SELECT 1 ORDER BY n + 1", &content.schema), []);
     }
 
@@ -341,6 +407,31 @@ mod tests {
         let rows: Vec<_> = (0..2_500).map(|i| ("", "a", i)).collect();
         apply(&mut content, &feed, &rows);
         assert_eq!((numbers(&content, 2), content.count()), (vec![2_498, 2_499], 2_500));
+    }
+
+    #[test]
+    fn rows_that_are_only_added_show_the_first_in_order() {
+        let feed = feed(false, None);
+        let mut content = Content::new(&feed, "SELECT * FROM t ORDER BY n DESC").unwrap();
+        for from in [3_000, 0] {
+            let rows: Vec<_> = (from..from + 1_500).map(|i| ("", "a", i)).collect();
+            apply(&mut content, &feed, &rows);
+        }
+        assert_eq!((numbers(&content, 2), content.count()), (vec![4_499, 4_498], 3_000));
+    }
+
+    #[test]
+    fn order_and_limit_are_applied_here() {
+        for (sql, query, limit) in [
+            ("SELECT a FROM t ORDER BY a DESC, 2 LIMIT 5", "SELECT a FROM t", Some(5)),
+            ("SELECT a FROM t LIMIT 5", "SELECT a FROM t", Some(5)),
+            ("SELECT a FROM t ORDER BY a EMIT CHANGES", "SELECT a FROM t EMIT CHANGES", None),
+            ("SELECT a FROM (SELECT a FROM t LIMIT 2)", "SELECT a FROM (SELECT a FROM t LIMIT 2)", None),
+            ("SELECT a FROM t ORDER BY a + 1", "SELECT a FROM t ORDER BY a + 1", None),
+            ("SELECT a FROM t LIMIT 5 OFFSET 2", "SELECT a FROM t LIMIT 5 OFFSET 2", None),
+        ] {
+            assert_eq!(unordered(sql), (query.to_owned(), limit), "{sql}");
+        }
     }
 
     #[test]

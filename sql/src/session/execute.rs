@@ -55,6 +55,10 @@ impl Session {
             }
             Statement::Insert(insert) => self.insert(insert, parameters).await,
             Statement::CopyTo(copy) => {
+                if copy.target.contains("://") && !copy.target.starts_with("file://") {
+                    return Err(Error::unsupported(format!("COPY TO '{}' is not supported yet", copy.target))
+                        .with_hint("Write to a local file or folder: COPY … TO 'result.parquet'."));
+                }
                 let state = session_state();
                 let plan = statement_plan(&state, ms.resolver(false), DfStatement::CopyTo(copy.clone()))?;
                 let rows = count_of(snapshot(&state, plan).await?).await?;
@@ -237,7 +241,7 @@ impl Drop for Following {
 impl Millstream {
     async fn create_stream(self: &Arc<Self>, mut create: CreateStream, parallelism: usize) -> Result<Outcome> {
         let name = public(&create.name)?.to_owned();
-        let tag = format!("CREATE {}", create.kind);
+        let tag = format!("CREATE {}", create.kind.to_string().to_uppercase());
         let mut catalog = self.catalog.lock().await;
         if catalog.get(&name).is_some() {
             if create.if_not_exists {
@@ -304,7 +308,7 @@ impl Millstream {
 
     async fn drop_object(self: &Arc<Self>, drop: &DropObject) -> Result<Outcome> {
         let name = public(&drop.name)?;
-        let tag = format!("DROP {}", drop.kind);
+        let tag = format!("DROP {}", drop.kind.to_string().to_uppercase());
         let mut catalog = self.catalog.lock().await;
         if catalog.get(name).is_none() {
             if drop.if_exists {

@@ -321,7 +321,7 @@ impl Millstream {
 
 pub(super) fn no_job(def: &StreamDef) -> Error {
     Error::invalid(format!("stream \"{}\" is read from a connector and has no job of its own", def.name))
-        .with_hint("Pause the streams derived from it.")
+        .with_hint("Name a stream derived from it: SHOW STREAMS lists them.")
 }
 
 pub(super) fn not_stored(def: &StreamDef) -> Error {

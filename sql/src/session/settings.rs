@@ -42,7 +42,7 @@ impl Session {
                 duration_text(s.checkpoint_interval),
                 "How often streams created from here on commit their results.",
             ),
-            of("memory_limit", human_bytes(limit), "Bytes that state and queues of all jobs of this process may take."),
+            of("memory_limit", human_bytes(limit), "Bytes that the state of all jobs of this process may take."),
         ])
     }
 
