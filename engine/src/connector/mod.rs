@@ -220,6 +220,12 @@ pub trait Sink: Send + Sync {
     /// The writer of one task.
     fn open(&self, task: usize) -> Result<Box<dyn SinkWriter>>;
 
+    /// Called before the manifest is written: may replace what the tasks staged by something else that is
+    /// durable, such as one larger file.
+    async fn gather(&self, _checkpoint: u64, staged: Vec<Staged>) -> Result<Vec<Staged>> {
+        Ok(staged)
+    }
+
     /// What the sink wants to find in the manifest of `commit`, besides what was staged: its state after it.
     fn state_after(&self, _commit: &Commit<'_>) -> serde_json::Value {
         serde_json::Value::Null

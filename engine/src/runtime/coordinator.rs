@@ -164,7 +164,8 @@ impl Coordinator {
                 return Ok(phase);
             }
             let wake = self.wake_at();
-            let (pulse, waiting) = (self.pulse.clone(), wake.is_none() && !self.is_full());
+            // Where a pulse that has come does not lead to a cut, something else must happen first.
+            let (pulse, waiting) = (self.pulse.clone(), wake.is_none() && !self.is_full() && !self.pulse.is_set());
             tokio::select! {
                 biased;
                 Some(report) = self.reports.recv() => self.report(report)?,
@@ -237,7 +238,7 @@ impl Coordinator {
     /// When to look again; `None`: when something happens.
     fn wake_at(&self) -> Option<Instant> {
         let s = &self.state;
-        if self.is_full() {
+        if self.is_full() || s.ending || s.stop_cut {
             return None;
         }
         if self.wants_cut() {
@@ -570,7 +571,8 @@ impl CommitJob {
             self.manifest.dead_letters.push(self.checkpoints.put_dead_letters(n, bytes).await?);
         }
         for (node, sink) in &self.sinks {
-            let staged = staged.get(node).map_or(&[][..], |s| s);
+            let gathered = sink.gather(n, staged.remove(node).unwrap_or_default()).await?;
+            let staged = &staged.entry(*node).or_insert(gathered)[..];
             self.manifest.sinks.insert(*node, sink.state_after(&commit_of(&self.manifest, staged)));
         }
         self.manifest.staged = staged;

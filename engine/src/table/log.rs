@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
 
 use crate::changes::Changes;
 use crate::store::Store;
@@ -61,6 +61,8 @@ pub struct StreamLog {
     store: Store,
     state: Mutex<State>,
     version: watch::Sender<u64>,
+    /// Held for reading while a snapshot is read, for writing while a file is replaced by a longer one.
+    files: Arc<RwLock<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +81,7 @@ impl StreamLog {
     /// The log of stream `name` with these columns; a `changelog` can take rows back.
     pub fn new(store: Store, name: impl Into<String>, schema: SchemaRef, changelog: bool) -> Arc<Self> {
         let (version, _) = watch::channel(0);
-        Arc::new(StreamLog { name: name.into(), schema, changelog, store, state: Mutex::default(), version })
+        Arc::new(StreamLog { name: name.into(), schema, changelog, store, state: Mutex::default(), version, files: Arc::default() })
     }
 
     /// The stream's name.
@@ -127,6 +129,16 @@ impl StreamLog {
     /// Changes with each commit.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
+    }
+
+    /// Keeps all files as they are until the guard is dropped.
+    pub async fn hold_files(&self) -> OwnedRwLockReadGuard<()> {
+        self.files.clone().read_owned().await
+    }
+
+    /// The right to replace a file, unless somebody reads.
+    pub(super) fn try_replace(&self) -> Option<OwnedRwLockWriteGuard<()>> {
+        self.files.clone().try_write_owned().ok()
     }
 
     pub(super) fn committed(&self) -> Committed {

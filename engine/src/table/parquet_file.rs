@@ -76,6 +76,15 @@ impl FileWriter {
         Ok(self.writer.write(&cast_rows(rows, &self.schema)?)?)
     }
 
+    /// Appends the rows of another file of the same schema.
+    pub(super) async fn append_file(&mut self, store: &Store, path: &str) -> Result<()> {
+        let names: Vec<String> = self.schema.fields().iter().map(|f| f.name().clone()).collect();
+        for batch in open_rows(store, path, 0..u64::MAX, &names).await? {
+            self.write(&batch?)?;
+        }
+        Ok(())
+    }
+
     /// The number of rows, and the bytes of the file.
     pub(super) fn finish(self) -> Result<(u64, Bytes)> {
         Ok((self.rows, Bytes::from(self.writer.into_inner()?)))

@@ -12,16 +12,40 @@ use crate::changes::Changes;
 use crate::connector::{Commit, Sink, SinkWriter, Staged};
 use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
+use arrow::datatypes::SchemaRef;
+use tokio::sync::OwnedRwLockWriteGuard;
 
 /// Rows kept for followers until the commit, in bytes by task; beyond, followers read the file.
 const KEPT_BYTES: usize = 16 << 20;
 
+/// A file that is smaller than this is made longer by the next checkpoint instead of leaving it alone…
+const SMALL_BYTES: u64 = 2 << 20;
+/// …and so is one that is less than this many times what the checkpoint adds, up to a limit.
+const GROWTH: u64 = 16;
+/// Files from this size on are left alone.
+const LARGE_BYTES: u64 = 32 << 20;
+
 /// The body of a staged file.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct StagedFile {
+    /// Its name in `pending`.
+    pending: String,
+    /// Its name in the stream's folder.
     name: String,
     rows: u64,
     bytes: u64,
+    /// It takes the place of the log's last file, whose rows it begins with.
+    extends: bool,
+}
+
+impl StagedFile {
+    fn staged(&self) -> Result<Staged> {
+        Ok(Staged { kind: "parquet".to_owned(), body: serde_json::to_value(self)? })
+    }
+
+    fn of(staged: &Staged) -> Result<Self> {
+        Ok(serde_json::from_value(staged.body.clone())?)
+    }
 }
 
 /// See the module's text.
@@ -30,12 +54,14 @@ pub struct TableSink {
     job: String,
     /// The columns that identify a row, for pairing updates.
     key: Option<Vec<usize>>,
+    /// Held from the decision to replace a file until it is done.
+    replacing: parking_lot::Mutex<Option<OwnedRwLockWriteGuard<()>>>,
 }
 
 impl TableSink {
     /// Job `job` writes into `log`. `key` are the columns that identify a row, where known.
     pub fn new(log: Arc<StreamLog>, job: impl Into<String>, key: Option<Vec<usize>>) -> Self {
-        TableSink { log, job: job.into(), key }
+        TableSink { log, job: job.into(), key, replacing: parking_lot::Mutex::new(None) }
     }
 
     fn pending(&self, file: &str) -> String {
@@ -45,14 +71,13 @@ impl TableSink {
     fn after(&self, commit: &Commit<'_>) -> Result<Committed> {
         let mut committed = self.log.committed();
         for staged in commit.staged {
-            let file: StagedFile = serde_json::from_value(staged.body.clone())?;
-            committed.files.push(FileEntry {
-                name: file.name,
-                start: committed.rows,
-                rows: file.rows,
-                bytes: file.bytes,
-            });
-            committed.rows += file.rows;
+            let file = StagedFile::of(staged)?;
+            let start = match committed.files.pop_if(|_| file.extends) {
+                Some(before) => before.start,
+                None => committed.rows,
+            };
+            committed.files.push(FileEntry { name: file.name, start, rows: file.rows, bytes: file.bytes });
+            committed.rows = start + file.rows;
         }
         committed.watermark = Some(commit.watermark);
         committed.end = commit.end;
@@ -61,10 +86,49 @@ impl TableSink {
 
     async fn publish(&self, staged: &[Staged]) -> Result<()> {
         for s in staged {
-            let file: StagedFile = serde_json::from_value(s.body.clone())?;
-            self.log.store().rename(&self.pending(&file.name), &self.log.path(&file.name)).await?;
+            let file = StagedFile::of(s)?;
+            self.log.store().rename(&self.pending(&file.pending), &self.log.path(&file.name)).await?;
         }
         Ok(())
+    }
+}
+
+impl TableSink {
+    /// One file of the log's last file, if it is small, and of all that was staged: the number of files
+    /// stays low however often there is a checkpoint, and who reads the folder sees the old file or the
+    /// new one, never both.
+    async fn join(&self, checkpoint: u64, parts: &[StagedFile]) -> Result<Option<StagedFile>> {
+        let (rows, bytes) = parts.iter().fold((0, 0), |(r, b), p| (r + p.rows, b + p.bytes));
+        let last = self.log.committed().files.pop();
+        let last = last.filter(|l| l.bytes < SMALL_BYTES.max(GROWTH * bytes).min(LARGE_BYTES));
+        let guard = last.as_ref().and_then(|_| self.log.try_replace());
+        let last = last.filter(|_| guard.is_some());
+        if rows == 0 || (last.is_none() && (parts.len() < 2 || bytes > SMALL_BYTES)) {
+            return Ok(None);
+        }
+        let mut file = FileWriter::new(&self.file_schema())?;
+        if let Some(last) = &last {
+            file.append_file(self.log.store(), &self.log.path(&last.name)).await?;
+        }
+        for part in parts {
+            file.append_file(self.log.store(), &self.pending(&part.pending)).await?;
+        }
+        let (rows, bytes) = file.finish()?;
+        let pending = format!("{checkpoint:010}-all.parquet");
+        let size = bytes.len() as u64;
+        self.log.store().put(&self.pending(&pending), bytes).await?;
+        for part in parts {
+            self.log.store().delete(&self.pending(&part.pending)).await?;
+        }
+        *self.replacing.lock() = guard;
+        let extends = last.is_some();
+        let name = last.map_or_else(|| format!("{checkpoint:010}.parquet"), |l| l.name);
+        Ok(Some(StagedFile { pending, name, rows, bytes: size, extends }))
+    }
+
+    fn file_schema(&self) -> SchemaRef {
+        let schema = self.log.schema();
+        if self.log.is_changelog() { stored_schema(schema) } else { schema.clone() }
     }
 }
 
@@ -78,6 +142,14 @@ impl Sink for TableSink {
     fn restore(&self, state: &serde_json::Value) -> Result<()> {
         self.log.load(serde_json::from_value(state.clone())?);
         Ok(())
+    }
+
+    async fn gather(&self, checkpoint: u64, staged: Vec<Staged>) -> Result<Vec<Staged>> {
+        let parts = staged.iter().map(StagedFile::of).collect::<Result<Vec<_>>>()?;
+        match self.join(checkpoint, &parts).await? {
+            Some(all) => Ok(vec![all.staged()?]),
+            None => Ok(staged),
+        }
     }
 
     fn state_after(&self, commit: &Commit<'_>) -> serde_json::Value {
@@ -101,6 +173,7 @@ impl Sink for TableSink {
     async fn commit(&self, commit: &Commit<'_>) -> Result<()> {
         self.publish(commit.staged).await?;
         self.log.commit(commit.checkpoint, self.after(commit)?);
+        self.replacing.lock().take();
         Ok(())
     }
 
@@ -181,7 +254,7 @@ impl SinkWriter for Writer {
         let name = format!("{checkpoint:010}-{:03}.parquet", self.task);
         let size = bytes.len() as u64;
         self.log.store().put(&format!("jobs/{}/pending/{name}", self.job), bytes).await?;
-        let body = serde_json::to_value(StagedFile { name, rows, bytes: size })?;
-        Ok(vec![Staged { kind: "parquet".to_owned(), body }])
+        let file = StagedFile { pending: name.clone(), name, rows, bytes: size, extends: false };
+        Ok(vec![file.staged()?])
     }
 }

@@ -385,10 +385,15 @@ fn parameters_of(plan: &LogicalPlan) -> Result<SchemaRef> {
 
 /// Runs a plan over the committed content.
 async fn snapshot(state: &SessionState, plan: LogicalPlan) -> Result<Outcome> {
+    // While rows are read no file is replaced by a longer one.
+    let reading = super::tables::hold_files(&plan).await?;
     let physical = state.create_physical_plan(&plan).await?;
     let rows = execute_stream(physical, state.task_ctx())?;
     let schema = rows.schema();
-    Ok(Outcome::Rows(RowStream { schema, rows: rows.map_err(Error::from).boxed() }))
+    let rows = rows.map_err(Error::from).inspect(move |_| {
+        let _ = &reading;
+    });
+    Ok(Outcome::Rows(RowStream { schema, rows: rows.boxed() }))
 }
 
 /// The count that COPY gives.

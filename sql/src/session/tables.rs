@@ -13,7 +13,10 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
+use tokio::sync::OwnedRwLockReadGuard;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
@@ -186,6 +189,25 @@ impl StreamTable {
         let part = SourcePart { schema: schema.clone(), source };
         Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(part)], None, None, false, limit)?))
     }
+}
+
+/// Holds the files of all streams that `plan` reads as they are, until what is given is dropped.
+pub(super) async fn hold_files(plan: &LogicalPlan) -> Result<Vec<OwnedRwLockReadGuard<()>>> {
+    let mut logs = vec![];
+    plan.apply_with_subqueries(|p| {
+        if let LogicalPlan::TableScan(scan) = p
+            && let Ok(provider) = source_as_provider(&scan.source)
+            && let Some(table) = provider.downcast_ref::<StreamTable>()
+        {
+            logs.extend(table.def.log.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    let mut held = Vec::with_capacity(logs.len());
+    for log in logs {
+        held.push(log.hold_files().await);
+    }
+    Ok(held)
 }
 
 /// A plan over Parquet files of the store, pruned by their statistics.
