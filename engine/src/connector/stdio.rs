@@ -131,8 +131,9 @@ impl Source for Stdin {
         }))
     }
 
+    /// It ends when its writer closes it, which is waited for.
     fn bounded(&self) -> bool {
-        false
+        true
     }
 
     fn describe(&self) -> String {
@@ -196,7 +197,12 @@ impl UnitReader for StdinReader {
         }
         match self.blocks.recv().await.transpose()? {
             Some(block) => self.decode(block, 0).map(Some),
-            None => Ok(None),
+            None => {
+                let mut state = self.state.lock();
+                let before = state.before;
+                state.end.get_or_insert(before);
+                Ok(None)
+            }
         }
     }
 }

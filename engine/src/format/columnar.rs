@@ -54,7 +54,7 @@ pub fn native_schema(schema: &Schema) -> Schema {
 }
 
 /// Finds column `name` in `schema`, first to the letter, then without regard to case.
-fn find(schema: &Schema, name: &str, file: &str) -> Result<usize> {
+pub(crate) fn find(schema: &Schema, name: &str, file: &str) -> Result<usize> {
     let fields = schema.fields();
     let exact = fields.iter().position(|f| f.name() == name);
     exact.or_else(|| fields.iter().position(|f| f.name().eq_ignore_ascii_case(name))).ok_or_else(|| {

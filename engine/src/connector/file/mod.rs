@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 
 use self::options::{FileOptions, FoundFile};
 use self::source::FileSource;
@@ -47,14 +47,24 @@ pub(crate) fn infer_schema(options: Options) -> Result<SchemaRef> {
         ))
         .with_hint("Declare them: CREATE STREAM s (a BIGINT, …) WITH (…)."));
     };
+    Ok(Arc::new(schema_of(&options, file)?))
+}
+
+fn schema_of(options: &FileOptions, file: &FoundFile) -> Result<Schema> {
     let failed = |e| Error::from(e).context(format_args!("file \"{}\"", file.name));
-    let schema = match options.format {
-        Format::Parquet => columnar::parquet_schema(&file.path, &file.name)?,
-        Format::Arrow => columnar::ipc_schema(File::open(&file.path).map_err(failed)?, &file.name)?,
-        Format::Csv => infer::csv_schema(&sample(&options, file)?, &options.csv, &file.name)?,
-        Format::Json => infer::json_schema(&sample(&options, file)?, &options.json, &file.name)?,
-    };
-    Ok(Arc::new(schema))
+    match options.format {
+        Format::Parquet => columnar::parquet_schema(&file.path, &file.name),
+        Format::Arrow => columnar::ipc_schema(File::open(&file.path).map_err(failed)?, &file.name),
+        Format::Csv => infer::csv_schema(&sample(options, file)?, &options.csv, &file.name),
+        Format::Json => infer::json_schema(&sample(options, file)?, &options.json, &file.name),
+    }
+}
+
+/// Errors when the first file says which columns it has and one of `wanted` is not among them.
+fn check_columns(options: &FileOptions, files: &[FoundFile], wanted: &Schema) -> Result<()> {
+    let Some(file) = files.first().filter(|_| !options.format.is_text()) else { return Ok(()) };
+    let found = schema_of(options, file)?;
+    wanted.fields().iter().try_for_each(|f| columnar::find(&found, f.name(), &file.name).map(drop))
 }
 
 /// The first lines of a text file; whole ones, unless the first is longer than the sample.

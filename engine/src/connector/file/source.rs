@@ -42,13 +42,14 @@ struct Spec {
 impl FileSource {
     pub(super) fn open(request: SourceRequest) -> Result<Self> {
         let options = FileOptions::take(request.options)?;
-        options.list()?;
+        let files = options.list()?;
         let compressed = options.compression.is_some_and(|c| c != Compression::None);
         if compressed && !options.format.is_text() {
             return Err(Error::invalid(format!("{} files compress themselves", options.format.name()))
                 .with_hint("Leave out option compression."));
         }
         let projected = Arc::new(request.schema.project(&request.projection)?);
+        super::check_columns(&options, &files, &projected)?;
         let scanner = Scanner::new(options.clone(), request.schema.clone(), request.parallelism);
         let spec = Spec { options, declared: request.schema, projection: request.projection, projected };
         Ok(FileSource {
