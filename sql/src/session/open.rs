@@ -60,13 +60,14 @@ impl Millstream {
         let root = Path::new(&config.store);
         let store = Store::open(root)?;
         let lock = lock(root)?;
+        // Before there are threads: those cannot be dropped here.
+        let catalog = Catalog::load(&store).await?;
         let (cpu, io) = (threads("millstream-cpu", config.parallelism)?, threads("millstream-io", 2)?);
         let runtime = Runtime {
             cpu: cpu.handle().clone(),
             io: io.handle().clone(),
             budget: MemoryBudget::new(config.memory_limit),
         };
-        let catalog = Catalog::load(&store).await?;
         let entries = catalog.entries.clone();
         let (failures, _) = broadcast::channel(FAILURES);
         let millstream = Arc::new(Millstream {
