@@ -19,6 +19,7 @@ mod shell;
 mod signal;
 mod terminal;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -64,14 +65,16 @@ async fn dispatch(cli: Cli) -> ExitCode {
     })
 }
 
-/// Logs go to stderr; at a prompt only errors do, since failures of jobs are shown there as notices.
+/// Logs go to stderr. Only a server logs that a job has failed: elsewhere it is said as a notice or as the error of
+/// the statement that waits for the job.
 fn start_log(cli: &Cli) {
     let level = match &cli.command {
-        None | Some(Command::Shell(_) | Command::Demo(_)) => "error",
+        None | Some(Command::Shell(_) | Command::Demo(_)) => "error,millstream_engine::runtime::coordinator=off",
         Some(Command::Serve(_)) => "info",
-        Some(_) => "warn",
+        Some(_) => "warn,millstream_engine::runtime::coordinator=off",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
 }

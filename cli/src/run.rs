@@ -145,7 +145,7 @@ async fn flush(backend: &dyn Backend) -> Result<()> {
             report::say(format_args!(
                 "{}: complete after {} in {} ({} rows/s)",
                 job.stream,
-                report::rows(gained),
+                report::rows(job.rows_in),
                 seconds(took),
                 report::grouped(rate)
             ));
