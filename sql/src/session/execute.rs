@@ -25,6 +25,9 @@ use crate::plan::lower::finish;
 use crate::plan::{query_plan, session_state, statement_plan};
 use crate::statement::{CreateStream, CreateView, DropObject, Insert, Parsed, Query, Statement, quote_name};
 
+/// How long a job that is dropped may take to end.
+const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
 impl Session {
     /// The store this session works on.
     pub fn millstream(&self) -> &Arc<Millstream> {
@@ -340,7 +343,11 @@ impl Millstream {
         }
         let job = self.jobs.write().remove(name);
         if let Some(handle) = job.and_then(|j| j.handle()) {
-            handle.abort();
+            // It ends in good order, so that no commit under way writes into a folder that has gone.
+            let stopped = tokio::time::timeout(STOP_TIMEOUT, handle.stop()).await;
+            if stopped.is_err() {
+                handle.abort();
+            }
         }
         let def = self.objects.write().streams.remove(name);
         self.objects.write().views.remove(name);
