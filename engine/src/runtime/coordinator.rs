@@ -9,12 +9,14 @@ use tokio::task::JoinSet;
 
 use super::job::{JobConfig, JobPhase, Shared};
 use super::progress::Progress;
-use super::task::{Cut, Parts, Pulse, Report};
-use crate::checkpoint::{Checkpoints, Manifest, StateFile};
-use crate::connector::{Commit, DeadLetter, Sink, Source, Staged};
+use super::chain::{Pulse, Report};
+use super::commit::CommitJob;
+use super::run::{Epoch, Flush, Run};
+use super::scan::Cut;
+use crate::checkpoint::{Checkpoints, Manifest};
+use crate::connector::{Sink, Source};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
-use crate::state::StatePart;
 use crate::time::EventTime;
 
 /// Epochs under way at a time: one is finished while the next is filled.
@@ -42,26 +44,6 @@ pub(super) enum Command {
     Flush(oneshot::Sender<Result<()>>),
 }
 
-struct Flush {
-    /// (source, split, end) that must be committed.
-    targets: Vec<(usize, Arc<str>, u64)>,
-    /// Sources that must have ended.
-    ends: Vec<usize>,
-    reply: oneshot::Sender<Result<()>>,
-}
-
-/// An epoch under way.
-struct Epoch {
-    mark: EpochMark,
-    cut_at: Instant,
-    cuts: Vec<Cut>,
-    done: usize,
-    merged: bool,
-    parts: Vec<Parts>,
-    /// The progress at its end, for its checkpoint.
-    progress: Vec<Progress>,
-}
-
 pub(super) struct Coordinator {
     pub(super) config: JobConfig,
     pub(super) shared: Arc<Shared>,
@@ -75,59 +57,6 @@ pub(super) struct Coordinator {
     pub(super) running: JoinSet<()>,
     pub(super) io: tokio::runtime::Handle,
     pub(super) state: Run,
-}
-
-/// What changes while the job runs.
-pub(super) struct Run {
-    pub(super) manifest: Manifest,
-    pub(super) progress: Vec<Progress>,
-    pub(super) watermark: EventTime,
-    next_epoch: u64,
-    epochs: BTreeMap<u64, Epoch>,
-    interval: Duration,
-    last_cut: Instant,
-    last_checkpoint: Instant,
-    last_tick: Instant,
-    /// Something was read or moved since the last checkpoint was cut.
-    dirty: bool,
-    /// The watermark was moved by the last reports and no mark has said so yet.
-    unsaid: bool,
-    ending: bool,
-    stopping: Option<oneshot::Sender<Result<()>>>,
-    stop_cut: bool,
-    flushes: Vec<Flush>,
-    committing: Option<oneshot::Receiver<Result<Manifest>>>,
-    dead: Vec<DeadLetter>,
-    dead_bytes: usize,
-    /// The first checkpoint after a start writes all state anew.
-    fresh_states: bool,
-}
-
-impl Run {
-    pub(super) fn new(manifest: Manifest, config: &JobConfig) -> Self {
-        let now = Instant::now();
-        Run {
-            progress: manifest.sources.clone(),
-            watermark: manifest.watermark,
-            next_epoch: manifest.epoch + 1,
-            epochs: BTreeMap::new(),
-            interval: config.min_epoch,
-            last_cut: now,
-            last_checkpoint: now,
-            last_tick: now,
-            dirty: manifest.checkpoint == 0,
-            unsaid: false,
-            ending: false,
-            stopping: None,
-            stop_cut: false,
-            flushes: vec![],
-            committing: None,
-            dead: vec![],
-            dead_bytes: 0,
-            fresh_states: true,
-            manifest,
-        }
-    }
 }
 
 impl Coordinator {
@@ -539,63 +468,5 @@ impl Coordinator {
                 }
             }
         }
-    }
-}
-
-/// A checkpoint on its way to the store.
-struct CommitJob {
-    checkpoints: Checkpoints,
-    manifest: Manifest,
-    before: Vec<StateFile>,
-    parts: Vec<Parts>,
-    dead: Vec<DeadLetter>,
-    sinks: BTreeMap<usize, Arc<dyn Sink>>,
-    job: String,
-}
-
-impl CommitJob {
-    async fn run(mut self) -> Result<Manifest> {
-        let n = self.manifest.checkpoint;
-        self.parts.sort_by_key(|p| (p.fragment, p.task));
-        let mut staged: BTreeMap<usize, Vec<Staged>> = BTreeMap::new();
-        for parts in &mut self.parts {
-            for (node, more) in std::mem::take(&mut parts.staged) {
-                staged.entry(node).or_default().extend(more);
-            }
-            self.manifest.states.retain(|f| !replaced(f, parts.task, &parts.states));
-            let files = self.checkpoints.put_states(n, parts.task, &parts.states).await?;
-            self.manifest.states.extend(files);
-        }
-        if !self.dead.is_empty() {
-            let bytes = crate::table::dead_letters::encode(&self.job, &self.dead)?;
-            self.manifest.dead_letters.push(self.checkpoints.put_dead_letters(n, bytes).await?);
-        }
-        for (node, sink) in &self.sinks {
-            let gathered = sink.gather(n, staged.remove(node).unwrap_or_default()).await?;
-            let staged = &staged.entry(*node).or_insert(gathered)[..];
-            self.manifest.sinks.insert(*node, sink.state_after(&commit_of(&self.manifest, staged)));
-        }
-        self.manifest.staged = staged;
-        self.checkpoints.commit(&self.manifest).await?;
-        for (node, sink) in &self.sinks {
-            let staged = self.manifest.staged.get(node).map_or(&[][..], |s| s);
-            sink.commit(&commit_of(&self.manifest, staged)).await?;
-        }
-        self.checkpoints.tidy(&self.manifest, &self.before).await?;
-        Ok(self.manifest)
-    }
-}
-
-fn replaced(file: &StateFile, task: usize, parts: &[StatePart]) -> bool {
-    file.task == task && parts.iter().any(|p| p.full && p.name == file.name)
-}
-
-fn commit_of<'a>(manifest: &Manifest, staged: &'a [Staged]) -> Commit<'a> {
-    Commit {
-        checkpoint: manifest.checkpoint,
-        epoch: manifest.epoch,
-        watermark: manifest.watermark,
-        end: manifest.end,
-        staged,
     }
 }

@@ -9,9 +9,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::channel::{Gate, Receiver, edge};
-use super::coordinator::{Command, Coordinator, Run, SourceView};
+use super::coordinator::{Command, Coordinator, SourceView};
+use super::run::Run;
 use super::fragment::{Fragments, labels};
-use super::task::{Body, Chain, OutEdge, Pulse, Report, RunNode, Scan, Target, run_gated, run_scan};
+use super::chain::{Body, Chain, OutEdge, Pulse, Report, RunNode, Target, run_gated};
+use super::scan::{Scan, run_scan};
 use crate::checkpoint::{Checkpoints, Manifest};
 use crate::connector::{Sink, SinkWriter};
 use crate::error::{Error, ErrorKind, Result};

@@ -9,12 +9,15 @@
 //! operators as direct calls. The coordinator cuts the input of all sources together into epochs, computes
 //! the watermark that each epoch's mark carries, and commits checkpoints.
 
+mod chain;
 mod channel;
+mod commit;
 mod coordinator;
 mod fragment;
 mod job;
 mod progress;
-mod task;
+mod run;
+mod scan;
 
 pub use fragment::labels;
 pub use job::{JobConfig, JobHandle, JobPhase, JobStatus, Runtime};

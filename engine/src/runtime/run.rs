@@ -1,0 +1,91 @@
+//! What the coordinator knows while a job runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::chain::Parts;
+use super::job::JobConfig;
+use super::progress::Progress;
+use super::scan::Cut;
+use crate::checkpoint::Manifest;
+use crate::connector::DeadLetter;
+use crate::epoch::EpochMark;
+use crate::error::Result;
+use crate::time::EventTime;
+
+/// Somebody who waits for a commit.
+pub(super) struct Flush {
+    /// (source, split, end) that must be committed.
+    pub(super) targets: Vec<(usize, Arc<str>, u64)>,
+    /// Sources that must have ended.
+    pub(super) ends: Vec<usize>,
+    pub(super) reply: oneshot::Sender<Result<()>>,
+}
+
+/// An epoch under way.
+pub(super) struct Epoch {
+    pub(super) mark: EpochMark,
+    pub(super) cut_at: Instant,
+    pub(super) cuts: Vec<Cut>,
+    pub(super) done: usize,
+    pub(super) merged: bool,
+    pub(super) parts: Vec<Parts>,
+    /// The progress at its end, for its checkpoint.
+    pub(super) progress: Vec<Progress>,
+}
+
+/// What changes while the job runs.
+pub(super) struct Run {
+    pub(super) manifest: Manifest,
+    pub(super) progress: Vec<Progress>,
+    pub(super) watermark: EventTime,
+    pub(super) next_epoch: u64,
+    pub(super) epochs: BTreeMap<u64, Epoch>,
+    pub(super) interval: Duration,
+    pub(super) last_cut: Instant,
+    pub(super) last_checkpoint: Instant,
+    pub(super) last_tick: Instant,
+    /// Something was read or moved since the last checkpoint was cut.
+    pub(super) dirty: bool,
+    /// The watermark was moved by the last reports and no mark has said so yet.
+    pub(super) unsaid: bool,
+    pub(super) ending: bool,
+    pub(super) stopping: Option<oneshot::Sender<Result<()>>>,
+    pub(super) stop_cut: bool,
+    pub(super) flushes: Vec<Flush>,
+    pub(super) committing: Option<oneshot::Receiver<Result<Manifest>>>,
+    pub(super) dead: Vec<DeadLetter>,
+    pub(super) dead_bytes: usize,
+    /// The first checkpoint after a start writes all state anew.
+    pub(super) fresh_states: bool,
+}
+
+impl Run {
+    pub(super) fn new(manifest: Manifest, config: &JobConfig) -> Self {
+        let now = Instant::now();
+        Run {
+            progress: manifest.sources.clone(),
+            watermark: manifest.watermark,
+            next_epoch: manifest.epoch + 1,
+            epochs: BTreeMap::new(),
+            interval: config.min_epoch,
+            last_cut: now,
+            last_checkpoint: now,
+            last_tick: now,
+            dirty: manifest.checkpoint == 0,
+            unsaid: false,
+            ending: false,
+            stopping: None,
+            stop_cut: false,
+            flushes: vec![],
+            committing: None,
+            dead: vec![],
+            dead_bytes: 0,
+            fresh_states: true,
+            manifest,
+        }
+    }
+}
