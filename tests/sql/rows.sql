@@ -15,3 +15,62 @@ SELECT id, k FROM bids WHERE k > 1 UNION ALL SELECT id, k + 1 FROM bids WHERE k 
 
 # rows that are taken back pass through
 SELECT id, name, price FROM accounts WHERE price > 0
+
+# texts
+SELECT id, upper(name) AS u, lower(name) AS l, length(name) AS n, substr(name, 2, 3) AS s, trim(name) AS t,
+  name || '!' AS e, reverse(name) AS r, strpos(name, 'a') AS p, split_part(name, ',', 2) AS q, lpad(name, 5, '*') AS lp,
+  replace(name, 'a', 'bb') AS rp, initcap(name) AS i, starts_with(name, 'a') AS sw, left(name, 2) AS lf FROM bids
+
+# regular expressions
+SELECT id, name ~ '^a' AS m, name LIKE '%a%' AS k, name ILIKE 'A%' AS ik, regexp_replace(name, '[aeiou]', '_', 'g') AS r,
+  regexp_like(name, 'x-\d') AS x, regexp_match(name, '([a-z])-(\d)') AS g, name SIMILAR TO 'a|b' AS st FROM bids
+
+# mathematics
+SELECT id, abs(price) AS a, price % 7 AS m, price / 2 AS h, round(x, 1) AS r, floor(x) AS fl, ceil(x) AS c, sqrt(abs(x)) AS s,
+  power(x, 2) AS p, signum(x) AS sg, greatest(price, small) AS g, least(k, small) AS l, ln(abs(x) + 1) AS n, -f AS neg,
+  isnan(f) AS nan, f + r AS fr, d * 2 AS d2, d + price AS dp, x > f AS gt, trunc(x) AS t FROM bids
+
+# dates and times
+SELECT id, date_trunc('minute', ts) AS m, extract(second FROM ts) AS s, ts + INTERVAL '1 day' AS t, day + INTERVAL '1 month' AS nm,
+  date_part('dow', day) AS dow, CAST(ts AS DATE) AS d, to_char(day, '%Y-%m') AS ym, at - INTERVAL '1 hour' AS ah,
+  date_bin(INTERVAL '7 seconds', ts) AS b, ts - INTERVAL '3 seconds' > TIMESTAMP '2024-01-01 00:00:30' AS late,
+  to_timestamp(id) AS tt, extract(epoch FROM at) AS ep, make_date(2020, 2, 1) AS md FROM bids
+
+# null handling and casts
+SELECT id, coalesce(price, 0) AS p, nullif(k, 1) AS n, k IS DISTINCT FROM small AS ds, CAST(price AS TEXT) AS t, CAST(x AS BIGINT) AS xi,
+  CAST(d AS DOUBLE) AS dd, TRY_CAST(name AS INT) AS ni, k IN (1, 2, NULL) AS i, price BETWEEN 1 AND 5 AS bt, b IS NOT TRUE AS bn,
+  COALESCE(b, false) AND k > 0 AS c, NOT b AS nb FROM bids
+
+# arrays and structs
+SELECT id, make_array(k, small) AS a, array_length(make_array(k, 2)) AS n, named_struct('k', k, 'n', name) AS s,
+  make_array(name, 'z')[1] AS first, array_to_string(string_to_array(name, ','), ';') AS j FROM bids
+
+# hashes and encodings
+SELECT id, md5(name) AS m, encode(CAST(name AS BYTEA), 'hex') AS h, ascii(name) AS a, chr(65 + abs(k)) AS c, to_hex(abs(price)) AS x FROM bids
+
+# filters of all kinds
+SELECT id FROM bids WHERE (name LIKE 'a%' OR k IN (1, 2, 3)) AND NOT (price IS NULL AND x > 1) AND f > -1e9
+
+# a filter that lets nothing pass
+SELECT id FROM bids WHERE id < 0
+
+# constants only
+SELECT 1 AS one, 'x' AS x FROM bids WHERE k = 1
+
+# subquery in FROM, and a common table expression
+WITH big AS (SELECT id, price * 2 AS p FROM bids WHERE price > 2) SELECT id, p + 1 AS q FROM (SELECT id, p FROM big WHERE p < 30)
+
+# union of three, one of them a constant column
+SELECT id, name, 1 AS w FROM bids UNION ALL SELECT id, name, 2 FROM clicks UNION ALL SELECT id, name, 3 FROM visits
+
+# union with rows that are taken back
+SELECT name, price FROM accounts UNION ALL SELECT name, price FROM loose
+
+# weights beyond one
+SELECT k, name, price FROM loose WHERE k > 0
+
+# changes at intervals
+SELECT id, k FROM bids WHERE k > 0 EMIT EVERY INTERVAL '1 millisecond'
+
+# nothing comes in
+SELECT id, x FROM nothing

@@ -60,6 +60,9 @@ pub struct TimeKey {
     pub panes: bool,
 }
 
+/// The integer of the group whose function of time is null: only the end of the input closes it.
+const NULL_GROUP: i64 = i64::MIN;
+
 /// A group column that depends on event time alone.
 #[derive(Clone, Debug)]
 pub enum TimeColumn {
@@ -420,7 +423,11 @@ impl Aggregate {
     /// the function of time.
     fn window_ids(&self, time: &TimeKey, kind: &TimeColumn, column: &ArrayRef) -> Result<ArrayRef> {
         use arrow::array::Int64Array;
-        let Some(windows) = time.windows else { return Ok(Arc::new(integers(column)?)) };
+        let Some(windows) = time.windows else {
+            let ids = integers(column)?;
+            let named = |id: Option<i64>| id.unwrap_or(NULL_GROUP);
+            return Ok(Arc::new(if arrow::array::Array::null_count(&ids) == 0 { ids } else { ids.iter().map(named).map(Some).collect() }));
+        };
         let micros = crate::time::micros_of(column)?;
         let ids: Int64Array = match (kind, time.panes, windows.panes()) {
             (TimeColumn::Start, true, _) => micros,

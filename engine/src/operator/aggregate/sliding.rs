@@ -59,9 +59,8 @@ impl Sliding {
             self.reset();
         }
         let mut after = tables.watermark.0;
-        loop {
-            // Jump over time without rows: the next window that can hold any is one of the oldest pane's.
-            let Some(oldest) = tables.open.keys().next().copied() else { break };
+        // Jump over time without rows: the next window that can hold any is one of the oldest pane's.
+        while let Some(oldest) = tables.open.keys().next().copied() {
             let Some(mut end) = self.windows.next_end(oldest) else { break };
             if end <= after {
                 let Some(next) = self.windows.next_end(after) else { break };

@@ -8,7 +8,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{Int64Type, SchemaRef};
 
-use super::{Aggregate, Inputs, Phase, TimeColumn, UnitInput, integers};
+use super::{Aggregate, Inputs, NULL_GROUP, Phase, TimeColumn, UnitInput, integers};
 use crate::changes::Changes;
 use crate::error::{Error, Result};
 use crate::key::hash_rows;
@@ -162,7 +162,7 @@ impl Tables {
             return true;
         }
         match time.windows {
-            None => window < self.bound,
+            None => window < self.bound && window != NULL_GROUP,
             Some(windows) if time.panes => windows.last_end(window) <= self.watermark.0,
             Some(_) => window <= self.watermark.0,
         }

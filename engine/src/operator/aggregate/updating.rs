@@ -1,16 +1,17 @@
 //! `EMIT CHANGES`: per epoch and touched group, the old row is taken back and the new one arrives.
 
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::row::{RowConverter, SortField};
 
 use super::tables::Tables;
-use super::{Aggregate, TimeColumn};
+use super::{Aggregate, NULL_GROUP, TimeColumn};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
@@ -132,7 +133,7 @@ fn differs(old: &[ArrayRef], new: &[ArrayRef], rows: usize) -> Result<BooleanBuf
     for (a, b) in old.iter().zip(new) {
         let one = if a.data_type().is_nested() {
             let converter = RowConverter::new(vec![SortField::new(a.data_type().clone())])?;
-            let (a, b) = (converter.convert_columns(&[a.clone()])?, converter.convert_columns(&[b.clone()])?);
+            let (a, b) = (converter.convert_columns(slice::from_ref(a))?, converter.convert_columns(slice::from_ref(b))?);
             BooleanBuffer::collect_bool(rows, |i| a.row(i) != b.row(i))
         } else {
             distinct(a, b)?.values().clone()
@@ -183,6 +184,9 @@ impl Aggregate {
         use arrow::array::Int64Array;
         let data_type = self.groups[column].1.data_type();
         let windows = self.time.as_ref().and_then(|t| t.windows);
+        if windows.is_none() && window == NULL_GROUP {
+            return Ok(new_null_array(data_type, rows));
+        }
         let value = match (kind, windows) {
             (TimeColumn::Start, Some(w)) => unit_value(w.start_of(window), data_type),
             (TimeColumn::End, _) => unit_value(window, data_type),

@@ -48,6 +48,7 @@ impl Lowering<'_> {
             append_only: input.append_only,
             input: self.graph.schema(input.node),
             output: schema,
+            units: Default::default(),
         };
         Ok(self.add_aggregate(spec, input, times))
     }

@@ -13,7 +13,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use millstream_engine::connector::Source;
-use millstream_engine::graph::{NodeKind, ScanTime, SourceNode};
+use millstream_engine::graph::{NodeKind, ScanTime, SourceNode, TimeBound};
 use millstream_engine::operator::project::Project;
 
 use super::{Lowering, Output, TimeProperty};
@@ -99,7 +99,7 @@ impl Lowering<'_> {
                 Some((column, bound)) => {
                     let column = place(column).ok_or_else(|| Error::internal("the event time is not read"))?;
                     time[column] = Some(TimeProperty::Event { scans: vec![node] });
-                    let bound = bound.map(|b| rebase(b, &columns)).transpose()?;
+                    let bound = bound.map(|b| rebase(b, &columns)).transpose()?.map(|b| TimeBound::of(b, column));
                     Some(ScanTime { column, bound, closers: vec![], idle_timeout: stream.idle_timeout() })
                 }
             };
