@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(ranges(&hand_out), [0..30, 30..60, 60..90, 90..100]);
         hand_out.start(&consumed(&[0..10, 20..55, 60..70]));
         assert_eq!(ranges(&hand_out), [10..20, 55..60, 70..100]);
-        hand_out.start(&consumed(&[0..100]));
+        hand_out.start(&consumed(std::slice::from_ref(&(0..100))));
         assert_eq!(ranges(&hand_out), []);
     }
 

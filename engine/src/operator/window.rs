@@ -378,9 +378,12 @@ impl Operator for Assign {
     }
 }
 
+/// Rows of windows, their starts and their ends.
+type WindowRows = (Option<Vec<u32>>, Vec<i64>, Vec<i64>);
+
 /// For a column of times, which row each window belongs to (`None`: one window per row), and the windows'
 /// bounds in microseconds.
-fn windows_of(column: &ArrayRef, spec: &WindowAssign) -> Result<(Option<Vec<u32>>, Vec<i64>, Vec<i64>)> {
+fn windows_of(column: &ArrayRef, spec: &WindowAssign) -> Result<WindowRows> {
     let micros = micros_of(column)?;
     let n = column.len();
     let (mut starts, mut ends) = (Vec::with_capacity(n), Vec::with_capacity(n));

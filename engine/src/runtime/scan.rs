@@ -244,12 +244,12 @@ impl Scanning {
     /// Reads to the end of the present group: an epoch may not end within it.
     async fn finish_group(&mut self) -> Result<()> {
         loop {
-            if self.current.is_some() {
-                if let Some(pending) = self.pending.take() {
-                    let step = pending.await?;
-                    self.take(step).await?;
-                    continue;
-                }
+            if self.current.is_some()
+                && let Some(pending) = self.pending.take()
+            {
+                let step = pending.await?;
+                self.take(step).await?;
+                continue;
             }
             // A unit that was being handed out comes first; opening it does not wait.
             if let Some(pending) = &mut self.pending

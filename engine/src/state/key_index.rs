@@ -408,22 +408,22 @@ mod tests {
     #[test]
     fn zeros_and_nans_are_one_key_each() {
         let a: ArrayRef = Arc::new(Float64Array::from(vec![0.0, -0.0, f64::NAN, f64::NAN, 1.0]));
-        assert_eq!(intern(&mut index(&[a.clone()]), &[a]), vec![0, 0, 1, 1, 2]);
+        assert_eq!(intern(&mut index(std::slice::from_ref(&a)), &[a]), vec![0, 0, 1, 1, 2]);
     }
 
     #[test]
     fn lists_can_be_keys() {
         let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(1)]), None, Some(vec![Some(1)])]);
         let a: ArrayRef = Arc::new(lists);
-        let mut i = index(&[a.clone()]);
-        assert_eq!(intern(&mut i, &[a.clone()]), vec![0, 1, 0]);
+        let mut i = index(std::slice::from_ref(&a));
+        assert_eq!(intern(&mut i, std::slice::from_ref(&a)), vec![0, 1, 0]);
         assert_eq!(i.gather(&[1]).expect("gathers")[0].null_count(), 1);
     }
 
     #[test]
     fn keys_with_one_hash_stay_apart() {
         let a: ArrayRef = Arc::new(Int64Array::from(vec![10, 20, 10, 20, 30]));
-        let mut i = index(&[a.clone()]);
+        let mut i = index(std::slice::from_ref(&a));
         let mut slots = vec![];
         let (keys, same) = ([a], [7u64; 5]);
         for _ in 0..2 {

@@ -192,7 +192,7 @@ impl StreamLog {
     }
 
     /// The rows `[start, end)` if they are in memory.
-    pub(super) fn from_tail(&self, start: u64, end: u64) -> Option<Vec<Changes>> {
+    pub(super) fn tail(&self, start: u64, end: u64) -> Option<Vec<Changes>> {
         let state = self.state.lock();
         if state.tail.front()?.0 > start {
             return None;

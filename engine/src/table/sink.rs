@@ -136,7 +136,7 @@ impl TableSink {
 impl Sink for TableSink {
     async fn start(&self, committed: &[Staged]) -> Result<()> {
         self.publish(committed).await?;
-        self.log.store().delete_folder(&self.pending("").trim_end_matches('/').to_owned()).await
+        self.log.store().delete_folder(self.pending("").trim_end_matches('/')).await
     }
 
     fn restore(&self, state: &serde_json::Value) -> Result<()> {

@@ -147,7 +147,7 @@ impl Source for StreamSource {
     }
 
     async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let rows = match self.log.from_tail(unit.start, unit.end) {
+        let rows = match self.log.tail(unit.start, unit.end) {
             Some(batches) if unit.start < unit.end => Rows::Memory(batches.into_iter()),
             _ if unit.start < unit.end => Rows::Closed,
             _ => Rows::Memory(vec![].into_iter()),
@@ -237,7 +237,7 @@ impl Reader {
     }
 
     /// Columns as the stream declares them, in the order asked for, with their weights.
-    fn from_file(&self, batch: RecordBatch) -> Result<Changes> {
+    fn changes(&self, batch: RecordBatch) -> Result<Changes> {
         let n = batch.num_rows();
         let mut columns = Vec::with_capacity(self.schema.fields().len());
         for f in self.schema.fields() {
@@ -273,7 +273,7 @@ impl Reader {
                 Rows::File(reader) => match reader.next() {
                     Some(batch) => {
                         let batch = batch?;
-                        return Ok(Some(self.from_file(batch)?));
+                        return Ok(Some(self.changes(batch)?));
                     }
                     None => self.rows = Rows::Closed,
                 },

@@ -128,7 +128,8 @@ fn with<'a>(pairs: &[(&'a str, &'a str)], more: &[(&'a str, &'a str)]) -> Vec<(&
 #[test]
 fn events_are_those_of_the_reference_generator() {
     // Bytes and xxh3 of events.jsonl, person.jsonl, auction.jsonl and bid.jsonl.
-    let golden: [(&[(&str, &str)], [(usize, u64); 4]); 2] = [
+    type Golden = (&'static [(&'static str, &'static str)], [(usize, u64); 4]);
+    let golden: [Golden; 2] = [
         (
             &SHUFFLED,
             [
