@@ -73,6 +73,9 @@ impl OwnOptions {
     }
 }
 
+/// The event-time column, and the bound that each row sets.
+type EventColumn = (usize, Option<Arc<dyn PhysicalExpr>>);
+
 /// A continuous query, planned and lowered.
 pub(super) struct Planned {
     pub(super) lowered: Lowered,
@@ -186,7 +189,7 @@ impl Millstream {
         watermark: Option<&Watermark>,
         schema: &SchemaRef,
         stream: &str,
-    ) -> Result<Option<(usize, Option<Arc<dyn PhysicalExpr>>)>> {
+    ) -> Result<Option<EventColumn>> {
         let Some(watermark) = watermark else { return Ok(None) };
         let column = schema.index_of(&watermark.column).map_err(|_| {
             Error::invalid(format!("WATERMARK FOR \"{}\": stream \"{stream}\" has no such column", watermark.column))

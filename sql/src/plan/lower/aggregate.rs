@@ -75,10 +75,10 @@ impl Lowering<'_> {
         }
         // The end tells all windows apart, the start all but those of CUMULATE.
         columns.sort_by_key(|(_, kind)| !matches!(kind, TimeColumn::End));
-        let tells = match (columns.first(), windows) {
-            (Some((_, TimeColumn::Start)), Some(WindowSpec::Cumulate { .. })) | (None, _) => false,
-            _ => true,
-        };
+        let tells = !matches!(
+            (columns.first(), windows),
+            (Some((_, TimeColumn::Start)), Some(WindowSpec::Cumulate { .. })) | (None, _)
+        );
         if tells {
             return Some(TimeKey { columns, windows, panes: false });
         }
