@@ -119,7 +119,8 @@ fn cells(batch: &RecordBatch) -> Result<Vec<Cells>> {
 fn close(a: &Cells, b: &Cells) -> bool {
     a.floats.iter().zip(&b.floats).all(|(a, b)| match (a, b) {
         (Some(a), Some(b)) => {
-            a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1.0)
+            let near = || a.is_finite() && b.is_finite() && (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1.0);
+            a == b || (a.is_nan() && b.is_nan()) || near()
         }
         (None, None) => true,
         _ => false,
