@@ -120,3 +120,46 @@ def test_commands_of_the_readme_exist():
     commands = set(re.findall(r"^  (\w+)  ", help_text.split("Commands:")[1].split("Options:")[0], re.M)) - {"help"}
     assert set(re.findall(r"`(\w+)`", listed)) == commands
     assert (REPO / "tests" / "run.sh").exists()
+
+
+def known_options(with_text, folder):
+    """The options that the hint of an unknown one lists."""
+    done = subprocess.run(
+        [BINARY, "--store", "options", "-c", f"CREATE STREAM s {with_text}"], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stdout
+    return set(re.search(r"hint: Its options are: (.*)\.$", done.stderr, re.M).group(1).split(", "))
+
+
+def listed_options(heading):
+    """The options in the table that follows `heading`."""
+    text = README.read_text()
+    table = text[text.index(heading) :].split("|---|---|---|\n", 1)[1].split("\n\n", 1)[0]
+    return {name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+
+
+def test_options_are_those_of_the_code(tmp_path):
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    text_options = listed_options("**Options of text formats**")
+    read = known_options("(a INT) WITH (connector = 'file', path = 'a.csv', nope = 1)", tmp_path)
+    assert read == listed_options("**`file`, read.**") | text_options
+    query = "AS SELECT a FROM src"
+    setup = "CREATE STREAM src (a INT) WITH (connector = 'file', path = 'a.csv')"
+    subprocess.run([BINARY, "--store", "options", "-c", setup], cwd=tmp_path, check=True, capture_output=True)
+    written = known_options(f"WITH (connector = 'file', path = 'out.csv', nope = 1) {query}", tmp_path)
+    assert written == listed_options("**`file`, written.**") | text_options
+    stdin = known_options("(a INT) WITH (connector = 'stdin', format = 'csv', nope = 1)", tmp_path)
+    assert stdin == {"format", "on_error"} | text_options
+    stdout = known_options(f"WITH (connector = 'stdout', format = 'csv', nope = 1) {query}", tmp_path)
+    assert stdout == {"format"} | text_options
+    nexmark = known_options("WITH (connector = 'nexmark', nope = 1)", tmp_path)
+    assert nexmark == listed_options("**`nexmark`**")
+    datagen = known_options("(c INT) WITH (connector = 'datagen', nope = 1)", tmp_path)
+    assert {o for o in datagen if not o.startswith("fields")} >= {"rows", "rate", "event_rate", "seed"}
+    own = known_options("(a INT) WITH (nope = 1)", tmp_path)
+    assert own == listed_options("Options are refused by name")
+
+
+def test_settings_are_those_of_the_code(tmp_path):
+    shown = run([BINARY, "--store", "settings", "--format", "csv", "-c", "SHOW ALL"], tmp_path).splitlines()[1:]
+    assert {line.split(",")[0] for line in shown} == listed_options("## Settings")

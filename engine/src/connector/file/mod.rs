@@ -6,6 +6,7 @@
 
 mod append;
 mod options;
+mod paced;
 mod part;
 mod scan;
 mod sink;

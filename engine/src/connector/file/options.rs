@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::connector::generator::Pace;
 use crate::connector::options::Options;
 use crate::error::{Error, Result};
 use crate::format::Format;
@@ -27,6 +28,8 @@ pub(crate) struct FileOptions {
     pub(crate) poll_interval: Duration,
     /// Whether files in the order of their names are in the order of time.
     pub(crate) ordered: bool,
+    /// How fast rows are given; as fast as they are read when `None`.
+    pub(crate) rate: Option<Pace>,
     /// Whether a piece of input that cannot be decoded ends the job.
     pub(crate) fail: bool,
     pub(crate) json: JsonOptions,
@@ -48,6 +51,7 @@ impl FileOptions {
         let follow = o.flag("follow")?.unwrap_or(false);
         let poll_interval = o.duration("poll_interval")?.unwrap_or(Duration::from_millis(100));
         let ordered = o.flag("ordered")?.unwrap_or(false);
+        let rate = Pace::option(o, "rate")?;
         let fail = o.choice("on_error", &["dead_letter", "fail"])? == Some("fail");
         let format = match named {
             Some("json") => Format::Json,
@@ -63,7 +67,7 @@ impl FileOptions {
         };
         options.finish()?;
         let any_name = named.is_some();
-        Ok(FileOptions { path, format, any_name, compression, follow, poll_interval, ordered, fail, json, csv })
+        Ok(FileOptions { path, format, any_name, compression, follow, poll_interval, ordered, rate, fail, json, csv })
     }
 
     /// How the file of this name is compressed.

@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::options::FileOptions;
+use super::paced::{Paced, Pacer};
 use super::scan::{Input, Queue, Scanner};
 use super::units::{ColumnarReader, Report, TextReader, open_text};
 use crate::connector::registry::SourceRequest;
@@ -27,6 +28,7 @@ pub(super) struct FileSource {
     spec: Arc<Spec>,
     queue: Arc<Mutex<Queue>>,
     scanner: Arc<Mutex<Scanner>>,
+    pacer: Option<Arc<Pacer>>,
     /// When the files were last looked at, so that waiting tasks do not all do it.
     looked: tokio::sync::Mutex<Instant>,
 }
@@ -51,11 +53,13 @@ impl FileSource {
         let projected = Arc::new(request.schema.project(&request.projection)?);
         super::check_columns(&options, &files, &projected)?;
         let scanner = Scanner::new(options.clone(), request.schema.clone(), request.parallelism);
+        let pacer = options.rate.map(Pacer::new);
         let spec = Spec { options, declared: request.schema, projection: request.projection, projected };
         Ok(FileSource {
             spec: Arc::new(spec),
             queue: Arc::default(),
             scanner: Arc::new(Mutex::new(scanner)),
+            pacer,
             looked: tokio::sync::Mutex::new(Instant::now()),
         })
     }
@@ -116,7 +120,12 @@ impl Source for FileSource {
         let spec = self.spec.clone();
         let name = unit.split.clone();
         let opened = spawn_blocking(move || spec.open(&input, report)).await.map_err(ended_early)?;
-        opened.map_err(|e| if e.message().contains(&*name) { e } else { e.context(format_args!("file \"{name}\"")) })
+        let reader =
+            opened.map_err(|e| if e.message().contains(&*name) { e } else { e.context(format_args!("file \"{name}\"")) });
+        Ok(match &self.pacer {
+            Some(pacer) => Box::new(Paced { reader: reader?, pacer: pacer.clone() }),
+            None => reader?,
+        })
     }
 
     fn bounded(&self) -> bool {

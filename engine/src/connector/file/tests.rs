@@ -557,3 +557,18 @@ async fn a_crash_inside_an_append_is_repaired() {
         Err(e) if e.hint().is_some_and(|h| h.contains("folder"))
     ));
 }
+
+#[tokio::test]
+async fn a_paced_file_keeps_its_rate() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = put(&dir.path().join("a.json"), "{\"id\":1}\n".repeat(50));
+    let columns = [("id", DataType::Int64)];
+    let source = FileSource::open(request(&columns, &[0], &[("path", &path), ("rate", "500")])).expect("opens");
+    let start = tokio::time::Instant::now();
+    let mut got = Got::default();
+    assert!(read(&source, &mut got, usize::MAX).await.expect("reads"));
+    assert_eq!(got.rows.len(), 50);
+    assert!(start.elapsed() >= Duration::from_millis(100), "{:?}", start.elapsed());
+    let e = FileSource::open(request(&columns, &[0], &[("path", &path), ("rate", "0")])).err().expect("is refused");
+    assert_eq!(e.message(), "option \"rate\" of stream \"s\" is 0, which is not above 0");
+}
