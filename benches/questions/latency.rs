@@ -121,10 +121,9 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         println!("{:<44} {:>8} {:>8} {:>8} {:>8}", "query", "p50 ms", "p99 ms", "max ms", "rows");
-        for sql in [
-            "SELECT k, at FROM rows WHERE k % 2 = 0",
-            "SELECT k, max(at) AS at FROM rows GROUP BY k EMIT CHANGES",
-        ] {
+        for sql in
+            ["SELECT k, at FROM rows WHERE k % 2 = 0", "SELECT k, max(at) AS at FROM rows GROUP BY k EMIT CHANGES"]
+        {
             let mut all = measure(sql).await?;
             all.sort_unstable();
             let at = |q: f64| all.get(((all.len() as f64 - 1.0) * q) as usize).map_or(f64::NAN, |us| *us as f64 / 1e3);

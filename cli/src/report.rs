@@ -66,7 +66,9 @@ pub(crate) fn describe(error: &Error, script: Option<&Script>, colour: bool) -> 
             let _ = write!(text, "\n  {line}");
         }
     }
-    if let Some(cause) = std::error::Error::source(error).map(ToString::to_string).filter(|c| !error.message().contains(c)) {
+    if let Some(cause) =
+        std::error::Error::source(error).map(ToString::to_string).filter(|c| !error.message().contains(c))
+    {
         let _ = write!(text, "\n{} {cause}", paint("cause:", "1", colour));
     }
     if let Some(hint) = error.hint() {

@@ -139,8 +139,9 @@ impl From<datafusion_common::DataFusionError> for Error {
             datafusion_common::DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
             datafusion_common::DataFusionError::ResourcesExhausted(_) => ErrorKind::Exhausted,
             datafusion_common::DataFusionError::Internal(_) => ErrorKind::Internal,
-            datafusion_common::DataFusionError::Plan(_)
-            | datafusion_common::DataFusionError::SchemaError(_, _) => ErrorKind::Invalid,
+            datafusion_common::DataFusionError::Plan(_) | datafusion_common::DataFusionError::SchemaError(_, _) => {
+                ErrorKind::Invalid
+            }
             _ => ErrorKind::Data,
         };
         Error::new(kind, e.find_root().strip_backtrace()).with_source(e)

@@ -161,7 +161,10 @@ impl Graph {
                     Exchange::Hash(_) => true,
                 };
                 if !fits {
-                    return Err(Error::internal(format!("node {id}: {:?} does not fit its parallelism", edge.exchange)));
+                    return Err(Error::internal(format!(
+                        "node {id}: {:?} does not fit its parallelism",
+                        edge.exchange
+                    )));
                 }
             }
         }

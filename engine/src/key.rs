@@ -165,7 +165,10 @@ mod tests {
         let a = hashes(vec![Arc::new(StringArray::from(vec![Some("a long text that is not inlined"), None]))]);
         let b = hashes(vec![Arc::new(StringViewArray::from(vec![Some("a long text that is not inlined"), None]))]);
         assert_eq!(a, b);
-        assert_eq!(hashes(vec![Arc::new(Int32Array::from(vec![-7]))]), hashes(vec![Arc::new(Int64Array::from(vec![-7]))]));
+        assert_eq!(
+            hashes(vec![Arc::new(Int32Array::from(vec![-7]))]),
+            hashes(vec![Arc::new(Int64Array::from(vec![-7]))])
+        );
         let f = hashes(vec![Arc::new(Float64Array::from(vec![0.0, -0.0, f64::NAN, -f64::NAN]))]);
         assert_eq!((f[0], f[2]), (f[1], f[3]));
     }

@@ -57,7 +57,10 @@ impl Store {
 
     /// Writes `bytes` at `path`, replacing what is there.
     pub async fn put(&self, path: &str, bytes: Bytes) -> Result<()> {
-        self.objects.put(&Path::from(path), PutPayload::from(bytes)).await.map_err(|e| self.failed("write", path, e))?;
+        self.objects
+            .put(&Path::from(path), PutPayload::from(bytes))
+            .await
+            .map_err(|e| self.failed("write", path, e))?;
         Ok(())
     }
 

@@ -125,9 +125,7 @@ fn raw_timestamps(array: &ArrayRef, unit: TimeUnit) -> PrimitiveArray<Int64Type>
 /// The largest value of a time column as event time, or `None` when all are null.
 pub fn max_time(array: &ArrayRef) -> Result<Option<EventTime>> {
     let max = match array.data_type() {
-        DataType::Timestamp(unit, _) => {
-            aggregate::max(&raw_timestamps(array, *unit)).map(|v| to_micros(v, *unit))
-        }
+        DataType::Timestamp(unit, _) => aggregate::max(&raw_timestamps(array, *unit)).map(|v| to_micros(v, *unit)),
         _ => aggregate::max(&micros_of(array)?),
     };
     Ok(max.map(EventTime))
@@ -141,7 +139,9 @@ pub fn time_array(time: EventTime, data_type: &DataType) -> Result<ArrayRef> {
     };
     let v = from_micros(time.0, *unit);
     Ok(match unit {
-        TimeUnit::Second => Arc::new(PrimitiveArray::<TimestampSecondType>::from(vec![v]).with_timezone_opt(zone.clone())),
+        TimeUnit::Second => {
+            Arc::new(PrimitiveArray::<TimestampSecondType>::from(vec![v]).with_timezone_opt(zone.clone()))
+        }
         TimeUnit::Millisecond => {
             Arc::new(PrimitiveArray::<TimestampMillisecondType>::from(vec![v]).with_timezone_opt(zone.clone()))
         }

@@ -51,7 +51,10 @@ impl Catalog {
         let Some(name) = names.iter().rfind(|n| n.ends_with(".json")) else { return Ok(Catalog::default()) };
         let bytes = store.get(&format!("catalog/{name}")).await?;
         serde_json::from_slice(&bytes).map_err(|e| {
-            Error::new(ErrorKind::Data, format!("catalog \"{}\" cannot be read: {e}", store.locate(&format!("catalog/{name}"))))
+            Error::new(
+                ErrorKind::Data,
+                format!("catalog \"{}\" cannot be read: {e}", store.locate(&format!("catalog/{name}"))),
+            )
         })
     }
 

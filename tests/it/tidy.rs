@@ -47,15 +47,8 @@ const DIRECTION: [(&str, &[&str]); 7] = [
     ("examples", &["engine", "sql", "flight", "cli"]),
 ];
 /// Words that tie the repository to one machine or one registry.
-const PLACES: [&str; 7] = [
-    "/work/",
-    "/home/",
-    "/Users/",
-    "crates.io",
-    "pypi.org",
-    "pythonhosted.org",
-    "static.rust-lang.org",
-];
+const PLACES: [&str; 7] =
+    ["/work/", "/home/", "/Users/", "crates.io", "pypi.org", "pythonhosted.org", "static.rust-lang.org"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()

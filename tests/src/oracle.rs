@@ -131,9 +131,8 @@ fn close(a: &Cells, b: &Cells) -> bool {
 pub fn equal(expected: &[RecordBatch], found: &RecordBatch) -> Result<()> {
     let mut open: BTreeMap<String, Vec<Cells>> = BTreeMap::new();
     for batch in expected {
-        let types = |b: &RecordBatch| -> Vec<DataType> {
-            b.schema().fields().iter().map(|f| f.data_type().clone()).collect()
-        };
+        let types =
+            |b: &RecordBatch| -> Vec<DataType> { b.schema().fields().iter().map(|f| f.data_type().clone()).collect() };
         if types(batch) != types(found) {
             return Err(format!("types {:?}, in batch {:?}", types(found), types(batch)).into());
         }

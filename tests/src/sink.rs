@@ -86,7 +86,8 @@ impl Sink for Collector {
 
     fn state_after(&self, commit: &Commit<'_>) -> serde_json::Value {
         let kept = self.kept.lock();
-        let staged: u64 = commit.staged.iter().filter_map(|s| kept.staged.get(&s.body.to_string())).map(|c| rows_of(c)).sum();
+        let staged: u64 =
+            commit.staged.iter().filter_map(|s| kept.staged.get(&s.body.to_string())).map(|c| rows_of(c)).sum();
         serde_json::json!(kept.rows() + staged)
     }
 

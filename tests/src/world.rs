@@ -239,7 +239,8 @@ fn transactions(rng: &mut StdRng, rows: &RecordBatch, mine: &[usize], keyed: boo
     let mut live: Vec<(usize, i64)> = vec![];
     for row in mine {
         let same = live.iter().position(|(r, _)| keyed && key_of(rows, *r, true) == key_of(rows, *row, true));
-        let victim = same.or_else(|| (!live.is_empty() && rng.random_bool(0.4)).then(|| rng.random_range(0..live.len())));
+        let victim =
+            same.or_else(|| (!live.is_empty() && rng.random_bool(0.4)).then(|| rng.random_range(0..live.len())));
         let mut change = vec![];
         if let Some(at) = victim {
             let (old, weight) = live[at];

@@ -117,7 +117,8 @@ impl Content {
     /// Of all rows so far keeps the first in order.
     fn add_in_order(&mut self, columns: &[ArrayRef]) -> Result<()> {
         let kept = self.batch(self.tail.iter())?;
-        let fields = kept.schema().fields().iter().zip(columns).map(|(f, c)| cast(c, f.data_type())).collect::<Vec<_>>();
+        let fields =
+            kept.schema().fields().iter().zip(columns).map(|(f, c)| cast(c, f.data_type())).collect::<Vec<_>>();
         let fields = fields.into_iter().collect::<std::result::Result<Vec<_>, _>>().map_err(cannot_keep)?;
         let added = RecordBatch::try_new(kept.schema(), fields).map_err(cannot_keep)?;
         let all = concat_batches(&kept.schema(), [&kept, &added]).map_err(cannot_keep)?;

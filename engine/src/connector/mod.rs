@@ -13,8 +13,8 @@ pub mod blackhole;
 pub mod datagen;
 pub mod feed;
 pub mod file;
-pub mod ingest;
 mod generator;
+pub mod ingest;
 pub mod nexmark;
 pub mod options;
 pub mod registry;
@@ -274,4 +274,3 @@ pub trait SinkWriter: Send {
     /// Makes all epochs so far durable but not yet visible.
     async fn stage(&mut self, checkpoint: u64) -> Result<Vec<Staged>>;
 }
-

@@ -62,9 +62,7 @@ pub fn open_sink(name: &str, request: SinkRequest) -> Result<Arc<dyn Sink>> {
         "file" => file::open_sink(request),
         "stdout" => stdio::open_sink(request),
         "blackhole" => blackhole::open_sink(request),
-        "stdin" | "nexmark" | "datagen" => {
-            Err(Error::invalid(format!("connector '{name}' is read, not written to")))
-        }
+        "stdin" | "nexmark" | "datagen" => Err(Error::invalid(format!("connector '{name}' is read, not written to"))),
         other => Err(unknown(other, &SINKS)),
     }
 }

@@ -6,7 +6,6 @@
 //! ```
 //! Keeps the last row of each key; bounded by the number of keys. Its input only grows.
 
-
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, SortField};
@@ -198,4 +197,3 @@ impl Operator for Running {
         Ok(())
     }
 }
-

@@ -224,7 +224,8 @@ impl fmt::Display for Length {
         match *self {
             Length::Months(n) => write!(f, "{n} months"),
             Length::Micros(us) => {
-                for (unit, len) in [("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000)] {
+                for (unit, len) in [("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000)]
+                {
                     if us != 0 && us % len == 0 {
                         return write!(f, "{} {unit}", us / len);
                     }
@@ -498,7 +499,8 @@ mod tests {
         let t = |y, m, d| Utc.with_ymd_and_hms(y, m, d, 0, 0, 0).single().map(|d| d.timestamp_micros()).unwrap_or(0);
         assert_eq!(windows(spec, t(2024, 2, 29)), vec![(t(2024, 2, 1), t(2024, 3, 1))]);
         let quarters = WindowSpec::Hop { slide: Length::Months(1), size: Length::Months(3), offset: 0 };
-        let want = vec![(t(2023, 12, 1), t(2024, 3, 1)), (t(2024, 1, 1), t(2024, 4, 1)), (t(2024, 2, 1), t(2024, 5, 1))];
+        let want =
+            vec![(t(2023, 12, 1), t(2024, 3, 1)), (t(2024, 1, 1), t(2024, 4, 1)), (t(2024, 2, 1), t(2024, 5, 1))];
         assert_eq!(windows(quarters, t(2024, 2, 10)), want);
         assert_eq!(quarters.start_of(t(2024, 3, 1)), t(2023, 12, 1));
     }

@@ -131,12 +131,7 @@ impl Chain {
         Ok(())
     }
 
-    async fn route(
-        &mut self,
-        at: usize,
-        out: &mut Output,
-        work: &mut VecDeque<(usize, usize, Changes)>,
-    ) -> Result<()> {
+    async fn route(&mut self, at: usize, out: &mut Output, work: &mut VecDeque<(usize, usize, Changes)>) -> Result<()> {
         for changes in out.take() {
             self.nodes[at].metrics.rows_out(changes.num_rows());
             for target in 0..self.nodes[at].targets.len() {

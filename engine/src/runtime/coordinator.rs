@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::job::{JobConfig, JobPhase, Shared};
-use super::progress::Progress;
 use super::chain::{Pulse, Report};
 use super::commit::CommitJob;
+use super::job::{JobConfig, JobPhase, Shared};
+use super::progress::Progress;
 use super::run::{Epoch, Flush, Run};
 use super::scan::Cut;
 use crate::checkpoint::{Checkpoints, Manifest};
@@ -156,10 +156,16 @@ impl Coordinator {
 
     fn checkpoint_due(&self) -> bool {
         let s = &self.state;
-        if self.checkpoints.is_none() || s.committing.is_some() || s.epochs.values().any(|e| e.mark.checkpoint.is_some()) {
+        if self.checkpoints.is_none()
+            || s.committing.is_some()
+            || s.epochs.values().any(|e| e.mark.checkpoint.is_some())
+        {
             return false;
         }
-        let hurry = s.flushes.iter().any(|f| self.is_reached(f, &s.progress)) || s.stopping.is_some() || s.dead_bytes > DEAD_BYTES || self.config.eager;
+        let hurry = s.flushes.iter().any(|f| self.is_reached(f, &s.progress))
+            || s.stopping.is_some()
+            || s.dead_bytes > DEAD_BYTES
+            || self.config.eager;
         let dirty = s.dirty || self.pulse.is_set();
         dirty && (hurry || s.last_checkpoint.elapsed() >= self.config.checkpoint_interval)
     }
@@ -220,7 +226,8 @@ impl Coordinator {
         let checkpoint_due = self.checkpoint_due();
         let s = &mut self.state;
         let stop = s.stopping.is_some();
-        let checkpoint = (self.checkpoints.is_some() && (end || stop || checkpoint_due)).then(|| s.manifest.checkpoint + 1);
+        let checkpoint =
+            (self.checkpoints.is_some() && (end || stop || checkpoint_due)).then(|| s.manifest.checkpoint + 1);
         let watermark = if end { EventTime::MAX } else { s.watermark };
         let mark = EpochMark { epoch: s.next_epoch, watermark, checkpoint, end };
         s.next_epoch += 1;
@@ -428,7 +435,8 @@ impl Coordinator {
         let all = std::mem::take(&mut self.state.flushes);
         let progress = &self.state.manifest.sources;
         // Where all input ends, only the job's own end (its `Finished`) is the end of a flush.
-        let done = |f: &Flush| self.state.manifest.end || (f.ends.len() < self.sources.len() && self.is_reached(f, progress));
+        let done =
+            |f: &Flush| self.state.manifest.end || (f.ends.len() < self.sources.len() && self.is_reached(f, progress));
         let (ready, waiting): (Vec<Flush>, Vec<Flush>) = all.into_iter().partition(done);
         self.state.flushes = waiting;
         for flush in ready {

@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::chain::{Body, Chain, OutEdge, Pulse, Report, RunNode, Target, run_gated};
 use super::channel::{Gate, Receiver, edge};
 use super::coordinator::{Command, Coordinator, SourceView};
-use super::run::Run;
 use super::fragment::{Fragments, labels};
-use super::chain::{Body, Chain, OutEdge, Pulse, Report, RunNode, Target, run_gated};
+use super::run::Run;
 use super::scan::{Scan, run_scan};
 use crate::checkpoint::{Checkpoints, Manifest};
 use crate::connector::{Sink, SinkWriter};

@@ -69,16 +69,14 @@ impl KeyIndex {
     fn probe(&mut self, keys: &[ArrayRef], hashes: &[u64], only: &[u32], slots: &mut Vec<u32>) -> Result<()> {
         let mut fresh: Vec<u32> = vec![];
         let (table, len) = (&mut self.table, &mut self.len);
-        let mut find = |row: u32, hash: u64| {
-            match table.entry(hash, |e| e.0 == hash, |e| e.0) {
-                hashbrown::hash_table::Entry::Occupied(e) => e.get().1,
-                hashbrown::hash_table::Entry::Vacant(e) => {
-                    let slot = *len as u32;
-                    *len += 1;
-                    fresh.push(row);
-                    e.insert((hash, slot));
-                    slot
-                }
+        let mut find = |row: u32, hash: u64| match table.entry(hash, |e| e.0 == hash, |e| e.0) {
+            hashbrown::hash_table::Entry::Occupied(e) => e.get().1,
+            hashbrown::hash_table::Entry::Vacant(e) => {
+                let slot = *len as u32;
+                *len += 1;
+                fresh.push(row);
+                e.insert((hash, slot));
+                slot
             }
         };
         if only.is_empty() {
@@ -413,7 +411,8 @@ mod tests {
 
     #[test]
     fn lists_can_be_keys() {
-        let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(1)]), None, Some(vec![Some(1)])]);
+        let lists =
+            ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(1)]), None, Some(vec![Some(1)])]);
         let a: ArrayRef = Arc::new(lists);
         let mut i = index(std::slice::from_ref(&a));
         assert_eq!(intern(&mut i, std::slice::from_ref(&a)), vec![0, 1, 0]);

@@ -81,7 +81,15 @@ impl StreamLog {
     /// The log of stream `name` with these columns; a `changelog` can take rows back.
     pub fn new(store: Store, name: impl Into<String>, schema: SchemaRef, changelog: bool) -> Arc<Self> {
         let (version, _) = watch::channel(0);
-        Arc::new(StreamLog { name: name.into(), schema, changelog, store, state: Mutex::default(), version, files: Arc::default() })
+        Arc::new(StreamLog {
+            name: name.into(),
+            schema,
+            changelog,
+            store,
+            state: Mutex::default(),
+            version,
+            files: Arc::default(),
+        })
     }
 
     /// The stream's name.
@@ -118,12 +126,7 @@ impl StreamLog {
     pub fn snapshot(&self) -> Snapshot {
         let state = self.state.lock();
         let c = &state.committed;
-        Snapshot {
-            files: c.files.clone(),
-            rows: c.rows,
-            watermark: c.watermark.unwrap_or(EventTime::MIN),
-            end: c.end,
-        }
+        Snapshot { files: c.files.clone(), rows: c.rows, watermark: c.watermark.unwrap_or(EventTime::MIN), end: c.end }
     }
 
     /// Changes with each commit.
@@ -166,7 +169,8 @@ impl StreamLog {
         let mut at = state.committed.rows;
         let later = state.staged.split_off(&(checkpoint + 1, 0));
         let staged = std::mem::replace(&mut state.staged, later);
-        let in_memory: usize = staged.iter().filter(|(k, _)| k.0 == checkpoint).flat_map(|(_, c)| c).map(Changes::num_rows).sum();
+        let in_memory: usize =
+            staged.iter().filter(|(k, _)| k.0 == checkpoint).flat_map(|(_, c)| c).map(Changes::num_rows).sum();
         if in_memory as u64 == committed.rows - at {
             for changes in staged.into_iter().filter(|(k, _)| k.0 == checkpoint).flat_map(|(_, c)| c) {
                 let rows = changes.num_rows() as u64;

@@ -8,7 +8,9 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+use parquet::arrow::arrow_reader::{
+    ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -102,7 +104,8 @@ pub async fn open_rows(
     let damaged = |e: parquet::errors::ParquetError| Error::from(e).context(format!("file \"{}\"", store.locate(path)));
     if let Some(root) = store.root() {
         let full = root.join(path);
-        let file = std::fs::File::open(&full).map_err(|e| Error::from(e).context(format!("file \"{}\"", full.display())))?;
+        let file =
+            std::fs::File::open(&full).map_err(|e| Error::from(e).context(format!("file \"{}\"", full.display())))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
         return select(builder, rows, columns).map_err(damaged);
     }

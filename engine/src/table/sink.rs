@@ -227,7 +227,10 @@ impl SinkWriter for Writer {
             return Ok(());
         }
         if changes.weights().is_some() {
-            return Err(Error::internal(format!("stream \"{}\" only grows and was given a retraction", self.log.name())));
+            return Err(Error::internal(format!(
+                "stream \"{}\" only grows and was given a retraction",
+                self.log.name()
+            )));
         }
         self.append(changes.rows(), changes.clone())
     }

@@ -223,9 +223,9 @@ impl Reader {
     async fn open_file(&mut self) -> Result<()> {
         let files = self.log.snapshot().files;
         let place = files.partition_point(|f| f.start + f.rows <= self.at);
-        let file = files.get(place).ok_or_else(|| {
-            Error::data(format!("stream \"{}\" has no file with row {}", self.log.name(), self.at))
-        })?;
+        let file = files
+            .get(place)
+            .ok_or_else(|| Error::data(format!("stream \"{}\" has no file with row {}", self.log.name(), self.at)))?;
         let mut names: Vec<String> = self.schema.fields().iter().map(|f| f.name().clone()).collect();
         if self.log.is_changelog() {
             names.push(OP.to_owned());

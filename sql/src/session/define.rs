@@ -105,7 +105,8 @@ impl Millstream {
         let (own, connector) = OwnOptions::of(create)?;
         let name = create.name.name.clone();
         let idle_timeout = own.idle_timeout.unwrap_or(IDLE_TIMEOUT);
-        let log = |schema: &SchemaRef, changelog| StreamLog::new(self.store().clone(), &name, schema.clone(), changelog);
+        let log =
+            |schema: &SchemaRef, changelog| StreamLog::new(self.store().clone(), &name, schema.clone(), changelog);
         let form = create.form();
         if let (StreamForm::External | StreamForm::Stored, Some(_)) = (form, &create.query) {
             return Err(Error::internal("a stream of columns with a query"));
@@ -128,8 +129,10 @@ impl Millstream {
         match form {
             StreamForm::External => {
                 if create.primary_key.is_some() {
-                    return Err(Error::unsupported(format!("stream \"{name}\": a connector cannot have a PRIMARY KEY yet"))
-                        .with_hint("Read it into a stored stream with a PRIMARY KEY, or leave the key out."));
+                    return Err(Error::unsupported(format!(
+                        "stream \"{name}\": a connector cannot have a PRIMARY KEY yet"
+                    ))
+                    .with_hint("Read it into a stored stream with a PRIMARY KEY, or leave the key out."));
                 }
                 let Some((connector, options)) = connector else {
                     return Err(Error::internal("an external stream without a connector"));
@@ -143,8 +146,9 @@ impl Millstream {
             StreamForm::Stored => {
                 def.kind = ObjectKind::Stored;
                 if create.columns.is_empty() {
-                    return Err(Error::invalid(format!("stream \"{name}\" has no columns"))
-                        .with_hint("Declare them, name a connector WITH (connector = …), or give a query AS SELECT …."));
+                    return Err(Error::invalid(format!("stream \"{name}\" has no columns")).with_hint(
+                        "Declare them, name a connector WITH (connector = …), or give a query AS SELECT ….",
+                    ));
                 }
                 def.schema = declared(create, || Err(Error::internal("no columns")))?;
                 def.primary_key = key_columns(create, &def.schema)?;
@@ -197,8 +201,11 @@ impl Millstream {
         let is_time = |t: &DataType| matches!(t, DataType::Timestamp(_, _));
         let data_type = schema.field(column).data_type();
         if !is_time(data_type) {
-            return Err(Error::invalid(format!("WATERMARK FOR \"{}\": the column is {data_type}, not a timestamp", watermark.column))
-                .with_hint("Declare it as TIMESTAMP; option timestamp_format says how it is written."));
+            return Err(Error::invalid(format!(
+                "WATERMARK FOR \"{}\": the column is {data_type}, not a timestamp",
+                watermark.column
+            ))
+            .with_hint("Declare it as TIMESTAMP; option timestamp_format says how it is written."));
         }
         let state = session_state();
         let df_schema = DFSchema::try_from_qualified_schema(stream, schema)?;
@@ -279,13 +286,7 @@ pub(super) fn own_parallelism(create: &CreateStream) -> Result<Option<usize>> {
 }
 
 fn sink_request(def: &StreamDef, options: Options, parallelism: usize) -> SinkRequest {
-    SinkRequest {
-        stream: def.name.clone(),
-        schema: def.schema.clone(),
-        retracts: def.changelog,
-        options,
-        parallelism,
-    }
+    SinkRequest { stream: def.name.clone(), schema: def.schema.clone(), retracts: def.changelog, options, parallelism }
 }
 
 fn declared(create: &mut CreateStream, infer: impl Fn() -> Result<SchemaRef>) -> Result<SchemaRef> {

@@ -73,7 +73,9 @@ impl Session {
             }),
             Statement::Resume(name) => Ok(match ms.resume(public(name)?).await? {
                 true => Outcome::tag("RESUME STREAM"),
-                false => Outcome::notice("RESUME STREAM", format!("stream \"{}\" runs already or has finished", name.name)),
+                false => {
+                    Outcome::notice("RESUME STREAM", format!("stream \"{}\" runs already or has finished", name.name))
+                }
             }),
             Statement::Set { name, value } => self.set(name, value),
             Statement::Reset(name) => self.reset(name.as_deref()),
@@ -317,7 +319,9 @@ impl Millstream {
             if drop.if_exists {
                 return Ok(Outcome::notice(tag, format!("\"{name}\" does not exist")));
             }
-            return Err(Error::not_found(format!("\"{name}\" does not exist")).with_hint("SHOW STREAMS lists what there is."));
+            return Err(
+                Error::not_found(format!("\"{name}\" does not exist")).with_hint("SHOW STREAMS lists what there is.")
+            );
         }
         self.remove(&mut catalog, name, drop.cascade).await?;
         catalog.save(self.store()).await?;
@@ -328,7 +332,8 @@ impl Millstream {
     fn readers(&self, name: &str) -> Vec<String> {
         let objects = self.objects.read();
         let streams = objects.streams.values().filter(|d| d.reads.iter().any(|r| r == name)).map(|d| d.name.clone());
-        let views = objects.views.values().filter(|v| v.reads.iter().any(|r| r == name)).map(|v| v.create.name.name.clone());
+        let views =
+            objects.views.values().filter(|v| v.reads.iter().any(|r| r == name)).map(|v| v.create.name.name.clone());
         streams.chain(views).collect()
     }
 
@@ -367,8 +372,10 @@ fn one_statement(sql: &str) -> Result<Parsed> {
     match (all.pop(), all.len()) {
         (Some(one), 0) => Ok(one),
         (None, _) => Err(Error::invalid("there is no statement in the text")),
-        (Some(_), n) => Err(Error::invalid(format!("{} statements where one is expected", n + 1))
-            .with_hint("Send them one by one.")),
+        (Some(_), n) => {
+            Err(Error::invalid(format!("{} statements where one is expected", n + 1))
+                .with_hint("Send them one by one."))
+        }
     }
 }
 

@@ -74,8 +74,10 @@ impl Session {
         let def = self.millstream.stream(name)?;
         let job = self.millstream.job(name).ok_or_else(|| super::jobs::no_job(&def))?;
         let handle = job.handle().ok_or_else(|| {
-            Error::invalid(format!("stream \"{name}\" does not run in this process"))
-                .with_hint(format!("RESUME STREAM {} if it is paused; SHOW JOBS says.", crate::statement::quote_name(name)))
+            Error::invalid(format!("stream \"{name}\" does not run in this process")).with_hint(format!(
+                "RESUME STREAM {} if it is paused; SHOW JOBS says.",
+                crate::statement::quote_name(name)
+            ))
         })?;
         Ok(live_lines(&handle))
     }

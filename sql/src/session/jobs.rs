@@ -305,9 +305,10 @@ impl Millstream {
     }
 
     async fn create_for(self: &Arc<Self>, stream: &str, schema: &SchemaRef, replace: bool) -> Result<()> {
-        let columns = schema.fields().iter().map(|f| {
-            Ok(format!("{} {}", quote_name(f.name()), super::show::sql_type(f.data_type())?))
-        });
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|f| Ok(format!("{} {}", quote_name(f.name()), super::show::sql_type(f.data_type())?)));
         let columns = columns.collect::<Result<Vec<_>>>()?.join(", ");
         let or_replace = if replace { "OR REPLACE " } else { "" };
         let sql = format!("CREATE {or_replace}STREAM {} ({columns})", quote_name(stream));

@@ -167,19 +167,18 @@ fn threads(name: &str, n: usize) -> Result<tokio::runtime::Runtime> {
 /// One process per store.
 fn lock(root: &Path) -> Result<std::fs::File> {
     let path = root.join("LOCK");
-    let file = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot write to store \"{}\": {e}", root.display()))
-            .with_hint("Choose another folder with --store, or make this one writable."))?;
+    let file = std::fs::File::options().create(true).append(true).open(&path).map_err(|e| {
+        Error::new(ErrorKind::Unavailable, format!("cannot write to store \"{}\": {e}", root.display()))
+            .with_hint("Choose another folder with --store, or make this one writable.")
+    })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(_) => Err(Error::new(
-            ErrorKind::Unavailable,
-            format!("store \"{}\" is open in another process", root.display()),
-        )
-        .with_hint("End that process, use another --store, or connect to its server with millstream shell --connect.")),
+        Err(_) => {
+            Err(Error::new(ErrorKind::Unavailable, format!("store \"{}\" is open in another process", root.display()))
+                .with_hint(
+                    "End that process, use another --store, or connect to its server with millstream shell --connect.",
+                ))
+        }
     }
 }
 

@@ -57,7 +57,9 @@ impl Session {
             },
             "checkpoint_interval" => match parse_duration(value) {
                 Some(d) if d >= Duration::from_millis(10) => self.settings.lock().checkpoint_interval = d,
-                _ => return wrong("a length of time from 10 ms on", "Write it like SET checkpoint_interval = '500 ms'."),
+                _ => {
+                    return wrong("a length of time from 10 ms on", "Write it like SET checkpoint_interval = '500 ms'.");
+                }
             },
             "memory_limit" => match parse_bytes(value) {
                 Some(n) if n >= 1_000_000 => self.millstream.budget().set_limit(n),
@@ -83,5 +85,6 @@ impl Session {
 }
 
 pub(super) fn unknown(name: &str) -> Error {
-    Error::not_found(format!("there is no setting \"{name}\"")).with_hint(format!("The settings are: {}.", NAMES.join(", ")))
+    Error::not_found(format!("there is no setting \"{name}\""))
+        .with_hint(format!("The settings are: {}.", NAMES.join(", ")))
 }

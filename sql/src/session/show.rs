@@ -131,9 +131,8 @@ impl Session {
 
     fn show_jobs(&self) -> Result<Outcome> {
         let jobs = self.millstream.jobs();
-        let numbers = |f: fn(&super::JobInfo) -> u64| -> ArrayRef {
-            Arc::new(UInt64Array::from_iter_values(jobs.iter().map(f)))
-        };
+        let numbers =
+            |f: fn(&super::JobInfo) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(jobs.iter().map(f))) };
         let percent = jobs.iter().map(|j| j.progress.map(|p| (p * 1000.0).round() / 10.0));
         table(
             vec![
@@ -164,10 +163,7 @@ impl Session {
         let objects = self.millstream.objects.read();
         let sql = objects.streams.get(name).map(|d| d.sql.clone());
         let sql = sql.or_else(|| objects.views.get(name).map(|v| v.sql.clone())).ok_or_else(|| missing(name))?;
-        table(
-            vec![text("name"), text("statement")],
-            vec![strings([Some(name.to_owned())]), strings([Some(sql)])],
-        )
+        table(vec![text("name"), text("statement")], vec![strings([Some(name.to_owned())]), strings([Some(sql)])])
     }
 
     fn show_setting(&self, name: Option<&str>) -> Result<Outcome> {
@@ -210,7 +206,9 @@ impl Session {
             vec![text("column"), text("type"), Field::new("nullable", DataType::Boolean, false), text("note")],
             vec![
                 strings(fields.iter().map(|f| Some(f.name().clone()))),
-                strings(fields.iter().map(|f| Some(sql_type(f.data_type()).unwrap_or_else(|_| f.data_type().to_string())))),
+                strings(
+                    fields.iter().map(|f| Some(sql_type(f.data_type()).unwrap_or_else(|_| f.data_type().to_string()))),
+                ),
                 Arc::new(BooleanArray::from_iter(fields.iter().map(|f| Some(f.is_nullable())))),
                 strings(fields.iter().map(|f| note(f))),
             ],
@@ -300,16 +298,21 @@ pub(super) fn sql_type(t: &DataType) -> Result<String> {
         DataType::Time32(_) | DataType::Time64(_) => "TIME".to_owned(),
         DataType::Timestamp(unit, None) => format!("TIMESTAMP{}", precision(unit)),
         DataType::Timestamp(unit, Some(_)) => format!("TIMESTAMP{} WITH TIME ZONE", precision(unit)),
-        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => {
+        DataType::Decimal32(p, s)
+        | DataType::Decimal64(p, s)
+        | DataType::Decimal128(p, s)
+        | DataType::Decimal256(p, s) => {
             format!("DECIMAL({p}, {s})")
         }
         DataType::Interval(_) => "INTERVAL".to_owned(),
         DataType::Dictionary(_, value) => sql_type(value)?,
-        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => format!("{}[]", sql_type(f.data_type())?),
+        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => {
+            format!("{}[]", sql_type(f.data_type())?)
+        }
         DataType::Struct(fields) => {
-            let inner = fields.iter().map(|f| {
-                Ok(format!("{} {}", crate::statement::quote_name(f.name()), sql_type(f.data_type())?))
-            });
+            let inner = fields
+                .iter()
+                .map(|f| Ok(format!("{} {}", crate::statement::quote_name(f.name()), sql_type(f.data_type())?)));
             format!("STRUCT<{}>", inner.collect::<Result<Vec<_>>>()?.join(", "))
         }
         other => return Err(Error::unsupported(format!("type {other} has no SQL name here"))),
@@ -358,6 +361,7 @@ impl TableProvider for DeadLetters {
             let last = Checkpoints::new(self.store.clone(), &entry.job).last().await.map_err(Error::from)?;
             files.extend(last.map(|m| m.dead_letters).unwrap_or_default());
         }
-        super::tables::scan_files(&self.store, &files, &dead_letters::schema(), session, projection, filters, limit).await
+        super::tables::scan_files(&self.store, &files, &dead_letters::schema(), session, projection, filters, limit)
+            .await
     }
 }

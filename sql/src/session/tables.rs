@@ -7,16 +7,15 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
 use datafusion::catalog::memory::MemorySourceConfig;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::datasource::source_as_provider;
 use datafusion::error::Result as DfResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
-use tokio::sync::OwnedRwLockReadGuard;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
@@ -29,6 +28,7 @@ use millstream_engine::connector::options::Options;
 use millstream_engine::connector::registry::{SourceRequest, open_source};
 use millstream_engine::store::Store;
 use millstream_engine::table::{StreamLog, StreamSource};
+use tokio::sync::OwnedRwLockReadGuard;
 
 use super::outcome::ObjectKind;
 use crate::error::{Error, Result};
@@ -102,13 +102,8 @@ impl StreamScan for StreamDef {
             Error::unsupported(format!("stream \"{}\" is written to a connector and cannot be read", self.name))
                 .with_hint("Create a derived stream of the same query without WITH (connector = …) and read that.")
         })?;
-        let request = SourceRequest {
-            stream: self.name.clone(),
-            schema: self.schema.clone(),
-            projection,
-            options,
-            parallelism,
-        };
+        let request =
+            SourceRequest { stream: self.name.clone(), schema: self.schema.clone(), projection, options, parallelism };
         Ok(open_source(&connector, request)?)
     }
 }
@@ -181,8 +176,9 @@ impl StreamTable {
         let columns = projection.cloned().unwrap_or_else(|| (0..self.def.schema.fields().len()).collect());
         let source = self.def.open(columns.clone(), 1)?;
         if !source.bounded() {
-            let e = Error::unsupported(format!("stream \"{}\" never ends, so it cannot be read as a whole", self.def.name))
-                .with_hint("Add EMIT CHANGES to follow it, or read a stream derived from it.");
+            let e =
+                Error::unsupported(format!("stream \"{}\" never ends, so it cannot be read as a whole", self.def.name))
+                    .with_hint("Add EMIT CHANGES to follow it, or read a stream derived from it.");
             return Err(e.into());
         }
         let schema = Arc::new(self.def.schema.project(&columns)?);
@@ -229,7 +225,8 @@ pub(super) async fn scan_files(
         .map(|f| ListingTableUrl::parse(format!("file://{}", store.locate(f))))
         .collect::<DfResult<Vec<_>>>()?;
     let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension("parquet");
-    let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(schema.clone());
+    let config =
+        ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(schema.clone());
     ListingTable::try_new(config)?.scan(session, projection, filters, limit).await
 }
 

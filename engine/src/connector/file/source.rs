@@ -120,8 +120,8 @@ impl Source for FileSource {
         let spec = self.spec.clone();
         let name = unit.split.clone();
         let opened = spawn_blocking(move || spec.open(&input, report)).await.map_err(ended_early)?;
-        let reader =
-            opened.map_err(|e| if e.message().contains(&*name) { e } else { e.context(format_args!("file \"{name}\"")) });
+        let reader = opened
+            .map_err(|e| if e.message().contains(&*name) { e } else { e.context(format_args!("file \"{name}\"")) });
         Ok(match &self.pacer {
             Some(pacer) => Box::new(Paced { reader: reader?, pacer: pacer.clone() }),
             None => reader?,

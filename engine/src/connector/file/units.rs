@@ -139,7 +139,12 @@ impl UnitReader for TextReader {
             self.report.ended(self.position);
         } else if self.position < end {
             self.position = end;
-            return Ok(Some(Read { rows: Changes::empty(self.schema.clone()), position: end, dead: vec![], watermark: None }));
+            return Ok(Some(Read {
+                rows: Changes::empty(self.schema.clone()),
+                position: end,
+                dead: vec![],
+                watermark: None,
+            }));
         }
         Ok(None)
     }

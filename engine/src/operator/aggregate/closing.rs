@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::Aggregate;
 use super::sliding::Sliding;
 use super::tables::Tables;
-use super::Aggregate;
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::Result;

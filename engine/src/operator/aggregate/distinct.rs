@@ -106,7 +106,8 @@ impl Accumulate for CountDistinct {
     fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         if self.pairs.is_empty() {
             let empty = OffsetBuffer::from_repeated_length(0, slots.len());
-            let values = ListArray::try_new(list_field(self.item.clone()), empty.clone(), new_empty_array(&self.item), None)?;
+            let values =
+                ListArray::try_new(list_field(self.item.clone()), empty.clone(), new_empty_array(&self.item), None)?;
             let times = Int64Array::from(Vec::<i64>::new());
             let times = ListArray::try_new(list_field(DataType::Int64), empty, Arc::new(times), None)?;
             return Ok(vec![Arc::new(values), Arc::new(times)]);

@@ -231,7 +231,9 @@ impl Call {
         Ok(match name {
             "count" => Kind::Count,
             "sum" if types[0].is_floating() && result == DataType::Float64 => Kind::Float { average: false },
-            "sum" if matches!(result, DataType::Int64 | DataType::UInt64 | DataType::Decimal128(_, _)) => Kind::Sum(result),
+            "sum" if matches!(result, DataType::Int64 | DataType::UInt64 | DataType::Decimal128(_, _)) => {
+                Kind::Sum(result)
+            }
             "avg" if types[0].is_numeric() && result == DataType::Float64 => Kind::Float { average: true },
             "min" | "max" if spec.append_only && result.is_primitive() && types[0] == result => {
                 Kind::Extreme(result, name == "max")
@@ -426,7 +428,11 @@ impl Aggregate {
         let Some(windows) = time.windows else {
             let ids = integers(column)?;
             let named = |id: Option<i64>| id.unwrap_or(NULL_GROUP);
-            return Ok(Arc::new(if arrow::array::Array::null_count(&ids) == 0 { ids } else { ids.iter().map(named).map(Some).collect() }));
+            return Ok(Arc::new(if arrow::array::Array::null_count(&ids) == 0 {
+                ids
+            } else {
+                ids.iter().map(named).map(Some).collect()
+            }));
         };
         let micros = crate::time::micros_of(column)?;
         let ids: Int64Array = match (kind, time.panes, windows.panes()) {

@@ -197,7 +197,13 @@ impl FloatSum {
             self.sums[slot] = total;
         } else {
             self.special.resize(self.sums.len(), [0; 3]);
-            let which = if v.is_nan() { 0 } else if v > 0.0 { 1 } else { 2 };
+            let which = if v.is_nan() {
+                0
+            } else if v > 0.0 {
+                1
+            } else {
+                2
+            };
             self.special[slot][which] += w;
         }
     }
@@ -260,9 +266,8 @@ impl Accumulate for FloatSum {
     }
 
     fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        let floats = |v: &[f64]| -> ArrayRef {
-            Arc::new(Float64Array::from_iter_values(slots.iter().map(|s| v[*s as usize])))
-        };
+        let floats =
+            |v: &[f64]| -> ArrayRef { Arc::new(Float64Array::from_iter_values(slots.iter().map(|s| v[*s as usize]))) };
         let special = |k: usize| -> ArrayRef {
             let read = |s: &u32| self.special.get(*s as usize).map_or(0, |c| c[k]);
             Arc::new(Int64Array::from_iter_values(slots.iter().map(read)))

@@ -136,14 +136,18 @@ impl Seen {
             place[*s as usize] = i as u32;
         }
         match &self.pairs {
-            Pairs::Inline(_) if only_fresh => {
-                lists_of(slots.len(), &place, || self.fresh.iter().copied(), |values| Arc::new(Int64Array::from(values)))
-            }
+            Pairs::Inline(_) if only_fresh => lists_of(
+                slots.len(),
+                &place,
+                || self.fresh.iter().copied(),
+                |values| Arc::new(Int64Array::from(values)),
+            ),
             Pairs::Inline(table) => {
                 lists_of(slots.len(), &place, || table.iter().copied(), |values| Arc::new(Int64Array::from(values)))
             }
             Pairs::Indexed { index, bits, .. } => {
-                let ids: Vec<u32> = if only_fresh { self.fresh_indexed.clone() } else { (0..index.len() as u32).collect() };
+                let ids: Vec<u32> =
+                    if only_fresh { self.fresh_indexed.clone() } else { (0..index.len() as u32).collect() };
                 if ids.is_empty() {
                     return lists_of(slots.len(), &place, std::iter::empty, |_| new_empty_array(&self.stored));
                 }

@@ -133,7 +133,8 @@ fn differs(old: &[ArrayRef], new: &[ArrayRef], rows: usize) -> Result<BooleanBuf
     for (a, b) in old.iter().zip(new) {
         let one = if a.data_type().is_nested() {
             let converter = RowConverter::new(vec![SortField::new(a.data_type().clone())])?;
-            let (a, b) = (converter.convert_columns(slice::from_ref(a))?, converter.convert_columns(slice::from_ref(b))?);
+            let (a, b) =
+                (converter.convert_columns(slice::from_ref(a))?, converter.convert_columns(slice::from_ref(b))?);
             BooleanBuffer::collect_bool(rows, |i| a.row(i) != b.row(i))
         } else {
             distinct(a, b)?.values().clone()
@@ -167,7 +168,9 @@ impl Aggregate {
         }
         let missing = || Error::internal("a group column without values");
         let mut columns = columns.into_iter().map(|c| c.ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
-        for (value, field) in self.in_order(values)?.into_iter().zip(self.output.fields().iter().skip(self.groups.len())) {
+        for (value, field) in
+            self.in_order(values)?.into_iter().zip(self.output.fields().iter().skip(self.groups.len()))
+        {
             // Sums of decimals keep their native width; only the declared precision is set here.
             columns.push(if value.data_type() == field.data_type() {
                 value

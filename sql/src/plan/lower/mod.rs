@@ -304,7 +304,9 @@ fn refused(plan: &LogicalPlan) -> Error {
             ("a cross join or a subquery as a value", "Join in a SELECT over the results of two streams.")
         }
         LogicalPlan::Join(_) => ("JOIN", "Create a stream for each side and join them in a SELECT over the results."),
-        LogicalPlan::Window(_) => ("OVER", "Aggregate by a window with GROUP BY, or use OVER in a SELECT over the result."),
+        LogicalPlan::Window(_) => {
+            ("OVER", "Aggregate by a window with GROUP BY, or use OVER in a SELECT over the result.")
+        }
         LogicalPlan::Sort(_) => ("ORDER BY", "Leave it out here and order in a SELECT over the result."),
         LogicalPlan::Limit(_) => ("LIMIT", "Leave it out here and limit in a SELECT over the result."),
         LogicalPlan::Distinct(_) => ("DISTINCT ON", "Group by the columns and take first_value(… ORDER BY …)."),

@@ -106,8 +106,7 @@ impl Lowering<'_> {
             let key = stream.key().and_then(|k| k.into_iter().map(place).collect());
             let kind = SourceNode { stream: stream.name().to_owned(), source, schema, time: scan_time };
             self.graph.add(NodeKind::Source(kind), vec![], self.parallelism);
-            let output =
-                Output { node, parallelism: self.parallelism, append_only: !stream.is_changelog(), time, key };
+            let output = Output { node, parallelism: self.parallelism, append_only: !stream.is_changelog(), time, key };
             self.scans.insert(stream.name().to_owned(), (output, columns));
         }
         Ok(())

@@ -75,14 +75,17 @@ impl Lowering<'_> {
         )?;
         let rewritten = expr.transform(|e| {
             Ok(match e {
-                Expr::Column(_) => datafusion::common::tree_node::Transformed::yes(Expr::Column(Column::from_name("t"))),
+                Expr::Column(_) => {
+                    datafusion::common::tree_node::Transformed::yes(Expr::Column(Column::from_name("t")))
+                }
                 e => datafusion::common::tree_node::Transformed::no(e),
             })
         })?;
         let function = self.physical(&rewritten.data, &alone)?;
         let (time, scans) = (field.data_type().clone(), scans.clone());
         let orderable = function.data_type(alone.as_arrow())?;
-        let orderable = orderable.is_temporal() || orderable.is_integer() || orderable == arrow::datatypes::DataType::Float64;
+        let orderable =
+            orderable.is_temporal() || orderable.is_integer() || orderable == arrow::datatypes::DataType::Float64;
         Ok(orderable.then_some(TimeProperty::Function { expr: function, time, scans }))
     }
 
@@ -120,7 +123,8 @@ impl Lowering<'_> {
                 }
                 let order = f.func.output_ordering(&inputs);
                 // Only functions known to round a time down: some report an order they do not keep over nulls.
-                matches!(f.name(), "date_bin" | "date_trunc") && rises == 1
+                matches!(f.name(), "date_bin" | "date_trunc")
+                    && rises == 1
                     && matches!(order, Ok(SortProperties::Ordered(o)) if !o.descending)
             }
             _ => false,
@@ -190,7 +194,9 @@ pub(super) fn common(inputs: &[Output], columns: usize) -> Vec<Option<TimeProper
         }
         match all.first()? {
             TimeProperty::Window { windows, end, .. }
-                if all.iter().all(|p| matches!(p, TimeProperty::Window { windows: w, end: e, .. } if w == windows && e == end)) =>
+                if all.iter().all(
+                    |p| matches!(p, TimeProperty::Window { windows: w, end: e, .. } if w == windows && e == end),
+                ) =>
             {
                 Some(TimeProperty::Window { assign: usize::MAX, windows: *windows, end: *end, scans })
             }
