@@ -209,13 +209,14 @@ impl Checker {
         self.closes = Some(closes);
         let all: Ends = plan.world.streams.iter().map(|(name, s)| (name.clone(), s.input.ends())).collect();
         let expected = batch(&self.query, plan.world.batch(&all)?).await?;
-        let kept = plan.sink.kept.lock();
         let mut committed = Multiset::new(schema.clone())?;
-        for changes in &kept.committed {
-            committed.add(changes)?;
-        }
-        let published = kept.published.clone();
-        drop(kept);
+        let published = {
+            let kept = plan.sink.kept.lock();
+            for changes in &kept.committed {
+                committed.add(changes)?;
+            }
+            kept.published.clone()
+        };
         equal(&expected, &committed.content().map_err(|e| format!("committed: {e}"))?)
             .map_err(|e| format!("of what was committed {e}"))?;
         let mut so_far = Multiset::new(schema.clone())?;
