@@ -9,9 +9,8 @@ use cargo_metadata::{Metadata, MetadataCommand, Package};
 
 /// The most lines of a file before its tests.
 const LINES: usize = 500;
-/// Files that are longer, each with the reason. To be emptied.
-const LONGER: [(&str, &str); 1] =
-    [("engine/src/runtime/coordinator.rs", "epochs, watermarks and checkpoints still share the coordinator's state")];
+/// Files that may be longer, each with the reason. Best empty.
+const LONGER: &[(&str, &str)] = &[];
 /// Words that say nothing about what a module is for.
 const EMPTY_NAMES: [&str; 9] =
     ["utils", "util", "helpers", "helper", "common", "types", "misc", "manager", "processor"];
@@ -166,7 +165,7 @@ fn files_are_short() {
         }
     }
     for (file, reason) in LONGER {
-        assert!(long.remove(file).is_some(), "{file} is short now: take it off the list ({reason})");
+        assert!(long.remove(*file).is_some(), "{file} is short now: take it off the list ({reason})");
     }
     assert!(long.is_empty(), "longer than {LINES} lines before their tests: {long:#?}");
 }
