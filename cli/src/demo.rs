@@ -266,9 +266,10 @@ async fn summary(backend: &Embedded, took: Duration) -> Result<()> {
         let (files, bytes) = parquet_in(&folder);
         let rows = count(backend, stream).await?;
         report::say(format_args!(
-            "  {:<40} {} in {files} files, {:.1} MB",
+            "  {:<40} {} in {}, {:.1} MB",
             folder.display().to_string(),
             report::rows(rows),
+            report::counted(files, "file"),
             bytes as f64 / 1e6
         ));
     }

@@ -163,3 +163,10 @@ def test_options_are_those_of_the_code(tmp_path):
 def test_settings_are_those_of_the_code(tmp_path):
     shown = run([BINARY, "--store", "settings", "--format", "csv", "-c", "SHOW ALL"], tmp_path).splitlines()[1:]
     assert {line.split(",")[0] for line in shown} == listed_options("## Settings")
+
+
+def test_files_that_the_architecture_names_exist():
+    text = (REPO / "ARCHITECTURE.md").read_text()
+    files = [path.as_posix() for path in REPO.glob("*/**/*.rs") if "target" not in path.parts]
+    for name in set(re.findall(r"`([\w/]+\.rs)`", text)):
+        assert any(file.endswith(f"/{name}") for file in files), name
