@@ -17,6 +17,7 @@ pub mod runtime;
 pub mod state;
 pub mod store;
 pub mod table;
+pub mod testing;
 pub mod time;
 
 pub use error::{Error, ErrorKind, Result};
