@@ -27,7 +27,7 @@ use crate::store::Store;
 use crate::time::EventTime;
 
 /// The format of manifests.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How many manifests are kept besides the last.
 const KEPT: u64 = 2;
 
@@ -47,9 +47,9 @@ pub struct Manifest {
     pub sources: Vec<Progress>,
     /// State files in the order in which they are restored.
     pub states: Vec<StateFile>,
-    /// What this checkpoint's sinks staged, by node.
+    /// What this checkpoint's sinks staged, by their place among the graph's sinks.
     pub staged: BTreeMap<usize, Vec<Staged>>,
-    /// The sinks' own state after it, by node.
+    /// The sinks' own state after it, by place.
     pub sinks: BTreeMap<usize, serde_json::Value>,
     /// Files of rows put aside, of all checkpoints so far.
     pub dead_letters: Vec<String>,

@@ -139,6 +139,15 @@ impl Graph {
         self.nodes.len() - 1
     }
 
+    /// The sinks in order. A checkpoint knows a sink by its place among them, which stays when another
+    /// parallelism adds or removes nodes.
+    pub fn sinks(&self) -> impl Iterator<Item = (NodeId, &SinkNode)> {
+        self.nodes.iter().enumerate().filter_map(|(id, n)| match &n.kind {
+            NodeKind::Sink(sink) => Some((id, sink)),
+            _ => None,
+        })
+    }
+
     /// The schema of what node `id` emits (for a sink: what it takes in).
     pub fn schema(&self, id: NodeId) -> SchemaRef {
         match &self.nodes[id].kind {

@@ -81,7 +81,6 @@ pub(crate) enum Target {
 
 /// A node in a task.
 pub(crate) struct RunNode {
-    pub(crate) id: usize,
     pub(crate) body: Body,
     pub(crate) targets: Vec<Target>,
     pub(crate) metrics: Arc<NodeMetrics>,
@@ -92,7 +91,8 @@ pub(crate) enum Body {
     /// The head of a source fragment: rows come from its reader.
     Scan,
     Operator(Box<dyn Operator>),
-    Sink(Box<dyn SinkWriter>),
+    /// Its place among the graph's sinks, and its writer.
+    Sink(usize, Box<dyn SinkWriter>),
 }
 
 /// An edge out of a task.
@@ -123,7 +123,7 @@ impl Chain {
             match &mut node.body {
                 Body::Scan => out.emit(changes),
                 Body::Operator(op) => op.on_changes(port, changes, &mut out)?,
-                Body::Sink(writer) => writer.write(changes).await?,
+                Body::Sink(_, writer) => writer.write(changes).await?,
             }
             node.metrics.busy(started.elapsed());
             self.route(at, &mut out, &mut work).await?;
@@ -153,7 +153,7 @@ impl Chain {
             match &mut node.body {
                 Body::Scan => {}
                 Body::Operator(op) => op.on_epoch(&mark, &mut out)?,
-                Body::Sink(writer) => writer.epoch(&mark).await?,
+                Body::Sink(_, writer) => writer.epoch(&mark).await?,
             }
             node.metrics.busy(started.elapsed());
             let mut work = VecDeque::new();
@@ -179,8 +179,8 @@ impl Chain {
     async fn stage(&mut self, checkpoint: u64) -> Result<Parts> {
         let mut staged = BTreeMap::new();
         for node in &mut self.nodes {
-            if let Body::Sink(writer) = &mut node.body {
-                staged.insert(node.id, writer.stage(checkpoint).await?);
+            if let Body::Sink(place, writer) = &mut node.body {
+                staged.insert(*place, writer.stage(checkpoint).await?);
             }
         }
         Ok(Parts { fragment: self.fragment, task: self.task, states: self.state.snapshot()?, staged })

@@ -280,12 +280,11 @@ impl Runtime {
     }
 
     async fn restore_sinks(&self, graph: &Graph, manifest: &Manifest) -> Result<()> {
-        for (id, node) in graph.nodes.iter().enumerate() {
-            let NodeKind::Sink(sink) = &node.kind else { continue };
-            if let Some(state) = manifest.sinks.get(&id) {
+        for (place, (_, sink)) in graph.sinks().enumerate() {
+            if let Some(state) = manifest.sinks.get(&place) {
                 sink.sink.restore(state)?;
             }
-            sink.sink.start(manifest.staged.get(&id).map_or(&[][..], |s| s)).await?;
+            sink.sink.start(manifest.staged.get(&place).map_or(&[][..], |s| s)).await?;
         }
         Ok(())
     }
@@ -358,14 +357,10 @@ impl<'a> Build<'a> {
         let (commands, commands_rx) = mpsc::channel(16);
         let pulse: Arc<Pulse> = Arc::default();
         let mut views: Vec<SourceView> = vec![];
-        let mut sinks: BTreeMap<usize, Arc<dyn Sink>> = BTreeMap::new();
+        let sinks: BTreeMap<usize, Arc<dyn Sink>> =
+            self.graph.sinks().map(|(_, sink)| sink.sink.clone()).enumerate().collect();
         let mut running = JoinSet::new();
         let mut tasks = 0;
-        for (id, node) in self.graph.nodes.iter().enumerate() {
-            if let NodeKind::Sink(s) = &node.kind {
-                sinks.insert(id, s.sink.clone());
-            }
-        }
         for fragment in 0..self.fragments.nodes.len() {
             let head = self.fragments.nodes[fragment][0];
             let mut cuts = vec![];
@@ -448,7 +443,10 @@ impl<'a> Build<'a> {
             state.enter(names[*id].clone(), metrics.clone());
             let body = match &self.graph.nodes[*id].kind {
                 NodeKind::Source(_) => Body::Scan,
-                NodeKind::Sink(s) => Body::Sink(s.sink.open(task)? as Box<dyn SinkWriter>),
+                NodeKind::Sink(s) => {
+                    let place = self.graph.sinks().position(|(sink, _)| sink == *id).unwrap_or_default();
+                    Body::Sink(place, s.sink.open(task)? as Box<dyn SinkWriter>)
+                }
                 NodeKind::Operator(spec) => {
                     Body::Operator(spec.build(&mut BuildContext { state: &mut state, task, parallelism })?)
                 }
@@ -466,7 +464,7 @@ impl<'a> Build<'a> {
                 }
             }
             debug_assert!(at == 0 || !matches!(body, Body::Scan));
-            nodes.push(RunNode { id: *id, body, targets, metrics });
+            nodes.push(RunNode { body, targets, metrics });
         }
         state.restore(&self.states, Owner { task, parallelism }, self.manifest.watermark)?;
         Ok(Chain { fragment, task, nodes, edges, state, reports })
