@@ -334,7 +334,7 @@ impl Coordinator {
             }
             self.state.dead_bytes += cut.dead.iter().map(|d| d.raw.len() + 100).sum::<usize>();
             if self.checkpoints.is_some() {
-                self.state.dead.extend(cut.dead);
+                self.state.dead.extend(cut.dead.into_iter().map(|d| (cut.epoch, d)));
             }
         }
         for (i, source) in self.sources.iter_mut().enumerate() {
@@ -412,13 +412,17 @@ impl Coordinator {
         if std::mem::take(&mut s.fresh_states) {
             manifest.states.clear();
         }
-        s.dead_bytes = 0;
+        // The next epoch may have reported already: its rows belong to the next checkpoint.
+        let (dead, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut s.dead).into_iter().partition(|d| d.0 <= epoch.mark.epoch);
+        s.dead = later;
+        s.dead_bytes = s.dead.iter().map(|(_, d)| d.raw.len() + 100).sum();
         let commit = CommitJob {
             checkpoints,
             manifest,
             before,
             parts: std::mem::take(&mut epoch.parts),
-            dead: std::mem::take(&mut s.dead),
+            dead: dead.into_iter().map(|(_, d)| d).collect(),
             sinks: self.sinks.clone(),
             job: self.config.name.clone(),
         };

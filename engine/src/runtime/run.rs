@@ -57,7 +57,8 @@ pub(super) struct Run {
     pub(super) stop_cut: bool,
     pub(super) flushes: Vec<Flush>,
     pub(super) committing: Option<oneshot::Receiver<Result<Manifest>>>,
-    pub(super) dead: Vec<DeadLetter>,
+    /// Rows put aside since the last checkpoint, with their epoch.
+    pub(super) dead: Vec<(u64, DeadLetter)>,
     pub(super) dead_bytes: usize,
     /// The first checkpoint after a start writes all state anew.
     pub(super) fresh_states: bool,

@@ -58,7 +58,10 @@ impl Session {
             "checkpoint_interval" => match parse_duration(value) {
                 Some(d) if d >= Duration::from_millis(10) => self.settings.lock().checkpoint_interval = d,
                 _ => {
-                    return wrong("a length of time from 10 ms on", "Write it like SET checkpoint_interval = '500 ms'.");
+                    return wrong(
+                        "a length of time from 10 ms on",
+                        "Write it like SET checkpoint_interval = '500 ms'.",
+                    );
                 }
             },
             "memory_limit" => match parse_bytes(value) {
