@@ -1,4 +1,7 @@
 //! Whole-system tests, in one binary.
 
+// A test says what it expects by failing.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod consistency;
 mod tidy;
