@@ -128,6 +128,11 @@ async fn attempt(plan: &mut Plan, query: &Query, emit: Option<Emit>, checker: &m
         (run.grouped, run.seed) = (plan.grouped, plan.rng.random());
     }
     checker.begin(&plan.world, &last);
+    if let Some(m) = &last {
+        let read = serde_json::to_string(&m.sources)?;
+        checker.history.push(format!("restored checkpoint {} of epoch {}, read {read}", m.checkpoint, m.epoch));
+    }
+    checker.history.push(format!("run with parallelism {parallelism}"));
     let mut config = JobConfig::new("job");
     let most = plan.rng.random_range(0..3);
     (config.min_epoch, config.max_epoch) = (Duration::ZERO, Duration::from_millis(most));
@@ -152,7 +157,7 @@ async fn attempt(plan: &mut Plan, query: &Query, emit: Option<Emit>, checker: &m
     }
     let closes = lowered.emit == EmitMode::OnClose;
     let found = checker.compare(plan, schema, closes).await;
-    found.map_err(|e| format!("parallelism {parallelism}, in groups {}: {e}", plan.grouped))?;
+    found.map_err(|e| format!("in groups {}: {e}\n  {}", plan.grouped, checker.history.join("\n  ")))?;
     Ok(true)
 }
 
@@ -175,13 +180,15 @@ struct Checker {
     accepted: BTreeMap<u64, BTreeMap<String, Vec<u64>>>,
     start: u64,
     closes: Option<bool>,
+    /// What was run, for the report of a failure.
+    history: Vec<String>,
 }
 
 type Ends = BTreeMap<String, Vec<u64>>;
 
 impl Checker {
     fn new(query: Query) -> Self {
-        Checker { query, accepted: BTreeMap::new(), start: 0, closes: None }
+        Checker { query, accepted: BTreeMap::new(), start: 0, closes: None, history: vec![] }
     }
 
     /// A run begins after checkpoint `last`.

@@ -98,6 +98,7 @@ impl Source for ScriptedSource {
             run.cuts.clear();
             (run.seed, run.grouped)
         };
+        eprintln!("start {consumed:?} of {:?}", self.input.ends());
         let mut s = self.state.lock();
         s.rng = StdRng::seed_from_u64(seed);
         for (split, end) in self.input.ends().into_iter().enumerate() {
