@@ -28,8 +28,8 @@ SELECT k, sum(f) AS s, avg(f) AS a, count(f) AS c FROM bids GROUP BY k
 # texts, dates, times, booleans
 SELECT k, min(name) AS ln, max(name) AS hn, min(day) AS ld, max(day) AS hd, min(ts) AS lt, max(at) AS ha, min(b) AS lb, max(b) AS hb FROM bids GROUP BY k
 
-# distinct counts
-SELECT k, count(DISTINCT name) AS n, count(DISTINCT price) AS p, count(DISTINCT day) AS d, count(DISTINCT f) AS f, count(DISTINCT b) AS b FROM bids GROUP BY k
+# distinct counts (of f + 0: count(DISTINCT) in batch tells -0.0 from 0.0, GROUP BY does not)
+SELECT k, count(DISTINCT name) AS n, count(DISTINCT price) AS p, count(DISTINCT day) AS d, count(DISTINCT f + 0) AS f, count(DISTINCT b) AS b FROM bids GROUP BY k
 
 # distinct sums
 SELECT k, sum(DISTINCT price) AS p, sum(DISTINCT small) AS s, avg(DISTINCT x) AS a FROM bids GROUP BY k

@@ -70,7 +70,7 @@ pub enum Checked {
 }
 
 /// What a seed decides of a run.
-struct Plan {
+struct Setup {
     rng: StdRng,
     world: World,
     store: Store,
@@ -84,21 +84,21 @@ pub fn check_one(query: &Query, emit: Option<Emit>, seed: u64) -> Result<Checked
     let mut rng = StdRng::seed_from_u64(seed);
     let world = World::of(seed)?;
     let store = Store::over(Arc::new(InMemory::new()));
-    let changes = lowered(&world, query, emit, 1)?.0.graph.nodes.iter().any(|n| match &n.kind {
+    let changes = plan(&world, query, emit, 1)?.0.graph.nodes.iter().any(|n| match &n.kind {
         millstream_engine::graph::NodeKind::Source(s) => world.streams.get(&s.stream).is_some_and(|s| s.is_changing()),
         _ => false,
     });
     let grouped = changes || rng.random_bool(0.7);
     let kills = rng.random_range(0..=2);
-    let mut plan = Plan { rng, world, store, sink: Collector::default(), grouped, kills };
+    let mut setup = Setup { rng, world, store, sink: Collector::default(), grouped, kills };
     let mut checker = Checker::new(query.clone());
     loop {
-        let threads = plan.rng.random_range(1..=2);
+        let threads = setup.rng.random_range(1..=2);
         let runtime = match threads {
             1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             n => tokio::runtime::Builder::new_multi_thread().worker_threads(n).enable_all().build()?,
         };
-        let ended = runtime.block_on(attempt(&mut plan, query, emit, &mut checker))?;
+        let ended = runtime.block_on(attempt(&mut setup, query, emit, &mut checker))?;
         drop(runtime);
         if ended {
             return checker.mode();
@@ -106,7 +106,13 @@ pub fn check_one(query: &Query, emit: Option<Emit>, seed: u64) -> Result<Checked
     }
 }
 
-fn lowered(world: &World, query: &Query, emit: Option<Emit>, parallelism: usize) -> Result<(Lowered, SchemaRef)> {
+/// Plans `query` over the streams of `world`; gives the dataflow and its result's schema.
+pub fn plan(
+    world: &World,
+    query: &Query,
+    emit: Option<Emit>,
+    parallelism: usize,
+) -> millstream_sql::Result<(Lowered, SchemaRef)> {
     let state = session_state();
     let plan = query_plan(&state, world.resolver(), &query.query)?;
     let plan = optimize(&state, plan, true)?;
@@ -114,37 +120,37 @@ fn lowered(world: &World, query: &Query, emit: Option<Emit>, parallelism: usize)
 }
 
 /// Runs the job until it ends or is killed; says whether it has ended.
-async fn attempt(plan: &mut Plan, query: &Query, emit: Option<Emit>, checker: &mut Checker) -> Result<bool> {
-    let parallelism = plan.rng.random_range(1..=4);
-    let (mut lowered, schema) = lowered(&plan.world, query, emit, parallelism)?;
-    let sink = SinkNode { name: "result".to_owned(), sink: Arc::new(plan.sink.clone()) };
-    finish(&mut lowered, sink, plan.rng.random_bool(0.3));
-    let checkpoints = Checkpoints::new(plan.store.clone(), "job");
+async fn attempt(setup: &mut Setup, query: &Query, emit: Option<Emit>, checker: &mut Checker) -> Result<bool> {
+    let parallelism = setup.rng.random_range(1..=4);
+    let (mut lowered, schema) = plan(&setup.world, query, emit, parallelism)?;
+    let sink = SinkNode { name: "result".to_owned(), sink: Arc::new(setup.sink.clone()) };
+    finish(&mut lowered, sink, setup.rng.random_bool(0.3));
+    let checkpoints = Checkpoints::new(setup.store.clone(), "job");
     let last = checkpoints.last().await?;
     let start = last.as_ref().map_or(0, |m| m.epoch);
-    plan.sink.kept.lock().published.retain(|epoch, _| *epoch <= start);
-    for stream in plan.world.streams.values() {
+    setup.sink.kept.lock().published.retain(|epoch, _| *epoch <= start);
+    for stream in setup.world.streams.values() {
         let mut run = stream.input.run.lock();
-        (run.grouped, run.seed) = (plan.grouped, plan.rng.random());
+        (run.grouped, run.seed) = (setup.grouped, setup.rng.random());
     }
-    checker.begin(&plan.world, &last);
+    checker.begin(&setup.world, &last);
     if let Some(m) = &last {
         let read = serde_json::to_string(&m.sources)?;
         checker.history.push(format!("restored checkpoint {} of epoch {}, read {read}", m.checkpoint, m.epoch));
     }
     checker.history.push(format!("run with parallelism {parallelism}"));
     let mut config = JobConfig::new("job");
-    let most = plan.rng.random_range(0..3);
+    let most = setup.rng.random_range(0..3);
     (config.min_epoch, config.max_epoch) = (Duration::ZERO, Duration::from_millis(most));
     config.every = matches!(emit, Some(Emit::Every(_))).then_some(Duration::from_millis(1));
-    config.checkpoint_interval = Duration::from_millis(plan.rng.random_range(0..4));
-    config.edge_bytes = if plan.rng.random_bool(0.3) { 64 } else { 1 << 20 };
+    config.checkpoint_interval = Duration::from_millis(setup.rng.random_range(0..4));
+    config.edge_bytes = if setup.rng.random_bool(0.3) { 64 } else { 1 << 20 };
     let handle = tokio::runtime::Handle::current();
     let runtime = Runtime { cpu: handle.clone(), io: handle, budget: MemoryBudget::new(1 << 30) };
     let job = runtime.start(lowered.graph, config, Some(checkpoints)).await?;
-    if plan.kills > 0 {
-        plan.kills -= 1;
-        if kill(&job, start, &mut plan.rng).await? {
+    if setup.kills > 0 {
+        setup.kills -= 1;
+        if kill(&job, start, &mut setup.rng).await? {
             job.abort();
             return Ok(false);
         }
@@ -156,8 +162,8 @@ async fn attempt(plan: &mut Plan, query: &Query, emit: Option<Emit>, checker: &m
         return Err(format!("the job ended {:?}", status.phase).into());
     }
     let closes = lowered.emit == EmitMode::OnClose;
-    let found = checker.compare(plan, schema, closes).await;
-    found.map_err(|e| format!("in groups {}: {e}\n  {}", plan.grouped, checker.history.join("\n  ")))?;
+    let found = checker.compare(setup, schema, closes).await;
+    found.map_err(|e| format!("in groups {}: {e}\n  {}", setup.grouped, checker.history.join("\n  ")))?;
     Ok(true)
 }
 
@@ -211,14 +217,14 @@ impl Checker {
         }
     }
 
-    async fn compare(&mut self, plan: &Plan, schema: SchemaRef, closes: bool) -> Result<()> {
-        self.collect(&plan.world);
+    async fn compare(&mut self, setup: &Setup, schema: SchemaRef, closes: bool) -> Result<()> {
+        self.collect(&setup.world);
         self.closes = Some(closes);
-        let all: Ends = plan.world.streams.iter().map(|(name, s)| (name.clone(), s.input.ends())).collect();
-        let expected = batch(&self.query, plan.world.batch(&all)?).await?;
+        let all: Ends = setup.world.streams.iter().map(|(name, s)| (name.clone(), s.input.ends())).collect();
+        let expected = batch(&self.query, setup.world.batch(&all)?).await?;
         let mut committed = Multiset::new(schema.clone())?;
         let published = {
-            let kept = plan.sink.kept.lock();
+            let kept = setup.sink.kept.lock();
             for changes in &kept.committed {
                 committed.add(changes)?;
             }
@@ -246,10 +252,10 @@ impl Checker {
                 if due.is_some_and(|due| due != content.num_rows()) {
                     return Err(format!("epoch {epoch}: {} rows, {due:?} are closed", content.num_rows()).into());
                 }
-            } else if plan.grouped {
+            } else if setup.grouped {
                 let none = Ends::new();
                 let accepted = accepted.unwrap_or(&none);
-                let expected = batch(&self.query, plan.world.batch(accepted)?).await?;
+                let expected = batch(&self.query, setup.world.batch(accepted)?).await?;
                 equal(&expected, &content).map_err(|e| format!("after epoch {epoch} {e}"))?;
             }
         }

@@ -51,7 +51,6 @@ impl Kept {
                 continue;
             }
             let rows = self.staged.remove(&name);
-            eprintln!("commit {name} {:?}", rows.as_ref().map(|r| rows_of(r)));
             self.committed.extend(rows.ok_or_else(|| Error::internal(format!("{name} was never staged")))?);
             self.names.insert(name);
         }

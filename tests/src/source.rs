@@ -1,4 +1,4 @@
-//! A source that reads an [`Input`] in units and steps of random small sizes, with random pauses.
+//! A source that reads an [`Input`](crate::input::Input) in units and steps of random small sizes, with random pauses.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -98,7 +98,6 @@ impl Source for ScriptedSource {
             run.cuts.clear();
             (run.seed, run.grouped)
         };
-        eprintln!("start {consumed:?} of {:?}", self.input.ends());
         let mut s = self.state.lock();
         s.rng = StdRng::seed_from_u64(seed);
         for (split, end) in self.input.ends().into_iter().enumerate() {
@@ -166,6 +165,9 @@ impl Source for ScriptedSource {
     }
 
     fn epoch_cut(&self) {
+        if !self.is_grouped() {
+            return;
+        }
         let mut s = self.state.lock();
         self.input.run.lock().cuts.push(s.ends.clone());
         self.admit(&mut s);

@@ -31,6 +31,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
+use super::lower::refuse_clauses;
 use super::window_call::WindowFunctions;
 use super::window_exec::WindowPlanner;
 use crate::error::{Error, Result};
@@ -99,6 +100,7 @@ pub fn optimize(state: &SessionState, plan: LogicalPlan, for_streaming: bool) ->
     if !for_streaming {
         return Ok(state.optimize(&plan)?);
     }
+    refuse_clauses(&plan)?;
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
     let rules = state.optimizer().rules.iter().filter(|rule| !NOT_FOR_STREAMS.contains(&rule.name())).cloned();
     // Without a start time now() is not folded to a constant, which would be that of CREATE for ever.

@@ -5,6 +5,7 @@
 //! continuously is refused here, naming the clause.
 
 mod aggregate;
+mod refuse;
 mod scan;
 mod time;
 
@@ -28,6 +29,9 @@ use super::windows::{WindowAssign, WindowLength, WindowSpec as PlannedWindows};
 use crate::error::{Error, Result};
 use crate::statement::Emit;
 
+use refuse::{refuse_unstable, refuse_volatile, refused};
+
+pub(super) use refuse::refuse_clauses;
 pub use scan::{ScanTable, SourceTable, StreamScan};
 pub use time::TimeProperty;
 
@@ -265,58 +269,4 @@ fn engine_windows(spec: PlannedWindows) -> Result<WindowSpec> {
                 .with_hint("Write step and size in days or less."));
         }
     })
-}
-
-/// `now()` and its like stand still within a batch and move between batches: a continuous query would
-/// mix their values.
-fn refuse_unstable(expr: &Expr) -> Result<()> {
-    use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-    let mut found = None;
-    expr.apply(|e| {
-        if let Expr::ScalarFunction(f) = e
-            && f.func.signature().volatility == datafusion::logical_expr::Volatility::Stable
-            && matches!(f.name(), "now" | "current_date" | "current_time" | "current_timestamp" | "today")
-        {
-            found = Some(f.name().to_owned());
-            return Ok(TreeNodeRecursion::Stop);
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    match found {
-        None => Ok(()),
-        Some(name) => Err(Error::unsupported(format!("{name}() cannot stand in a continuous query"))
-            .with_hint("Compare with the event time of the rows, or use it in a SELECT over the result.")),
-    }
-}
-
-/// Over changing input an expression must give the same value each time.
-fn refuse_volatile(expr: &Expr) -> Result<()> {
-    if expr.is_volatile() {
-        return Err(Error::unsupported(format!("{expr} gives another value each time, but its input takes rows back"))
-            .with_hint("Compute it before the aggregation, over input that only grows."));
-    }
-    Ok(())
-}
-
-fn refused(plan: &LogicalPlan) -> Error {
-    let (clause, hint) = match plan {
-        LogicalPlan::Join(j) if j.on.is_empty() && j.filter.is_none() => {
-            ("a cross join or a subquery as a value", "Join in a SELECT over the results of two streams.")
-        }
-        LogicalPlan::Join(_) => ("JOIN", "Create a stream for each side and join them in a SELECT over the results."),
-        LogicalPlan::Window(_) => {
-            ("OVER", "Aggregate by a window with GROUP BY, or use OVER in a SELECT over the result.")
-        }
-        LogicalPlan::Sort(_) => ("ORDER BY", "Leave it out here and order in a SELECT over the result."),
-        LogicalPlan::Limit(_) => ("LIMIT", "Leave it out here and limit in a SELECT over the result."),
-        LogicalPlan::Distinct(_) => ("DISTINCT ON", "Group by the columns and take first_value(… ORDER BY …)."),
-        LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => {
-            ("a query without a stream", "Write INSERT INTO a stored stream, or SELECT it once.")
-        }
-        LogicalPlan::RecursiveQuery(_) => ("WITH RECURSIVE", "Use it in a SELECT over the result."),
-        LogicalPlan::Unnest(_) => ("UNNEST", "Use it in a SELECT over the result."),
-        LogicalPlan::Subquery(_) => ("a subquery in an expression", "Use it in a SELECT over the result."),
-        _ => ("this clause", "Use it in a SELECT over the result."),
-    };
-    Error::unsupported(format!("{clause} cannot run continuously yet")).with_hint(hint)
 }

@@ -1,0 +1,109 @@
+//! What cannot run continuously, refused by the name of its clause.
+
+use datafusion::common::NullEquality;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Distinct, Expr, JoinType, LogicalPlan};
+
+use crate::error::{Error, Result};
+
+/// Refuses clauses that the optimizer turns into others, or cannot turn: to be called before it.
+pub(in crate::plan) fn refuse_clauses(plan: &LogicalPlan) -> Result<()> {
+    let mut found = None;
+    plan.apply(|node| {
+        found = clause_of(node);
+        if found.is_none() {
+            node.apply_expressions(|e| {
+                e.apply(|e| {
+                    found = found.or(subquery_of(e));
+                    Ok(TreeNodeRecursion::Continue)
+                })
+            })?;
+        }
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    match found {
+        None => Ok(()),
+        Some((clause, hint)) => Err(not_yet(clause, hint)),
+    }
+}
+
+fn clause_of(node: &LogicalPlan) -> Option<(&'static str, &'static str)> {
+    let hint = "Create a stream for each side, and use it in a SELECT over the results.";
+    match node {
+        LogicalPlan::Distinct(Distinct::On(_)) => {
+            Some(("DISTINCT ON", "Group by the columns and take first_value(… ORDER BY …)."))
+        }
+        // Only set operations join with equal NULLs.
+        LogicalPlan::Join(j) if j.null_equality == NullEquality::NullEqualsNull => match j.join_type {
+            JoinType::LeftSemi => Some(("INTERSECT", hint)),
+            JoinType::LeftAnti => Some(("EXCEPT", hint)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn subquery_of(expr: &Expr) -> Option<(&'static str, &'static str)> {
+    let hint = "Create a stream for the subquery, and use it in a SELECT over the results.";
+    match expr {
+        Expr::ScalarSubquery(_) => Some(("a subquery as a value", hint)),
+        Expr::InSubquery(_) => Some(("IN (SELECT …)", hint)),
+        Expr::Exists(_) => Some(("EXISTS", hint)),
+        Expr::SetComparison(_) => Some(("ANY or ALL of a subquery", hint)),
+        _ => None,
+    }
+}
+
+fn not_yet(clause: &str, hint: &str) -> Error {
+    Error::unsupported(format!("{clause} cannot run continuously yet")).with_hint(hint)
+}
+
+/// `now()` and its like stand still within a batch and move between batches: a continuous query would
+/// mix their values.
+pub(super) fn refuse_unstable(expr: &Expr) -> Result<()> {
+    let mut found = None;
+    expr.apply(|e| {
+        if let Expr::ScalarFunction(f) = e
+            && f.func.signature().volatility == datafusion::logical_expr::Volatility::Stable
+            && matches!(f.name(), "now" | "current_date" | "current_time" | "current_timestamp" | "today")
+        {
+            found = Some(f.name().to_owned());
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    match found {
+        None => Ok(()),
+        Some(name) => Err(Error::unsupported(format!("{name}() cannot stand in a continuous query"))
+            .with_hint("Compare with the event time of the rows, or use it in a SELECT over the result.")),
+    }
+}
+
+/// Over changing input an expression must give the same value each time.
+pub(super) fn refuse_volatile(expr: &Expr) -> Result<()> {
+    if expr.is_volatile() {
+        return Err(Error::unsupported(format!("{expr} gives another value each time, but its input takes rows back"))
+            .with_hint("Compute it before the aggregation, over input that only grows."));
+    }
+    Ok(())
+}
+
+/// Refuses a node that no operator stands for.
+pub(super) fn refused(plan: &LogicalPlan) -> Error {
+    match plan {
+        LogicalPlan::Join(_) => {
+            not_yet("JOIN", "Create a stream for each side and join them in a SELECT over the results.")
+        }
+        LogicalPlan::Window(_) => {
+            not_yet("OVER", "Aggregate by a window with GROUP BY, or use OVER in a SELECT over the result.")
+        }
+        LogicalPlan::Sort(_) => not_yet("ORDER BY", "Leave it out here and order in a SELECT over the result."),
+        LogicalPlan::Limit(_) => not_yet("LIMIT", "Leave it out here and limit in a SELECT over the result."),
+        LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => {
+            not_yet("a query without a stream", "Write INSERT INTO a stored stream, or SELECT it once.")
+        }
+        LogicalPlan::RecursiveQuery(_) => not_yet("WITH RECURSIVE", "Use it in a SELECT over the result."),
+        LogicalPlan::Unnest(_) => not_yet("UNNEST", "Use it in a SELECT over the result."),
+        _ => not_yet("this clause", "Use it in a SELECT over the result."),
+    }
+}

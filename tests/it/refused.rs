@@ -1,0 +1,47 @@
+//! What cannot run continuously is refused when it is planned, by the name of its clause and with a hint.
+
+use millstream_tests::Result;
+use millstream_tests::case::query;
+use millstream_tests::run::plan;
+use millstream_tests::world::World;
+
+const REFUSED: [(&str, &str); 18] = [
+    ("SELECT a.id FROM bids a JOIN clicks b ON a.id = b.id", "JOIN"),
+    ("SELECT a.id FROM bids a LEFT JOIN clicks b USING (id)", "JOIN"),
+    ("SELECT a.id FROM bids a CROSS JOIN clicks b", "JOIN"),
+    ("SELECT id FROM bids WHERE id IN (SELECT id FROM clicks)", "IN (SELECT"),
+    ("SELECT id FROM bids b WHERE EXISTS (SELECT 1 FROM clicks c WHERE c.id = b.id)", "EXISTS"),
+    ("SELECT id FROM bids WHERE price > (SELECT avg(price) FROM bids)", "subquery as a value"),
+    ("SELECT id FROM bids INTERSECT SELECT id FROM clicks", "INTERSECT"),
+    ("SELECT id FROM bids EXCEPT ALL SELECT id FROM clicks", "EXCEPT"),
+    ("SELECT id, row_number() OVER (PARTITION BY k ORDER BY ts) FROM bids", "OVER"),
+    ("SELECT id FROM bids ORDER BY ts", "ORDER BY"),
+    ("SELECT id FROM bids LIMIT 3", "LIMIT"),
+    ("SELECT DISTINCT ON (k) k, id FROM bids", "DISTINCT ON"),
+    ("SELECT k, name, count(*) FROM bids GROUP BY ROLLUP (k, name)", "ROLLUP"),
+    ("SELECT unnest(make_array(id, 1)) FROM bids", "UNNEST"),
+    ("SELECT 1", "without a stream"),
+    ("SELECT id FROM bids WHERE ts < now()", "now()"),
+    ("SELECT k, count(*) FROM bids GROUP BY k EMIT ON WINDOW CLOSE", "never close"),
+    ("SELECT id FROM bids EMIT ON WINDOW CLOSE", "EMIT ON WINDOW CLOSE"),
+];
+
+#[test]
+fn the_clause_is_named_and_there_is_a_hint() -> Result<()> {
+    let world = World::of(0)?;
+    let mut wrong = vec![];
+    for (sql, clause) in REFUSED {
+        let query = query(sql)?;
+        match plan(&world, &query, query.emit, 1) {
+            Ok(_) => wrong.push(format!("{sql}: was planned")),
+            Err(e) if !e.message().contains(clause) || e.hint().is_none() => {
+                wrong.push(format!("{sql}: {e}, hint {:?}", e.hint()));
+            }
+            Err(_) => {}
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(wrong.join("\n").into()),
+    }
+}
