@@ -1,13 +1,14 @@
 //! How near is a continuous query to DataFusion in batch, over the same rows in memory?
 //!
-//! `cargo bench --bench beside_batch`: for each query the median of five runs of each, in turn.
+//! `cargo bench --bench beside_batch`: for each query the median of eleven runs of each, in turn. Names of
+//! queries behind `--` choose among them.
 
 use millstream_benches::{Bids, Result, median};
 
 /// Tasks, and partitions of the batch.
 const PARALLELISM: usize = 2;
 const EVENTS: u64 = 20_000_000;
-const RUNS: usize = 5;
+const RUNS: usize = 11;
 
 /// (name, query). Results are not kept on either side.
 const QUERIES: [(&str, &str); 11] = [
@@ -58,7 +59,8 @@ fn main() -> Result<()> {
         let rows = bids.rows() as f64 / 1e6;
         println!("{rows:.2} M bids, {PARALLELISM} tasks; M rows/s, median of {RUNS}");
         println!("{:<8} {:>12} {:>12} {:>8}", "query", "continuous", "batch", "ratio");
-        for (name, sql) in QUERIES {
+        let chosen: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+        for (name, sql) in QUERIES.iter().filter(|(n, _)| chosen.is_empty() || chosen.iter().any(|c| c == n)) {
             let (mut stream, mut batch) = (vec![], vec![]);
             for _ in 0..RUNS {
                 stream.push(bids.run_continuously(sql, PARALLELISM).await?);

@@ -26,6 +26,10 @@ pub struct GroupTable {
     touched: Vec<u32>,
     dirty: Vec<u32>,
     schema: SchemaRef,
+    /// Key columns at the head of `schema`.
+    key_count: usize,
+    /// State columns of each aggregate.
+    widths: Vec<usize>,
 }
 
 impl GroupTable {
@@ -37,8 +41,17 @@ impl GroupTable {
         state: SchemaRef,
         append_only: bool,
     ) -> Result<Self> {
+        let mut widths = vec![0; aggregates.len()];
+        for f in state.fields() {
+            let owner = f.name().strip_prefix("a").and_then(|n| n.split(':').next()).and_then(|n| n.parse().ok());
+            if let Some(width) = owner.and_then(|i: usize| widths.get_mut(i)) {
+                *width += 1;
+            }
+        }
         Ok(GroupTable {
             keys: KeyIndex::new(keys)?,
+            key_count: keys.fields().len(),
+            widths,
             aggregates,
             rows: (!append_only).then(Vec::new),
             marks: vec![],
@@ -110,40 +123,23 @@ impl GroupTable {
 
     /// The slots of the keys of `batch`, which is in the table's state schema.
     pub fn intern_states(&mut self, batch: &RecordBatch, slots: &mut Vec<u32>) -> Result<()> {
-        let keys = self.key_count();
-        self.intern(&batch.columns()[..keys], batch.num_rows(), slots)
+        self.intern(&batch.columns()[..self.key_count], batch.num_rows(), slots)
     }
 
     /// Adds the states in `batch`, in the table's state schema, to `slots`, which are those of its keys.
     pub fn merge(&mut self, batch: &RecordBatch, slots: &[u32]) -> Result<()> {
-        let mut at = self.key_count();
+        let mut at = self.key_count;
         if let Some(rows) = &mut self.rows {
             for (slot, n) in slots.iter().zip(batch.column(at).as_primitive::<Int64Type>().values()) {
                 rows[*slot as usize] += n;
             }
             at += 1;
         }
-        let widths = self.widths();
-        for (a, width) in self.aggregates.iter_mut().zip(widths) {
+        for (a, width) in self.aggregates.iter_mut().zip(&self.widths) {
             a.merge(slots, &batch.columns()[at..at + width])?;
             at += width;
         }
         Ok(())
-    }
-
-    fn key_count(&self) -> usize {
-        self.schema.fields().iter().take_while(|f| f.name().starts_with("k:")).count()
-    }
-
-    fn widths(&self) -> Vec<usize> {
-        let mut widths = vec![0; self.aggregates.len()];
-        for f in self.schema.fields() {
-            let owner = f.name().strip_prefix("a").and_then(|n| n.split(':').next()).and_then(|n| n.parse().ok());
-            if let Some(width) = owner.and_then(|i: usize| widths.get_mut(i)) {
-                *width += 1;
-            }
-        }
-        widths
     }
 
     /// The slots touched in this epoch, which then count as not touched.
@@ -229,15 +225,14 @@ impl GroupTable {
     pub fn replace(&mut self, batch: &RecordBatch) -> Result<()> {
         let mut slots = vec![];
         self.intern_states(batch, &mut slots)?;
-        let mut at = self.key_count();
+        let mut at = self.key_count;
         if let Some(rows) = &mut self.rows {
             for (slot, n) in slots.iter().zip(batch.column(at).as_primitive::<Int64Type>().values()) {
                 rows[*slot as usize] = *n;
             }
             at += 1;
         }
-        let widths = self.widths();
-        for (a, width) in self.aggregates.iter_mut().zip(widths) {
+        for (a, width) in self.aggregates.iter_mut().zip(&self.widths) {
             a.restore(&slots, &batch.columns()[at..at + width])?;
             at += width;
         }

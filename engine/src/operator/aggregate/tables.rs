@@ -1,6 +1,7 @@
 //! The group tables of an aggregation: one per window (or pane), or a single one; they are its state.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
@@ -68,13 +69,17 @@ impl Tables {
         let Some(ids) = &inputs.windows else {
             return self.apply_rows(0, &inputs, weights, changes.num_rows(), before);
         };
-        for (window, rows) in split(ids.as_primitive::<Int64Type>()) {
+        for (window, part) in split(ids.as_primitive::<Int64Type>()) {
             if self.is_closed(window) {
                 continue;
             }
-            match rows {
-                None => self.apply_rows(window, &inputs, weights, changes.num_rows(), before)?,
-                Some(rows) => {
+            match part {
+                Part::All => self.apply_rows(window, &inputs, weights, changes.num_rows(), before)?,
+                Part::Run(from, n) => {
+                    let weights = weights.map(|w| &w[from..from + n]);
+                    self.apply_rows(window, &inputs.slice(from, n), weights, n, before)?;
+                }
+                Part::Rows(rows) => {
                     let weights: Option<Vec<i64>> = weights.map(|w| rows.iter().map(|r| w[*r as usize]).collect());
                     let n = rows.len();
                     let part = inputs.take(&UInt32Array::from(rows))?;
@@ -110,14 +115,11 @@ impl Tables {
 
     fn apply_states(&mut self, states: &RecordBatch, before: &mut Before<'_>) -> Result<()> {
         let (ids, states) = self.without_window(states)?;
-        for (window, rows) in split(&ids) {
+        for (window, part) in split(&ids) {
             if self.is_closed(window) {
                 continue;
             }
-            let part = match rows {
-                None => states.clone(),
-                Some(rows) => arrow::compute::take_record_batch(&states, &UInt32Array::from(rows))?,
-            };
+            let part = part.of(&states)?;
             let (mut slots, mut first) = (std::mem::take(&mut self.slots), std::mem::take(&mut self.first));
             first.clear();
             let table = self.table(window)?;
@@ -170,6 +172,15 @@ impl Tables {
 }
 
 impl Inputs {
+    fn slice(&self, from: usize, n: usize) -> Inputs {
+        let cut = |arrays: &[ArrayRef]| arrays.iter().map(|a| a.slice(from, n)).collect();
+        let unit = |u: &UnitInput| UnitInput {
+            args: cut(&u.args),
+            filters: u.filters.iter().map(|f| f.as_ref().map(|k| k.slice(from, n))).collect(),
+        };
+        Inputs { windows: None, keys: cut(&self.keys), units: self.units.iter().map(unit).collect() }
+    }
+
     fn take(&self, rows: &UInt32Array) -> Result<Inputs> {
         let pick = |a: &ArrayRef| take(a, rows, None);
         let mut units = Vec::with_capacity(self.units.len());
@@ -183,30 +194,62 @@ impl Inputs {
     }
 }
 
-/// The distinct values of `ids` in order of appearance, with their rows (`None`: all rows). Rows whose
-/// window is null belong to none.
-fn split(ids: &Int64Array) -> Vec<(i64, Option<Vec<u32>>)> {
+/// The rows of a batch that belong to one window.
+#[derive(Debug, PartialEq)]
+enum Part {
+    All,
+    /// (first row, rows): they lie side by side, as in input that is about in order.
+    Run(usize, usize),
+    Rows(Vec<u32>),
+}
+
+impl Part {
+    fn of(self, batch: &RecordBatch) -> Result<RecordBatch> {
+        Ok(match self {
+            Part::All => batch.clone(),
+            Part::Run(from, n) => batch.slice(from, n),
+            Part::Rows(rows) => arrow::compute::take_record_batch(batch, &UInt32Array::from(rows))?,
+        })
+    }
+
+    fn add(&mut self, run: Range<usize>) {
+        match self {
+            Part::Rows(rows) => rows.extend(run.start as u32..run.end as u32),
+            Part::Run(from, n) if *from + *n == run.start => *n += run.len(),
+            Part::Run(from, n) => {
+                *self =
+                    Part::Rows((*from as u32..(*from + *n) as u32).chain(run.start as u32..run.end as u32).collect());
+            }
+            Part::All => {}
+        }
+    }
+}
+
+/// The distinct values of `ids` in order of appearance, with their rows. Rows whose window is null belong to none.
+fn split(ids: &Int64Array) -> Vec<(i64, Part)> {
     let values = ids.values();
-    let Some(head) = values.first() else { return vec![] };
-    if ids.null_count() == 0 && values.iter().all(|v| v == head) {
-        return vec![(*head, None)];
-    }
-    let mut parts: Vec<(i64, Vec<u32>)> = vec![];
+    let mut parts: Vec<(i64, Part)> = vec![];
     let mut places: hashbrown::HashMap<i64, usize, foldhash::fast::FixedState> = Default::default();
-    let mut last = usize::MAX;
-    for (row, id) in values.iter().enumerate() {
-        if ids.is_null(row) {
-            continue;
+    let nulls = ids.nulls().filter(|n| n.null_count() > 0);
+    let valid: Vec<(usize, usize)> = nulls.map_or_else(|| vec![(0, values.len())], |n| n.valid_slices().collect());
+    for (mut from, end) in valid {
+        while from < end {
+            let id = values[from];
+            let n = values[from..end].iter().position(|v| *v != id).unwrap_or(end - from);
+            if n == values.len() {
+                return vec![(id, Part::All)];
+            }
+            match places.entry(id) {
+                hashbrown::hash_map::Entry::Occupied(at) => parts[*at.get()].1.add(from..from + n),
+                hashbrown::hash_map::Entry::Vacant(at) => {
+                    at.insert(parts.len());
+                    parts.push((id, Part::Run(from, n)));
+                }
+            }
+            from += n;
         }
-        if last == usize::MAX || parts[last].0 != *id {
-            last = *places.entry(*id).or_insert_with(|| {
-                parts.push((*id, vec![]));
-                parts.len() - 1
-            });
-        }
-        parts[last].1.push(row as u32);
     }
-    parts.into_iter().map(|(id, rows)| (id, Some(rows))).collect()
+    parts
 }
 
 impl State for Tables {
@@ -242,12 +285,8 @@ impl State for Tables {
         let mine: Vec<u32> = (0..states.num_rows() as u32).filter(|i| owner.owns(hashes[*i as usize])).collect();
         let rows = arrow::compute::take_record_batch(rows, &UInt32Array::from(mine))?;
         let (ids, states) = self.without_window(&rows)?;
-        for (window, rows) in split(&ids) {
-            let part = match rows {
-                None => states.clone(),
-                Some(rows) => arrow::compute::take_record_batch(&states, &UInt32Array::from(rows))?,
-            };
-            self.table(window)?.replace(&part)?;
+        for (window, part) in split(&ids) {
+            self.table(window)?.replace(&part.of(&states)?)?;
         }
         Ok(())
     }
@@ -263,5 +302,22 @@ impl State for Tables {
 
     fn bytes(&self) -> usize {
         self.open.values().map(|t| t.bytes() + 512).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_split_by_window() {
+        let ids = |v: Vec<Option<i64>>| split(&Int64Array::from(v));
+        assert_eq!(ids(vec![]), vec![]);
+        assert_eq!(ids(vec![None, None]), vec![]);
+        assert_eq!(ids(vec![Some(7); 3]), vec![(7, Part::All)]);
+        let sorted = vec![Some(1), Some(1), None, Some(2)];
+        assert_eq!(ids(sorted), vec![(1, Part::Run(0, 2)), (2, Part::Run(3, 1))]);
+        let mixed = vec![Some(2), Some(1), Some(1), Some(2), None, Some(2)];
+        assert_eq!(ids(mixed), vec![(2, Part::Rows(vec![0, 3, 5])), (1, Part::Run(1, 2))]);
     }
 }
