@@ -19,7 +19,7 @@ use millstream_engine::graph::SinkNode;
 use millstream_engine::memory::MemoryBudget;
 use millstream_engine::runtime::{JobConfig, Runtime};
 use millstream_sql::plan::lower::{SourceTable, StreamScan, finish, lower};
-use millstream_sql::plan::{TableResolver, expression, optimize, query_plan, session_state};
+use millstream_sql::plan::{TableResolver, expression, query_plan, session_state, streaming_plan};
 use millstream_sql::statement::{Statement, parse, parse_query};
 
 /// Any failure.
@@ -127,7 +127,7 @@ impl Bids {
         let state = session_state();
         let query = parse_query(sql)?;
         let plan = query_plan(&state, Arc::new(self.clone()), &query.query)?;
-        let plan = optimize(&state, plan, true)?;
+        let plan = streaming_plan(&state, plan)?;
         let mut lowered = lower(&state, &plan, query.emit, parallelism)?;
         let sink = open_sink(
             "blackhole",

@@ -14,7 +14,7 @@ use millstream_engine::runtime::{JobConfig, JobHandle, JobPhase, Runtime};
 use millstream_engine::store::Store;
 use millstream_engine::time::EventTime;
 use millstream_sql::plan::lower::{Lowered, finish, lower};
-use millstream_sql::plan::{optimize, query_plan, session_state};
+use millstream_sql::plan::{query_plan, session_state, streaming_plan};
 use millstream_sql::statement::{Emit, Query};
 use object_store::memory::InMemory;
 use rand::rngs::StdRng;
@@ -115,7 +115,7 @@ pub fn plan(
 ) -> millstream_sql::Result<(Lowered, SchemaRef)> {
     let state = session_state();
     let plan = query_plan(&state, world.resolver(), &query.query)?;
-    let plan = optimize(&state, plan, true)?;
+    let plan = streaming_plan(&state, plan)?;
     Ok((lower(&state, &plan, emit, parallelism)?, Arc::new(plan.schema().as_arrow().clone())))
 }
 

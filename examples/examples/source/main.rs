@@ -10,7 +10,7 @@ use millstream_engine::graph::SinkNode;
 use millstream_engine::memory::MemoryBudget;
 use millstream_engine::runtime::{JobConfig, Runtime};
 use millstream_sql::plan::lower::{finish, lower};
-use millstream_sql::plan::{optimize, query_plan, session_state};
+use millstream_sql::plan::{query_plan, session_state, streaming_plan};
 use millstream_sql::statement::parse_query;
 
 const QUERY: &str = "SELECT n % 3 AS rest, count(*) AS numbers, sum(n) AS total FROM numbers GROUP BY n % 3";
@@ -18,7 +18,7 @@ const QUERY: &str = "SELECT n % 3 AS rest, count(*) AS numbers, sum(n) AS total 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (state, query) = (session_state(), parse_query(QUERY)?);
-    let plan = optimize(&state, query_plan(&state, Arc::new(numbers::Names), &query.query)?, true)?;
+    let plan = streaming_plan(&state, query_plan(&state, Arc::new(numbers::Names), &query.query)?)?;
     let mut lowered = lower(&state, &plan, query.emit, 2)?;
     let schema = Arc::new(plan.schema().as_arrow().clone());
     let (sink, mut epochs) = FeedSink::new(schema, !lowered.output.append_only, lowered.output.key.clone());

@@ -100,13 +100,18 @@ pub fn optimize(state: &SessionState, plan: LogicalPlan, for_streaming: bool) ->
     if !for_streaming {
         return Ok(state.optimize(&plan)?);
     }
-    refuse_clauses(&plan)?;
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
     let rules = state.optimizer().rules.iter().filter(|rule| !NOT_FOR_STREAMS.contains(&rule.name())).cloned();
     // Without a start time now() is not folded to a constant, which would be that of CREATE for ever.
     let context = OptimizerContext::new_with_config_options(Arc::clone(state.config_options()))
         .without_query_execution_start_time();
     Ok(Optimizer::with_rules(rules.collect()).optimize(plan, &context, |_, _| {})?)
+}
+
+/// The plan of a continuous query; what cannot run is refused by name where the optimizer would rewrite it.
+pub fn streaming_plan(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
+    refuse_clauses(&plan)?;
+    optimize(state, plan, true)
 }
 
 /// Rules that are left out of streaming plans:

@@ -18,6 +18,7 @@ mod tests;
 
 pub use context::{
     PlanContext, StreamTypes, TableResolver, expression, optimize, query_plan, session_state, statement_plan,
+    streaming_plan,
 };
 pub use window_call::WindowFunctions;
 pub use window_exec::{WindowAssignExec, WindowAssigner, WindowPlanner};

@@ -23,7 +23,7 @@ use super::outcome::ObjectKind;
 use super::tables::{StreamDef, StreamTable};
 use crate::error::{Error, Result};
 use crate::plan::lower::{Lowered, StreamScan, TimeProperty, finish, lower};
-use crate::plan::{expression, optimize, query_plan, session_state};
+use crate::plan::{expression, query_plan, session_state, streaming_plan};
 use crate::statement::{CreateStream, Emit, Query, StreamForm, Watermark};
 
 /// A split without rows for this long stops holding the watermark.
@@ -88,7 +88,7 @@ impl Millstream {
     pub(super) fn plan_continuous(self: &Arc<Self>, query: &Query, parallelism: usize) -> Result<Planned> {
         let state = session_state();
         let plan = query_plan(&state, self.resolver(true), &query.query)?;
-        let plan = optimize(&state, plan, true)?;
+        let plan = streaming_plan(&state, plan)?;
         let reads = streams_of(&plan)?;
         let lowered = lower(&state, &plan, query.emit, parallelism)?;
         Ok(Planned { lowered, schema: Arc::new(plan.schema().as_arrow().clone()), reads })

@@ -14,7 +14,7 @@ use super::define::{emit_text, own_parallelism};
 use super::jobs::public;
 use super::{Outcome, Session};
 use crate::error::{Error, Result};
-use crate::plan::{optimize, query_plan, session_state};
+use crate::plan::{query_plan, session_state, streaming_plan};
 use crate::statement::{Explain, ExplainTarget, Query, StreamForm};
 
 impl Session {
@@ -62,7 +62,7 @@ impl Session {
         if verbose {
             let state = session_state();
             let plan = query_plan(&state, self.millstream.resolver(true), &query.query)?;
-            let plan = optimize(&state, plan, true)?;
+            let plan = streaming_plan(&state, plan)?;
             lines.push(String::new());
             lines.push("logical plan:".to_owned());
             lines.extend(plan.display_indent().to_string().lines().map(|l| format!("  {l}")));
