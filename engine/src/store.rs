@@ -1,6 +1,8 @@
 //! The one place of durable truth: a folder (or any object store) with create-if-absent as the only
 //! atomic step.
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
@@ -55,17 +57,29 @@ impl Store {
         }
     }
 
-    /// Writes `bytes` at `path`, replacing what is there.
+    /// Writes `bytes` at `path`, replacing what is there. They outlast a loss of power when this returns.
     pub async fn put(&self, path: &str, bytes: Bytes) -> Result<()> {
         self.objects
             .put(&Path::from(path), PutPayload::from(bytes))
             .await
             .map_err(|e| self.failed("write", path, e))?;
-        Ok(())
+        self.settle(path, true).await
     }
 
-    /// Writes `bytes` at `path` unless something is there: then the error's kind is `Exists`.
+    /// Writes `bytes` at `path` unless something is there: then the error's kind is `Exists`. All or nothing of
+    /// them outlasts a loss of power, and all when this has returned.
     pub async fn create(&self, path: &str, bytes: Bytes) -> Result<()> {
+        if let Some(root) = &self.root {
+            let path_in = root.join(path);
+            let created = blocking(move || create_file(&path_in, &bytes)).await;
+            return match created {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    Err(Error::new(ErrorKind::Exists, format!("\"{path}\" exists already")))
+                }
+                Err(e) => Err(self.failed_io("write", path, e)),
+                Ok(()) => self.settle(path, false).await,
+            };
+        }
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
         match self.objects.put_opts(&Path::from(path), PutPayload::from(bytes), options).await {
             Ok(_) => Ok(()),
@@ -74,6 +88,14 @@ impl Store {
             }
             Err(e) => Err(self.failed("write", path, e)),
         }
+    }
+
+    /// Removes what writes that were cut off by the end of a process left behind. Nobody else may be writing.
+    pub async fn sweep(&self) -> Result<()> {
+        let Some(root) = self.root.clone() else { return Ok(()) };
+        let swept =
+            blocking(move || ["catalog", "jobs", "streams"].iter().try_for_each(|f| sweep_folder(&root.join(f))));
+        swept.await.map_err(|e| self.failed_io("clean", "", e))
     }
 
     /// Reads `path`; the error's kind is `NotFound` when there is nothing.
@@ -124,7 +146,7 @@ impl Store {
     /// Moves `from` to `to`. Repeating it after it was done is no error.
     pub async fn rename(&self, from: &str, to: &str) -> Result<()> {
         match self.objects.rename(&Path::from(from), &Path::from(to)).await {
-            Ok(()) => Ok(()),
+            Ok(()) => self.settle(to, false).await,
             Err(object_store::Error::NotFound { .. }) => {
                 self.objects.head(&Path::from(to)).await.map_err(|e| self.failed("find", to, e))?;
                 Ok(())
@@ -133,7 +155,104 @@ impl Store {
         }
     }
 
+    /// Waits until the folders that lead to `path`, and the file's content when `content`, are on the disk.
+    async fn settle(&self, path: &str, content: bool) -> Result<()> {
+        let Some(root) = self.root.clone() else { return Ok(()) };
+        let file = root.join(path);
+        let done = blocking(move || {
+            if content {
+                File::open(&file)?.sync_all()?;
+            }
+            // Only Unix can wait for a folder.
+            if cfg!(unix) {
+                for folder in file.ancestors().skip(1).take_while(|f| f.starts_with(&root)) {
+                    File::open(folder)?.sync_all()?;
+                }
+            }
+            Ok(())
+        });
+        done.await.map_err(|e| self.failed_io("write", path, e))
+    }
+
+    fn failed_io(&self, what: &str, path: &str, e: io::Error) -> Error {
+        Error::from(e).context(format!("cannot {what} \"{}\"", self.locate(path)))
+    }
+
     fn failed(&self, what: &str, path: &str, e: object_store::Error) -> Error {
         Error::from(e).context(format!("cannot {what} \"{}\"", self.locate(path)))
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// Writes a file under a name that readers of the store pass over, and then links it to its own.
+fn create_file(path: &FsPath, bytes: &[u8]) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let (staged, mut file) = (1..)
+        .find_map(|n| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!("#{n}"));
+            match File::create_new(&name) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => None,
+                made => Some(made.map(|file| (name, file))),
+            }
+        })
+        .ok_or_else(|| io::Error::other("no name is free"))??;
+    let linked = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::hard_link(&staged, path));
+    let removed = std::fs::remove_file(&staged);
+    linked.and(removed)
+}
+
+/// Removes names that end in `#` and a number: those of writes that were not finished.
+fn sweep_folder(folder: &FsPath) -> io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let staged =
+            |n: &str| n.rsplit_once('#').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        if entry.file_type()?.is_dir() {
+            sweep_folder(&entry.path())?;
+        } else if name.to_str().is_some_and(staged) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_one_creates() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).expect("a store");
+        store.create("jobs/a/1", Bytes::from_static(b"one")).await.expect("nothing is there");
+        let second = store.create("jobs/a/1", Bytes::from_static(b"two")).await;
+        assert_eq!(second.expect_err("it is there").kind(), ErrorKind::Exists);
+        assert_eq!(store.get("jobs/a/1").await.expect("written"), "one");
+        assert_eq!(store.list("jobs/a").await.expect("a list"), ["1"]);
+    }
+
+    #[tokio::test]
+    async fn what_was_cut_off_is_swept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).expect("a store");
+        store.put("jobs/a/1", Bytes::from_static(b"one")).await.expect("written");
+        let cut_off = folder.path().join("jobs/a/2#1");
+        std::fs::write(&cut_off, "tw").expect("written");
+        assert_eq!(store.list("jobs/a").await.expect("a list"), ["1"]);
+        store.create("jobs/a/2", Bytes::from_static(b"two")).await.expect("another name is taken");
+        store.sweep().await.expect("swept");
+        assert!(!cut_off.exists());
+        assert_eq!(store.list("jobs/a").await.expect("a list"), ["1", "2"]);
     }
 }

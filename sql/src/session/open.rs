@@ -60,6 +60,7 @@ impl Millstream {
         let root = Path::new(&config.store);
         let store = Store::open(root)?;
         let lock = lock(root)?;
+        store.sweep().await?;
         // Before there are threads: those cannot be dropped here.
         let catalog = Catalog::load(&store).await?;
         let (cpu, io) = (threads("millstream-cpu", config.parallelism)?, threads("millstream-io", 2)?);
