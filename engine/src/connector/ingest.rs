@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
-use super::{Offsets, Read, Source, Split, Unit, UnitReader};
+use super::{Offsets, Reach, Read, Source, Split, Unit, UnitReader};
 use crate::changes::Changes;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -96,8 +96,8 @@ impl Source for IngestSource {
         false
     }
 
-    fn acknowledged(&self) -> Vec<(Arc<str>, u64)> {
-        vec![(SPLIT.into(), self.accepted.load(Ordering::Acquire))]
+    fn acknowledged(&self) -> Vec<Reach> {
+        vec![Reach { split: SPLIT.into(), end: self.accepted.load(Ordering::Acquire), watermark: None }]
     }
 
     fn describe(&self) -> String {

@@ -193,12 +193,23 @@ pub trait Source: Send + Sync {
 
     /// How far the input reaches now for a source whose end moves (a log), by split: `FLUSH` waits until
     /// this has been consumed. Empty for sources that acknowledge nothing.
-    fn acknowledged(&self) -> Vec<(Arc<str>, u64)> {
+    fn acknowledged(&self) -> Vec<Reach> {
         vec![]
     }
 
     /// A line for EXPLAIN.
     fn describe(&self) -> String;
+}
+
+/// How far a split reaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// The split.
+    pub split: Arc<str>,
+    /// The position behind its last row.
+    pub end: u64,
+    /// Its watermark there, where the input tells one itself.
+    pub watermark: Option<EventTime>,
 }
 
 /// Something durable that becomes visible when the checkpoint commits; goes into the manifest.

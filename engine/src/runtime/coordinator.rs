@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::chain::{Pulse, Report};
 use super::commit::CommitJob;
 use super::job::{JobConfig, JobPhase, Shared};
-use super::progress::Progress;
-use super::run::{Epoch, Flush, Run};
-use super::scan::Cut;
+use super::run::{Epoch, Run};
 use crate::checkpoint::{Checkpoints, Manifest};
 use crate::connector::{Sink, Source};
 use crate::epoch::EpochMark;
@@ -25,6 +23,8 @@ const MOST_EPOCHS: usize = 2;
 const DEAD_BYTES: usize = 16 << 20;
 /// How often a job that waits for input looks for idle splits.
 const TICK: Duration = Duration::from_millis(500);
+/// How long the end of a task is waited for.
+const LONGEST_END: Duration = Duration::from_secs(10);
 
 /// A source as the coordinator sees it.
 pub(super) struct SourceView {
@@ -40,8 +40,8 @@ pub(super) struct SourceView {
 pub(super) enum Command {
     /// Commit, then stop.
     Stop(oneshot::Sender<Result<()>>),
-    /// Answer when all that is acknowledged now is committed.
-    Flush(oneshot::Sender<Result<()>>),
+    /// Answer when all that is acknowledged now is committed; with `time` also what it closes.
+    Flush { time: bool, reply: oneshot::Sender<Result<()>> },
 }
 
 pub(super) struct Coordinator {
@@ -54,6 +54,7 @@ pub(super) struct Coordinator {
     pub(super) pulse: Arc<Pulse>,
     pub(super) reports: mpsc::Receiver<Report>,
     pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) abort: Arc<Notify>,
     pub(super) running: JoinSet<()>,
     pub(super) io: tokio::runtime::Handle,
     pub(super) state: Run,
@@ -64,7 +65,14 @@ impl Coordinator {
     pub(super) async fn run(mut self) {
         let result = self.drive().await;
         self.running.abort_all();
-        while self.running.join_next().await.is_some() {}
+        let gone = async { while self.running.join_next().await.is_some() {} };
+        if tokio::time::timeout(LONGEST_END, gone).await.is_err() {
+            tracing::error!(stream = %self.config.name, "a task does not end");
+        }
+        // A commit that outlived the job could undo what the next run of it begins with.
+        if let Some(commit) = self.state.committing.take() {
+            let _ = commit.await;
+        }
         let reply = self.state.stopping.take();
         for flush in self.state.flushes.drain(..) {
             let answer = match &result {
@@ -104,6 +112,7 @@ impl Coordinator {
                     }
                 }
                 Some(command) = self.commands.recv() => self.command(command),
+                () = self.abort.notified() => return Ok(JobPhase::Stopped),
                 committed = async { match &mut self.state.committing {
                     Some(c) => c.await,
                     None => std::future::pending().await,
@@ -165,7 +174,7 @@ impl Coordinator {
         let hurry = s.flushes.iter().any(|f| self.is_reached(f, &s.progress))
             || s.stopping.is_some()
             || s.dead_bytes > DEAD_BYTES
-            || self.config.eager;
+            || (self.config.eager && (s.fresh || self.pulse.is_set()));
         let dirty = s.dirty || self.pulse.is_set();
         dirty && (hurry || s.last_checkpoint.elapsed() >= self.config.checkpoint_interval)
     }
@@ -192,6 +201,8 @@ impl Coordinator {
     /// The time between cuts.
     fn pace(&self) -> Duration {
         match self.config.every {
+            // Somebody waits for what is still to be said.
+            Some(_) if !self.state.flushes.is_empty() => self.state.interval,
             Some(every) if self.state.next_epoch > 1 && !self.all_ended() && self.state.stopping.is_none() => every,
             Some(_) => Duration::ZERO,
             // Nothing more will come: there is nothing to gather.
@@ -219,9 +230,10 @@ impl Coordinator {
 
     /// Cuts an epoch.
     async fn cut(&mut self) -> Result<()> {
-        if self.pulse.take() > 0 {
-            self.state.dirty = true;
-        }
+        let fresh = self.pulse.take() > 0;
+        self.state.fresh |= fresh;
+        // A watermark that moved may close windows: their rows want a commit as well.
+        self.state.dirty |= fresh || self.state.unsaid;
         let end = self.all_ended() && self.state.epochs.is_empty();
         let checkpoint_due = self.checkpoint_due();
         let s = &mut self.state;
@@ -237,7 +249,7 @@ impl Coordinator {
         s.stop_cut = stop;
         if checkpoint.is_some() {
             s.last_checkpoint = Instant::now();
-            s.dirty = false;
+            (s.dirty, s.fresh) = (false, false);
         }
         let epoch = Epoch {
             mark,
@@ -261,12 +273,24 @@ impl Coordinator {
 
     /// A task has gone: its report says why.
     async fn why_gone(&mut self) -> Result<()> {
-        while let Some(report) = self.reports.recv().await {
-            if let Report::Failed(e) = report {
-                return Err(e);
+        let end = tokio::time::sleep(LONGEST_END);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                biased;
+                Some(report) = self.reports.recv() => match report {
+                    Report::Failed(e) if e.kind() != ErrorKind::Cancelled => return Err(e),
+                    _ => {}
+                },
+                Some(done) = self.running.join_next() => {
+                    if let Err(e) = done && e.is_panic() {
+                        return Err(Error::internal("a task of the job panicked"));
+                    }
+                }
+                () = &mut end => return Err(Error::internal("a task ended without a word")),
+                else => return Err(Error::internal("a task ended without a word")),
             }
         }
-        Err(Error::internal("a task ended without a word"))
     }
 
     fn report(&mut self, report: Report) -> Result<()> {
@@ -291,93 +315,7 @@ impl Coordinator {
         }
     }
 
-    /// Takes in the reports of epochs that all source tasks have ended, in order.
-    fn merge_cuts(&mut self) {
-        let scanning: usize = self.sources.iter().map(|s| s.cuts.len()).sum();
-        let ready: Vec<u64> = self.state.epochs.iter().filter(|(_, e)| !e.merged).map(|(n, _)| *n).collect();
-        for n in ready {
-            let Some(epoch) = self.state.epochs.get_mut(&n) else { return };
-            if epoch.cuts.len() < scanning {
-                return;
-            }
-            let cuts = std::mem::take(&mut epoch.cuts);
-            self.merge(cuts);
-            let progress = self.state.progress.clone();
-            if let Some(epoch) = self.state.epochs.get_mut(&n) {
-                epoch.merged = true;
-                epoch.progress = progress;
-            }
-            for source in &self.sources {
-                source.source.epoch_cut();
-            }
-        }
-        self.move_watermark();
-        self.finish_epochs();
-    }
-
-    fn merge(&mut self, cuts: Vec<Cut>) {
-        let mut ended = vec![0; self.sources.len()];
-        let mut quiet: Vec<BTreeMap<String, Duration>> = vec![BTreeMap::new(); self.sources.len()];
-        for cut in cuts {
-            ended[cut.source] += usize::from(cut.ended);
-            let mut read = vec![];
-            for consumed in cut.consumed {
-                if consumed.end > consumed.start {
-                    read.push(consumed.split.to_string());
-                }
-                self.state.progress[cut.source].add(consumed);
-            }
-            if let Some((split, waited)) = cut.quiet {
-                let waited = if read.iter().any(|r| **r == *split) { Duration::ZERO } else { waited };
-                let least = quiet[cut.source].entry(split.to_string()).or_insert(waited);
-                *least = (*least).min(waited);
-            }
-            self.state.dead_bytes += cut.dead.iter().map(|d| d.raw.len() + 100).sum::<usize>();
-            if self.checkpoints.is_some() {
-                self.state.dead.extend(cut.dead.into_iter().map(|d| (cut.epoch, d)));
-            }
-        }
-        for (i, source) in self.sources.iter_mut().enumerate() {
-            source.tasks_ended = ended[i];
-            self.state.progress[i].set_quiet(std::mem::take(&mut quiet[i]));
-        }
-    }
-
-    fn move_watermark(&mut self) {
-        let mut least: Option<(EventTime, String)> = None;
-        let mut any = false;
-        for (i, source) in self.sources.iter().enumerate() {
-            let Some(timeout) = source.idle_timeout else { continue };
-            let done = source.tasks_ended == source.cuts.len();
-            let bound = self.state.progress[i].watermark(&source.source.splits(), timeout);
-            let bound = match bound {
-                Some(b) => b,
-                None if done => continue,
-                None => (EventTime::MIN, "no split is open".to_owned()),
-            };
-            any = true;
-            if least.as_ref().is_none_or(|l| bound.0 < l.0) {
-                least = Some((bound.0, format!("{} of stream \"{}\"", bound.1, source.stream)));
-            }
-        }
-        if let Some((bound, holder)) = least.filter(|_| any) {
-            if bound > self.state.watermark {
-                self.state.watermark = bound;
-                self.state.unsaid = true;
-            }
-            self.shared.set_holder(holder);
-        }
-        let shares: Vec<f64> = self
-            .sources
-            .iter()
-            .enumerate()
-            .filter_map(|(i, s)| self.state.progress[i].share(&s.source.splits()))
-            .collect();
-        let share = (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64);
-        self.shared.set_share(share);
-    }
-
-    fn finish_epochs(&mut self) {
+    pub(super) fn finish_epochs(&mut self) {
         while let Some(entry) = self.state.epochs.first_entry() {
             let epoch = entry.get();
             if epoch.done < self.tasks || !epoch.merged {
@@ -436,49 +374,13 @@ impl Coordinator {
     fn committed(&mut self, manifest: Manifest) {
         self.shared.set_committed(manifest.checkpoint, manifest.epoch);
         self.state.manifest = manifest;
-        let all = std::mem::take(&mut self.state.flushes);
-        let progress = &self.state.manifest.sources;
-        // Where all input ends, only the job's own end (its `Finished`) is the end of a flush.
-        let done =
-            |f: &Flush| self.state.manifest.end || (f.ends.len() < self.sources.len() && self.is_reached(f, progress));
-        let (ready, waiting): (Vec<Flush>, Vec<Flush>) = all.into_iter().partition(done);
-        self.state.flushes = waiting;
-        for flush in ready {
-            let _ = flush.reply.send(Ok(()));
-        }
-    }
-
-    /// Whether `progress` holds all that a flush waits for.
-    fn is_reached(&self, flush: &Flush, progress: &[Progress]) -> bool {
-        let ended = |i: &usize| {
-            let view = &self.sources[*i];
-            view.tasks_ended == view.cuts.len() && view.source.splits().iter().all(|s| progress[*i].is_done(s))
-        };
-        flush.targets.iter().all(|(i, split, end)| progress[*i].reaches(split, *end)) && flush.ends.iter().all(ended)
+        self.answer_flushes();
     }
 
     fn command(&mut self, command: Command) {
         match command {
             Command::Stop(reply) => self.state.stopping = Some(reply),
-            Command::Flush(reply) => {
-                let (mut targets, mut ends) = (vec![], vec![]);
-                for (i, view) in self.sources.iter().enumerate() {
-                    if view.source.bounded() {
-                        ends.push(i);
-                    } else {
-                        targets.extend(view.source.acknowledged().into_iter().map(|(split, end)| (i, split, end)));
-                    }
-                }
-                let flush = Flush { targets, ends, reply };
-                let progress = &self.state.manifest.sources;
-                let reached = flush.targets.iter().all(|(i, split, end)| progress[*i].reaches(split, *end));
-                if flush.ends.is_empty() && reached && !self.state.dirty && !self.pulse.is_set() {
-                    let _ = flush.reply.send(Ok(()));
-                } else {
-                    self.state.flushes.push(flush);
-                    self.state.dirty = true;
-                }
-            }
+            Command::Flush { time, reply } => self.flush(time, reply),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Starting, watching and stopping a job.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use futures::FutureExt;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::chain::{Body, Chain, OutEdge, Pulse, Report, RunNode, Target, run_gated};
@@ -152,7 +154,7 @@ pub struct JobHandle {
     status: watch::Receiver<JobStatus>,
     commands: mpsc::Sender<Command>,
     graph: Graph,
-    abort: tokio::task::AbortHandle,
+    abort: Arc<Notify>,
 }
 
 impl JobHandle {
@@ -192,16 +194,25 @@ impl JobHandle {
         self.failure()
     }
 
-    /// Stops at once; what was not committed is read again when the job is started again.
+    /// Stops soon, without another commit; what was not committed is read again when the job is started again.
     pub fn abort(&self) {
-        self.abort.abort();
+        self.abort.notify_one();
     }
 
-    /// Waits until all input that is acknowledged now is committed, or, where all input ends, until the
-    /// job has finished.
+    /// Waits until all input that is acknowledged now is committed, with all results that follow from it, or,
+    /// where all input ends, until the job has finished.
     pub async fn flush(&self) -> Result<()> {
+        self.ask_flush(true).await
+    }
+
+    /// Waits until all rows that are acknowledged now are committed; windows that they close may follow later.
+    pub async fn settle(&self) -> Result<()> {
+        self.ask_flush(false).await
+    }
+
+    async fn ask_flush(&self, time: bool) -> Result<()> {
         let (tx, rx) = oneshot::channel();
-        if self.commands.send(Command::Flush(tx)).await.is_ok()
+        if self.commands.send(Command::Flush { time, reply: tx }).await.is_ok()
             && let Ok(answer) = rx.await
         {
             answer?;
@@ -355,6 +366,7 @@ impl<'a> Build<'a> {
     fn launch(mut self) -> Result<JobHandle> {
         let (reports_tx, reports) = mpsc::channel(1024);
         let (commands, commands_rx) = mpsc::channel(16);
+        let abort: Arc<Notify> = Arc::default();
         let pulse: Arc<Pulse> = Arc::default();
         let mut views: Vec<SourceView> = vec![];
         let sinks: BTreeMap<usize, Arc<dyn Sink>> =
@@ -423,11 +435,17 @@ impl<'a> Build<'a> {
             pulse,
             reports,
             commands: commands_rx,
+            abort: abort.clone(),
             running,
             io: self.runtime.io.clone(),
         };
         // Not among the tasks: it has to be on time when they have much to do.
-        let abort = self.runtime.io.spawn(coordinator.run()).abort_handle();
+        let watched = shared.clone();
+        self.runtime.io.spawn(async move {
+            if AssertUnwindSafe(coordinator.run()).catch_unwind().await.is_err() {
+                watched.set_phase(JobPhase::Failed, Some(&Error::internal("the coordinator of the job panicked")));
+            }
+        });
         Ok(JobHandle { shared, status, commands, graph: self.graph, abort })
     }
 

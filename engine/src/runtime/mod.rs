@@ -13,9 +13,12 @@ mod chain;
 mod channel;
 mod commit;
 mod coordinator;
+mod flush;
 mod fragment;
+mod idle;
 mod job;
 mod progress;
+mod reports;
 mod run;
 mod scan;
 

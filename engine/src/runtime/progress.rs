@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::connector::{Offsets, Split};
+use crate::connector::{Offsets, Reach, Split};
 use crate::time::EventTime;
 
 /// A range of a split that a task has read since its last report.
@@ -35,9 +34,6 @@ pub struct Progress {
     splits: BTreeMap<String, Vec<Read>>,
     /// The largest event time read.
     max_time: Option<EventTime>,
-    /// Splits that hold nothing now: no rows for the idle timeout.
-    #[serde(skip)]
-    quiet: BTreeMap<String, Duration>,
 }
 
 impl Progress {
@@ -60,11 +56,6 @@ impl Progress {
         *reads = merged;
     }
 
-    /// How long each split has been without rows: set anew at each cut.
-    pub(crate) fn set_quiet(&mut self, quiet: BTreeMap<String, Duration>) {
-        self.quiet = quiet;
-    }
-
     /// What has been read, as the source is told on restart.
     pub(crate) fn offsets(&self) -> Offsets {
         let ranges = |reads: &Vec<Read>| reads.iter().map(|r| r.start..r.end).collect();
@@ -80,8 +71,9 @@ impl Progress {
         split.end.is_some_and(|end| end == 0 || self.prefix(&split.name).is_some_and(|p| p.end >= end))
     }
 
-    /// The watermark over `splits` and who holds it; `None` when all are done (no bound any more).
-    pub(crate) fn watermark(&self, splits: &[Split], idle_timeout: Duration) -> Option<(EventTime, String)> {
+    /// The watermark over `splits`, of which idle ones hold nothing, and who holds it; `None` when all are
+    /// done (no bound any more).
+    pub(crate) fn watermark(&self, splits: &[Split], is_idle: impl Fn(&str) -> bool) -> Option<(EventTime, String)> {
         let mut least: Option<(EventTime, String)> = None;
         let mut idle = false;
         for split in splits.iter().filter(|s| !self.is_done(s)) {
@@ -91,7 +83,7 @@ impl Progress {
                 None if opened || split.holds => split.min_time.unwrap_or(EventTime::MIN),
                 None => continue,
             };
-            if self.quiet.get(&*split.name).is_some_and(|q| *q >= idle_timeout) {
+            if is_idle(&split.name) {
                 idle = true;
                 continue;
             }
@@ -119,9 +111,11 @@ impl Progress {
         (all > 0).then(|| done as f64 / all as f64)
     }
 
-    /// Whether `split` has been read up to `end`.
-    pub(crate) fn reaches(&self, split: &str, end: u64) -> bool {
-        end == 0 || self.prefix(split).is_some_and(|p| p.end >= end)
+    /// Whether all before `reach` has been read, its watermark too.
+    pub(crate) fn reaches(&self, reach: &Reach) -> bool {
+        let prefix = self.prefix(&reach.split);
+        let time = reach.watermark.is_none_or(|w| prefix.and_then(|p| p.bound).is_some_and(|b| b >= w));
+        time && (reach.end == 0 || prefix.is_some_and(|p| p.end >= reach.end))
     }
 }
 
@@ -138,7 +132,9 @@ mod tests {
         Split { name: name.into(), end, min_time: None, holds: true }
     }
 
-    const IDLE: Duration = Duration::from_secs(10);
+    fn none(_: &str) -> bool {
+        false
+    }
 
     #[test]
     fn what_is_read_ahead_does_not_move_the_watermark() {
@@ -146,12 +142,12 @@ mod tests {
         p.add(consumed("f", 0, 10, 5));
         p.add(consumed("f", 20, 30, 50));
         let splits = [split("f", Some(100))];
-        assert_eq!(p.watermark(&splits, IDLE).map(|w| w.0), Some(EventTime(5)));
+        assert_eq!(p.watermark(&splits, none).map(|w| w.0), Some(EventTime(5)));
         p.add(consumed("f", 10, 20, 7));
-        assert_eq!(p.watermark(&splits, IDLE).map(|w| w.0), Some(EventTime(50)));
+        assert_eq!(p.watermark(&splits, none).map(|w| w.0), Some(EventTime(50)));
         assert_eq!(p.offsets().splits["f"], vec![0..30]);
         p.add(consumed("f", 30, 100, 60));
-        assert_eq!(p.watermark(&splits, IDLE), None);
+        assert_eq!(p.watermark(&splits, none), None);
     }
 
     #[test]
@@ -159,11 +155,11 @@ mod tests {
         let mut p = Progress::default();
         p.add(consumed("a", 0, 10, 5));
         let mut b = split("b", Some(10));
-        assert_eq!(p.watermark(&[split("a", None), b.clone()], IDLE).map(|w| w.0), Some(EventTime::MIN));
+        assert_eq!(p.watermark(&[split("a", None), b.clone()], none).map(|w| w.0), Some(EventTime::MIN));
         b.min_time = Some(EventTime(3));
-        assert_eq!(p.watermark(&[split("a", None), b.clone()], IDLE).map(|w| w.0), Some(EventTime(3)));
+        assert_eq!(p.watermark(&[split("a", None), b.clone()], none).map(|w| w.0), Some(EventTime(3)));
         b.holds = false;
-        assert_eq!(p.watermark(&[split("a", None), b], IDLE).map(|w| w.0), Some(EventTime(5)));
+        assert_eq!(p.watermark(&[split("a", None), b], none).map(|w| w.0), Some(EventTime(5)));
     }
 
     #[test]
@@ -172,9 +168,18 @@ mod tests {
         p.add(consumed("a", 0, 10, 5));
         p.add(consumed("b", 0, 10, 9));
         let splits = [split("a", None), split("b", None)];
-        p.set_quiet([("a".to_owned(), IDLE)].into());
-        assert_eq!(p.watermark(&splits, IDLE).map(|w| w.0), Some(EventTime(9)));
-        p.set_quiet([("a".to_owned(), IDLE), ("b".to_owned(), IDLE)].into());
-        assert_eq!(p.watermark(&splits, IDLE).map(|w| w.0), Some(EventTime(9)));
+        assert_eq!(p.watermark(&splits, |s| s == "a").map(|w| w.0), Some(EventTime(9)));
+        assert_eq!(p.watermark(&splits, |_| true).map(|w| w.0), Some(EventTime(9)));
+    }
+
+    #[test]
+    fn time_is_reached_like_rows() {
+        let mut p = Progress::default();
+        p.add(consumed("log", 0, 10, 5));
+        let reach = |end, w: Option<i64>| Reach { split: "log".into(), end, watermark: w.map(EventTime) };
+        assert!(p.reaches(&reach(10, None)) && p.reaches(&reach(10, Some(5))));
+        assert!(!p.reaches(&reach(11, None)) && !p.reaches(&reach(10, Some(6))));
+        p.add(consumed("log", 10, 10, 6));
+        assert!(p.reaches(&reach(10, Some(6))));
     }
 }

@@ -1,28 +1,41 @@
 //! What the coordinator knows while a job runs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::chain::Parts;
+use super::idle::Idleness;
 use super::job::JobConfig;
 use super::progress::Progress;
 use super::scan::Cut;
 use crate::checkpoint::Manifest;
-use crate::connector::DeadLetter;
+use crate::connector::{DeadLetter, Reach};
 use crate::epoch::EpochMark;
 use crate::error::Result;
 use crate::time::EventTime;
 
 /// Somebody who waits for a commit.
 pub(super) struct Flush {
-    /// (source, split, end) that must be committed.
-    pub(super) targets: Vec<(usize, Arc<str>, u64)>,
+    /// What must be committed, by source.
+    pub(super) targets: Vec<(usize, Reach)>,
     /// Sources that must have ended.
     pub(super) ends: Vec<usize>,
+    /// The watermark that follows from them must be committed too, with what it closes: known once they are read.
+    pub(super) time: FlushTime,
     pub(super) reply: oneshot::Sender<Result<()>>,
+}
+
+/// The watermark that a flush waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FlushTime {
+    /// None: the rows alone count.
+    Rows,
+    /// That which follows when all targets have been read.
+    Open,
+    /// This one.
+    Known(EventTime),
 }
 
 /// An epoch under way.
@@ -41,6 +54,7 @@ pub(super) struct Epoch {
 pub(super) struct Run {
     pub(super) manifest: Manifest,
     pub(super) progress: Vec<Progress>,
+    pub(super) idle: Vec<Idleness>,
     pub(super) watermark: EventTime,
     pub(super) next_epoch: u64,
     pub(super) epochs: BTreeMap<u64, Epoch>,
@@ -50,6 +64,8 @@ pub(super) struct Run {
     pub(super) last_tick: Instant,
     /// Something was read or moved since the last checkpoint was cut.
     pub(super) dirty: bool,
+    /// Rows were read since then.
+    pub(super) fresh: bool,
     /// The watermark was moved by the last reports and no mark has said so yet.
     pub(super) unsaid: bool,
     pub(super) ending: bool,
@@ -69,6 +85,7 @@ impl Run {
         let now = Instant::now();
         Run {
             progress: manifest.sources.clone(),
+            idle: manifest.sources.iter().map(|_| Idleness::default()).collect(),
             watermark: manifest.watermark,
             next_epoch: manifest.epoch + 1,
             epochs: BTreeMap::new(),
@@ -77,6 +94,7 @@ impl Run {
             last_checkpoint: now,
             last_tick: now,
             dirty: manifest.checkpoint == 0,
+            fresh: manifest.checkpoint == 0,
             unsaid: false,
             ending: false,
             stopping: None,

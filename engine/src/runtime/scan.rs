@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::chain::{Chain, Pulse, Report};
+use super::idle::Waits;
 use super::progress::Consumed;
 use crate::connector::{DeadLetter, Read, Source, Unit, UnitReader};
 use crate::epoch::EpochMark;
@@ -20,8 +21,8 @@ pub(crate) struct Cut {
     pub(crate) epoch: u64,
     pub(crate) source: usize,
     pub(crate) consumed: Vec<Consumed>,
-    /// The split whose rows it waits for, and for how long.
-    pub(crate) quiet: Option<(Arc<str>, Duration)>,
+    /// What it waits for, unless its input has ended.
+    pub(crate) waits: Option<Waits>,
     pub(crate) ended: bool,
     pub(crate) dead: Vec<DeadLetter>,
 }
@@ -91,7 +92,6 @@ struct Scanning {
     dead: Vec<DeadLetter>,
     ended: bool,
     waiting_since: Instant,
-    last_split: Option<Arc<str>>,
 }
 
 /// Runs a task that reads a source.
@@ -105,7 +105,6 @@ pub(crate) async fn run_scan(scan: Scan) -> Result<()> {
         dead: vec![],
         ended: false,
         waiting_since: Instant::now(),
-        last_split: None,
     };
     loop {
         let step = tokio::select! {
@@ -136,9 +135,9 @@ impl Scanning {
         match step {
             Step::Opened(unit, reader) => {
                 let at = unit.start;
-                self.last_split = Some(unit.split.clone());
                 self.current = Some(Current { unit, from: at, at, bound: None, max_time: None });
                 self.pending = Some(read_on(reader));
+                self.waiting_since = Instant::now();
             }
             Step::Rows(reader, read) => {
                 self.rows(read).await?;
@@ -223,15 +222,13 @@ impl Scanning {
             consumed.push(current.consumed());
             (current.from, current.bound, current.max_time) = (current.at, None, None);
         }
-        let quiet = match (&self.last_split, self.ended) {
-            (Some(split), false) => Some((split.clone(), self.waiting_since.elapsed())),
-            _ => None,
-        };
+        let on = self.current.as_ref().map(|c| c.unit.split.to_string());
+        let waits = (!self.ended).then(|| Waits { on, time: self.waiting_since.elapsed() });
         let cut = Cut {
             epoch: mark.epoch,
             source: self.scan.source_id,
             consumed,
-            quiet,
+            waits,
             ended: self.ended,
             dead: std::mem::take(&mut self.dead),
         };

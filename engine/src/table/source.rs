@@ -17,7 +17,7 @@ use super::log::StreamLog;
 use super::parquet_file::{cast_rows, open_rows};
 use crate::changelog::{OP, weights};
 use crate::changes::Changes;
-use crate::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
+use crate::connector::{Offsets, Reach, Read, Source, Split, Unit, UnitReader};
 use crate::error::{Error, Result};
 use crate::time::EventTime;
 
@@ -192,8 +192,10 @@ impl Source for StreamSource {
         self.log.snapshot().end
     }
 
-    fn acknowledged(&self) -> Vec<(Arc<str>, u64)> {
-        vec![(SPLIT.into(), self.log.snapshot().rows)]
+    fn acknowledged(&self) -> Vec<Reach> {
+        let snapshot = self.log.snapshot();
+        let watermark = Some(snapshot.watermark).filter(|w| *w > EventTime::MIN);
+        vec![Reach { split: SPLIT.into(), end: snapshot.rows, watermark }]
     }
 
     fn describe(&self) -> String {

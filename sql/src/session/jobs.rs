@@ -301,7 +301,7 @@ impl Millstream {
             Error::new(ErrorKind::Unavailable, format!("stream \"{stream}\" is paused and takes no rows"))
                 .with_hint(format!("RESUME STREAM {} first.", quote_name(stream)))
         })?;
-        Ok(job.flush().await?)
+        Ok(job.settle().await?)
     }
 
     async fn create_for(self: &Arc<Self>, stream: &str, schema: &SchemaRef, replace: bool) -> Result<()> {

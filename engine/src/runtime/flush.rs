@@ -1,0 +1,81 @@
+//! Waiting until what is acknowledged now is committed.
+
+use tokio::sync::oneshot;
+
+use super::coordinator::Coordinator;
+use super::progress::Progress;
+use super::run::{Flush, FlushTime};
+use crate::error::Result;
+
+impl Coordinator {
+    /// Takes a flush on; answers at once where nothing is under way.
+    pub(super) fn flush(&mut self, time: bool, reply: oneshot::Sender<Result<()>>) {
+        let (mut targets, mut ends) = (vec![], vec![]);
+        for (i, view) in self.sources.iter().enumerate() {
+            if view.source.bounded() {
+                ends.push(i);
+            } else {
+                targets.extend(view.source.acknowledged().into_iter().map(|reach| (i, reach)));
+            }
+        }
+        if !time {
+            // Time may be far behind the rows of a source that is slow to say it.
+            targets.iter_mut().for_each(|(_, reach)| reach.watermark = None);
+        }
+        let flush = Flush { targets, ends, time: if time { FlushTime::Open } else { FlushTime::Rows }, reply };
+        let s = &self.state;
+        let under_way = s.dirty || s.unsaid || self.pulse.is_set() || !s.epochs.is_empty() || s.committing.is_some();
+        if flush.ends.is_empty() && !under_way && self.is_reached(&flush, &s.manifest.sources) {
+            let _ = flush.reply.send(Ok(()));
+            return;
+        }
+        self.state.flushes.push(flush);
+        self.state.dirty = true;
+        self.time_flushes();
+    }
+
+    /// Notes the watermark that flushes wait for whose targets have been read.
+    pub(super) fn time_flushes(&mut self) {
+        let mut flushes = std::mem::take(&mut self.state.flushes);
+        for flush in flushes.iter_mut().filter(|f| f.time == FlushTime::Open) {
+            if self.is_reached(flush, &self.state.progress) {
+                flush.time = FlushTime::Known(self.state.watermark);
+            }
+        }
+        self.state.flushes = flushes;
+    }
+
+    /// Answers the flushes that the last commit satisfies.
+    pub(super) fn answer_flushes(&mut self) {
+        let manifest = &self.state.manifest;
+        let timely = |f: &Flush| match f.time {
+            FlushTime::Rows => true,
+            FlushTime::Open => false,
+            FlushTime::Known(time) => manifest.watermark >= time,
+        };
+        // Where all input ends, only the job's own end (its `Finished`) is the end of a flush.
+        let open = |f: &Flush| f.ends.len() < self.sources.len();
+        let is_done = |f: &Flush| manifest.end || (open(f) && timely(f) && self.is_reached(f, &manifest.sources));
+        let done: Vec<bool> = self.state.flushes.iter().map(is_done).collect();
+        let mut waiting = vec![];
+        for (flush, done) in std::mem::take(&mut self.state.flushes).into_iter().zip(done) {
+            if done {
+                let _ = flush.reply.send(Ok(()));
+            } else {
+                waiting.push(flush);
+            }
+        }
+        // The rest needs another commit.
+        self.state.dirty |= !waiting.is_empty();
+        self.state.flushes = waiting;
+    }
+
+    /// Whether `progress` holds all that a flush waits for.
+    pub(super) fn is_reached(&self, flush: &Flush, progress: &[Progress]) -> bool {
+        let ended = |i: &usize| {
+            let view = &self.sources[*i];
+            view.tasks_ended == view.cuts.len() && view.source.splits().iter().all(|s| progress[*i].is_done(s))
+        };
+        flush.targets.iter().all(|(i, reach)| progress[*i].reaches(reach)) && flush.ends.iter().all(ended)
+    }
+}

@@ -1,0 +1,82 @@
+"""Event time: what a row closes is seen, FLUSH waits for it, and a quiet input does not hold the others."""
+
+import json
+import time
+
+from conftest import Process
+
+PATIENCE = 10
+
+
+def script(store, *statements):
+    commands = [word for statement in statements for word in ("-c", statement)]
+    return Process("--store", store, "--format", "json", *commands)
+
+
+HOURS = """CREATE STREAM {name} AS SELECT window_end AS at, count(*) AS n FROM TUMBLE({source}, at, INTERVAL '1 hour')
+    GROUP BY window_start, window_end"""
+STORED = "CREATE STREAM s (at TIMESTAMP, v BIGINT, WATERMARK FOR at AS at)"
+
+
+def rows(process):
+    assert process.wait() == 0, process.stderr
+    return [json.loads(line) for line in process.lines["stdout"]]
+
+
+def test_flush_waits_for_what_a_row_closes(store):
+    with script(
+        store,
+        STORED,
+        HOURS.format(name="hours", source="s"),
+        "CREATE STREAM late AS SELECT at, n * 10 AS n FROM hours WHERE n > 0",
+        "INSERT INTO s VALUES (TIMESTAMP '2020-01-01 00:01:00', 1)",
+        "FLUSH",
+        "INSERT INTO s VALUES (TIMESTAMP '2020-01-01 01:01:00', 2)",
+        "FLUSH",
+        "SELECT * FROM hours",
+        "SELECT n FROM late",
+        "INSERT INTO s VALUES (TIMESTAMP '2020-01-01 02:30:00', 2)",
+        "FLUSH",
+        "SELECT count(*) AS n FROM late",
+    ) as process:
+        assert rows(process) == [{"at": "2020-01-01T01:00:00", "n": 1}, {"n": 10}, {"n": 2}]
+
+
+def test_what_a_row_closes_is_committed_without_a_flush(store):
+    with script(
+        store,
+        STORED,
+        HOURS.format(name="hours", source="s"),
+        "INSERT INTO s VALUES (TIMESTAMP '2020-01-01 00:01:00', 1)",
+        "INSERT INTO s VALUES (TIMESTAMP '2020-01-01 01:01:00', 2)",
+        "SELECT n FROM hours EMIT CHANGES",
+    ) as process:
+        process.wait_for('"n":1', patience=PATIENCE)
+
+
+def followed(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "empty.json").touch()
+    (folder / "early.json").write_text(json.dumps({"at": "2020-01-01 00:01:00", "v": 1}) + "\n")
+    return folder
+
+
+def test_a_quiet_file_does_not_hold_the_others(store, tmp_path):
+    folder = followed(tmp_path)
+    busy = folder / "busy.json"
+    with script(
+        store,
+        f"""CREATE STREAM s (at TIMESTAMP, v BIGINT, WATERMARK FOR at AS at) WITH (connector = 'file',
+            path = '{folder}/*.json', format = 'json', follow = true, idle_timeout = '1 second')""",
+        HOURS.format(name="hours", source="s"),
+        "SELECT n, at FROM hours EMIT CHANGES",
+    ) as process:
+        for second in range(PATIENCE * 5):
+            row = {"at": f"2020-01-01 01:{second // 60 + 5:02}:{second % 60:02}", "v": 2}
+            with busy.open("a") as out:
+                out.write(json.dumps(row) + "\n")
+            time.sleep(0.2)
+            if process.lines["stdout"]:
+                break
+        process.wait_for('"n":1,"at":"2020-01-01T01:00:00"', patience=PATIENCE)
