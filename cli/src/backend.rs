@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use millstream_sql::session::{JobInfo, ObjectInfo};
 use millstream_sql::statement::Parsed;
@@ -134,8 +135,15 @@ impl Backend for Remote {
     }
 
     fn jobs(&self) -> BoxFuture<'_, Result<Vec<JobInfo>>> {
-        // SHOW JOBS tells what the server's jobs do.
-        std::future::ready(Ok(vec![])).boxed()
+        async {
+            let Outcome::Rows(mut rows) = self.client.execute("SHOW JOBS").await? else { return Ok(vec![]) };
+            let mut jobs = vec![];
+            while let Some(batch) = rows.rows.next().await {
+                jobs.extend(JobInfo::of_rows(&batch?)?);
+            }
+            Ok(jobs)
+        }
+        .boxed()
     }
 
     fn settings(&self) -> Settings {

@@ -104,7 +104,8 @@ pub(crate) async fn execute(
 ) -> Result<()> {
     for statement in statement::parse(&script.text)? {
         if lex::reads_results(&statement.text) {
-            flush(backend).await?;
+            // The statement may well be about other streams than one that has failed: that is told at the end.
+            let _ = flush(backend).await;
         }
         let start = Instant::now();
         let outcome = progress::shown(backend, backend.execute(&statement)).await?;

@@ -41,6 +41,22 @@ impl fmt::Display for EventTime {
     }
 }
 
+impl std::str::FromStr for EventTime {
+    type Err = chrono::ParseError;
+
+    /// Takes back what [`fmt::Display`] gave.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(EventTime::MIN),
+            "end" => Ok(EventTime::MAX),
+            time => {
+                let time = chrono::NaiveDateTime::parse_from_str(time, "%Y-%m-%d %H:%M:%S%.f")?;
+                Ok(EventTime(time.and_utc().timestamp_micros()))
+            }
+        }
+    }
+}
+
 /// A bound on event time that never goes back: no row before it is still expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Watermark(EventTime);

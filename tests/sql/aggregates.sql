@@ -133,3 +133,9 @@ SELECT k, count(*) AS n FROM nothing GROUP BY k
 
 # one group that a filter empties
 SELECT count(*) AS n, sum(price) AS s, array_agg(name ORDER BY id) AS a FROM bids WHERE id < 0
+
+# the time of day rises and falls
+SELECT CAST(ts AS TIME) AS t, count(*) AS n FROM bids GROUP BY CAST(ts AS TIME)
+
+# a month later is no steady function of time
+SELECT ts + INTERVAL '1 month' AS m, count(*) AS n FROM bids GROUP BY ts + INTERVAL '1 month'

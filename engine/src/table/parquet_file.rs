@@ -125,6 +125,12 @@ fn select<T: parquet::file::reader::ChunkReader + 'static>(
         RowSelector::select((end - start) as usize),
         RowSelector::skip((total - end) as usize),
     ]);
-    let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().map(String::as_str));
+    // By place: in a path of names a dot would part a column from its fields.
+    let place = |name: &String| {
+        let found = builder.schema().fields().iter().position(|f| f.name() == name);
+        found.ok_or_else(|| parquet::errors::ParquetError::General(format!("there is no column \"{name}\"")))
+    };
+    let places = columns.iter().map(place).collect::<parquet::errors::Result<Vec<_>>>()?;
+    let mask = ProjectionMask::roots(builder.parquet_schema(), places);
     builder.with_projection(mask).with_row_selection(selection).with_batch_size(8192).build()
 }

@@ -242,23 +242,34 @@ impl Millstream {
     }
 
     /// Waits until every job over bounded input has finished and everything acknowledged before is in
-    /// every derived stream. Errors when a job fails meanwhile.
+    /// every derived stream. Errors, when all others are done, where a job has failed.
     pub async fn flush(&self) -> Result<()> {
+        let mut failed: Option<Error> = None;
+        let mut others: Vec<String> = vec![];
+        let mut fail = |name: &str, e: Error| match &failed {
+            None => failed = Some(e),
+            Some(_) => others.push(name.to_owned()),
+        };
         // Streams are created after those they read: this order visits inputs first.
         let names: Vec<String> = self.catalog.lock().await.entries.iter().map(|e| e.name.clone()).collect();
         for name in names {
             let Some(job) = self.job(&name) else { continue };
             if let Some(why) = job.info().error {
-                return Err(Error::new(ErrorKind::Unavailable, format!("stream \"{name}\" has failed: {why}"))
-                    .with_hint(format!("Mend the cause, then RESUME STREAM {}.", quote_name(&name))));
-            }
-            if let Some(handle) = job.handle()
+                let hint = format!("Mend the cause, then RESUME STREAM {}.", quote_name(&name));
+                let e = Error::new(ErrorKind::Unavailable, format!("stream \"{name}\" has failed: {why}"));
+                fail(&name, e.with_hint(hint));
+            } else if let Some(handle) = job.handle()
                 && handle.status().phase == JobPhase::Running
+                && let Err(e) = handle.flush().await
             {
-                handle.flush().await.map_err(|e| Error::from(e).context(format!("stream \"{name}\"")))?;
+                fail(&name, Error::from(e).context(format!("stream \"{name}\"")));
             }
         }
-        Ok(())
+        match failed {
+            None => Ok(()),
+            Some(e) if others.is_empty() => Err(e),
+            Some(e) => Err(e.with_hint(format!("Streams that have failed too: {}.", others.join(", ")))),
+        }
     }
 
     /// Appends rows to a stored stream and waits until they are durable. Columns match by name; missing

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, SchemaRef, UInt64Type};
 use futures::stream::BoxStream;
 use millstream_engine::time::EventTime;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -213,5 +213,38 @@ impl Outcome {
         use futures::StreamExt;
         let schema = batch.schema();
         Outcome::Rows(RowStream { schema, rows: futures::stream::iter([Ok(batch)]).boxed() })
+    }
+}
+
+impl JobInfo {
+    /// Takes rows of `SHOW JOBS` back, as a server sent them.
+    pub fn of_rows(rows: &RecordBatch) -> Result<Vec<JobInfo>> {
+        let column = |name: &str, data_type: &DataType| {
+            let found =
+                rows.column_by_name(name).ok_or_else(|| Error::internal(format!("SHOW JOBS has no \"{name}\"")))?;
+            Ok::<_, Error>(arrow::compute::cast(found, data_type)?)
+        };
+        let texts = |name| Ok::<_, Error>(column(name, &DataType::Utf8)?.as_string::<i32>().clone());
+        let numbers = |name| Ok::<_, Error>(column(name, &DataType::UInt64)?.as_primitive::<UInt64Type>().clone());
+        let (stream, state, watermark, error) =
+            (texts("stream")?, texts("state")?, texts("watermark")?, texts("error")?);
+        let (rows_in, rows_out, epoch) = (numbers("rows_in")?, numbers("rows_out")?, numbers("epoch")?);
+        let percent = column("percent", &DataType::Float64)?.as_primitive::<Float64Type>().clone();
+        let job = |i: usize| JobInfo {
+            stream: stream.value(i).to_owned(),
+            state: match state.value(i) {
+                "paused" => JobState::Paused,
+                "finished" => JobState::Finished,
+                "failed" => JobState::Failed,
+                _ => JobState::Running,
+            },
+            rows_in: rows_in.value(i),
+            rows_out: rows_out.value(i),
+            epoch: epoch.value(i),
+            watermark: watermark.value(i).parse().unwrap_or(EventTime::MIN),
+            progress: percent.is_valid(i).then(|| percent.value(i) / 100.0),
+            error: error.is_valid(i).then(|| error.value(i).to_owned()),
+        };
+        Ok((0..rows.num_rows()).map(job).collect())
     }
 }

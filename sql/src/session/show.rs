@@ -58,7 +58,7 @@ impl Session {
             Statement::ShowStreams => self.show_streams(),
             Statement::ShowViews => self.show_views(),
             Statement::ShowJobs => self.show_jobs(),
-            Statement::ShowFunctions => show_functions(),
+            Statement::ShowFunctions { like } => show_functions(like.as_deref()),
             Statement::ShowCreate(name) => self.show_create(name),
             Statement::ShowSetting(name) => self.show_setting(name.as_deref()),
             Statement::Describe(name) => self.describe(name),
@@ -76,7 +76,7 @@ impl Session {
             Statement::ShowStreams
                 | Statement::ShowViews
                 | Statement::ShowJobs
-                | Statement::ShowFunctions
+                | Statement::ShowFunctions { .. }
                 | Statement::ShowCreate(_)
                 | Statement::ShowSetting(_)
                 | Statement::Describe(_)
@@ -220,13 +220,19 @@ fn missing(name: &str) -> Error {
     Error::not_found(format!("\"{name}\" does not exist")).with_hint("SHOW STREAMS and SHOW VIEWS list what there is.")
 }
 
-fn show_functions() -> Result<Outcome> {
+fn show_functions(like: Option<&str>) -> Result<Outcome> {
     let state = session_state();
     let mut all: Vec<(String, &str)> = state.scalar_functions().keys().map(|n| (n.clone(), "scalar")).collect();
     all.extend(state.aggregate_functions().keys().map(|n| (n.clone(), "aggregate")));
     all.extend(state.window_functions().keys().map(|n| (n.clone(), "window")));
     all.extend(["tumble", "hop", "cumulate"].map(|n| (n.to_owned(), "table")));
     all.sort();
+    if let Some(pattern) = like {
+        let names = StringArray::from_iter_values(all.iter().map(|f| &f.0));
+        let found = arrow::compute::ilike(&names, &StringArray::new_scalar(pattern))?;
+        let mut found = found.iter();
+        all.retain(|_| found.next().flatten().unwrap_or(false));
+    }
     table(
         vec![text("name"), text("kind")],
         vec![strings(all.iter().map(|f| Some(f.0.clone()))), strings(all.iter().map(|f| Some(f.1.to_owned())))],

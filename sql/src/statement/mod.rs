@@ -57,7 +57,10 @@ pub enum Statement {
     /// `SHOW VIEWS`.
     ShowViews,
     /// `SHOW FUNCTIONS`.
-    ShowFunctions,
+    ShowFunctions {
+        /// `LIKE 'pattern'`: of their names, in any case.
+        like: Option<String>,
+    },
     /// `SHOW CREATE STREAM name`.
     ShowCreate(Name),
     /// `SHOW name`, or `SHOW ALL` for none.

@@ -197,12 +197,15 @@ impl<'a> StatementParser<'a> {
             ("SINKS", Statement::ShowStreams),
             ("JOBS", Statement::ShowJobs),
             ("VIEWS", Statement::ShowViews),
-            ("FUNCTIONS", Statement::ShowFunctions),
             ("ALL", Statement::ShowSetting(None)),
         ] {
             if self.word(word) {
                 return Ok(statement);
             }
+        }
+        if self.word("FUNCTIONS") {
+            let like = if self.word("LIKE") { Some(self.parser.parse_literal_string()?) } else { None };
+            return Ok(Statement::ShowFunctions { like });
         }
         if self.words(&["MATERIALIZED", "VIEWS"]) {
             return Ok(Statement::ShowStreams);

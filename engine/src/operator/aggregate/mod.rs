@@ -18,6 +18,7 @@ mod distinct;
 mod native;
 mod partial;
 mod rows;
+mod said;
 mod seen;
 mod sliding;
 mod tables;
@@ -255,13 +256,29 @@ impl Call {
             Kind::Extreme(t, _) => vec![t],
             Kind::Seen(t) => seen::Seen::state_types(&t),
             Kind::CountDistinct(t) => distinct::CountDistinct::state_types(&t),
-            Kind::Rows(types) => rows::KeptRows::state_types(&types),
-            Kind::Boxed => self.function.state_fields()?.iter().map(|f| f.data_type().clone()).collect(),
+            Kind::Rows(types) => self.with_said(spec, rows::KeptRows::state_types(&types)),
+            Kind::Boxed => {
+                let state = self.function.state_fields()?;
+                self.with_said(spec, state.iter().map(|f| f.data_type().clone()).collect())
+            }
         })
+    }
+
+    fn with_said(&self, spec: &Aggregate, mut types: Vec<DataType>) -> Vec<DataType> {
+        if spec.emit == EmitMode::Changes {
+            types.push(self.function.field().data_type().clone());
+        }
+        types
     }
 
     /// The accumulator of this call and of those that share it, `calls` in all.
     fn accumulator(&self, spec: &Aggregate, calls: usize) -> Result<Box<dyn Accumulate>> {
+        let said = |a: Box<dyn Accumulate>| -> Box<dyn Accumulate> {
+            match spec.emit {
+                EmitMode::Changes => Box::new(said::Said::new(a, self.function.field().data_type().clone())),
+                EmitMode::OnClose => a,
+            }
+        };
         Ok(match self.kind(spec)? {
             Kind::Count => Box::new(native::Count::default()),
             Kind::Sum(DataType::UInt64) => Box::new(native::Sum::<UInt64Type>::new(DataType::UInt64)),
@@ -271,8 +288,8 @@ impl Call {
             Kind::Extreme(t, max) => extreme(&t, max)?,
             Kind::Seen(t) => Box::new(seen::Seen::new(&t, calls)?),
             Kind::CountDistinct(t) => Box::new(distinct::CountDistinct::new(t)?),
-            Kind::Rows(types) => Box::new(rows::KeptRows::new(self.function.clone(), types)?),
-            Kind::Boxed => Box::new(boxed::Boxed::new(self.function.clone())),
+            Kind::Rows(types) => said(Box::new(rows::KeptRows::new(self.function.clone(), types)?)),
+            Kind::Boxed => said(Box::new(boxed::Boxed::new(self.function.clone()))),
         })
     }
 }

@@ -214,6 +214,8 @@ impl FloatSum {
             (true, _, _) | (_, true, true) => f64::NAN,
             (_, true, false) => f64::INFINITY,
             (_, false, true) => f64::NEG_INFINITY,
+            // Beyond the largest number the error has no meaning.
+            _ if !self.sums[slot].is_finite() => self.sums[slot],
             _ => self.sums[slot] + self.errors[slot],
         };
         if self.average { sum / self.counts[slot] as f64 } else { sum }

@@ -59,6 +59,8 @@ impl Lowering<'_> {
         let context = PhysicalPlanningContext::default();
         let props = self.state.execution_props();
         let lowered = LoweredAggregateBuilder::new(expr, from, from.as_arrow(), props, &context).build()?;
+        // What some functions cannot take they say only here.
+        lowered.aggregate.create_accumulator()?;
         Ok(Call { function: lowered.aggregate, filter: lowered.filter })
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
@@ -65,10 +66,10 @@ impl Lowering<'_> {
         let [column] = columns.iter().collect::<Vec<_>>()[..] else { return Ok(None) };
         let at = from.index_of_column(column)?;
         let Some(TimeProperty::Event { scans }) = &input.time[at] else { return Ok(None) };
-        if !self.is_monotone(&expr, column) || expr.is_volatile() {
+        let field = from.field(at);
+        if !self.is_monotone(&expr, column) || expr.is_volatile() || !is_steady(field.data_type()) {
             return Ok(None);
         }
-        let field = from.field(at);
         let alone = DFSchema::from_unqualified_fields(
             vec![Arc::new(arrow::datatypes::Field::new("t", field.data_type().clone(), true))].into(),
             Default::default(),
@@ -84,8 +85,7 @@ impl Lowering<'_> {
         let function = self.physical(&rewritten.data, &alone)?;
         let (time, scans) = (field.data_type().clone(), scans.clone());
         let orderable = function.data_type(alone.as_arrow())?;
-        let orderable =
-            orderable.is_temporal() || orderable.is_integer() || orderable == arrow::datatypes::DataType::Float64;
+        let orderable = orderable.is_temporal() || orderable.is_integer() || orderable == DataType::Float64;
         Ok(orderable.then_some(TimeProperty::Function { expr: function, time, scans }))
     }
 
@@ -96,14 +96,17 @@ impl Lowering<'_> {
             Expr::Alias(a) => self.is_monotone(&a.expr, column),
             Expr::Cast(c) => {
                 let t = c.field.data_type();
-                (t.is_temporal() || t.is_integer()) && self.is_monotone(&c.expr, column)
+                // Not to TIME, which begins again every day, nor to what an overflow could fold.
+                let keeps_order =
+                    matches!(t, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Int64);
+                keeps_order && self.is_monotone(&c.expr, column)
             }
             Expr::BinaryExpr(b) => match b.op {
                 Operator::Plus => {
-                    (is_constant(&b.right) && self.is_monotone(&b.left, column))
-                        || (is_constant(&b.left) && self.is_monotone(&b.right, column))
+                    (is_length(&b.right) && self.is_monotone(&b.left, column))
+                        || (is_length(&b.left) && self.is_monotone(&b.right, column))
                 }
-                Operator::Minus => is_constant(&b.right) && self.is_monotone(&b.left, column),
+                Operator::Minus => is_length(&b.right) && self.is_monotone(&b.left, column),
                 _ => false,
             },
             Expr::ScalarFunction(f) => {
@@ -179,6 +182,27 @@ fn is_constant(expr: &Expr) -> bool {
         Expr::Cast(c) => is_constant(&c.expr),
         Expr::Alias(a) => is_constant(&a.expr),
         _ => false,
+    }
+}
+
+/// A constant that keeps the order of times when it is added to them. Months are of several lengths, so they do
+/// not: 30 and 31 January plus one month are one day.
+fn is_length(expr: &Expr) -> bool {
+    use datafusion::common::ScalarValue;
+    match expr {
+        Expr::Literal(ScalarValue::IntervalYearMonth(_), _) => false,
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(i), _) => i.is_none_or(|i| i.months == 0),
+        Expr::Literal(..) => true,
+        Expr::Alias(a) => is_length(&a.expr),
+        _ => false,
+    }
+}
+
+/// Whether local times of the type never go back: in zones with summer time they do, once a year.
+fn is_steady(time: &DataType) -> bool {
+    match time {
+        DataType::Timestamp(_, Some(zone)) => matches!(&**zone, "UTC" | "Z" | "+00:00" | "Etc/UTC"),
+        _ => true,
     }
 }
 

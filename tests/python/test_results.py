@@ -1,0 +1,52 @@
+"""What is kept of a result: names of columns as SQL makes them, and old rows taken back exactly."""
+
+import json
+
+from conftest import Process
+
+
+def results(store, *statements):
+    commands = [word for statement in statements for word in ("-c", statement)]
+    with Process("--store", store, "--format", "json", *commands) as process:
+        assert process.wait() == 0, process.stderr
+        return [json.loads(line) for line in process.lines["stdout"]]
+
+
+def test_names_with_dots(store):
+    rows = results(
+        store,
+        'CREATE STREAM s (k BIGINT, "a.b" BIGINT, c BIGINT)',
+        'CREATE STREAM d AS SELECT k, sum("a.b"), max(c) FROM s GROUP BY k',
+        'CREATE STREAM e AS SELECT k + 1, "a.b" FROM s',
+        "INSERT INTO s VALUES (1, 2, 3)",
+        "FLUSH",
+        "INSERT INTO s VALUES (1, 20, 30)",
+        "FLUSH",
+        'SELECT "a.b" AS b, c FROM s ORDER BY c',
+        'SELECT "sum(s.a.b)" AS total, "max(s.c)" AS top FROM d',
+        "SELECT count(*) AS n FROM e",
+    )
+    assert rows == [{"b": 2, "c": 3}, {"b": 20, "c": 30}, {"total": 22, "top": 30}, {"n": 2}]
+
+
+def test_what_was_said_is_taken_back(store):
+    """These functions may give another value when they are asked again: one row a group is left all the same."""
+    calls = ["sum(DISTINCT x)", "avg(DISTINCT x)", "regr_avgx(x, k)", "array_agg(DISTINCT x)", "string_agg(DISTINCT x::TEXT, ',')"]
+    numbers = "INSERT INTO s SELECT value % 50, value / {} FROM generate_series(1, 999)"
+    streams = [f"CREATE STREAM d{i} AS SELECT k, {call} AS v FROM s GROUP BY k" for i, call in enumerate(calls)]
+    counts = [f"SELECT count(*) AS n, count(DISTINCT k) AS k FROM d{i}" for i in range(len(calls))]
+    inserts = [statement for divisor in (7.1, 3.3, 2.3) for statement in (numbers.format(divisor), "FLUSH")]
+    create = "CREATE STREAM s (k BIGINT, x DOUBLE)"
+    assert results(store, create, *streams, *inserts, *counts) == [{"n": 50, "k": 50}] * len(calls)
+
+
+def test_one_failed_stream_does_not_hide_the_others(store):
+    with Process(
+        "--store", store, "--format", "json",
+        *("-c", "CREATE STREAM o (a INT)", "-c", "INSERT INTO o VALUES (0), (1)"),
+        *("-c", "CREATE STREAM good AS SELECT a FROM o", "-c", "CREATE STREAM bad AS SELECT 10 / a AS x FROM o"),
+        *("-c", "SELECT count(*) AS n FROM good"),
+    ) as process:
+        assert process.wait() == 1
+        assert json.loads(process.stdout) == {"n": 2}
+        assert 'stream "bad" has failed' in process.stderr
