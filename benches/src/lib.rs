@@ -92,8 +92,14 @@ impl Bids {
         let options = Options::new("bid", values);
         let schema = infer_schema("nexmark", options.clone())?;
         let projection = (0..schema.fields().len()).collect();
-        let request =
-            SourceRequest { stream: "bid".to_owned(), schema: schema.clone(), projection, options, parallelism: 1 };
+        let request = SourceRequest {
+            stream: "bid".to_owned(),
+            schema: schema.clone(),
+            projection,
+            options,
+            event_time: None,
+            parallelism: 1,
+        };
         let source = open_source("nexmark", request)?;
         source.start(&Offsets::default()).await?;
         let mut batches = vec![];

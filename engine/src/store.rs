@@ -104,6 +104,12 @@ impl Store {
         got.bytes().await.map_err(|e| self.failed("read", path, e))
     }
 
+    /// The bytes at `path`; the error's kind is `NotFound` when there is nothing.
+    pub async fn size(&self, path: &str) -> Result<u64> {
+        let meta = self.objects.head(&Path::from(path)).await.map_err(|e| self.failed("find", path, e))?;
+        Ok(meta.size)
+    }
+
     /// The names directly below `folder`, sorted.
     pub async fn list(&self, folder: &str) -> Result<Vec<String>> {
         let prefix = Path::from(folder);

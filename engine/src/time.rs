@@ -1,6 +1,7 @@
 //! Event time and watermarks, both in microseconds since 1970-01-01 UTC.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
 use arrow::compute::kernels::aggregate;
@@ -123,8 +124,8 @@ pub fn micros_of(array: &ArrayRef) -> Result<PrimitiveArray<Int64Type>> {
     };
     Ok(match array.data_type() {
         DataType::Timestamp(unit, _) => scale(*unit, raw_timestamps(array, *unit)),
-        DataType::Date32 => array.as_primitive::<Date32Type>().unary(|d| i64::from(d) * 86_400_000_000),
-        DataType::Date64 => array.as_primitive::<Date64Type>().unary(|ms| ms * 1_000),
+        DataType::Date32 => array.as_primitive::<Date32Type>().unary(|d| i64::from(d).saturating_mul(86_400_000_000)),
+        DataType::Date64 => array.as_primitive::<Date64Type>().unary(|ms| ms.saturating_mul(1_000)),
         other => return Err(Error::internal(format!("{other} is not a time"))),
     })
 }
@@ -138,13 +139,36 @@ fn raw_timestamps(array: &ArrayRef, unit: TimeUnit) -> PrimitiveArray<Int64Type>
     }
 }
 
-/// The largest value of a time column as event time, or `None` when all are null.
+/// The values of a time column that count as event times, in microseconds. Where nanoseconds end, in 2262,
+/// a window of `span` and at least a year must fit; elsewhere it is 73,069 years around 1970.
+///
+/// Values beyond, like the `i64::MAX` that stands for "never" in some data, are as good as null: no window
+/// holds them, and the watermark does not follow them.
+pub fn countable(data_type: &DataType, span: i64) -> RangeInclusive<i64> {
+    const YEAR: i64 = 366 * 86_400_000_000;
+    let most = match data_type {
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => (i64::MAX / 1_000).saturating_sub(span.max(YEAR)),
+        _ => i64::MAX / 4,
+    };
+    -most..=most
+}
+
+/// The event times of a time column in microseconds, with null for those that are not [`countable`].
+pub fn event_times(array: &ArrayRef, span: i64) -> Result<PrimitiveArray<Int64Type>> {
+    let micros = micros_of(array)?;
+    let range = countable(array.data_type(), span);
+    let all = [aggregate::min(&micros), aggregate::max(&micros)].into_iter().flatten().all(|t| range.contains(&t));
+    Ok(if all { micros } else { micros.iter().map(|t| t.filter(|t| range.contains(t))).collect() })
+}
+
+/// The largest event time of a time column, or `None` when there is none.
 pub fn max_time(array: &ArrayRef) -> Result<Option<EventTime>> {
     let max = match array.data_type() {
         DataType::Timestamp(unit, _) => aggregate::max(&raw_timestamps(array, *unit)).map(|v| to_micros(v, *unit)),
         _ => aggregate::max(&micros_of(array)?),
     };
-    Ok(max.map(EventTime))
+    let counts = max.is_none_or(|t| countable(array.data_type(), 0).contains(&t));
+    Ok(if counts { max } else { aggregate::max(&event_times(array, 0)?) }.map(EventTime))
 }
 
 /// `time` as an array of one row of the time type `data_type`.
@@ -187,6 +211,20 @@ mod tests {
         assert_eq!(to_micros(-1, TimeUnit::Nanosecond), -1);
         assert_eq!(from_micros(-1, TimeUnit::Second), -1);
         assert_eq!(from_micros(to_micros(7, TimeUnit::Second), TimeUnit::Second), 7);
+    }
+
+    #[test]
+    fn a_time_that_no_clock_shows_is_not_the_latest() {
+        use arrow::array::{Date32Array, TimestampMicrosecondArray, TimestampNanosecondArray, TimestampSecondArray};
+        use std::sync::Arc;
+        let latest = |array: ArrayRef| max_time(&array).expect("times").map(|t| t.0);
+        let micros = |times: Vec<i64>| latest(Arc::new(TimestampMicrosecondArray::from(times)));
+        assert_eq!(micros(vec![i64::MIN, 7, i64::MAX]), Some(7));
+        assert_eq!(micros(vec![i64::MAX / 4, i64::MAX / 4 + 1]), Some(i64::MAX / 4));
+        assert_eq!(micros(vec![i64::MIN]), None);
+        assert_eq!(latest(Arc::new(TimestampSecondArray::from(vec![i64::MAX, 7]))), Some(7_000_000));
+        assert_eq!(latest(Arc::new(TimestampNanosecondArray::from(vec![i64::MAX, 7_000]))), Some(7));
+        assert_eq!(latest(Arc::new(Date32Array::from(vec![i32::MAX, 1]))), Some(86_400_000_000));
     }
 
     #[test]

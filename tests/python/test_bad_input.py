@@ -5,6 +5,8 @@ import json
 import os
 import random
 import subprocess
+import threading
+import time
 
 import adbc_driver_manager
 import pyarrow
@@ -129,6 +131,90 @@ def test_parquet_without_a_column_is_refused_at_create(store, tmp_path):
         ok=False,
     )
     assert '"price"' in process.stderr and "rows.parquet" in process.stderr, process.stderr
+
+
+def test_csv_without_a_column_is_refused_at_create(store, tmp_path):
+    file = tmp_path / "lines.csv"
+    file.write_text("id,note\n1,a\n")
+    process = run(
+        store,
+        f"CREATE STREAM lines (id BIGINT, price DOUBLE) WITH (connector = 'file', format = 'csv', path = '{file}');",
+        ok=False,
+    )
+    assert f'"{file}" has no column "price"' in process.stderr and "id, note" in process.stderr, process.stderr
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+@pytest.mark.parametrize("windows", ["HOP(rows, ts, INTERVAL '2 s', INTERVAL '10 s')", "TUMBLE(rows, ts, INTERVAL '1 month')"])
+def test_a_time_that_no_clock_shows(store, tmp_path, unit, windows):
+    file = tmp_path / "rows.parquet"
+    second = {"ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    first = 1_700_000_000
+    times = [(first + i) * second for i in range(100)]
+    times[40:40] = [2**63 - 1, -(2**63) + 1, None]
+    ids, times = pyarrow.array(range(len(times))), pyarrow.array(times, pyarrow.timestamp(unit))
+    pyarrow.parquet.write_table(pyarrow.table({"id": ids, "ts": times}), file, row_group_size=10, version="2.6")
+    query = f"SELECT window_start, count(*) AS n FROM {windows} GROUP BY window_start, window_end"
+    run(
+        store,
+        f"""CREATE STREAM rows (id BIGINT, ts TIMESTAMP({dict(ms=3, us=6, ns=9)[unit]}), WATERMARK FOR ts AS ts - INTERVAL '3 s')
+        WITH (connector = 'file', path = '{file}');
+        CREATE STREAM kept AS SELECT * FROM rows;
+        CREATE STREAM counts AS {query} EMIT ON WINDOW CLOSE;
+        COPY ({query}) TO '{tmp_path}/batch.parquet';""",
+        *("--parallelism", 1),
+        patience=30,
+    )
+    assert duck(f"SELECT count(*) FROM read_parquet('{parquet(store, 'kept')}')") == [(103,)]
+    streamed = duck(f"SELECT window_start, n FROM read_parquet('{parquet(store, 'counts')}') ORDER BY 1")
+    assert streamed == duck(f"SELECT window_start, n FROM read_parquet('{tmp_path}/batch.parquet') ORDER BY 1")
+    assert sum(n for _, n in streamed) == (500 if "HOP" in windows else 100)
+
+
+def test_a_followed_file_is_rotated(store, tmp_path):
+    file = tmp_path / "app.json"
+    file.write_text('{"id": 1}\n{"id": 2}\n')
+    with Server(store, "--checkpoint-interval", "50ms") as server, server.connect() as connection:
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE STREAM app (id BIGINT) WITH (connector = 'file', path = '{file}', follow = true)")
+            cursor.execute("CREATE STREAM kept AS SELECT * FROM app")
+            cursor.execute("FLUSH")
+            file.rename(tmp_path / "app.json.1")
+            time.sleep(0.5)
+            cursor.execute("SELECT count(*) FROM kept")
+            assert cursor.fetchone() == (2,)
+            file.write_text('{"id": 3}\n')
+            server.wait_for("was replaced by another file", "stderr")
+            with pytest.raises(adbc_driver_manager.Error, match="18 were read before|20 were read before"):
+                cursor.execute("RESUME STREAM kept")
+                cursor.execute("FLUSH")
+        assert server.stop() == 0
+
+
+def test_who_reads_a_stream_does_not_wait_for_its_failed_job(store):
+    with Server(store, "--checkpoint-interval", "50ms") as server:
+
+        def shell(sql):
+            return Process("shell", "--connect", f"grpc://{server.address}", "-c", sql, "--format", "csv")
+
+        with shell("CREATE STREAM numbers (id BIGINT); INSERT INTO numbers VALUES (1)") as process:
+            assert process.wait() == 0, process.stderr
+        last = max(store.glob("jobs/*/checkpoints/*.json"))
+        # as another process would that believes to own the stream
+        (last.parent / f"{int(last.stem) + 1:0{len(last.stem)}}.json").write_text("{}")
+        with shell("INSERT INTO numbers VALUES (2)") as process:
+            assert process.wait() == 1, process.stdout
+        answers = []
+
+        def select():
+            with server.connect() as connection, connection.cursor() as cursor:
+                cursor.execute("SELECT count(*) FROM numbers")
+                answers.append(cursor.fetchone())
+
+        reader = threading.Thread(target=select, daemon=True)
+        reader.start()
+        reader.join(10)
+        assert answers == [(1,)]
 
 
 def test_on_error_fail_names_the_place(store, tmp_path):

@@ -37,6 +37,9 @@ SELECT window_start, window_end, name, count(*) AS n FROM TUMBLE(visits, ts, INT
 # three months, each month
 SELECT window_start, window_end, avg(amount) AS a FROM HOP(visits, ts, INTERVAL '1 month', INTERVAL '3 months') GROUP BY window_start, window_end
 
+# months of which the years before 1970 are no multiple
+SELECT window_start, window_end, count(*) AS n FROM TUMBLE(visits, ts, INTERVAL '7 months') GROUP BY window_start, window_end
+
 # named arguments
 SELECT window_end, count(*) AS n FROM HOP(data => bids, timecol => ts, slide => INTERVAL '5 seconds', size => INTERVAL '15 seconds') GROUP BY window_start, window_end
 
@@ -114,3 +117,18 @@ SELECT window_end, count(*) AS n FROM TUMBLE(bids, ts, INTERVAL '7 seconds') WHE
 
 # windows of a filtered subquery with renamed columns
 SELECT window_end, who, count(*) AS n FROM TUMBLE((SELECT name AS who, ts AS t FROM bids WHERE k > 0), t, INTERVAL '10 seconds') GROUP BY window_end, who
+
+# tumble over times that no clock shows
+SELECT window_start, window_end, count(*) AS n FROM TUMBLE(far, ts, INTERVAL '10 seconds') GROUP BY window_start, window_end
+
+# hop over times that no clock shows
+SELECT k, window_start, window_end, count(*) AS n FROM HOP(far, ts, INTERVAL '2 seconds', INTERVAL '10 seconds') GROUP BY k, window_start, window_end
+
+# hop by months over times that no clock shows
+SELECT window_start, window_end, count(*) AS n FROM HOP(far, ts, INTERVAL '1 month', INTERVAL '2 months') GROUP BY window_start, window_end
+
+# cumulate over times that no clock shows
+SELECT window_start, window_end, max(id) AS m FROM CUMULATE(far, ts, INTERVAL '5 seconds', INTERVAL '10 seconds') GROUP BY window_start, window_end
+
+# rows with their windows over times that no clock shows
+SELECT id, ts, window_end FROM HOP(far, ts, INTERVAL '5 seconds', INTERVAL '10 seconds')

@@ -17,7 +17,7 @@ use millstream_sql::plan::lower::{SourceTable, StreamScan};
 use millstream_sql::plan::{TableResolver, expression, session_state};
 use millstream_sql::statement::{CreateStream, Statement, parse};
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 
 use crate::Result;
@@ -25,8 +25,8 @@ use crate::input::{Input, InputRef};
 use crate::rows::{column, event_times};
 use crate::source::ScriptedSource;
 
-/// The streams: one with every type, one to join it in unions, one over two years, an empty one, and two
-/// whose rows are taken back (with a key, and with weights beyond 1).
+/// The streams: one with every type, one to join it in unions, one over two years, an empty one, one with times
+/// that no clock shows, and two whose rows are taken back (with a key, and with weights beyond 1).
 const STREAMS: &str = "
 CREATE STREAM bids (id BIGINT, k INT, name TEXT, price BIGINT, small SMALLINT, x DOUBLE, f DOUBLE, r REAL,
     d DECIMAL(12, 2), b BOOLEAN, day DATE, at TIMESTAMPTZ, ts TIMESTAMP,
@@ -35,6 +35,7 @@ CREATE STREAM clicks (id BIGINT, k INT, name TEXT, ts TIMESTAMP, WATERMARK FOR t
 CREATE STREAM visits (id BIGINT, name TEXT, amount DECIMAL(10, 2), ts TIMESTAMP,
     WATERMARK FOR ts AS ts - INTERVAL '10 days');
 CREATE STREAM nothing (id BIGINT, k INT, x DOUBLE, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '5 seconds');
+CREATE STREAM far (id BIGINT, k INT, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '5 seconds');
 CREATE STREAM accounts (id BIGINT, k INT, name TEXT, price BIGINT, x DOUBLE, f DOUBLE, d DECIMAL(12, 2), day DATE,
     PRIMARY KEY (id));
 CREATE STREAM loose (k INT, name TEXT, price BIGINT, x DOUBLE, f DOUBLE, b BOOLEAN);
@@ -180,7 +181,15 @@ fn growing(rng: &mut StdRng, name: &str, schema: &SchemaRef, n: usize) -> Result
     let (span, bound) = if name == "visits" { (700 * DAY, 10 * DAY) } else { (90 * SECOND, 2 * SECOND) };
     // Across 1970, where rounding down is not rounding to zero, or in our days.
     let start = if rng.random_bool(0.5) { -span / 3 } else { 1_704_067_200 * SECOND + 500 };
-    let times = event_times(rng, n, start, span, bound);
+    let mut times = event_times(rng, n, start, span, bound);
+    if name == "far" {
+        let edge = i64::MAX / 4;
+        for time in &mut times {
+            if rng.random_bool(0.1) {
+                *time = [i64::MIN, -edge - 1, edge + 1, i64::MAX].choose(rng).copied();
+            }
+        }
+    }
     let mut columns: Vec<ArrayRef> = vec![];
     for field in schema.fields() {
         columns.push(match field.name().as_str() {

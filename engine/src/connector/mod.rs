@@ -174,13 +174,14 @@ pub trait Source: Send + Sync {
 
     /// Whether an epoch may end only where the source says so (a changelog's epochs must stay whole).
     /// Then the source hands out the units of one group, [`Source::try_unit`] returns `None` at its end,
-    /// and the next group is opened by [`Source::epoch_cut`].
+    /// and the next group is opened by [`Source::epoch_cut`]. Where the group has ended between two cuts
+    /// the source may open the next one itself.
     fn in_groups(&self) -> bool {
         false
     }
 
     /// The next unit of the present group without waiting; `None` at the group's end. Only for sources
-    /// with groups.
+    /// with groups. Asked by a task that is ending the epoch: until [`Source::epoch_cut`] no group opens.
     fn try_unit(&self) -> Option<Unit> {
         None
     }
@@ -250,6 +251,9 @@ pub trait Sink: Send + Sync {
     /// Makes what was staged for a checkpoint visible. The manifest is written: this must succeed in the
     /// end and may be repeated.
     async fn commit(&self, commit: &Commit<'_>) -> Result<()>;
+
+    /// The checkpoint is over, committed or not: lets go of what [`Sink::gather`] holds for it.
+    fn release(&self) {}
 
     /// Whether it can take rows back (weights below 0).
     fn takes_retractions(&self) -> bool;

@@ -17,6 +17,8 @@ pub struct SourceRequest {
     pub schema: SchemaRef,
     /// The columns to read, in this order; the source yields exactly these.
     pub projection: Vec<usize>,
+    /// The column of `schema` with the event time.
+    pub event_time: Option<usize>,
     /// `WITH (…)`, without `connector`.
     pub options: Options,
     /// How many tasks will read.

@@ -115,18 +115,8 @@ impl ParquetFile {
         self.groups().into_iter().flat_map(cut).collect()
     }
 
-    /// A bound below all timestamps that `declared` may take from it, where statistics tell.
-    pub fn min_time(&self, declared: &Schema) -> Option<EventTime> {
-        let times = declared.fields().iter().filter(|f| matches!(f.data_type(), DataType::Timestamp(_, _)));
-        let mut min = None;
-        for field in times {
-            let low = self.min_of(field.name())?;
-            min = Some(min.map_or(low, |m: EventTime| m.min(low)));
-        }
-        min
-    }
-
-    fn min_of(&self, name: &str) -> Option<EventTime> {
+    /// A bound below all values of the timestamp column `name`, where statistics tell.
+    pub fn min_time(&self, name: &str) -> Option<EventTime> {
         let metadata = self.metadata.metadata();
         let schema = self.metadata.schema();
         let column = find(schema, name, "").ok()?;

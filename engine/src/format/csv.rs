@@ -49,6 +49,23 @@ pub(crate) fn header_names(line: &[u8], options: &CsvOptions) -> Vec<String> {
     values.map(|v| String::from_utf8_lossy(v.unwrap_or_default().trim_ascii()).into_owned()).collect()
 }
 
+/// The names in the header that the file `bytes` begins with; `None` when it does not end in them.
+pub(crate) fn whole_header(bytes: &[u8], options: &CsvOptions) -> Option<Vec<String>> {
+    let end = if options.newlines_in_values { record_end(bytes, 0, options)? } else { memchr::memchr(b'\n', bytes)? };
+    Some(header_names(&bytes[..end], options))
+}
+
+/// The place of column `name` in the header of `file`, without regard to case.
+pub(crate) fn find(header: &[String], name: &str, file: &str) -> Result<usize> {
+    let exact = header.iter().position(|h| h == name);
+    exact.or_else(|| header.iter().position(|h| h.eq_ignore_ascii_case(name))).ok_or_else(|| {
+        Error::invalid(format!("file \"{file}\" has no column \"{name}\"")).with_hint(format!(
+            "Its header has: {}. Write header = false if its first line is data.",
+            header.join(", ")
+        ))
+    })
+}
+
 /// The values of one record, `None` for nulls: for headers and samples, not for speed.
 pub(crate) fn values(record: &[u8], options: &CsvOptions) -> Vec<Option<Vec<u8>>> {
     let record = record.strip_suffix(b"\n").unwrap_or(record);
@@ -173,16 +190,7 @@ impl Fields {
 
     fn bind(&mut self, line: &[u8]) -> Result<()> {
         let header = header_names(line, &self.options);
-        let find = |name: &String| {
-            let exact = header.iter().position(|h| h == name);
-            exact.or_else(|| header.iter().position(|h| h.eq_ignore_ascii_case(name))).ok_or_else(|| {
-                Error::invalid(format!("file \"{}\" has no column \"{name}\"", self.file)).with_hint(format!(
-                    "Its header has: {}. Write header = false if its first line is data.",
-                    header.join(", ")
-                ))
-            })
-        };
-        let fields = self.names.iter().map(find).collect::<Result<Vec<_>>>()?;
+        let fields = self.names.iter().map(|name| find(&header, name, &self.file)).collect::<Result<Vec<_>>>()?;
         self.expected = header.len();
         self.point(&fields);
         Ok(())

@@ -6,7 +6,7 @@
 //! CUMULATE(t, ts, 5 s, 15 s)  2 s  ->  [0, 5)  [0, 10)  [0, 15)
 //! ```
 //! The operator appends `window_start` and `window_end`; it keeps no state and weights pass unchanged.
-//! Rows whose time is null belong to no window.
+//! Rows whose time is null or not countable (`time.rs`) belong to no window.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::{BuildContext, Operator, OperatorSpec, Output};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
-use crate::time::{EventTime, from_micros, micros_of, time_array};
+use crate::time::{EventTime, event_times, from_micros, time_array};
 
 /// A length of time: fixed, or calendar months.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd)]
@@ -79,70 +79,76 @@ impl Panes {
     }
 }
 
+/// The times whose windows can be computed: all countable times, and the bounds of their windows.
+const COMPUTABLE: std::ops::RangeInclusive<i64> = i64::MIN / 2..=i64::MAX / 2;
+
 fn floor(t: i64, step: i64, offset: i64) -> i64 {
-    t - (t - offset).rem_euclid(step)
+    t.saturating_sub(t.saturating_sub(offset).rem_euclid(step))
 }
 
 fn month_start(t: i64, months: i32) -> i64 {
     let Some(date) = DateTime::from_timestamp_micros(t) else { return t };
-    let index = i64::from(date.year()) * 12 + i64::from(date.month0());
+    let index = (i64::from(date.year()) - 1970) * 12 + i64::from(date.month0());
     let start = index - index.rem_euclid(i64::from(months.max(1)));
-    let (year, month) = (start.div_euclid(12) as i32, start.rem_euclid(12) as u32 + 1);
+    let (year, month) = (start.div_euclid(12) as i32 + 1970, start.rem_euclid(12) as u32 + 1);
     Utc.with_ymd_and_hms(year, month, 1, 0, 0, 0).single().map_or(t, |d| d.timestamp_micros())
 }
 
-fn add_months(t: i64, months: i32) -> i64 {
-    let Some(date) = DateTime::from_timestamp_micros(t) else { return t };
+/// `None` where the calendar ends.
+fn add_months(t: i64, months: i32) -> Option<i64> {
+    let date = DateTime::from_timestamp_micros(t)?;
     let moved = if months >= 0 {
         date.checked_add_months(Months::new(months as u32))
     } else {
         date.checked_sub_months(Months::new(months.unsigned_abs()))
     };
-    moved.map_or(t, |d| d.timestamp_micros())
+    moved.map(|d| d.timestamp_micros())
 }
 
 impl WindowSpec {
-    /// Calls `f(start, end)` for each window that holds `t`, earliest start (then end) first.
+    /// Calls `f(start, end)` for each window that holds `t`, earliest start (then end) first; for none where
+    /// windows cannot be computed.
     pub fn each(&self, t: i64, mut f: impl FnMut(i64, i64)) {
+        if !COMPUTABLE.contains(&t) {
+            return;
+        }
         match *self {
             WindowSpec::Tumble { size: Length::Micros(size), offset } => {
                 let start = floor(t, size, offset);
-                f(start, start + size);
+                f(start, start.saturating_add(size));
             }
             WindowSpec::Tumble { size: Length::Months(n), offset } => {
-                let start = month_start(t - offset, n);
-                f(start + offset, add_months(start, n) + offset);
+                let start = month_start(t.saturating_sub(offset), n);
+                if let Some(end) = add_months(start, n) {
+                    f(start.saturating_add(offset), end.saturating_add(offset));
+                }
             }
             WindowSpec::Hop { slide: Length::Micros(slide), size: Length::Micros(size), offset } => {
                 let last = floor(t, slide, offset);
-                let mut start = last - (last + size - t - 1).div_euclid(slide) * slide;
-                // `start` is the earliest with start + size > t.
-                while start + size <= t {
-                    start += slide;
-                }
+                // The earliest start with start + size > t.
+                let mut start = last.saturating_sub((last - t + size - 1).div_euclid(slide) * slide);
                 while start <= last {
-                    f(start, start + size);
+                    f(start, start.saturating_add(size));
                     start += slide;
                 }
             }
             WindowSpec::Hop { slide, size, offset } => {
-                let (slide, size) = (as_months(slide), as_months(size));
-                let mut start = month_start(t - offset, slide);
-                let mut starts = vec![];
-                while add_months(start, size) > t - offset {
-                    starts.push(start);
-                    start = add_months(start, -slide);
-                }
-                for start in starts.into_iter().rev() {
-                    f(start + offset, add_months(start, size) + offset);
+                let (slide, size, t) = (as_months(slide), as_months(size), t.saturating_sub(offset));
+                let window = |start: i64| Some((start, add_months(start, size).filter(|end| *end > t)?));
+                let first = window(month_start(t, slide));
+                let before = |w: &(i64, i64)| add_months(w.0, -slide).and_then(window);
+                let windows: Vec<_> = std::iter::successors(first, before).collect();
+                for (start, end) in windows.into_iter().rev() {
+                    f(start.saturating_add(offset), end.saturating_add(offset));
                 }
             }
             WindowSpec::Cumulate { step, size, offset } => {
                 let start = floor(t, size, offset);
-                let mut end = floor(t, step, start) + step;
-                while end <= start + size {
+                let mut end = floor(t, step, start).saturating_add(step);
+                while end <= start.saturating_add(size) {
                     f(start, end);
-                    end += step;
+                    let Some(next) = end.checked_add(step) else { break };
+                    end = next;
                 }
             }
         }
@@ -152,14 +158,25 @@ impl WindowSpec {
     pub fn last_end(&self, t: i64) -> i64 {
         match *self {
             WindowSpec::Hop { slide: Length::Micros(slide), size: Length::Micros(size), offset } => {
-                floor(t, slide, offset) + size
+                floor(t, slide, offset).saturating_add(size)
             }
-            WindowSpec::Cumulate { size, offset, .. } => floor(t, size, offset) + size,
+            WindowSpec::Cumulate { size, offset, .. } => floor(t, size, offset).saturating_add(size),
             _ => {
                 let mut last = i64::MIN;
                 self.each(t, |_, end| last = last.max(end));
                 last
             }
+        }
+    }
+
+    /// About how long its longest window is, in microseconds, and not less.
+    fn span(&self) -> i64 {
+        match *self {
+            WindowSpec::Tumble { size, .. } | WindowSpec::Hop { size, .. } => match size {
+                Length::Micros(size) => size,
+                Length::Months(n) => i64::from(n).saturating_mul(31 * 86_400_000_000),
+            },
+            WindowSpec::Cumulate { size, .. } => size,
         }
     }
 
@@ -185,23 +202,25 @@ impl WindowSpec {
     pub fn start_of(&self, end: i64) -> i64 {
         match *self {
             WindowSpec::Tumble { size, .. } | WindowSpec::Hop { size, .. } => match size {
-                Length::Micros(size) => end - size,
-                Length::Months(n) => add_months(end, -n),
+                Length::Micros(size) => end.saturating_sub(size),
+                Length::Months(n) => add_months(end, n.saturating_neg()).unwrap_or(i64::MIN),
             },
-            WindowSpec::Cumulate { size, offset, .. } => floor(end - 1, size, offset),
+            WindowSpec::Cumulate { size, offset, .. } => floor(end.saturating_sub(1), size, offset),
         }
     }
 
     /// The end of the first window that ends after `t`, for windows of fixed length.
     pub fn next_end(&self, t: i64) -> Option<i64> {
         match *self {
-            WindowSpec::Tumble { size: Length::Micros(size), offset } => Some(floor(t, size, offset) + size),
+            WindowSpec::Tumble { size: Length::Micros(size), offset } => {
+                Some(floor(t, size, offset).saturating_add(size))
+            }
             WindowSpec::Hop { slide: Length::Micros(slide), size: Length::Micros(size), offset } => {
-                Some(floor(t - size, slide, offset) + slide + size)
+                Some(floor(t.saturating_sub(size), slide, offset).saturating_add(slide).saturating_add(size))
             }
             WindowSpec::Cumulate { step, size, offset } => {
                 let start = floor(t, size, offset);
-                Some(floor(t, step, start) + step)
+                Some(floor(t, step, start).saturating_add(step))
             }
             _ => None,
         }
@@ -266,15 +285,15 @@ pub enum Closer {
 }
 
 impl Closer {
-    /// The rows of `times` (one column of event times) whose groups are closed at `watermark`. Null times
-    /// are not late.
+    /// The rows of `times` (one column of event times) whose groups are closed at `watermark`. Times that are
+    /// null or in no window are not late.
     pub fn late(&self, times: &ArrayRef, watermark: EventTime) -> Result<BooleanBuffer> {
         if watermark == EventTime::MIN {
             return Ok(BooleanBuffer::new_unset(times.len()));
         }
         match self {
             Closer::Window(spec) => {
-                let micros = micros_of(times)?;
+                let micros = event_times(times, spec.span())?;
                 let late = |i| {
                     let t = micros.value(i);
                     // A window that holds `t` ends after it, so nothing after the watermark can be late.
@@ -385,11 +404,11 @@ type WindowRows = (Option<Vec<u32>>, Vec<i64>, Vec<i64>);
 /// For a column of times, which row each window belongs to (`None`: one window per row), and the windows'
 /// bounds in microseconds.
 fn windows_of(column: &ArrayRef, spec: &WindowAssign) -> Result<WindowRows> {
-    let micros = micros_of(column)?;
+    let micros = event_times(column, spec.windows.span())?;
     let n = column.len();
     let (mut starts, mut ends) = (Vec::with_capacity(n), Vec::with_capacity(n));
     let single = spec.panes.or_else(|| spec.windows.panes().filter(|_| spec.windows.is_tumble()));
-    if let (Some(panes), 0) = (single, column.null_count()) {
+    if let (Some(panes), 0) = (single, micros.null_count()) {
         let mut start = i64::MAX;
         for t in micros.values() {
             // Neighbours mostly share their pane, so the division is mostly spared.
@@ -490,6 +509,45 @@ mod tests {
                 let next = (-90..90).map(|k| k * slide + offset + size).find(|e| *e > t);
                 assert_eq!(spec.next_end(t), next);
             }
+        }
+    }
+
+    #[test]
+    fn a_time_that_no_clock_shows_is_in_no_window() {
+        use arrow::array::{Int64Array, TimestampNanosecondArray, TimestampSecondArray};
+        let day = 86_400_000_000;
+        let specs = [
+            WindowSpec::Tumble { size: Length::Micros(10), offset: 3 },
+            WindowSpec::Tumble { size: Length::Months(1), offset: day },
+            hop(5, 10, 0),
+            hop(2 * day, 300 * 366 * day, 0),
+            WindowSpec::Hop { slide: Length::Months(1), size: Length::Months(3), offset: -day },
+            WindowSpec::Hop { slide: Length::Months(i32::MAX), size: Length::Months(i32::MAX), offset: 0 },
+            WindowSpec::Cumulate { step: 5, size: 15, offset: 1 },
+        ];
+        for spec in specs {
+            for t in [i64::MIN, i64::MAX, i64::MIN / 2 - 1, i64::MAX / 2 + 1] {
+                assert_eq!(windows(spec, t), [], "{spec} at {t}");
+                let _ = (spec.last_end(t), spec.next_end(t), spec.start_of(t));
+            }
+            let edge = i64::MAX / 4;
+            let micros: ArrayRef = Arc::new(Int64Array::from(vec![i64::MIN, -edge - 1, edge + 1, i64::MAX]));
+            let seconds: ArrayRef = Arc::new(TimestampSecondArray::from(vec![i64::MIN, i64::MAX]));
+            let nanos: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![i64::MIN, i64::MAX]));
+            let unit = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None);
+            for far in [arrow::compute::cast(&micros, &unit).expect("times"), seconds, nanos] {
+                let schema = Schema::new(vec![Field::new("t", far.data_type().clone(), true)]);
+                let rows = RecordBatch::try_new(Arc::new(schema), vec![far.clone()]).expect("one column");
+                assert_eq!(assign_rows(&rows, 0, spec).expect("times").num_rows(), 0, "{spec}");
+                let late = Closer::Window(spec).late(&far, EventTime(0)).expect("times");
+                assert_eq!(late.count_set_bits(), 0, "{spec}");
+            }
+        }
+        // What is just countable has all its windows.
+        for t in [-(i64::MAX / 4), i64::MAX / 4] {
+            let found = windows(hop(5, 10, 0), t);
+            assert!(found.len() == 2 && found.iter().all(|(s, e)| *s <= t && t < *e && e - s == 10), "{found:?}");
+            assert_eq!(windows(WindowSpec::Tumble { size: Length::Months(1), offset: 0 }, t).len(), 1);
         }
     }
 

@@ -14,6 +14,8 @@ mod log;
 mod parquet_file;
 mod sink;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use log::{FileEntry, Snapshot, StreamLog};
 pub use parquet_file::{file_schema, open_rows};

@@ -54,7 +54,7 @@ pub struct TableSink {
     job: String,
     /// The columns that identify a row, for pairing updates.
     key: Option<Vec<usize>>,
-    /// Held from the decision to replace a file until it is done.
+    /// Held from the decision to replace a file until it is done or given up.
     replacing: parking_lot::Mutex<Option<OwnedRwLockWriteGuard<()>>>,
 }
 
@@ -85,9 +85,20 @@ impl TableSink {
     }
 
     async fn publish(&self, staged: &[Staged]) -> Result<()> {
+        let store = self.log.store();
         for s in staged {
             let file = StagedFile::of(s)?;
-            self.log.store().rename(&self.pending(&file.pending), &self.log.path(&file.name)).await?;
+            let path = self.log.path(&file.name);
+            store.rename(&self.pending(&file.pending), &path).await?;
+            // That the file is there does not say that it was moved: it may be the one that was to be replaced.
+            let found = store.size(&path).await?;
+            if found != file.bytes {
+                return Err(Error::data(format!(
+                    "file \"{}\" has {found} bytes, {} were committed",
+                    store.locate(&path),
+                    file.bytes
+                )));
+            }
         }
         Ok(())
     }
@@ -173,8 +184,12 @@ impl Sink for TableSink {
     async fn commit(&self, commit: &Commit<'_>) -> Result<()> {
         self.publish(commit.staged).await?;
         self.log.commit(commit.checkpoint, self.after(commit)?);
-        self.replacing.lock().take();
+        self.release();
         Ok(())
+    }
+
+    fn release(&self) {
+        self.replacing.lock().take();
     }
 
     fn takes_retractions(&self) -> bool {

@@ -44,6 +44,8 @@ struct Handout {
     next: u64,
     /// The end of the present group, for a changelog.
     group_end: u64,
+    /// A task has ended the epoch and not all have: a group that opened now would be read in two epochs.
+    cutting: bool,
     /// The watermark that followers have been told.
     told: Option<EventTime>,
 }
@@ -86,10 +88,11 @@ impl StreamSource {
         limit.min(file_end).min(start + UNIT_ROWS)
     }
 
-    /// Opens the next group, if the present one has been handed out.
+    /// Opens the next group, if the present one has been handed out and no epoch is being cut.
     fn admit(&self) {
         let mut s = self.state.lock();
-        if s.next >= s.group_end
+        if !s.cutting
+            && s.next >= s.group_end
             && let Some(end) = self.log.next_boundary(s.next)
         {
             s.group_end = end;
@@ -107,7 +110,7 @@ impl Source for StreamSource {
         let end = reads.and_then(|r| r.last()).map_or(0, |r| r.end);
         let mut gaps = consumed.gaps(SPLIT, 0..end);
         gaps.reverse();
-        *s = Handout { gaps, next: end, group_end: end, told: None };
+        *s = Handout { gaps, next: end, group_end: end, ..Handout::default() };
         drop(s);
         self.admit();
         Ok(())
@@ -131,7 +134,8 @@ impl Source for StreamSource {
                 Ok(Some(unit)) => return Ok(Some(unit)),
                 Ok(None) => {}
             }
-            // A group that was empty when the last epoch was cut opens with the next commit.
+            // A group that was empty when the last epoch was cut opens with the next commit; while an epoch is
+            // being cut, with its end.
             tokio::select! {
                 () = admitted => {}
                 changed = commits.changed() => {
@@ -170,6 +174,7 @@ impl Source for StreamSource {
     fn try_unit(&self) -> Option<Unit> {
         let rows = self.log.snapshot().rows;
         let mut s = self.state.lock();
+        s.cutting = true;
         if let Some(gap) = s.gaps.pop() {
             return Some(Unit { split: SPLIT.into(), start: gap.start, end: gap.end });
         }
@@ -183,6 +188,7 @@ impl Source for StreamSource {
     }
 
     fn epoch_cut(&self) {
+        self.state.lock().cutting = false;
         if self.log.is_changelog() {
             self.admit();
         }
@@ -207,7 +213,8 @@ impl Source for StreamSource {
 enum Rows {
     Memory(std::vec::IntoIter<Changes>),
     Closed,
-    File(Box<ParquetRecordBatchReader>),
+    /// A file, and the row of the log that ends what is read of it.
+    File(Box<ParquetRecordBatchReader>, u64),
 }
 
 struct Reader {
@@ -234,8 +241,19 @@ impl Reader {
         }
         let range = self.at - file.start..(self.end - file.start).min(file.rows);
         let path = self.log.path(&file.name);
-        self.rows = Rows::File(Box::new(open_rows(self.log.store(), &path, range, &names).await?));
+        let last = file.start + range.end;
+        self.rows = Rows::File(Box::new(open_rows(self.log.store(), &path, range, &names).await?), last);
         Ok(())
+    }
+
+    /// The error where the file that should have row `at` has ended.
+    fn too_short(&self) -> Error {
+        let files = self.log.snapshot().files;
+        let place = files.partition_point(|f| f.start + f.rows <= self.at);
+        let Some(file) = files.get(place) else { return Error::internal("a row of no file was read") };
+        let path = self.log.store().locate(&self.log.path(&file.name));
+        Error::data(format!("file \"{path}\" has {} rows, {} were committed", self.at - file.start, file.rows))
+            .with_hint("It was changed or damaged: put it back from a copy, or drop the stream and create it again.")
     }
 
     /// Columns as the stream declares them, in the order asked for, with their weights.
@@ -272,11 +290,12 @@ impl Reader {
                 }
                 Rows::Closed if self.at >= self.end => return Ok(None),
                 Rows::Closed => self.open_file().await?,
-                Rows::File(reader) => match reader.next() {
+                Rows::File(reader, last) => match reader.next() {
                     Some(batch) => {
                         let batch = batch?;
                         return Ok(Some(self.changes(batch)?));
                     }
+                    None if self.at < *last => return Err(self.too_short()),
                     None => self.rows = Rows::Closed,
                 },
             }

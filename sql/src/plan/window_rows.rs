@@ -13,7 +13,7 @@ use super::windows::{WindowLength, WindowSpec};
 use crate::error::{Error, Result};
 
 /// The batch with each row once for each of its windows, in the order of the rows and then of the windows' ends,
-/// and the windows' bounds in two more columns. Rows without a time are left out.
+/// and the windows' bounds in two more columns. Rows without a countable time are left out.
 pub(crate) fn assign(batch: &RecordBatch, time: usize, spec: &WindowSpec, schema: &SchemaRef) -> Result<RecordBatch> {
     let column = batch.column(time);
     let DataType::Timestamp(unit, zone) = column.data_type() else {
@@ -24,11 +24,10 @@ pub(crate) fn assign(batch: &RecordBatch, time: usize, spec: &WindowSpec, schema
     let mut starts = Vec::with_capacity(capacity);
     let mut ends = Vec::with_capacity(capacity);
     let times = ticks(column, *unit);
+    let countable = millstream_engine::time::countable(column.data_type(), span(spec.size()));
     for row in 0..times.len() {
-        if times.is_null(row) {
-            continue;
-        }
-        let micros = to_micros(times.value(row), *unit).ok_or_else(|| out_of_range(times.value(row)))?;
+        let micros = times.is_valid(row).then(|| to_micros(times.value(row), *unit)).flatten();
+        let Some(micros) = micros.filter(|t| countable.contains(t)) else { continue };
         let index = u32::try_from(row).map_err(|_| Error::internal("a batch has more than 2^32 rows"))?;
         let found = windows_of(spec, micros, |start, end| {
             rows.push(index);
@@ -42,6 +41,14 @@ pub(crate) fn assign(batch: &RecordBatch, time: usize, spec: &WindowSpec, schema
     columns.push(from_ticks(Int64Array::from(starts), *unit, zone.clone()));
     columns.push(from_ticks(Int64Array::from(ends), *unit, zone.clone()));
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// A length in microseconds; months are long.
+fn span(length: WindowLength) -> i64 {
+    match length {
+        WindowLength::Micros(micros) => micros,
+        WindowLength::Months(months) => i64::from(months).saturating_mul(31 * 86_400_000_000),
+    }
 }
 
 fn out_of_range(ticks: i64) -> Error {
@@ -179,6 +186,23 @@ mod tests {
         let shifted = WindowSpec::Tumble { size: seconds(10), offset: seconds(3) };
         assert_eq!(windows(shifted, 2), [(-7, 3)]);
         assert_eq!(windows(shifted, 3), [(3, 13)]);
+    }
+
+    #[test]
+    fn rows_that_windows_cannot_be_computed_for_are_left_out() {
+        let times = |unit: TimeUnit, ticks: Vec<i64>| {
+            let column = from_ticks(Int64Array::from(ticks), unit, None);
+            let fields = ["t", "window_start", "window_end"]
+                .map(|n| arrow::datatypes::Field::new(n, column.data_type().clone(), true));
+            let schema = Arc::new(arrow::datatypes::Schema::new(fields.to_vec()));
+            let only = Arc::new(schema.project(&[0]).expect("the first column"));
+            let batch = RecordBatch::try_new(only, vec![column]).expect("one column");
+            let spec = WindowSpec::Hop { slide: seconds(5), size: seconds(10), offset: ZERO };
+            assign(&batch, 0, &spec, &schema).expect("rows").num_rows()
+        };
+        assert_eq!(times(TimeUnit::Second, vec![i64::MAX, 7, i64::MIN]), 2);
+        assert_eq!(times(TimeUnit::Microsecond, vec![i64::MAX, 7, i64::MIN, i64::MAX / 4 + 1]), 2);
+        assert_eq!(times(TimeUnit::Nanosecond, vec![i64::MAX, 7, i64::MIN]), 2);
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub const WINDOW_END: &str = "window_end";
 /// More windows for one row than this are taken for a mistake of units.
 const MOST_WINDOWS_PER_ROW: i64 = 10_000;
 
+/// Longer windows are taken for a mistake too: all arithmetic with times and lengths stays in range.
+const MOST_MONTHS: i64 = 12 * 10_000;
+
 /// A length of time: fixed, or by the calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WindowLength {
@@ -153,6 +156,12 @@ impl WindowSpec {
         for (name, length) in [("size", size), (step_name, step)] {
             if length.count() <= 0 {
                 return Err(Error::invalid(format!("argument \"{name}\" of {function} must be above zero")));
+            }
+        }
+        for (name, length) in [("size", size), ("offset", offset)] {
+            let month = if matches!(length, WindowLength::Months(_)) { 1 } else { 31 * 86_400_000_000 };
+            if length.count().unsigned_abs() > MOST_MONTHS.unsigned_abs() * month {
+                return Err(Error::invalid(format!("argument \"{name}\" of {function} is above 10,000 years")));
             }
         }
         if !size.same_unit(step) {

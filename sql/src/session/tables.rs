@@ -102,8 +102,14 @@ impl StreamScan for StreamDef {
             Error::unsupported(format!("stream \"{}\" is written to a connector and cannot be read", self.name))
                 .with_hint("Create a derived stream of the same query without WITH (connector = …) and read that.")
         })?;
-        let request =
-            SourceRequest { stream: self.name.clone(), schema: self.schema.clone(), projection, options, parallelism };
+        let request = SourceRequest {
+            stream: self.name.clone(),
+            schema: self.schema.clone(),
+            projection,
+            event_time: self.event_time.as_ref().map(|(column, _)| *column),
+            options,
+            parallelism,
+        };
         Ok(open_source(&connector, request)?)
     }
 }

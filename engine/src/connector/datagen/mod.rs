@@ -143,6 +143,7 @@ mod tests {
             schema: Arc::new(Schema::new(fields)),
             projection: projection.to_vec(),
             options: Options::new("stream \"s\"", pairs.collect::<BTreeMap<_, _>>()),
+            event_time: None,
             parallelism: 1,
         })
     }

@@ -27,7 +27,7 @@ use super::options::Options;
 use super::registry::{SinkRequest, SourceRequest};
 use super::{Sink, Source};
 use crate::error::{Error, Result};
-use crate::format::{Format, columnar, infer};
+use crate::format::{Format, columnar, csv, infer};
 
 /// How much of a text file is looked at to find its columns.
 const SAMPLE: u64 = 1 << 20;
@@ -61,11 +61,22 @@ fn schema_of(options: &FileOptions, file: &FoundFile) -> Result<Schema> {
     }
 }
 
-/// Errors when the first file says which columns it has and one of `wanted` is not among them.
+/// Errors when the first file says which columns it has and one of `wanted` is not among them. A CSV file
+/// without a whole line yet says nothing.
 fn check_columns(options: &FileOptions, files: &[FoundFile], wanted: &Schema) -> Result<()> {
-    let Some(file) = files.first().filter(|_| !options.format.is_text()) else { return Ok(()) };
-    let found = schema_of(options, file)?;
-    wanted.fields().iter().try_for_each(|f| columnar::find(&found, f.name(), &file.name).map(drop))
+    let Some(file) = files.first() else { return Ok(()) };
+    let mut names = wanted.fields().iter().map(|f| f.name());
+    match options.format {
+        Format::Parquet | Format::Arrow => {
+            let found = schema_of(options, file)?;
+            names.try_for_each(|name| columnar::find(&found, name, &file.name).map(drop))
+        }
+        Format::Csv if options.csv.header => {
+            let Some(header) = csv::whole_header(&sample(options, file)?, &options.csv) else { return Ok(()) };
+            names.try_for_each(|name| csv::find(&header, name, &file.name).map(drop))
+        }
+        Format::Csv | Format::Json => Ok(()),
+    }
 }
 
 /// The first lines of a text file; whole ones, unless the first is longer than the sample.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::connector::generator::Pace;
 use crate::connector::options::Options;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::Format;
 use crate::format::compression::Compression;
 use crate::format::options::{CsvOptions, JsonOptions};
@@ -75,9 +75,21 @@ impl FileOptions {
         self.compression.unwrap_or_else(|| Compression::of_name(name).0)
     }
 
-    /// The files there are now, by name. Without `follow` it is an error that there are none.
+    /// The files there are now, by name. It is an error that a file that is named is not there, and without
+    /// `follow` that there are none.
     pub(crate) fn list(&self) -> Result<Vec<FoundFile>> {
-        let mut files = list(&self.path)?;
+        self.fit(list(&self.path)?)
+    }
+
+    /// As [`FileOptions::list`], but a followed file may be away for a while.
+    pub(crate) fn list_again(&self) -> Result<Vec<FoundFile>> {
+        match list(&self.path) {
+            Err(e) if self.follow && e.kind() == ErrorKind::NotFound => Ok(vec![]),
+            files => self.fit(files?),
+        }
+    }
+
+    fn fit(&self, mut files: Vec<FoundFile>) -> Result<Vec<FoundFile>> {
         if !self.any_name {
             files.retain(|f| f.alone || Format::of_name(&f.name) == Some(self.format));
         }

@@ -1,13 +1,13 @@
 //! What there is to read: files to units, once or again and again.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 
 use super::options::{FileOptions, FoundFile};
@@ -112,18 +112,49 @@ impl Queue {
 #[derive(Clone, Copy, Debug)]
 enum Seen {
     /// Lines are appended; all before has been queued.
-    Growing(u64),
+    Growing(u64, Identity),
     /// Had this size last time; taken once it keeps it, since it can only be read when it is whole.
     Waiting(u64),
     /// All of it has been queued.
     Whole,
 }
 
+/// What tells a file from another that has taken its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    /// Device and number on the device.
+    place: Option<(u64, u64)>,
+    /// Numbers are given anew when a file is gone.
+    created: Option<SystemTime>,
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        #[cfg(unix)]
+        let place =
+            Some((std::os::unix::fs::MetadataExt::dev(metadata), std::os::unix::fs::MetadataExt::ino(metadata)));
+        #[cfg(not(unix))]
+        let place = None;
+        Identity { place, created: metadata.created().ok() }
+    }
+}
+
+const ROTATE: &str = "Write each period to a file of its own and follow them all with a pattern like 'logs/app-*.log'. To \
+                      read this file from its start, drop the stream and create it again.";
+
+fn replaced(name: &str, queued: u64) -> Error {
+    Error::data(format!(
+        "file \"{name}\" was replaced by another file while it is followed, after {queued} bytes of it were read"
+    ))
+    .with_hint(ROTATE)
+}
+
 /// Finds files and their units. Blocks on the file system.
 #[derive(Debug)]
 pub(super) struct Scanner {
     options: FileOptions,
-    declared: SchemaRef,
+    /// The name of the event-time column.
+    event_time: Option<String>,
     parallelism: u64,
     /// The least and the most bytes of a unit of text.
     pub(super) unit_bytes: Range<u64>,
@@ -132,16 +163,16 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
-    pub(super) fn new(options: FileOptions, declared: SchemaRef, parallelism: usize) -> Self {
+    pub(super) fn new(options: FileOptions, event_time: Option<String>, parallelism: usize) -> Self {
         let parallelism = parallelism.max(1) as u64;
         let (consumed, seen) = (Offsets::default(), HashMap::new());
-        Scanner { options, declared, parallelism, unit_bytes: UNIT_BYTES, consumed, seen }
+        Scanner { options, event_time, parallelism, unit_bytes: UNIT_BYTES, consumed, seen }
     }
 
     /// Finds all units that have not been consumed.
     pub(super) fn start(&mut self, consumed: &Offsets, queue: &Mutex<Queue>) -> Result<()> {
         self.consumed = consumed.clone();
-        for file in self.options.list()? {
+        for file in self.options.list_again()? {
             self.look(file, queue, true)?;
         }
         Ok(())
@@ -149,7 +180,7 @@ impl Scanner {
 
     /// Looks for what has been added since.
     pub(super) fn again(&mut self, queue: &Mutex<Queue>) -> Result<()> {
-        for file in self.options.list()? {
+        for file in self.options.list_again()? {
             self.look(file, queue, false)?;
         }
         Ok(())
@@ -162,7 +193,7 @@ impl Scanner {
         }
         let metadata = match std::fs::metadata(&file.path) {
             Ok(metadata) => metadata,
-            Err(_) if !first => return Ok(()),
+            Err(_) if !first || self.options.follow => return Ok(()),
             Err(e) => return Err(Error::from(e).context(format_args!("file \"{}\"", file.name))),
         };
         let size = metadata.len();
@@ -171,8 +202,13 @@ impl Scanner {
         let grows = self.options.follow && self.options.format.is_text() && compression == Compression::None;
         let now = match seen {
             _ if grows => {
-                let queued = if let Some(Seen::Growing(n)) = seen { n } else { 0 };
-                Seen::Growing(self.grow(file, queued, size, queue, seen.is_none())?)
+                let identity = Identity::of(&metadata);
+                let queued = match seen {
+                    Some(Seen::Growing(queued, before)) if before == identity => queued,
+                    Some(Seen::Growing(queued, _)) => return Err(replaced(&name, queued)),
+                    _ => 0,
+                };
+                Seen::Growing(self.grow(file, queued, size, queue, seen.is_none())?, identity)
             }
             Some(Seen::Waiting(before)) if before == size => self.whole(file, compression, size, queue)?,
             _ if first => self.whole(file, compression, size, queue)?,
@@ -186,7 +222,10 @@ impl Scanner {
     fn grow(&self, file: FoundFile, queued: u64, size: u64, queue: &Mutex<Queue>, new: bool) -> Result<u64> {
         if size < queued {
             let message = format!("file \"{}\" was cut from {queued} to {size} bytes while it is followed", file.name);
-            return Err(Error::data(message).with_hint("Append to followed files or add new ones; do not cut them."));
+            return Err(Error::data(message).with_hint(ROTATE));
+        }
+        if new {
+            self.check_length(&file.name, size, "bytes")?;
         }
         let end = if size > queued { last_line(&file, queued, size)? } else { queued };
         let mut queue = queue.lock();
@@ -198,6 +237,18 @@ impl Scanner {
         Ok(end)
     }
 
+    /// Errors when more of a file was read by an earlier run than there is of it: it is not that file any more.
+    fn check_length(&self, name: &str, length: u64, unit: &str) -> Result<()> {
+        let read = self.consumed.splits.get(name).and_then(|r| r.last()).map_or(0, |r| r.end);
+        if length < read {
+            let message = format!(
+                "file \"{name}\" has {length} {unit}, of which {read} were read before: it was cut or replaced"
+            );
+            return Err(Error::data(message).with_hint(ROTATE));
+        }
+        Ok(())
+    }
+
     /// Queues a file that does not change any more.
     fn whole(&self, file: FoundFile, compression: Compression, size: u64, queue: &Mutex<Queue>) -> Result<Seen> {
         let name = file.name.clone();
@@ -207,7 +258,8 @@ impl Scanner {
                 let failed = |e| Error::from(e).context(format_args!("file \"{name}\""));
                 let parquet = ParquetFile::open(&File::open(&input.path).map_err(failed)?, &name)?;
                 input.end = Some(parquet.rows());
-                input.min_time = parquet.min_time(&self.declared);
+                self.check_length(&name, parquet.rows(), "rows")?;
+                input.min_time = self.event_time.as_deref().and_then(|column| parquet.min_time(column));
                 let gaps = |unit: Range<u64>| self.consumed.gaps(&name, unit);
                 let units = parquet.units().into_iter().flat_map(gaps).collect();
                 input.parquet = Some(parquet);
@@ -215,6 +267,7 @@ impl Scanner {
             }
             Format::Json | Format::Csv if compression == Compression::None => {
                 input.end = Some(size);
+                self.check_length(&name, size, "bytes")?;
                 self.cut(&name, 0..size)
             }
             // The end shows when it is read.

@@ -52,7 +52,8 @@ impl FileSource {
         }
         let projected = Arc::new(request.schema.project(&request.projection)?);
         super::check_columns(&options, &files, &projected)?;
-        let scanner = Scanner::new(options.clone(), request.schema.clone(), request.parallelism);
+        let event_time = request.event_time.map(|column| request.schema.field(column).name().clone());
+        let scanner = Scanner::new(options.clone(), event_time, request.parallelism);
         let pacer = options.rate.map(Pacer::new);
         let spec = Spec { options, declared: request.schema, projection: request.projection, projected };
         Ok(FileSource {

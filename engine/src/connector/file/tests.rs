@@ -28,6 +28,7 @@ fn request(columns: &[(&str, DataType)], projection: &[usize], pairs: &[(&str, &
         schema: Arc::new(Schema::new(fields)),
         projection: projection.to_vec(),
         options: options(pairs),
+        event_time: None,
         parallelism: 2,
     }
 }
@@ -241,10 +242,27 @@ async fn csv_without_header_and_with_other_characters() {
 async fn a_column_that_the_header_lacks_is_named() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = put(&dir.path().join("t.csv"), "a,b\n1,2\n");
-    let source = FileSource::open(request(&[("fare", DataType::Int64)], &[0], &[("path", &path)])).expect("opens");
-    let e = read(&source, &mut Got::default(), usize::MAX).await.expect_err("no such column");
+    let open = |pairs: &[(&str, &str)]| FileSource::open(request(&[("fare", DataType::Int64)], &[0], pairs));
+    let e = open(&[("path", &path)]).err().expect("no such column");
     assert_eq!(e.message(), format!("file \"{path}\" has no column \"fare\""));
     assert!(e.hint().is_some_and(|h| h.contains("a, b")));
+    let gz = put(&dir.path().join("z.csv.gz"), gzip(b"\"x\ny\",b\n1,2\n"));
+    let e = open(&[("path", &gz), ("newlines_in_values", "true")]).err().expect("no such column");
+    assert!(e.hint().is_some_and(|h| h.contains("x\ny, b")), "{e:?}");
+    // By position, or where there is no header yet, nothing is known.
+    assert!(open(&[("path", &path), ("header", "false")]).is_ok());
+    let folder = dir.path().join("more");
+    std::fs::create_dir(&folder).expect("a folder");
+    let first = put(&folder.join("a.csv"), "fa");
+    let path = folder.to_str().expect("a plain path");
+    let source = open(&[("path", path), ("follow", "true"), ("format", "csv")]).expect("has no whole line");
+    drop(source);
+    // A later file is looked at when it is read.
+    put(Path::new(&first), "fare\n1\n");
+    let second = put(&folder.join("b.csv"), "a,b\n1,2\n");
+    let source = open(&[("path", path), ("format", "csv")]).expect("opens");
+    let e = read(&source, &mut Got::default(), usize::MAX).await.expect_err("no such column");
+    assert_eq!(e.message(), format!("file \"{second}\" has no column \"fare\""));
 }
 
 /// Splitting a file and being killed anywhere change nothing.
@@ -335,6 +353,46 @@ async fn following_sees_whole_lines_and_new_files() {
     put(&dir.path().join("a.json"), "");
     let e = tokio::time::timeout(Duration::from_secs(5), source.next_unit()).await.expect("soon");
     assert!(e.expect_err("cut").message().contains("was cut from"));
+}
+
+#[tokio::test]
+async fn a_followed_file_that_is_cut_or_replaced_is_an_error() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let at = dir.path().join("app.json");
+    let path = put(&at, "{\"id\":1}\n{\"id\":2}\n");
+    let pairs = [("path", path.as_str()), ("follow", "true"), ("poll_interval", "5ms")];
+    let open = || FileSource::open(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens");
+    let failure = async |source: &FileSource| {
+        let next = tokio::time::timeout(Duration::from_secs(5), source.next_unit()).await.expect("soon");
+        let e = next.expect_err("it is another file");
+        assert!(e.hint().is_some_and(|h| h.contains("pattern")), "{e:?}");
+        e.message().to_owned()
+    };
+    let mut consumed = Offsets::default();
+    consumed.add(&path, 0..18);
+    // While it is not followed.
+    put(&at, "{\"id\":3}\n");
+    let e = open().start(&consumed).await.expect_err("rows would be passed over");
+    assert_eq!(
+        e.message(),
+        format!("file \"{path}\" has 9 bytes, of which 18 were read before: it was cut or replaced")
+    );
+    put(&at, "{\"id\":1}\n{\"id\":2}\n");
+    // Moved away, and a longer one in its place, after a while in which there is none.
+    let source = open();
+    source.start(&consumed).await.expect("all was read");
+    std::fs::rename(&at, dir.path().join("app.json.1")).expect("moves");
+    let none = tokio::time::timeout(Duration::from_millis(50), source.next_unit()).await;
+    assert!(none.is_err(), "a followed file may be away: {none:?}");
+    put(&at, "{\"id\":3}\n".repeat(9));
+    assert!(failure(&source).await.contains("was replaced by another file"));
+    // The next run does not pass over it either, if it is short.
+    put(&at, "{\"id\":3}\n");
+    assert!(open().start(&consumed).await.is_err());
+    // It may be away at the start, but not when the stream is created.
+    std::fs::remove_file(&at).expect("removes");
+    let e = FileSource::open(request(&[("id", DataType::Int64)], &[0], &pairs)).err().expect("is not there");
+    assert!(e.message().contains("does not exist"), "{e}");
 }
 
 #[tokio::test]
@@ -445,9 +503,13 @@ async fn parquet_and_arrow_are_read_by_name_and_cast() {
         let e = FileSource::open(request(&[("none", TIME)], &[0], &[("path", path)])).err().expect("no such column");
         assert_eq!(e.message(), format!("file \"{path}\" has no column \"none\""));
     }
-    let source = FileSource::open(request(&columns, &[2], &[("path", &file)])).expect("opens");
-    source.start(&Offsets::default()).await.expect("starts");
-    assert_eq!(source.splits()[0].min_time, Some(crate::time::EventTime(5_000)));
+    for (event_time, min) in [(None, None), (Some(0), Some(crate::time::EventTime(5_000)))] {
+        // No other timestamp counts.
+        let request = request(&[&columns[..], &[("at2", TIME)]].concat(), &[2], &[("path", &file)]);
+        let source = FileSource::open(SourceRequest { event_time, ..request }).expect("opens");
+        source.start(&Offsets::default()).await.expect("starts");
+        assert_eq!(source.splits()[0].min_time, min);
+    }
     put(&dir.path().join("bad.parquet"), "not parquet");
     let path = dir.path().join("bad.parquet").to_str().expect("a plain path").to_owned();
     let e = FileSource::open(request(&columns, &[2], &[("path", &path)])).err().expect("not Parquet");

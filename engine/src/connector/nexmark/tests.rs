@@ -24,6 +24,7 @@ fn open_as(schema: SchemaRef, pairs: &[(&str, &str)], projection: Option<Vec<usi
         projection: projection.unwrap_or_else(|| (0..schema.fields().len()).collect()),
         schema,
         options: options(pairs),
+        event_time: None,
         parallelism: 1,
     })
 }
