@@ -199,15 +199,29 @@ impl JobHandle {
 
     /// Waits until all input that is acknowledged now is committed, or, where all input ends, until the
     /// job has finished.
+    ///
+    /// Errors with `Unavailable` when the job stops before it has said so: part of the input may be committed.
     pub async fn flush(&self) -> Result<()> {
         let (tx, rx) = oneshot::channel();
-        if self.commands.send(Command::Flush(tx)).await.is_ok()
-            && let Ok(answer) = rx.await
-        {
-            answer?;
+        let answer = match self.commands.send(Command::Flush(tx)).await {
+            Ok(()) => rx.await.ok(),
+            Err(_) => None,
+        };
+        match answer {
+            Some(Err(e)) if e.kind() != ErrorKind::Cancelled => return Err(e),
+            Some(Ok(())) => {
+                self.wait_if_ending().await;
+                return self.failure();
+            }
+            // It was stopping, or had stopped.
+            Some(Err(_)) | None => {}
         }
-        self.wait_if_ending().await;
-        self.failure()
+        self.failure()?;
+        match self.status().phase {
+            JobPhase::Finished => Ok(()),
+            _ => Err(Error::unavailable("stopped before all rows were known to be committed")
+                .with_hint("Once it runs again, look which rows are there before you send them again.")),
+        }
     }
 
     /// After the last commit the phase follows at once.

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::context::SessionState;
@@ -16,14 +15,14 @@ use millstream_engine::graph::SinkNode;
 use millstream_engine::runtime::JobConfig;
 
 use super::define::{every, own_parallelism};
-use super::jobs::{not_stored, public};
+use super::jobs::public;
 use super::outcome::{ChangeFeed, EpochChanges, ObjectKind, Outcome, Prepared, RowStream};
 use super::{Millstream, Session};
 use crate::catalog::Entry;
 use crate::error::{Error, Result};
 use crate::plan::lower::finish;
 use crate::plan::{query_plan, session_state, statement_plan};
-use crate::statement::{CreateStream, CreateView, DropObject, Insert, Parsed, Query, Statement, quote_name};
+use crate::statement::{CreateStream, CreateView, DropObject, Parsed, Query, Statement, quote_name};
 
 /// How long a job that is dropped may take to end.
 const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -125,30 +124,6 @@ impl Session {
         Ok(Outcome::Changes(ChangeFeed { schema, updating, key: output.key, epochs: epochs.boxed() }))
     }
 
-    async fn insert(&self, insert: &Insert, parameters: Option<ParamValues>) -> Result<Outcome> {
-        let ms = &self.millstream;
-        let name = public(&insert.target)?;
-        let def = ms.stream(name)?;
-        let ingest = def.ingest.clone().ok_or_else(|| not_stored(&def))?;
-        let state = session_state();
-        let statement = DfStatement::Statement(Box::new(insert.statement.clone()));
-        let plan = statement_plan(&state, ms.resolver(false), statement)?;
-        let LogicalPlan::Dml(dml) = with_parameters(plan, parameters)? else {
-            return Err(Error::internal("an INSERT that is none"));
-        };
-        let Outcome::Rows(mut rows) = snapshot(&state, dml.input.as_ref().clone()).await? else {
-            return Err(Error::internal("a query without rows"));
-        };
-        let mut count = 0;
-        while let Some(batch) = rows.rows.try_next().await? {
-            let batch = fit(&batch, &def.schema, name)?;
-            count += batch.num_rows() as u64;
-            ingest.push(batch).await?;
-        }
-        ms.settle(name).await?;
-        Ok(Outcome::rows("INSERT", count))
-    }
-
     /// Checks and types a statement without running it.
     pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
         let parsed = one_statement(sql)?;
@@ -198,36 +173,6 @@ impl Session {
                 .with_hint("Bind one row."));
         }
         self.run(&parsed, Some(row(0)?)).await
-    }
-
-    /// All rows of parameters in one commit.
-    async fn insert_rows(
-        &self,
-        insert: &Insert,
-        batch: &RecordBatch,
-        row: impl Fn(usize) -> Result<ParamValues>,
-    ) -> Result<Outcome> {
-        let ms = &self.millstream;
-        let name = public(&insert.target)?;
-        let def = ms.stream(name)?;
-        let ingest = def.ingest.clone().ok_or_else(|| not_stored(&def))?;
-        let mut count = 0;
-        for i in 0..batch.num_rows() {
-            let state = session_state();
-            let statement = DfStatement::Statement(Box::new(insert.statement.clone()));
-            let plan = statement_plan(&state, ms.resolver(false), statement)?;
-            let LogicalPlan::Dml(dml) = with_parameters(plan, Some(row(i)?))? else {
-                return Err(Error::internal("an INSERT that is none"));
-            };
-            let Outcome::Rows(rows) = snapshot(&state, dml.input.as_ref().clone()).await? else { continue };
-            for rows in rows.rows.try_collect::<Vec<_>>().await? {
-                let rows = fit(&rows, &def.schema, name)?;
-                count += rows.num_rows() as u64;
-                ingest.push(rows).await?;
-            }
-        }
-        ms.settle(name).await?;
-        Ok(Outcome::rows("INSERT", count))
     }
 }
 
@@ -379,7 +324,7 @@ fn one_statement(sql: &str) -> Result<Parsed> {
     }
 }
 
-fn with_parameters(plan: LogicalPlan, parameters: Option<ParamValues>) -> Result<LogicalPlan> {
+pub(super) fn with_parameters(plan: LogicalPlan, parameters: Option<ParamValues>) -> Result<LogicalPlan> {
     match parameters {
         None => Ok(plan),
         Some(values) => Ok(plan.with_param_values(values)?),
@@ -398,7 +343,7 @@ fn parameters_of(plan: &LogicalPlan) -> Result<SchemaRef> {
 }
 
 /// Runs a plan over the committed content.
-async fn snapshot(state: &SessionState, plan: LogicalPlan) -> Result<Outcome> {
+pub(super) async fn snapshot(state: &SessionState, plan: LogicalPlan) -> Result<Outcome> {
     // While rows are read no file is replaced by a longer one.
     let reading = super::tables::hold_files(&plan).await?;
     let physical = state.create_physical_plan(&plan).await?;
@@ -422,31 +367,4 @@ async fn count_of(outcome: Outcome) -> Result<u64> {
         }
     }
     Ok(count)
-}
-
-/// Rows as stream `name` with `schema` takes them: columns by name, missing ones null, each value cast or
-/// refused.
-pub(super) fn fit(rows: &RecordBatch, schema: &SchemaRef, name: &str) -> Result<RecordBatch> {
-    let given = rows.schema();
-    for f in given.fields() {
-        if schema.index_of(f.name()).is_err() {
-            return Err(Error::invalid(format!("stream \"{name}\" has no column \"{}\"", f.name())));
-        }
-    }
-    let strict = CastOptions { safe: false, ..Default::default() };
-    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
-    for f in schema.fields() {
-        let column = match rows.column_by_name(f.name()) {
-            None => new_null_array(f.data_type(), rows.num_rows()),
-            Some(c) if c.data_type() == f.data_type() => c.clone(),
-            Some(c) => cast_with_options(c, f.data_type(), &strict)
-                .map_err(|e| Error::invalid(format!("column \"{}\" of stream \"{name}\": {e}", f.name())))?,
-        };
-        if !f.is_nullable() && column.null_count() > 0 {
-            return Err(Error::invalid(format!("column \"{}\" of stream \"{name}\" must not be null", f.name())));
-        }
-        columns.push(column);
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use futures::StreamExt;
-use futures::stream::BoxStream;
 use millstream_engine::checkpoint::{Checkpoints, Manifest};
 use millstream_engine::connector::Sink;
 use millstream_engine::graph::NodeKind;
@@ -16,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::define::every;
 use super::open::{Millstream, ViewDef, statement_of};
-use super::outcome::{IngestMode, JobInfo, JobState, ObjectKind};
+use super::outcome::{JobInfo, JobState, ObjectKind};
 use super::tables::StreamDef;
 use crate::catalog::Entry;
 use crate::error::{Error, ErrorKind, Result};
@@ -57,7 +54,7 @@ impl Job {
         }
     }
 
-    fn info(&self) -> JobInfo {
+    pub(super) fn info(&self) -> JobInfo {
         let mut info = JobInfo {
             stream: self.stream.clone(),
             state: JobState::Paused,
@@ -249,8 +246,7 @@ impl Millstream {
         for name in names {
             let Some(job) = self.job(&name) else { continue };
             if let Some(why) = job.info().error {
-                return Err(Error::new(ErrorKind::Unavailable, format!("stream \"{name}\" has failed: {why}"))
-                    .with_hint(format!("Mend the cause, then RESUME STREAM {}.", quote_name(&name))));
+                return Err(failed(&name, &why));
             }
             if let Some(handle) = job.handle()
                 && handle.status().phase == JobPhase::Running
@@ -261,63 +257,14 @@ impl Millstream {
         Ok(())
     }
 
-    /// Appends rows to a stored stream and waits until they are durable. Columns match by name; missing
-    /// ones become null. Gives the number of rows.
-    pub async fn ingest(
-        self: &Arc<Self>,
-        stream: &str,
-        mode: IngestMode,
-        schema: SchemaRef,
-        mut rows: BoxStream<'static, Result<RecordBatch>>,
-    ) -> Result<u64> {
-        let exists = self.objects.read().streams.contains_key(stream);
-        match mode {
-            IngestMode::Append => {}
-            IngestMode::Create if exists => {
-                return Err(Error::exists(format!("stream \"{stream}\" exists already"))
-                    .with_hint("Ingest with mode append or replace."));
-            }
-            IngestMode::CreateAppend if exists => {}
-            IngestMode::Create | IngestMode::CreateAppend | IngestMode::Replace => {
-                self.create_for(stream, &schema, mode == IngestMode::Replace).await?;
-            }
-        }
-        let def = self.stream(stream)?;
-        let ingest = def.ingest.clone().ok_or_else(|| not_stored(&def))?;
-        let mut count = 0;
-        while let Some(batch) = rows.next().await {
-            let batch = super::execute::fit(&batch?, &def.schema, stream)?;
-            count += batch.num_rows() as u64;
-            ingest.push(batch).await?;
-        }
-        self.settle(stream).await?;
-        Ok(count)
-    }
-
-    /// Waits until what was handed in is committed.
-    pub(super) async fn settle(&self, stream: &str) -> Result<()> {
-        let job = self.job(stream).and_then(|j| j.handle());
-        let job = job.ok_or_else(|| {
-            Error::new(ErrorKind::Unavailable, format!("stream \"{stream}\" is paused and takes no rows"))
-                .with_hint(format!("RESUME STREAM {} first.", quote_name(stream)))
-        })?;
-        Ok(job.flush().await?)
-    }
-
-    async fn create_for(self: &Arc<Self>, stream: &str, schema: &SchemaRef, replace: bool) -> Result<()> {
-        let columns = schema
-            .fields()
-            .iter()
-            .map(|f| Ok(format!("{} {}", quote_name(f.name()), super::show::sql_type(f.data_type())?)));
-        let columns = columns.collect::<Result<Vec<_>>>()?.join(", ");
-        let or_replace = if replace { "OR REPLACE " } else { "" };
-        let sql = format!("CREATE {or_replace}STREAM {} ({columns})", quote_name(stream));
-        self.session().execute_sql(&sql).await.map(|_| ())
-    }
-
     pub(super) fn dead_letters(&self) -> Arc<dyn datafusion::catalog::TableProvider> {
         Arc::new(super::show::DeadLetters::new(self.store().clone()))
     }
+}
+
+pub(super) fn failed(stream: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("stream \"{stream}\" has failed: {why}"))
+        .with_hint(format!("Mend the cause, then RESUME STREAM {}.", quote_name(stream)))
 }
 
 pub(super) fn no_job(def: &StreamDef) -> Error {

@@ -4,6 +4,7 @@
 mod define;
 mod execute;
 mod explain;
+mod insert;
 mod jobs;
 mod open;
 mod outcome;
