@@ -1,5 +1,6 @@
 """What a statement promises when it returns, and what holds when it fails or is cut off half-way."""
 
+import subprocess
 import threading
 import time
 
@@ -7,7 +8,7 @@ import adbc_driver_manager
 import duckdb
 import pyarrow
 import pytest
-from conftest import PATIENCE, Server, parquet
+from conftest import PATIENCE, Process, Server, parquet
 
 OFTEN = ("--checkpoint-interval", "50ms")
 
@@ -17,6 +18,12 @@ def own(store):
     """A server whose store the test may look into."""
     with Server(store, *OFTEN) as server:
         yield server
+
+
+@pytest.fixture
+def cursor(own):
+    with own.connect() as connection, connection.cursor() as cursor:
+        yield cursor
 
 
 def scalar(cursor, sql):
@@ -70,7 +77,7 @@ def test_what_is_acknowledged_outlasts_pauses(own):
     assert acknowledged <= set(kept) <= acknowledged | in_doubt, acknowledged - set(kept)
 
 
-def test_what_is_acknowledged_outlasts_a_drop_and_a_shutdown(store):
+def test_what_is_acknowledged_outlasts_a_shutdown(store):
     """An INSERT that is answered while the server ends has been committed."""
     acknowledged = set()
 
@@ -112,17 +119,24 @@ def test_an_insert_that_fails_inserts_nothing(cursor):
 
 
 def test_an_insert_is_seen_whole(own):
-    """What follows the stream gets the rows of one INSERT at once."""
-    with own.connect() as connection, connection.cursor() as cursor:
-        cursor.execute("CREATE STREAM whole (id BIGINT)")
-        cursor.execute("CREATE STREAM counted AS SELECT count(*) AS n FROM whole EMIT CHANGES")
-        for _ in range(3):
-            cursor.execute("INSERT INTO whole SELECT value FROM generate_series(1, 200000)")
-        cursor.execute("FLUSH")
-        cursor.execute("SELECT n FROM counted")
-        assert cursor.fetchall() == [(600_000,)]
-        counts = duckdb.sql(f"SELECT n FROM read_parquet('{parquet(own.store, 'counted')}') WHERE _op IN ('+I', '+U')")
-        assert {n for (n,) in counts.fetchall()} <= {0, 200_000, 400_000, 600_000}
+    """Who reads the stream meanwhile sees all rows of an INSERT or none."""
+    execute(own, "CREATE STREAM whole (id BIGINT)")
+    seen, over = set(), threading.Event()
+
+    def look():
+        with own.connect() as connection, connection.cursor() as cursor:
+            while not over.is_set():
+                seen.add(scalar(cursor, "SELECT count(*) FROM whole"))
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    try:
+        for _ in range(5):
+            execute(own, "INSERT INTO whole SELECT value FROM generate_series(1, 200000)")
+    finally:
+        over.set()
+        reader.join(PATIENCE)
+    assert len(seen) > 1 and all(n % 200_000 == 0 for n in seen), seen
 
 
 def test_an_insert_keeps_to_the_memory_budget(store):
@@ -160,7 +174,173 @@ def test_a_stream_that_was_paused_at_the_start_takes_no_rows(store):
             assert scalar(cursor, "SELECT count(*) FROM sent") == 300_000
 
 
-@pytest.fixture
-def cursor(own):
+# CREATE, DROP, PAUSE
+
+
+def jobs(cursor):
+    cursor.execute("SHOW JOBS")
+    table = cursor.fetch_arrow_table()
+    return dict(zip(table.column("stream").to_pylist(), table.column("state").to_pylist()))
+
+
+def folders(store, kind):
+    return sorted(path.name for path in (store / kind).glob("*") if any(path.rglob("*")))
+
+
+def test_a_replacement_that_does_not_start_leaves_the_old_stream(store, tmp_path):
+    file = tmp_path / "in.csv"
+    file.write_text("id\n1\n2\n")
+    source = f"CREATE STREAM input (id BIGINT) WITH (connector = 'file', path = '{file}', format = 'csv')"
+    with Server(store, *OFTEN) as server:
+        with server.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE STREAM kept (id BIGINT)")
+            cursor.execute("INSERT INTO kept VALUES (7)")
+            cursor.execute(source)
+            file.unlink()
+            with pytest.raises(adbc_driver_manager.Error):
+                cursor.execute("CREATE OR REPLACE STREAM kept AS SELECT id FROM input")
+            assert scalar(cursor, "SELECT sum(id) FROM kept") == 7
+            cursor.execute("INSERT INTO kept VALUES (8)")
+        assert server.stop() == 0
+    file.write_text("id\n1\n2\n")
+    with Server(store, *OFTEN) as server:
+        with server.connect() as connection, connection.cursor() as cursor:
+            assert scalar(cursor, "SELECT sum(id) FROM kept") == 15
+            cursor.execute("CREATE OR REPLACE STREAM kept AS SELECT id FROM input")
+            cursor.execute("FLUSH")
+            assert scalar(cursor, "SELECT sum(id) FROM kept") == 3
+            assert len(folders(store, "jobs")) == 1
+
+
+def test_drop_takes_all_files_also_of_streams_that_could_not_start(store, tmp_path):
+    file = tmp_path / "in.csv"
+    file.write_text("id\n1\n2\n")
+    with Server(store, *OFTEN) as server:
+        with server.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(
+                f"CREATE STREAM input (id BIGINT) WITH (connector = 'file', path = '{file}', format = 'csv')"
+            )
+            cursor.execute("CREATE STREAM sent (id BIGINT)")
+            cursor.execute("CREATE STREAM doubled AS SELECT i.id FROM input i UNION ALL SELECT id FROM sent")
+            cursor.execute("INSERT INTO sent VALUES (5)")
+            time.sleep(0.5)
+            assert scalar(cursor, "SELECT count(*) FROM doubled") == 3
+        assert server.stop() == 0
+    file.unlink()
+    with Server(store, *OFTEN) as server:
+        with server.connect() as connection, connection.cursor() as cursor:
+            assert jobs(cursor)["doubled"] == "failed"
+            with pytest.raises(adbc_driver_manager.Error, match='"sent" is read by "doubled"'):
+                cursor.execute("DROP STREAM sent")
+            cursor.execute("DROP STREAM sent CASCADE")
+            cursor.execute("DROP STREAM input")
+            assert jobs(cursor) == {}
+            assert (folders(store, "jobs"), folders(store, "streams")) == ([], [])
+
+
+def test_what_a_cut_off_drop_left_is_swept(store):
+    with Server(store, *OFTEN) as server:
+        execute(server, "CREATE STREAM kept (id BIGINT)", "INSERT INTO kept VALUES (1)")
+        assert server.stop() == 0
+    # As after a kill between the catalog and the files.
+    for orphan in ("jobs/000009-gone/checkpoints/00000000000000000001.json", "streams/gone/0000000001.parquet"):
+        path = store / orphan
+        path.parent.mkdir(parents=True)
+        path.write_text("left over")
+    foreign = store / "streams" / "foreign" / "notes.txt"
+    foreign.parent.mkdir()
+    foreign.write_text("not ours")
+    with Server(store, *OFTEN) as server:
+        assert folders(store, "jobs") == ["000001-kept"]
+        assert folders(store, "streams") == ["foreign", "kept"]
+        with server.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE STREAM gone (id BIGINT)")
+            cursor.execute("INSERT INTO gone VALUES (1)")
+            assert scalar(cursor, "SELECT count(*) FROM gone") == 1
+
+
+def test_names_are_free_again_at_once(own):
+    """Drops and creations of one name by several clients: each is whole."""
+
+    def churn(i):
+        with own.connect() as connection, connection.cursor() as cursor:
+            for _ in range(15):
+                try:
+                    cursor.execute("CREATE OR REPLACE STREAM busy (id BIGINT)")
+                    cursor.execute(f"INSERT INTO busy VALUES ({i})")
+                    cursor.execute("DROP STREAM IF EXISTS busy")
+                except adbc_driver_manager.Error as e:
+                    # Another client has replaced or dropped it meanwhile.
+                    assert "busy" in str(e), e
+
+    clients = [threading.Thread(target=churn, args=(i,)) for i in range(4)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join(PATIENCE)
+        assert not client.is_alive()
     with own.connect() as connection, connection.cursor() as cursor:
-        yield cursor
+        cursor.execute("DROP STREAM IF EXISTS busy")
+        assert jobs(cursor) == {}
+        assert (folders(own.store, "jobs"), folders(own.store, "streams")) == ([], [])
+
+
+def test_a_statement_is_done_though_its_client_has_gone(own):
+    """A client that gives up in the midst of a DROP leaves nothing half done."""
+    execute(own, "CREATE STREAM sent (id BIGINT)", "CREATE STREAM counted AS SELECT count(*) AS n FROM sent")
+    execute(own, "INSERT INTO sent SELECT value FROM generate_series(1, 300000)")
+    with pytest.raises(adbc_driver_manager.Error):
+        with own.connect() as connection, connection.cursor() as cursor:
+            cursor.adbc_statement.set_options(**{"adbc.flight.sql.rpc.timeout_seconds.query": "0.002"})
+            cursor.adbc_statement.set_options(**{"adbc.flight.sql.rpc.timeout_seconds.update": "0.002"})
+            cursor.execute("DROP STREAM sent CASCADE")
+    deadline = time.monotonic() + PATIENCE
+    with own.connect() as connection, connection.cursor() as cursor:
+        while time.monotonic() < deadline and (jobs(cursor) or folders(own.store, "jobs")):
+            time.sleep(0.05)
+        left = (jobs(cursor), folders(own.store, "jobs"), folders(own.store, "streams"))
+        # Either all of it or, where the request never arrived, nothing.
+        assert left == ({}, [], []) or set(left[0]) == {"sent", "counted"}, left
+
+
+# Settings
+
+
+def test_the_checkpoint_interval_of_a_session_holds(store):
+    with Server(store, "--checkpoint-interval", "50ms") as server:
+        with server.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE STREAM sent (id BIGINT)")
+            cursor.execute("SET checkpoint_interval = '1 h'")
+            cursor.execute("CREATE STREAM slow AS SELECT id FROM sent")
+            cursor.execute("RESET checkpoint_interval")
+            cursor.execute("CREATE STREAM quick AS SELECT id FROM sent")
+            cursor.execute("INSERT INTO sent VALUES (1)")
+            deadline = time.monotonic() + PATIENCE
+            while scalar(cursor, "SELECT count(*) FROM quick") == 0:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            time.sleep(0.5)
+            assert scalar(cursor, "SELECT count(*) FROM slow") == 0
+            with pytest.raises(adbc_driver_manager.Error, match="checkpoint_interval.*less than 10 ms"):
+                cursor.execute("CREATE STREAM x AS SELECT id FROM sent WITH (checkpoint_interval = '0 s')")
+
+
+def test_emit_comes_last(cursor):
+    cursor.execute("CREATE STREAM sent (id BIGINT)")
+    with pytest.raises(adbc_driver_manager.Error, match="EMIT comes last: write LIMIT"):
+        cursor.execute("SELECT id FROM sent EMIT CHANGES LIMIT 3")
+        cursor.fetchall()
+
+
+def test_standard_input_has_one_reader(store):
+    sql = """
+CREATE STREAM lines (id BIGINT) WITH (connector = 'stdin', format = 'json');
+CREATE STREAM a AS SELECT id FROM lines;
+CREATE STREAM b AS SELECT id FROM lines;
+"""
+    path = store.parent / "script.sql"
+    path.write_text(sql)
+    with Process("run", path, "--store", store, stdin=subprocess.PIPE) as process:
+        process.wait_for('"lines" is standard input, which stream "a" reads already', "stderr")
+        process.process.stdin.close()
+        assert process.wait() == 1

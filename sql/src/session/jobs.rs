@@ -17,7 +17,7 @@ use super::outcome::{JobInfo, JobState, ObjectKind};
 use super::tables::StreamDef;
 use crate::catalog::Entry;
 use crate::error::{Error, ErrorKind, Result};
-use crate::statement::{CreateStream, Name, Statement, quote_name};
+use crate::statement::{CreateStream, CreateView, Name, Statement, quote_name};
 
 /// The job of a stream.
 pub(super) struct Job {
@@ -125,7 +125,10 @@ impl Millstream {
                 };
                 self.jobs.write().insert(entry.name.clone(), job);
             }
-            Statement::CreateView(create) => self.add_view(create, entry.sql.clone())?,
+            Statement::CreateView(create) => {
+                let view = self.view(create, entry.sql.clone())?;
+                self.objects.write().views.insert(entry.name.clone(), Arc::new(view));
+            }
             _ => return Err(Error::internal("an entry of the catalog creates nothing")),
         }
         Ok(())
@@ -137,14 +140,13 @@ impl Millstream {
         self.jobs.write().insert(entry.name.clone(), job);
     }
 
-    pub(super) fn add_view(self: &Arc<Self>, create: crate::statement::CreateView, sql: String) -> Result<()> {
+    /// What a view defines.
+    pub(super) fn view(self: &Arc<Self>, create: CreateView, sql: String) -> Result<ViewDef> {
         let state = crate::plan::session_state();
         let plan = crate::plan::query_plan(&state, self.resolver(true), &create.query.query)?;
         let reads = super::define::streams_of(&plan)?;
         let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
-        let name = create.name.name.clone();
-        self.objects.write().views.insert(name, Arc::new(ViewDef { sql, create, schema, reads }));
-        Ok(())
+        Ok(ViewDef { sql, create, schema, reads })
     }
 
     /// Makes the committed result of a job that does not run readable. Gives its last manifest.
@@ -177,7 +179,9 @@ impl Millstream {
         config.every = every(create.emit());
         config.eager = def.ingest.is_some();
         let checkpoints = Checkpoints::new(self.store().clone(), &entry.job);
+        self.refuse_second_stdin(&def.reads)?;
         let handle = Arc::new(self.runtime().start(graph, config, Some(checkpoints)).await?);
+        self.note_stdin(&format!("stream \"{}\"", def.name), &def.reads, &handle);
         let (failures, watched, name) = (self.failures.clone(), handle.clone(), def.name.clone());
         self.runtime().cpu.spawn(async move {
             if let Some((_, message, hint)) = watched.wait().await.error {
@@ -190,26 +194,35 @@ impl Millstream {
     }
 
     /// `PAUSE STREAM`.
-    pub(super) async fn pause(self: &Arc<Self>, name: &str) -> Result<bool> {
-        let def = self.stream(name)?;
-        let mut catalog = self.catalog.lock().await;
-        let job = self.job(name).ok_or_else(|| no_job(&def))?;
+    pub(super) async fn pause(self: Arc<Self>, name: String) -> Result<bool> {
+        // While the job stops, which may take long, others may go on.
+        let job = {
+            let _settled = self.catalog_for(|_| vec![name.clone()]).await;
+            let def = self.stream(&name)?;
+            self.job(&name).ok_or_else(|| no_job(&def))?
+        };
         if matches!(job.info().state, JobState::Paused | JobState::Finished) {
             return Ok(false);
         }
         // A failed job is paused too: its error is known, and it will not be tried at the next start.
-        let _ = job.stop().await;
+        job.stop_in_time().await;
+        let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
+        if !self.job(&name).is_some_and(|now| Arc::ptr_eq(&now, &job)) {
+            // Meanwhile somebody else has done something with it, which came after this.
+            return Ok(true);
+        }
         for e in catalog.entries.iter_mut().filter(|e| e.name == name) {
             e.paused = true;
         }
         catalog.save(self.store()).await?;
-        self.jobs.write().insert(name.to_owned(), Job::new(name, State::Paused));
+        self.jobs.write().insert(name.clone(), Job::new(&name, State::Paused));
         Ok(true)
     }
 
     /// `RESUME STREAM`: also tries a failed one again.
-    pub(super) async fn resume(self: &Arc<Self>, name: &str) -> Result<bool> {
-        let mut catalog = self.catalog.lock().await;
+    pub(super) async fn resume(self: Arc<Self>, name: String) -> Result<bool> {
+        let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
+        let name = name.as_str();
         let known = self.job(name);
         let state = known.as_ref().map(|j| j.info().state);
         if matches!(state, Some(JobState::Running | JobState::Finished)) {
