@@ -97,7 +97,7 @@ async fn measure(sql: &str) -> Result<Vec<i64>> {
             let k: ArrayRef = Arc::new(Int64Array::from_iter_values(0..ROWS_PER_MILLISECOND));
             let at: ArrayRef = Arc::new(Int64Array::from(vec![now; ROWS_PER_MILLISECOND as usize]));
             let Ok(batch) = RecordBatch::try_new(schema(), vec![k, at]) else { return };
-            if source.push(batch).await.is_err() {
+            if source.push(source.run(), batch).await.is_err() {
                 return;
             }
         }

@@ -125,6 +125,17 @@ impl Store {
         Ok(names)
     }
 
+    /// The names of the folders directly below `folder`, sorted.
+    pub async fn folders(&self, folder: &str) -> Result<Vec<String>> {
+        let prefix = Path::from(folder);
+        let listed = self.objects.list_with_delimiter(Some(&prefix)).await;
+        let listed = listed.map_err(|e| self.failed("list", folder, e))?;
+        let mut names: Vec<String> =
+            listed.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect();
+        names.sort();
+        Ok(names)
+    }
+
     /// Deletes `path`; that there is nothing is no error.
     pub async fn delete(&self, path: &str) -> Result<()> {
         match self.objects.delete(&Path::from(path)).await {
@@ -246,6 +257,8 @@ mod tests {
         assert_eq!(second.expect_err("it is there").kind(), ErrorKind::Exists);
         assert_eq!(store.get("jobs/a/1").await.expect("written"), "one");
         assert_eq!(store.list("jobs/a").await.expect("a list"), ["1"]);
+        assert_eq!(store.folders("jobs").await.expect("a list"), ["a"]);
+        assert!(store.folders("streams").await.expect("a list").is_empty());
     }
 
     #[tokio::test]

@@ -24,6 +24,9 @@ pub struct Entry {
     pub parallelism: usize,
     /// Whether `PAUSE STREAM` stopped it.
     pub paused: bool,
+    /// The streams that it reads.
+    #[serde(default)]
+    pub reads: Vec<String>,
 }
 
 /// A version of the catalog.

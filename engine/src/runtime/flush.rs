@@ -2,10 +2,62 @@
 
 use tokio::sync::oneshot;
 
-use super::coordinator::Coordinator;
+use super::coordinator::{Command, Coordinator};
+use super::job::{JobHandle, JobPhase};
 use super::progress::Progress;
 use super::run::{Flush, FlushTime};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::NodeKind;
+
+impl JobHandle {
+    /// Waits until all input that is acknowledged now is committed, with all results that follow from it, or,
+    /// where all input ends, until the job has finished.
+    ///
+    /// Errors with `Unavailable` when the job stops before it has said so: part of the input may be committed.
+    pub async fn flush(&self) -> Result<()> {
+        self.ask_flush(true).await
+    }
+
+    /// Waits until all rows that are acknowledged now are committed; windows that they close may follow later.
+    pub async fn settle(&self) -> Result<()> {
+        self.ask_flush(false).await
+    }
+
+    async fn ask_flush(&self, time: bool) -> Result<()> {
+        let (tx, rx) = oneshot::channel();
+        let answer = match self.commands.send(Command::Flush { time, reply: tx }).await {
+            Ok(()) => rx.await.ok(),
+            Err(_) => None,
+        };
+        match answer {
+            Some(Err(e)) if e.kind() != ErrorKind::Cancelled => return Err(e),
+            Some(Ok(())) => {
+                self.wait_if_ending().await;
+                return self.failure();
+            }
+            // It was stopping, or had stopped.
+            Some(Err(_)) | None => {}
+        }
+        self.failure()?;
+        match self.status().phase {
+            JobPhase::Finished => Ok(()),
+            _ => Err(Error::unavailable("stopped before all rows were known to be committed")
+                .with_hint("Once it runs again, look which rows are there before you send them again.")),
+        }
+    }
+
+    /// After the last commit the phase follows at once.
+    async fn wait_if_ending(&self) {
+        let mut status = self.status.clone();
+        let ends = self.graph.nodes.iter().all(|n| match &n.kind {
+            NodeKind::Source(s) => s.source.bounded(),
+            _ => true,
+        });
+        if ends {
+            let _ = status.wait_for(|s| s.phase != JobPhase::Running).await;
+        }
+    }
+}
 
 impl Coordinator {
     /// Takes a flush on; answers at once where nothing is under way.

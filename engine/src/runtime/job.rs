@@ -151,9 +151,9 @@ impl Shared {
 /// A started job. Dropping the handle does not stop it.
 pub struct JobHandle {
     shared: Arc<Shared>,
-    status: watch::Receiver<JobStatus>,
-    commands: mpsc::Sender<Command>,
-    graph: Graph,
+    pub(super) status: watch::Receiver<JobStatus>,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) graph: Graph,
     abort: Arc<Notify>,
 }
 
@@ -197,40 +197,6 @@ impl JobHandle {
     /// Stops soon, without another commit; what was not committed is read again when the job is started again.
     pub fn abort(&self) {
         self.abort.notify_one();
-    }
-
-    /// Waits until all input that is acknowledged now is committed, with all results that follow from it, or,
-    /// where all input ends, until the job has finished.
-    pub async fn flush(&self) -> Result<()> {
-        self.ask_flush(true).await
-    }
-
-    /// Waits until all rows that are acknowledged now are committed; windows that they close may follow later.
-    pub async fn settle(&self) -> Result<()> {
-        self.ask_flush(false).await
-    }
-
-    async fn ask_flush(&self, time: bool) -> Result<()> {
-        let (tx, rx) = oneshot::channel();
-        if self.commands.send(Command::Flush { time, reply: tx }).await.is_ok()
-            && let Ok(answer) = rx.await
-        {
-            answer?;
-        }
-        self.wait_if_ending().await;
-        self.failure()
-    }
-
-    /// After the last commit the phase follows at once.
-    async fn wait_if_ending(&self) {
-        let mut status = self.status.clone();
-        let ends = self.graph.nodes.iter().all(|n| match &n.kind {
-            NodeKind::Source(s) => s.source.bounded(),
-            _ => true,
-        });
-        if ends {
-            let _ = status.wait_for(|s| s.phase != JobPhase::Running).await;
-        }
     }
 
     /// Waits until the job runs no more.

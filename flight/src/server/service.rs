@@ -98,6 +98,14 @@ fn batch_rows(batch: Result<RecordBatch, FlightError>) -> Rows {
     single_batch(&batch).map(Response::new)
 }
 
+/// Each batch of parameters is committed by itself.
+fn after_rows(committed: i64, e: &Status) -> Status {
+    match committed {
+        ..=0 => e.clone(),
+        n => Status::new(e.code(), format!("after {n} rows, which are committed: {}", e.message())),
+    }
+}
+
 fn no_foreign_keys() -> Rows {
     batch_rows(Ok(RecordBatch::new_empty(metadata::foreign_keys_schema())))
 }
@@ -358,9 +366,11 @@ impl FlightSqlService for Service {
         };
         let mut total = 0;
         while let Some(batch) = incoming.rows.next().await {
-            let batch = batch.map_err(|e| to_status(&e, None))?;
-            let values = typed_parameters(&batch, &prepared)?;
-            let count = row_count(&run_statement(&session, &prepared, Some(values)).await?);
+            let done = async {
+                let values = typed_parameters(&batch.map_err(|e| to_status(&e, None))?, &prepared)?;
+                run_statement(&session, &prepared, Some(values)).await
+            };
+            let count = row_count(&done.await.map_err(|e| after_rows(total, &e))?);
             total = if count < 0 || total < 0 { -1 } else { total + count };
         }
         Ok(total)

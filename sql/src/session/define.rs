@@ -20,6 +20,7 @@ use millstream_engine::table::{StreamLog, TableSink};
 
 use super::Millstream;
 use super::outcome::ObjectKind;
+use super::settings::LEAST_INTERVAL;
 use super::tables::{StreamDef, StreamTable};
 use crate::error::{Error, Result};
 use crate::plan::lower::{Lowered, StreamScan, TimeProperty, finish, lower};
@@ -57,6 +58,10 @@ impl OwnOptions {
         };
         if result.parallelism.is_some_and(|n: usize| n == 0 || n > 256) {
             return Err(Error::invalid(format!("option \"parallelism\" of {owner} is not a number from 1 to 256")));
+        }
+        if result.checkpoint_interval.is_some_and(|d| d < LEAST_INTERVAL) {
+            return Err(Error::invalid(format!("option \"checkpoint_interval\" of {owner} is less than 10 ms"))
+                .with_hint("Write it like checkpoint_interval = '500 ms'."));
         }
         let rest = Options::new(owner, values);
         match connector {

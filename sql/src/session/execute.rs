@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::context::SessionState;
@@ -16,17 +15,14 @@ use millstream_engine::graph::SinkNode;
 use millstream_engine::runtime::JobConfig;
 
 use super::define::{every, own_parallelism};
-use super::jobs::{not_stored, public};
-use super::outcome::{ChangeFeed, EpochChanges, ObjectKind, Outcome, Prepared, RowStream};
+use super::jobs::public;
+use super::outcome::{ChangeFeed, EpochChanges, Outcome, Prepared, RowStream};
+use super::settings::duration_text;
 use super::{Millstream, Session};
-use crate::catalog::Entry;
 use crate::error::{Error, Result};
 use crate::plan::lower::finish;
 use crate::plan::{query_plan, session_state, statement_plan};
-use crate::statement::{CreateStream, CreateView, DropObject, Insert, Parsed, Query, Statement, quote_name};
-
-/// How long a job that is dropped may take to end.
-const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+use crate::statement::{CreateStream, Parsed, Query, Statement, StreamForm};
 
 impl Session {
     /// The store this session works on.
@@ -47,9 +43,12 @@ impl Session {
     async fn run(&self, parsed: &Parsed, parameters: Option<ParamValues>) -> Result<Outcome> {
         let ms = &self.millstream;
         match &parsed.statement {
-            Statement::CreateStream(create) => ms.create_stream((**create).clone(), self.parallelism(create)?).await,
-            Statement::CreateView(create) => ms.create_view(create.clone(), &parsed.text).await,
-            Statement::Drop(drop) => ms.drop_object(drop).await,
+            Statement::CreateStream(create) => {
+                let (create, parallelism) = (self.with_settings(create), self.parallelism(create)?);
+                ms.to_the_end(ms.clone().create_stream(create, parallelism)).await
+            }
+            Statement::CreateView(create) => ms.to_the_end(ms.clone().create_view(create.clone())).await,
+            Statement::Drop(drop) => ms.to_the_end(ms.clone().drop_object(drop.clone())).await,
             Statement::Query(query) if query.emit.is_some() => self.follow(query).await,
             Statement::Query(query) => {
                 let state = session_state();
@@ -67,11 +66,11 @@ impl Session {
                 let rows = count_of(snapshot(&state, plan).await?).await?;
                 Ok(Outcome::rows("COPY", rows))
             }
-            Statement::Pause(name) => Ok(match ms.pause(public(name)?).await? {
+            Statement::Pause(name) => Ok(match ms.to_the_end(ms.clone().pause(public(name)?.to_owned())).await? {
                 true => Outcome::tag("PAUSE STREAM"),
                 false => Outcome::notice("PAUSE STREAM", format!("stream \"{}\" does not run", name.name)),
             }),
-            Statement::Resume(name) => Ok(match ms.resume(public(name)?).await? {
+            Statement::Resume(name) => Ok(match ms.to_the_end(ms.clone().resume(public(name)?.to_owned())).await? {
                 true => Outcome::tag("RESUME STREAM"),
                 false => {
                     Outcome::notice("RESUME STREAM", format!("stream \"{}\" runs already or has finished", name.name))
@@ -96,6 +95,16 @@ impl Session {
         Ok(own_parallelism(create)?.unwrap_or(self.settings.lock().parallelism))
     }
 
+    /// `create` with the settings of this session that it does not give itself.
+    fn with_settings(&self, create: &CreateStream) -> CreateStream {
+        let mut create = create.clone();
+        let interval = self.settings.lock().checkpoint_interval;
+        if let (Some(interval), false) = (interval, create.form() == StreamForm::External) {
+            create.options.entry("checkpoint_interval".to_owned()).or_insert_with(|| duration_text(interval));
+        }
+        create
+    }
+
     /// `SELECT … EMIT …`: a job of its own that ends with the feed.
     async fn follow(&self, query: &Query) -> Result<Outcome> {
         let parallelism = self.settings.lock().parallelism;
@@ -107,7 +116,9 @@ impl Session {
         finish(&mut planned.lowered, SinkNode { name: "result".to_owned(), sink }, true);
         let mut config = JobConfig::new("query");
         config.every = every(query.emit);
+        self.millstream.refuse_second_stdin("", &planned.reads)?;
         let job = self.millstream.runtime().start(planned.lowered.graph, config, None).await?;
+        self.millstream.note_stdin("a query", &planned.reads, &job);
         let following = Following { job, epochs };
         let epochs = futures::stream::unfold(Some(following), |following| async move {
             let mut following = following?;
@@ -123,30 +134,6 @@ impl Session {
             }
         });
         Ok(Outcome::Changes(ChangeFeed { schema, updating, key: output.key, epochs: epochs.boxed() }))
-    }
-
-    async fn insert(&self, insert: &Insert, parameters: Option<ParamValues>) -> Result<Outcome> {
-        let ms = &self.millstream;
-        let name = public(&insert.target)?;
-        let def = ms.stream(name)?;
-        let ingest = def.ingest.clone().ok_or_else(|| not_stored(&def))?;
-        let state = session_state();
-        let statement = DfStatement::Statement(Box::new(insert.statement.clone()));
-        let plan = statement_plan(&state, ms.resolver(false), statement)?;
-        let LogicalPlan::Dml(dml) = with_parameters(plan, parameters)? else {
-            return Err(Error::internal("an INSERT that is none"));
-        };
-        let Outcome::Rows(mut rows) = snapshot(&state, dml.input.as_ref().clone()).await? else {
-            return Err(Error::internal("a query without rows"));
-        };
-        let mut count = 0;
-        while let Some(batch) = rows.rows.try_next().await? {
-            let batch = fit(&batch, &def.schema, name)?;
-            count += batch.num_rows() as u64;
-            ingest.push(batch).await?;
-        }
-        ms.settle(name).await?;
-        Ok(Outcome::rows("INSERT", count))
     }
 
     /// Checks and types a statement without running it.
@@ -199,36 +186,6 @@ impl Session {
         }
         self.run(&parsed, Some(row(0)?)).await
     }
-
-    /// All rows of parameters in one commit.
-    async fn insert_rows(
-        &self,
-        insert: &Insert,
-        batch: &RecordBatch,
-        row: impl Fn(usize) -> Result<ParamValues>,
-    ) -> Result<Outcome> {
-        let ms = &self.millstream;
-        let name = public(&insert.target)?;
-        let def = ms.stream(name)?;
-        let ingest = def.ingest.clone().ok_or_else(|| not_stored(&def))?;
-        let mut count = 0;
-        for i in 0..batch.num_rows() {
-            let state = session_state();
-            let statement = DfStatement::Statement(Box::new(insert.statement.clone()));
-            let plan = statement_plan(&state, ms.resolver(false), statement)?;
-            let LogicalPlan::Dml(dml) = with_parameters(plan, Some(row(i)?))? else {
-                return Err(Error::internal("an INSERT that is none"));
-            };
-            let Outcome::Rows(rows) = snapshot(&state, dml.input.as_ref().clone()).await? else { continue };
-            for rows in rows.rows.try_collect::<Vec<_>>().await? {
-                let rows = fit(&rows, &def.schema, name)?;
-                count += rows.num_rows() as u64;
-                ingest.push(rows).await?;
-            }
-        }
-        ms.settle(name).await?;
-        Ok(Outcome::rows("INSERT", count))
-    }
 }
 
 /// A followed query; dropping it ends the job.
@@ -240,130 +197,6 @@ struct Following {
 impl Drop for Following {
     fn drop(&mut self) {
         self.job.abort();
-    }
-}
-
-impl Millstream {
-    async fn create_stream(self: &Arc<Self>, mut create: CreateStream, parallelism: usize) -> Result<Outcome> {
-        let name = public(&create.name)?.to_owned();
-        let tag = format!("CREATE {}", create.kind.to_string().to_uppercase());
-        let mut catalog = self.catalog.lock().await;
-        if catalog.get(&name).is_some() {
-            if create.if_not_exists {
-                return Ok(Outcome::notice(tag, format!("\"{name}\" exists already")));
-            }
-            if !create.or_replace {
-                return Err(Error::exists(format!("\"{name}\" exists already"))
-                    .with_hint(format!("DROP STREAM {0}, or write CREATE OR REPLACE STREAM {0}.", quote_name(&name))));
-            }
-        }
-        let replaces = catalog.get(&name).is_some();
-        (create.or_replace, create.if_not_exists) = (false, false);
-        // What is wrong with the new one is found before the old one goes.
-        let sql = create.to_string();
-        let def = Arc::new(self.define(&mut create, sql.clone(), parallelism)?);
-        if replaces {
-            self.remove(&mut catalog, &name, false).await?;
-        }
-        catalog.next_job += 1;
-        let job = format!("{:06}-{name}", catalog.next_job);
-        let entry = Entry { name: name.clone(), sql, job, parallelism, paused: false };
-        self.objects.write().streams.insert(name.clone(), def.clone());
-        if def.kind != ObjectKind::External {
-            match self.start_job(&def, &create, &entry).await {
-                Ok(job) => self.jobs.write().insert(name.clone(), job),
-                Err(e) => {
-                    self.objects.write().streams.remove(&name);
-                    return Err(e);
-                }
-            };
-        }
-        catalog.entries.push(entry);
-        if let Err(e) = catalog.save(self.store()).await {
-            catalog.entries.pop();
-            self.objects.write().streams.remove(&name);
-            if let Some(job) = self.jobs.write().remove(&name).and_then(|j| j.handle()) {
-                job.abort();
-            }
-            return Err(e);
-        }
-        Ok(Outcome::tag(tag))
-    }
-
-    async fn create_view(self: &Arc<Self>, mut create: CreateView, _text: &str) -> Result<Outcome> {
-        let name = public(&create.name)?.to_owned();
-        let mut catalog = self.catalog.lock().await;
-        if catalog.get(&name).is_some() {
-            if create.if_not_exists {
-                return Ok(Outcome::notice("CREATE VIEW", format!("\"{name}\" exists already")));
-            }
-            if !create.or_replace {
-                return Err(Error::exists(format!("\"{name}\" exists already"))
-                    .with_hint(format!("Write CREATE OR REPLACE VIEW {}.", quote_name(&name))));
-            }
-            self.remove(&mut catalog, &name, false).await?;
-        }
-        (create.or_replace, create.if_not_exists) = (false, false);
-        let sql = create.to_string();
-        self.add_view(create, sql.clone())?;
-        catalog.entries.push(Entry { name, sql, job: String::new(), parallelism: 1, paused: false });
-        catalog.save(self.store()).await?;
-        Ok(Outcome::tag("CREATE VIEW"))
-    }
-
-    async fn drop_object(self: &Arc<Self>, drop: &DropObject) -> Result<Outcome> {
-        let name = public(&drop.name)?;
-        let tag = format!("DROP {}", drop.kind.to_string().to_uppercase());
-        let mut catalog = self.catalog.lock().await;
-        if catalog.get(name).is_none() {
-            if drop.if_exists {
-                return Ok(Outcome::notice(tag, format!("\"{name}\" does not exist")));
-            }
-            return Err(
-                Error::not_found(format!("\"{name}\" does not exist")).with_hint("SHOW STREAMS lists what there is.")
-            );
-        }
-        self.remove(&mut catalog, name, drop.cascade).await?;
-        catalog.save(self.store()).await?;
-        Ok(Outcome::tag(tag))
-    }
-
-    /// Who reads `name`.
-    fn readers(&self, name: &str) -> Vec<String> {
-        let objects = self.objects.read();
-        let streams = objects.streams.values().filter(|d| d.reads.iter().any(|r| r == name)).map(|d| d.name.clone());
-        let views =
-            objects.views.values().filter(|v| v.reads.iter().any(|r| r == name)).map(|v| v.create.name.name.clone());
-        streams.chain(views).collect()
-    }
-
-    async fn remove(self: &Arc<Self>, catalog: &mut crate::catalog::Catalog, name: &str, cascade: bool) -> Result<()> {
-        let readers = self.readers(name);
-        if !readers.is_empty() && !cascade {
-            return Err(Error::invalid(format!("\"{name}\" is read by \"{}\"", readers.join("\", \"")))
-                .with_hint("Drop those first, or write DROP … CASCADE."));
-        }
-        for reader in readers {
-            Box::pin(self.remove(catalog, &reader, true)).await?;
-        }
-        let job = self.jobs.write().remove(name);
-        if let Some(handle) = job.and_then(|j| j.handle()) {
-            // It ends in good order, so that no commit under way writes into a folder that has gone.
-            let stopped = tokio::time::timeout(STOP_TIMEOUT, handle.stop()).await;
-            if stopped.is_err() {
-                handle.abort();
-            }
-        }
-        let def = self.objects.write().streams.remove(name);
-        self.objects.write().views.remove(name);
-        let entry = catalog.entries.iter().position(|e| e.name == name).map(|i| catalog.entries.remove(i));
-        if let Some(entry) = entry.filter(|e| !e.job.is_empty()) {
-            self.store().delete_folder(&format!("jobs/{}", entry.job)).await?;
-            if def.is_some_and(|d| d.log.is_some()) {
-                self.store().delete_folder(&format!("streams/{name}")).await?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -379,7 +212,7 @@ fn one_statement(sql: &str) -> Result<Parsed> {
     }
 }
 
-fn with_parameters(plan: LogicalPlan, parameters: Option<ParamValues>) -> Result<LogicalPlan> {
+pub(super) fn with_parameters(plan: LogicalPlan, parameters: Option<ParamValues>) -> Result<LogicalPlan> {
     match parameters {
         None => Ok(plan),
         Some(values) => Ok(plan.with_param_values(values)?),
@@ -398,7 +231,7 @@ fn parameters_of(plan: &LogicalPlan) -> Result<SchemaRef> {
 }
 
 /// Runs a plan over the committed content.
-async fn snapshot(state: &SessionState, plan: LogicalPlan) -> Result<Outcome> {
+pub(super) async fn snapshot(state: &SessionState, plan: LogicalPlan) -> Result<Outcome> {
     // While rows are read no file is replaced by a longer one.
     let reading = super::tables::hold_files(&plan).await?;
     let physical = state.create_physical_plan(&plan).await?;
@@ -422,31 +255,4 @@ async fn count_of(outcome: Outcome) -> Result<u64> {
         }
     }
     Ok(count)
-}
-
-/// Rows as stream `name` with `schema` takes them: columns by name, missing ones null, each value cast or
-/// refused.
-pub(super) fn fit(rows: &RecordBatch, schema: &SchemaRef, name: &str) -> Result<RecordBatch> {
-    let given = rows.schema();
-    for f in given.fields() {
-        if schema.index_of(f.name()).is_err() {
-            return Err(Error::invalid(format!("stream \"{name}\" has no column \"{}\"", f.name())));
-        }
-    }
-    let strict = CastOptions { safe: false, ..Default::default() };
-    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
-    for f in schema.fields() {
-        let column = match rows.column_by_name(f.name()) {
-            None => new_null_array(f.data_type(), rows.num_rows()),
-            Some(c) if c.data_type() == f.data_type() => c.clone(),
-            Some(c) => cast_with_options(c, f.data_type(), &strict)
-                .map_err(|e| Error::invalid(format!("column \"{}\" of stream \"{name}\": {e}", f.name())))?,
-        };
-        if !f.is_nullable() && column.null_count() > 0 {
-            return Err(Error::invalid(format!("column \"{}\" of stream \"{name}\" must not be null", f.name())));
-        }
-        columns.push(column);
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }

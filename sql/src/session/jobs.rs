@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use futures::StreamExt;
-use futures::stream::BoxStream;
 use millstream_engine::checkpoint::{Checkpoints, Manifest};
 use millstream_engine::connector::Sink;
 use millstream_engine::graph::NodeKind;
@@ -16,11 +13,11 @@ use parking_lot::Mutex;
 
 use super::define::every;
 use super::open::{Millstream, ViewDef, statement_of};
-use super::outcome::{IngestMode, JobInfo, JobState, ObjectKind};
+use super::outcome::{JobInfo, JobState, ObjectKind};
 use super::tables::StreamDef;
 use crate::catalog::Entry;
 use crate::error::{Error, ErrorKind, Result};
-use crate::statement::{CreateStream, Name, Statement, quote_name};
+use crate::statement::{CreateStream, CreateView, Name, Statement, quote_name};
 
 /// The job of a stream.
 pub(super) struct Job {
@@ -57,7 +54,7 @@ impl Job {
         }
     }
 
-    fn info(&self) -> JobInfo {
+    pub(super) fn info(&self) -> JobInfo {
         let mut info = JobInfo {
             stream: self.stream.clone(),
             state: JobState::Paused,
@@ -128,7 +125,10 @@ impl Millstream {
                 };
                 self.jobs.write().insert(entry.name.clone(), job);
             }
-            Statement::CreateView(create) => self.add_view(create, entry.sql.clone())?,
+            Statement::CreateView(create) => {
+                let view = self.view(create, entry.sql.clone())?;
+                self.objects.write().views.insert(entry.name.clone(), Arc::new(view));
+            }
             _ => return Err(Error::internal("an entry of the catalog creates nothing")),
         }
         Ok(())
@@ -140,14 +140,13 @@ impl Millstream {
         self.jobs.write().insert(entry.name.clone(), job);
     }
 
-    pub(super) fn add_view(self: &Arc<Self>, create: crate::statement::CreateView, sql: String) -> Result<()> {
+    /// What a view defines.
+    pub(super) fn view(self: &Arc<Self>, create: CreateView, sql: String) -> Result<ViewDef> {
         let state = crate::plan::session_state();
         let plan = crate::plan::query_plan(&state, self.resolver(true), &create.query.query)?;
         let reads = super::define::streams_of(&plan)?;
         let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
-        let name = create.name.name.clone();
-        self.objects.write().views.insert(name, Arc::new(ViewDef { sql, create, schema, reads }));
-        Ok(())
+        Ok(ViewDef { sql, create, schema, reads })
     }
 
     /// Makes the committed result of a job that does not run readable. Gives its last manifest.
@@ -180,7 +179,10 @@ impl Millstream {
         config.every = every(create.emit());
         config.eager = def.ingest.is_some();
         let checkpoints = Checkpoints::new(self.store().clone(), &entry.job);
+        let reader = format!("stream \"{}\"", def.name);
+        self.refuse_second_stdin(&reader, &def.reads)?;
         let handle = Arc::new(self.runtime().start(graph, config, Some(checkpoints)).await?);
+        self.note_stdin(&reader, &def.reads, &handle);
         let (failures, watched, name) = (self.failures.clone(), handle.clone(), def.name.clone());
         self.runtime().cpu.spawn(async move {
             if let Some((_, message, hint)) = watched.wait().await.error {
@@ -193,26 +195,35 @@ impl Millstream {
     }
 
     /// `PAUSE STREAM`.
-    pub(super) async fn pause(self: &Arc<Self>, name: &str) -> Result<bool> {
-        let def = self.stream(name)?;
-        let mut catalog = self.catalog.lock().await;
-        let job = self.job(name).ok_or_else(|| no_job(&def))?;
+    pub(super) async fn pause(self: Arc<Self>, name: String) -> Result<bool> {
+        // While the job stops, which may take long, others may go on.
+        let job = {
+            let _settled = self.catalog_for(|_| vec![name.clone()]).await;
+            let def = self.stream(&name)?;
+            self.job(&name).ok_or_else(|| no_job(&def))?
+        };
         if matches!(job.info().state, JobState::Paused | JobState::Finished) {
             return Ok(false);
         }
         // A failed job is paused too: its error is known, and it will not be tried at the next start.
-        let _ = job.stop().await;
+        job.stop_in_time().await;
+        let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
+        if !self.job(&name).is_some_and(|now| Arc::ptr_eq(&now, &job)) {
+            // Meanwhile somebody else has done something with it, which came after this.
+            return Ok(true);
+        }
         for e in catalog.entries.iter_mut().filter(|e| e.name == name) {
             e.paused = true;
         }
         catalog.save(self.store()).await?;
-        self.jobs.write().insert(name.to_owned(), Job::new(name, State::Paused));
+        self.jobs.write().insert(name.clone(), Job::new(&name, State::Paused));
         Ok(true)
     }
 
     /// `RESUME STREAM`: also tries a failed one again.
-    pub(super) async fn resume(self: &Arc<Self>, name: &str) -> Result<bool> {
-        let mut catalog = self.catalog.lock().await;
+    pub(super) async fn resume(self: Arc<Self>, name: String) -> Result<bool> {
+        let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
+        let name = name.as_str();
         let known = self.job(name);
         let state = known.as_ref().map(|j| j.info().state);
         if matches!(state, Some(JobState::Running | JobState::Finished)) {
@@ -244,10 +255,10 @@ impl Millstream {
     /// Waits until every job over bounded input has finished and everything acknowledged before is in
     /// every derived stream. Errors, when all others are done, where a job has failed.
     pub async fn flush(&self) -> Result<()> {
-        let mut failed: Option<Error> = None;
+        let mut first: Option<Error> = None;
         let mut others: Vec<String> = vec![];
-        let mut fail = |name: &str, e: Error| match &failed {
-            None => failed = Some(e),
+        let mut fail = |name: &str, e: Error| match &first {
+            None => first = Some(e),
             Some(_) => others.push(name.to_owned()),
         };
         // Streams are created after those they read: this order visits inputs first.
@@ -255,9 +266,7 @@ impl Millstream {
         for name in names {
             let Some(job) = self.job(&name) else { continue };
             if let Some(why) = job.info().error {
-                let hint = format!("Mend the cause, then RESUME STREAM {}.", quote_name(&name));
-                let e = Error::new(ErrorKind::Unavailable, format!("stream \"{name}\" has failed: {why}"));
-                fail(&name, e.with_hint(hint));
+                fail(&name, failed(&name, &why));
             } else if let Some(handle) = job.handle()
                 && handle.status().phase == JobPhase::Running
                 && let Err(e) = handle.flush().await
@@ -265,70 +274,21 @@ impl Millstream {
                 fail(&name, Error::from(e).context(format!("stream \"{name}\"")));
             }
         }
-        match failed {
+        match first {
             None => Ok(()),
             Some(e) if others.is_empty() => Err(e),
             Some(e) => Err(e.with_hint(format!("Streams that have failed too: {}.", others.join(", ")))),
         }
     }
 
-    /// Appends rows to a stored stream and waits until they are durable. Columns match by name; missing
-    /// ones become null. Gives the number of rows.
-    pub async fn ingest(
-        self: &Arc<Self>,
-        stream: &str,
-        mode: IngestMode,
-        schema: SchemaRef,
-        mut rows: BoxStream<'static, Result<RecordBatch>>,
-    ) -> Result<u64> {
-        let exists = self.objects.read().streams.contains_key(stream);
-        match mode {
-            IngestMode::Append => {}
-            IngestMode::Create if exists => {
-                return Err(Error::exists(format!("stream \"{stream}\" exists already"))
-                    .with_hint("Ingest with mode append or replace."));
-            }
-            IngestMode::CreateAppend if exists => {}
-            IngestMode::Create | IngestMode::CreateAppend | IngestMode::Replace => {
-                self.create_for(stream, &schema, mode == IngestMode::Replace).await?;
-            }
-        }
-        let def = self.stream(stream)?;
-        let ingest = def.ingest.clone().ok_or_else(|| not_stored(&def))?;
-        let mut count = 0;
-        while let Some(batch) = rows.next().await {
-            let batch = super::execute::fit(&batch?, &def.schema, stream)?;
-            count += batch.num_rows() as u64;
-            ingest.push(batch).await?;
-        }
-        self.settle(stream).await?;
-        Ok(count)
-    }
-
-    /// Waits until what was handed in is committed.
-    pub(super) async fn settle(&self, stream: &str) -> Result<()> {
-        let job = self.job(stream).and_then(|j| j.handle());
-        let job = job.ok_or_else(|| {
-            Error::new(ErrorKind::Unavailable, format!("stream \"{stream}\" is paused and takes no rows"))
-                .with_hint(format!("RESUME STREAM {} first.", quote_name(stream)))
-        })?;
-        Ok(job.settle().await?)
-    }
-
-    async fn create_for(self: &Arc<Self>, stream: &str, schema: &SchemaRef, replace: bool) -> Result<()> {
-        let columns = schema
-            .fields()
-            .iter()
-            .map(|f| Ok(format!("{} {}", quote_name(f.name()), super::show::sql_type(f.data_type())?)));
-        let columns = columns.collect::<Result<Vec<_>>>()?.join(", ");
-        let or_replace = if replace { "OR REPLACE " } else { "" };
-        let sql = format!("CREATE {or_replace}STREAM {} ({columns})", quote_name(stream));
-        self.session().execute_sql(&sql).await.map(|_| ())
-    }
-
     pub(super) fn dead_letters(&self) -> Arc<dyn datafusion::catalog::TableProvider> {
         Arc::new(super::show::DeadLetters::new(self.store().clone()))
     }
+}
+
+pub(super) fn failed(stream: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("stream \"{stream}\" has failed: {why}"))
+        .with_hint(format!("Mend the cause, then RESUME STREAM {}.", quote_name(stream)))
 }
 
 pub(super) fn no_job(def: &StreamDef) -> Error {

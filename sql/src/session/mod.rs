@@ -1,14 +1,17 @@
 //! The door to Millstream: an opened store with its running jobs ([`Millstream`]), and sessions that execute
 //! SQL on it ([`Session`]).
 
+mod ddl;
 mod define;
 mod execute;
 mod explain;
+mod insert;
 mod jobs;
 mod open;
 mod outcome;
 mod settings;
 mod show;
+mod stdin;
 mod tables;
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Opening and closing a store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,10 +11,12 @@ use millstream_engine::memory::MemoryBudget;
 use millstream_engine::runtime::Runtime;
 use millstream_engine::store::Store;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
+use super::ddl::sweep_dropped;
 use super::jobs::Job;
 use super::settings::Settings;
+use super::stdin::StdinReader;
 use super::tables::{StreamDef, StreamTable};
 use super::{Config, Session};
 use crate::catalog::Catalog;
@@ -32,6 +34,10 @@ pub struct Millstream {
     pub(super) catalog: tokio::sync::Mutex<Catalog>,
     pub(super) objects: RwLock<Objects>,
     pub(super) jobs: RwLock<BTreeMap<String, Arc<Job>>>,
+    /// The names of objects that are not in the catalog any more, while their jobs end and their files go.
+    pub(super) leaving: watch::Sender<BTreeSet<String>>,
+    /// Who reads standard input.
+    pub(super) stdin: Mutex<Option<StdinReader>>,
     pub(super) failures: broadcast::Sender<(String, String)>,
     runtime: Runtime,
     /// Kept to be shut down; and the lock on the store.
@@ -63,6 +69,7 @@ impl Millstream {
         store.sweep().await?;
         // Before there are threads: those cannot be dropped here.
         let catalog = Catalog::load(&store).await?;
+        sweep_dropped(&store, &catalog).await?;
         let (cpu, io) = (threads("millstream-cpu", config.parallelism)?, threads("millstream-io", 2)?);
         let runtime = Runtime {
             cpu: cpu.handle().clone(),
@@ -77,6 +84,8 @@ impl Millstream {
             catalog: tokio::sync::Mutex::new(catalog),
             objects: RwLock::default(),
             jobs: RwLock::default(),
+            leaving: watch::Sender::default(),
+            stdin: Mutex::default(),
             failures,
             runtime,
             threads: Mutex::new(vec![cpu, io]),

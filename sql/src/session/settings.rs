@@ -13,19 +13,22 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) parallelism: usize,
-    pub(super) checkpoint_interval: Duration,
+    /// Where it was set; else that of the process.
+    pub(super) checkpoint_interval: Option<Duration>,
 }
+
+/// The shortest time between checkpoints.
+pub(super) const LEAST_INTERVAL: Duration = Duration::from_millis(10);
 
 const NAMES: [&str; 3] = ["checkpoint_interval", "memory_limit", "parallelism"];
 
 impl Settings {
     pub(super) fn defaults(millstream: &Millstream) -> Self {
-        let config = millstream.config();
-        Settings { parallelism: config.parallelism, checkpoint_interval: config.checkpoint_interval }
+        Settings { parallelism: millstream.config().parallelism, checkpoint_interval: None }
     }
 }
 
-fn duration_text(d: Duration) -> String {
+pub(super) fn duration_text(d: Duration) -> String {
     if d.subsec_nanos() == 0 { format!("{} s", d.as_secs()) } else { format!("{} ms", d.as_millis()) }
 }
 
@@ -39,7 +42,7 @@ impl Session {
             of("parallelism", s.parallelism.to_string(), "Tasks per operator of streams created from here on."),
             of(
                 "checkpoint_interval",
-                duration_text(s.checkpoint_interval),
+                duration_text(s.checkpoint_interval.unwrap_or(self.millstream.config().checkpoint_interval)),
                 "How often streams created from here on commit their results.",
             ),
             of("memory_limit", human_bytes(limit), "Bytes that the state of all jobs of this process may take."),
@@ -56,7 +59,7 @@ impl Session {
                 _ => return wrong("a number from 1 to 256", "Write it like SET parallelism = 4."),
             },
             "checkpoint_interval" => match parse_duration(value) {
-                Some(d) if d >= Duration::from_millis(10) => self.settings.lock().checkpoint_interval = d,
+                Some(d) if d >= LEAST_INTERVAL => self.settings.lock().checkpoint_interval = Some(d),
                 _ => {
                     return wrong(
                         "a length of time from 10 ms on",

@@ -35,7 +35,16 @@ impl StatementParser<'_> {
             return Err(error.with_hint(FORMS).or_at(form));
         };
         self.refuse_late_to()?;
+        self.refuse_clause_after()?;
         Ok(Some(emit))
+    }
+
+    fn refuse_clause_after(&mut self) -> Result<()> {
+        let at = self.position();
+        let clauses = ["WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "FETCH", "UNION", "EXCEPT", "INTERSECT"];
+        let Some(clause) = clauses.into_iter().find(|c| self.word(c)) else { return Ok(()) };
+        let error = Error::invalid(format!("syntax error at or near \"{clause}\": EMIT is followed by a clause"));
+        Err(error.with_hint(format!("EMIT comes last: write {clause} … before it.")).or_at(at))
     }
 
     fn refuse_late_to(&mut self) -> Result<()> {

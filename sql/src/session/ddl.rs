@@ -1,0 +1,342 @@
+//! CREATE and DROP. The catalog decides: it changes first, then jobs end and files go, and what a crash leaves
+//! between the two is removed when the store is opened.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_engine::checkpoint::Checkpoints;
+use millstream_engine::connector::Offsets;
+use millstream_engine::graph::NodeKind;
+use millstream_engine::store::Store;
+use tokio::sync::MutexGuard;
+
+use super::Millstream;
+use super::jobs::{Job, public};
+use super::outcome::{ObjectKind, Outcome};
+use super::tables::StreamDef;
+use crate::catalog::{Catalog, Entry};
+use crate::error::{Error, Result};
+use crate::statement::{self, CreateStream, CreateView, DropObject, quote_name};
+
+/// How long a job may take to end in good order.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Objects that are no longer in use while their jobs end and their files go. Their names are free again when
+/// this is dropped.
+struct Leaving {
+    millstream: Arc<Millstream>,
+    objects: Vec<(Entry, Option<Arc<Job>>)>,
+}
+
+impl Leaving {
+    async fn clear(&self) -> Result<()> {
+        let store = self.millstream.store();
+        for (_, job) in &self.objects {
+            if let Some(job) = job {
+                // In good order, so that no commit under way writes into a folder that has gone.
+                job.stop_in_time().await;
+            }
+        }
+        for (entry, _) in self.objects.iter().filter(|(e, _)| !e.job.is_empty()) {
+            // The job's folder last: while it is there the other is known to be left over.
+            store.delete_folder(&format!("streams/{}", entry.name)).await?;
+            store.delete_folder(&format!("jobs/{}", entry.job)).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let gone = |names: &mut BTreeSet<String>| names.retain(|n| !self.objects.iter().any(|(e, _)| e.name == *n));
+        self.millstream.leaving.send_modify(gone);
+    }
+}
+
+impl Job {
+    /// Commits and stops; at once, when that takes too long.
+    pub(super) async fn stop_in_time(&self) {
+        if let Some(handle) = self.handle()
+            && tokio::time::timeout(STOP_TIMEOUT, handle.stop()).await.is_err()
+        {
+            handle.abort();
+        }
+    }
+}
+
+impl Millstream {
+    /// Runs a change of the catalog to its end, also when nobody waits for it any more.
+    pub(super) async fn to_the_end<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let done = self.runtime().io.spawn(change).await;
+        done.unwrap_or_else(|e| Err(Error::internal(format!("the statement was cut off: {e}"))))
+    }
+
+    /// The catalog, once none of the objects that `involved` names is on its way out.
+    pub(super) async fn catalog_for(&self, involved: impl Fn(&Catalog) -> Vec<String>) -> MutexGuard<'_, Catalog> {
+        let mut leaving = self.leaving.subscribe();
+        loop {
+            let catalog = self.catalog.lock().await;
+            let names = involved(&catalog);
+            if !leaving.borrow_and_update().iter().any(|n| names.contains(n)) {
+                return catalog;
+            }
+            drop(catalog);
+            // The sender lives as long as this does.
+            let _ = leaving.changed().await;
+        }
+    }
+
+    /// Takes `entries`, which the catalog has no more, out of use.
+    fn take_out(self: &Arc<Self>, entries: Vec<Entry>) -> Leaving {
+        self.leaving.send_modify(|names| names.extend(entries.iter().map(|e| e.name.clone())));
+        let (mut objects, mut jobs) = (self.objects.write(), self.jobs.write());
+        let mut out = |entry: Entry| {
+            objects.streams.remove(&entry.name);
+            objects.views.remove(&entry.name);
+            let job = jobs.remove(&entry.name);
+            (entry, job)
+        };
+        Leaving { millstream: self.clone(), objects: entries.into_iter().map(&mut out).collect() }
+    }
+
+    pub(super) async fn create_stream(
+        self: Arc<Self>,
+        mut create: CreateStream,
+        parallelism: usize,
+    ) -> Result<Outcome> {
+        let name = public(&create.name)?.to_owned();
+        let tag = format!("CREATE {}", create.kind.to_string().to_uppercase());
+        let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
+        let replaced = catalog.get(&name).cloned();
+        if replaced.is_some() {
+            if create.if_not_exists {
+                return Ok(Outcome::notice(tag, format!("\"{name}\" exists already")));
+            }
+            if !create.or_replace {
+                return Err(Error::exists(format!("\"{name}\" exists already"))
+                    .with_hint(format!("DROP STREAM {0}, or write CREATE OR REPLACE STREAM {0}.", quote_name(&name))));
+            }
+            self.refuse_if_read(&catalog, &name)?;
+        }
+        (create.or_replace, create.if_not_exists) = (false, false);
+        // What is wrong with the new one is found before the old one goes.
+        let sql = create.to_string();
+        let def = Arc::new(self.define(&mut create, sql.clone(), parallelism)?);
+        if replaced.is_some() {
+            self.try_out(&def, &create, parallelism).await?;
+        }
+        let job = format!("{:06}-{name}", catalog.next_job + 1);
+        let entry = Entry { name: name.clone(), sql, job, parallelism, paused: false, reads: def.reads.clone() };
+        let before = catalog.clone();
+        catalog.next_job += 1;
+        catalog.entries.retain(|e| e.name != name);
+        catalog.entries.push(entry.clone());
+        self.save(&mut catalog, before).await?;
+        let replaces = replaced.is_some();
+        if let Some(old) = replaced {
+            let leaving = self.take_out(vec![old]);
+            drop(catalog);
+            let cleared = leaving.clear().await;
+            catalog = self.catalog.lock().await;
+            drop(leaving);
+            if let Err(e) = cleared {
+                self.add_broken(&entry, &e);
+                return Err(e);
+            }
+        }
+        let job = match def.kind {
+            ObjectKind::External => None,
+            _ => match self.first_start(&def, &create, &entry).await {
+                Ok(job) => Some(job),
+                Err(e) => return Err(self.not_started(&mut catalog, &entry, replaces, e).await),
+            },
+        };
+        self.objects.write().streams.insert(name.clone(), def);
+        self.jobs.write().extend(job.map(|job| (name, job)));
+        Ok(Outcome::tag(tag))
+    }
+
+    /// A new stream that does not start is not kept, unless it took the place of another: then RESUME may try
+    /// again.
+    async fn not_started(&self, catalog: &mut Catalog, entry: &Entry, replaces: bool, e: Error) -> Error {
+        let before = catalog.clone();
+        catalog.entries.retain(|other| replaces || other.name != entry.name);
+        if replaces || self.save(catalog, before).await.is_err() {
+            self.add_broken(entry, &e);
+        }
+        e
+    }
+
+    /// Saves a changed catalog; when that fails the change is taken back.
+    async fn save(&self, catalog: &mut Catalog, before: Catalog) -> Result<()> {
+        let saved = catalog.save(self.store()).await;
+        if saved.is_err() {
+            // A version that may have been written is not written again.
+            *catalog = Catalog { version: catalog.version, next_job: catalog.next_job, ..before };
+        }
+        saved
+    }
+
+    /// Does what may fail at a start, before anything is changed.
+    async fn try_out(self: &Arc<Self>, def: &StreamDef, create: &CreateStream, parallelism: usize) -> Result<()> {
+        if def.ingest.is_some() || def.kind == ObjectKind::External {
+            return Ok(());
+        }
+        self.refuse_second_stdin(&format!("stream \"{}\"", def.name), &def.reads)?;
+        let (graph, _) = self.dataflow(def, create, "trial", parallelism)?;
+        graph.validate()?;
+        for node in &graph.nodes {
+            if let NodeKind::Source(source) = &node.kind {
+                source.source.start(&Offsets::default()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the job of a new stream, which finds nothing under its name.
+    async fn first_start(
+        self: &Arc<Self>,
+        def: &Arc<StreamDef>,
+        create: &CreateStream,
+        entry: &Entry,
+    ) -> Result<Arc<Job>> {
+        self.store().delete_folder(&format!("jobs/{}", entry.job)).await?;
+        if let Some(log) = &def.log {
+            self.store().delete_folder(&log.folder()).await?;
+        }
+        self.start_job(def, create, entry).await
+    }
+
+    pub(super) async fn create_view(self: Arc<Self>, mut create: CreateView) -> Result<Outcome> {
+        let name = public(&create.name)?.to_owned();
+        let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
+        let replaced = catalog.get(&name).cloned();
+        if replaced.is_some() {
+            if create.if_not_exists {
+                return Ok(Outcome::notice("CREATE VIEW", format!("\"{name}\" exists already")));
+            }
+            if !create.or_replace {
+                return Err(Error::exists(format!("\"{name}\" exists already"))
+                    .with_hint(format!("Write CREATE OR REPLACE VIEW {}.", quote_name(&name))));
+            }
+            self.refuse_if_read(&catalog, &name)?;
+        }
+        (create.or_replace, create.if_not_exists) = (false, false);
+        let sql = create.to_string();
+        let view = self.view(create, sql.clone())?;
+        let before = catalog.clone();
+        catalog.entries.retain(|e| e.name != name);
+        let reads = view.reads.clone();
+        catalog.entries.push(Entry {
+            name: name.clone(),
+            sql,
+            job: String::new(),
+            parallelism: 1,
+            paused: false,
+            reads,
+        });
+        self.save(&mut catalog, before).await?;
+        let leaving = replaced.map(|old| self.take_out(vec![old]));
+        self.objects.write().views.insert(name, Arc::new(view));
+        drop(catalog);
+        if let Some(leaving) = leaving {
+            leaving.clear().await?;
+        }
+        Ok(Outcome::tag("CREATE VIEW"))
+    }
+
+    pub(super) async fn drop_object(self: Arc<Self>, drop: DropObject) -> Result<Outcome> {
+        let name = public(&drop.name)?;
+        let tag = format!("DROP {}", drop.kind.to_string().to_uppercase());
+        let mut catalog = self.catalog_for(|c| self.with_readers(c, name)).await;
+        let Some(entry) = catalog.get(name) else {
+            if drop.if_exists {
+                return Ok(Outcome::notice(tag, format!("\"{name}\" does not exist")));
+            }
+            return Err(
+                Error::not_found(format!("\"{name}\" does not exist")).with_hint("SHOW STREAMS lists what there is.")
+            );
+        };
+        // Only views have no job.
+        let is_view = entry.job.is_empty();
+        if is_view != (drop.kind == statement::ObjectKind::View) {
+            let (is, other) = if is_view { ("a view", "VIEW") } else { ("a stream", "STREAM") };
+            return Err(Error::invalid(format!("\"{name}\" is {is}"))
+                .with_hint(format!("Write DROP {other} {}.", quote_name(name))));
+        }
+        if !drop.cascade {
+            self.refuse_if_read(&catalog, name)?;
+        }
+        let going = self.with_readers(&catalog, name);
+        let before = catalog.clone();
+        let (out, stay) = std::mem::take(&mut catalog.entries).into_iter().partition(|e| going.contains(&e.name));
+        catalog.entries = stay;
+        self.save(&mut catalog, before).await?;
+        let leaving = self.take_out(out);
+        std::mem::drop(catalog);
+        leaving.clear().await?;
+        Ok(Outcome::tag(tag))
+    }
+
+    /// Who reads `name`: also those that could not be started.
+    fn readers(&self, catalog: &Catalog, name: &str) -> Vec<String> {
+        let objects = self.objects.read();
+        let reads = |entry: &Entry| {
+            let stream = objects.streams.get(&entry.name).map_or(&[][..], |d| &d.reads);
+            let view = objects.views.get(&entry.name).map_or(&[][..], |v| &v.reads);
+            entry.reads.iter().chain(stream).chain(view).any(|r| r == name)
+        };
+        catalog.entries.iter().filter(|e| reads(e)).map(|e| e.name.clone()).collect()
+    }
+
+    /// `name`, who reads it, who reads those, and so on.
+    fn with_readers(&self, catalog: &Catalog, name: &str) -> Vec<String> {
+        let mut all = vec![name.to_owned()];
+        let mut at = 0;
+        while at < all.len() {
+            let more = self.readers(catalog, &all[at]);
+            all.extend(more.into_iter().filter(|m| !all.contains(m)).collect::<Vec<_>>());
+            at += 1;
+        }
+        all
+    }
+
+    fn refuse_if_read(&self, catalog: &Catalog, name: &str) -> Result<()> {
+        match self.readers(catalog, name) {
+            readers if readers.is_empty() => Ok(()),
+            readers => Err(Error::invalid(format!("\"{name}\" is read by \"{}\"", readers.join("\", \"")))
+                .with_hint("Drop those first, or write DROP … CASCADE.")),
+        }
+    }
+}
+
+/// Removes what a DROP or a replacement that was cut off has left: the folders of jobs that `catalog` does not
+/// name, and those of their streams. Nothing else in the store is touched.
+pub(super) async fn sweep_dropped(store: &Store, catalog: &Catalog) -> Result<()> {
+    // A store without any catalog is not one where all was dropped.
+    if catalog.version == 0 {
+        return Ok(());
+    }
+    for folder in store.folders("jobs").await? {
+        if catalog.entries.iter().any(|e| e.job == folder) {
+            continue;
+        }
+        let Some((_, name)) = folder.split_once('-').filter(|(n, _)| n.bytes().all(|b| b.is_ascii_digit())) else {
+            continue;
+        };
+        let fresh = match catalog.get(name) {
+            None => true,
+            // The one that takes its place has not begun while the old files were there.
+            Some(entry) => Checkpoints::new(store.clone(), &entry.job).last().await?.is_none(),
+        };
+        if fresh {
+            store.delete_folder(&format!("streams/{name}")).await?;
+        }
+        store.delete_folder(&format!("jobs/{folder}")).await?;
+    }
+    Ok(())
+}
