@@ -13,6 +13,21 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// `name` as a folder's name on any file system and object store: all but ASCII letters, digits, `_`, `-`, and
+/// `.` and space within becomes `+` and two hexadecimal digits a byte.
+pub fn folder_name(name: &str) -> String {
+    let last = name.len().saturating_sub(1);
+    let mut folder = String::with_capacity(name.len());
+    for (at, byte) in name.bytes().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => folder.push(char::from(byte)),
+            b'.' | b' ' if at > 0 && at < last => folder.push(char::from(byte)),
+            _ => folder.push_str(&format!("+{byte:02x}")),
+        }
+    }
+    folder
+}
+
 /// A store.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -247,6 +262,14 @@ fn sweep_folder(folder: &FsPath) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_name_makes_a_folder() {
+        assert_eq!(folder_name("per_minute-2 b.c"), "per_minute-2 b.c");
+        assert_eq!(folder_name("größe"), "gr+c3+b6+c3+9fe");
+        assert_eq!(folder_name(".."), "+2e+2e");
+        assert_eq!(folder_name("a/b+\n"), "a+2fb+2b+0a");
+    }
 
     #[tokio::test]
     async fn only_one_creates() {

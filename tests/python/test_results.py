@@ -50,3 +50,25 @@ def test_one_failed_stream_does_not_hide_the_others(store):
         assert process.wait() == 1
         assert json.loads(process.stdout) == {"n": 2}
         assert 'stream "bad" has failed' in process.stderr
+
+
+def test_streams_of_any_name(store):
+    names = ["größe", "a", "a/b", "..", "../evil", 'x"y', "a%2Fb", "a?*<b>", "/abs", "new\nline", "Größe X", "."]
+    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    creates = [f"CREATE STREAM {name} (x INT)" for name in quoted]
+    inserts = [f"INSERT INTO {name} VALUES ({i})" for i, name in enumerate(quoted)]
+    more = [f"INSERT INTO {name} VALUES (100)" for name in quoted]
+    selects = [f"SELECT count(*) AS n, min(x) AS x FROM {name}" for name in quoted]
+    results(store, *creates, *inserts)
+    expected = [{"n": 2, "x": i} for i in range(len(names))]
+    assert results(store, *more, *selects) == expected
+    del expected[1]
+    assert results(store, "DROP STREAM a", *(select for select in selects if not select.endswith('"a"'))) == expected
+    assert {folder.parent.name for folder in store.glob("streams/*/*.parquet")} >= {"gr+c3+b6+c3+9fe", "a+2fb", "+2e+2e"}
+
+
+def test_names_are_not_empty_and_not_too_long(store):
+    for name in ("", "n" * 201, "ü" * 80):
+        with Process("--store", store, "-c", f'CREATE STREAM "{name}" (x INT)') as process:
+            assert process.wait() == 1
+            assert "hint" in process.stderr

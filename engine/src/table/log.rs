@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
 
 use crate::changes::Changes;
-use crate::store::Store;
+use crate::store::{Store, folder_name};
 use crate::time::EventTime;
 
 /// Commits kept in memory, in bytes: followers that lag behind more read files.
@@ -119,7 +119,7 @@ impl StreamLog {
 
     /// The stream's folder.
     pub fn folder(&self) -> String {
-        format!("streams/{}", self.name)
+        format!("streams/{}", folder_name(&self.name))
     }
 
     /// What is committed now.

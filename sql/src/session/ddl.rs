@@ -8,7 +8,7 @@ use std::time::Duration;
 use millstream_engine::checkpoint::Checkpoints;
 use millstream_engine::connector::Offsets;
 use millstream_engine::graph::NodeKind;
-use millstream_engine::store::Store;
+use millstream_engine::store::{Store, folder_name};
 use tokio::sync::MutexGuard;
 
 use super::Millstream;
@@ -21,6 +21,21 @@ use crate::statement::{self, CreateStream, CreateView, DropObject, quote_name};
 
 /// How long a job may take to end in good order.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Names become folders, whose names file systems bound.
+const LONGEST_NAME: usize = 200;
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::invalid("the name is empty").with_hint("Write a name of at least one character."));
+    }
+    if folder_name(name).len() > LONGEST_NAME {
+        let short: String = name.chars().take(20).collect();
+        return Err(Error::invalid(format!("the name \"{short}…\" is too long"))
+            .with_hint(format!("Its letters and digits may be {LONGEST_NAME}; other characters count for more.")));
+    }
+    Ok(())
+}
 
 /// Objects that are no longer in use while their jobs end and their files go. Their names are free again when
 /// this is dropped.
@@ -40,7 +55,7 @@ impl Leaving {
         }
         for (entry, _) in self.objects.iter().filter(|(e, _)| !e.job.is_empty()) {
             // The job's folder last: while it is there the other is known to be left over.
-            store.delete_folder(&format!("streams/{}", entry.name)).await?;
+            store.delete_folder(&format!("streams/{}", folder_name(&entry.name))).await?;
             store.delete_folder(&format!("jobs/{}", entry.job)).await?;
         }
         Ok(())
@@ -109,6 +124,7 @@ impl Millstream {
         parallelism: usize,
     ) -> Result<Outcome> {
         let name = public(&create.name)?.to_owned();
+        check_name(&name)?;
         let tag = format!("CREATE {}", create.kind.to_string().to_uppercase());
         let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
         let replaced = catalog.get(&name).cloned();
@@ -129,7 +145,7 @@ impl Millstream {
         if replaced.is_some() {
             self.try_out(&def, &create, parallelism).await?;
         }
-        let job = format!("{:06}-{name}", catalog.next_job + 1);
+        let job = format!("{:06}-{}", catalog.next_job + 1, folder_name(&name));
         let entry = Entry { name: name.clone(), sql, job, parallelism, paused: false, reads: def.reads.clone() };
         let before = catalog.clone();
         catalog.next_job += 1;
@@ -213,6 +229,7 @@ impl Millstream {
 
     pub(super) async fn create_view(self: Arc<Self>, mut create: CreateView) -> Result<Outcome> {
         let name = public(&create.name)?.to_owned();
+        check_name(&name)?;
         let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
         let replaced = catalog.get(&name).cloned();
         if replaced.is_some() {
@@ -328,7 +345,7 @@ pub(super) async fn sweep_dropped(store: &Store, catalog: &Catalog) -> Result<()
         let Some((_, name)) = folder.split_once('-').filter(|(n, _)| n.bytes().all(|b| b.is_ascii_digit())) else {
             continue;
         };
-        let fresh = match catalog.get(name) {
+        let fresh = match catalog.entries.iter().find(|e| folder_name(&e.name) == name) {
             None => true,
             // The one that takes its place has not begun while the old files were there.
             Some(entry) => Checkpoints::new(store.clone(), &entry.job).last().await?.is_none(),
