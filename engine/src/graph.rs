@@ -7,8 +7,8 @@ use datafusion_physical_expr::PhysicalExpr;
 
 use crate::connector::{Sink, Source};
 use crate::error::{Error, Result};
-use crate::operator::SpecRef;
 use crate::operator::window::Closer;
+use crate::operator::{SpecRef, StateBound};
 
 /// The position of a node in its graph. Inputs come before the nodes that read them.
 pub type NodeId = usize;
@@ -145,6 +145,15 @@ impl Graph {
         self.nodes.iter().enumerate().filter_map(|(id, n)| match &n.kind {
             NodeKind::Sink(sink) => Some((id, sink)),
             _ => None,
+        })
+    }
+
+    /// Whether anything acts on watermarks: an operator whose state they bound, or who reads a sink.
+    pub fn follows_time(&self) -> bool {
+        self.nodes.iter().any(|n| match &n.kind {
+            NodeKind::Source(s) => s.time.as_ref().is_some_and(|t| !t.closers.is_empty()),
+            NodeKind::Operator(o) => o.state_bound() == StateBound::Watermark,
+            NodeKind::Sink(s) => s.sink.tells_time(),
         })
     }
 

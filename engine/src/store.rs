@@ -91,7 +91,7 @@ impl Store {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                     Err(Error::new(ErrorKind::Exists, format!("\"{path}\" exists already")))
                 }
-                Err(e) => Err(self.failed_io("write", path, e)),
+                Err(e) => Err(self.failed("write", path, e)),
                 Ok(()) => self.settle(path, false).await,
             };
         }
@@ -110,7 +110,7 @@ impl Store {
         let Some(root) = self.root.clone() else { return Ok(()) };
         let swept =
             blocking(move || ["catalog", "jobs", "streams"].iter().try_for_each(|f| sweep_folder(&root.join(f))));
-        swept.await.map_err(|e| self.failed_io("clean", "", e))
+        swept.await.map_err(|e| self.failed("clean", "", e))
     }
 
     /// Reads `path`; the error's kind is `NotFound` when there is nothing.
@@ -178,13 +178,13 @@ impl Store {
     /// Moves `from` to `to`. Repeating it after it was done is no error.
     pub async fn rename(&self, from: &str, to: &str) -> Result<()> {
         match self.objects.rename(&Path::from(from), &Path::from(to)).await {
-            Ok(()) => self.settle(to, false).await,
+            Ok(()) => {}
             Err(object_store::Error::NotFound { .. }) => {
                 self.objects.head(&Path::from(to)).await.map_err(|e| self.failed("find", to, e))?;
-                Ok(())
             }
-            Err(e) => Err(self.failed("move", from, e)),
+            Err(e) => return Err(self.failed("move", from, e)),
         }
+        self.settle(to, false).await
     }
 
     /// Waits until the folders that lead to `path`, and the file's content when `content`, are on the disk.
@@ -203,15 +203,11 @@ impl Store {
             }
             Ok(())
         });
-        done.await.map_err(|e| self.failed_io("write", path, e))
+        done.await.map_err(|e| self.failed("write", path, e))
     }
 
-    fn failed_io(&self, what: &str, path: &str, e: io::Error) -> Error {
-        Error::from(e).context(format!("cannot {what} \"{}\"", self.locate(path)))
-    }
-
-    fn failed(&self, what: &str, path: &str, e: object_store::Error) -> Error {
-        Error::from(e).context(format!("cannot {what} \"{}\"", self.locate(path)))
+    fn failed(&self, what: &str, path: &str, e: impl Into<Error>) -> Error {
+        e.into().context(format!("cannot {what} \"{}\"", self.locate(path)))
     }
 }
 

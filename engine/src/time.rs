@@ -157,7 +157,8 @@ pub fn countable(data_type: &DataType, span: i64) -> RangeInclusive<i64> {
 pub fn event_times(array: &ArrayRef, span: i64) -> Result<PrimitiveArray<Int64Type>> {
     let micros = micros_of(array)?;
     let range = countable(array.data_type(), span);
-    let all = [aggregate::min(&micros), aggregate::max(&micros)].into_iter().flatten().all(|t| range.contains(&t));
+    // Nulls may hide anything: those with some go the long way.
+    let all = micros.values().iter().fold(true, |all, t| all & range.contains(t));
     Ok(if all { micros } else { micros.iter().map(|t| t.filter(|t| range.contains(t))).collect() })
 }
 

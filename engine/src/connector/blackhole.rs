@@ -37,6 +37,10 @@ impl Sink for Blackhole {
         Ok(())
     }
 
+    fn tells_time(&self) -> bool {
+        false
+    }
+
     fn takes_retractions(&self) -> bool {
         true
     }

@@ -255,6 +255,11 @@ pub trait Sink: Send + Sync {
     /// The checkpoint is over, committed or not: lets go of what [`Sink::gather`] holds for it.
     fn release(&self) {}
 
+    /// Whether anybody can see the watermarks it is given, and may act on them.
+    fn tells_time(&self) -> bool {
+        true
+    }
+
     /// Whether it can take rows back (weights below 0).
     fn takes_retractions(&self) -> bool;
 

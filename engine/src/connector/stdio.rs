@@ -243,6 +243,10 @@ impl Sink for Stdout {
         Ok(())
     }
 
+    fn tells_time(&self) -> bool {
+        false
+    }
+
     fn takes_retractions(&self) -> bool {
         self.retracts
     }

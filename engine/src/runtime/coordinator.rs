@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::chain::{Pulse, Report};
 use super::commit::CommitJob;
+use super::idle::Waits;
 use super::job::{JobConfig, JobPhase, Shared};
 use super::run::{Epoch, Run};
 use crate::checkpoint::{Checkpoints, Manifest};
@@ -34,6 +35,8 @@ pub(super) struct SourceView {
     pub(super) idle_timeout: Option<Duration>,
     pub(super) cuts: Vec<mpsc::Sender<EpochMark>>,
     pub(super) tasks_ended: usize,
+    /// What its tasks waited for at the end of the last epoch.
+    pub(super) waits: Vec<Waits>,
 }
 
 /// What may be asked of a running job.
@@ -288,7 +291,6 @@ impl Coordinator {
                     }
                 }
                 () = &mut end => return Err(Error::internal("a task ended without a word")),
-                else => return Err(Error::internal("a task ended without a word")),
             }
         }
     }

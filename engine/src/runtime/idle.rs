@@ -5,6 +5,7 @@
 //! anything to read at all. A split whose turn has not come is not idle.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::connector::Split;
@@ -13,7 +14,7 @@ use crate::connector::Split;
 #[derive(Clone, Debug)]
 pub(crate) struct Waits {
     /// The split it has open; none: it waits for a unit.
-    pub(crate) on: Option<String>,
+    pub(crate) on: Option<Arc<str>>,
     /// For how long.
     pub(crate) time: Duration,
 }
@@ -22,35 +23,40 @@ pub(crate) struct Waits {
 #[derive(Debug, Default)]
 pub(super) struct Idleness {
     /// When something was read of each split last, or when it was seen first.
-    read: BTreeMap<String, Instant>,
+    read: BTreeMap<Arc<str>, Instant>,
     /// The shortest wait on each open split.
-    open: BTreeMap<String, Duration>,
+    open: BTreeMap<Arc<str>, Duration>,
     /// The longest wait for a unit.
     longest: Option<Duration>,
 }
 
 impl Idleness {
     /// Something was read of `split`.
-    pub(super) fn read(&mut self, split: &str, now: Instant) {
-        self.read.insert(split.to_owned(), now);
+    pub(super) fn read(&mut self, split: &Arc<str>, now: Instant) {
+        match self.read.get_mut(split) {
+            Some(at) => *at = now,
+            None => drop(self.read.insert(split.clone(), now)),
+        }
     }
 
-    /// Sets what the tasks that have not ended wait for, and the splits there are.
-    pub(super) fn set(&mut self, waits: Vec<Waits>, splits: &[Split], now: Instant) {
+    /// Sets what the tasks that have not ended wait for, and takes in the splits there are.
+    pub(super) fn set(&mut self, waits: &[Waits], splits: &[Split], now: Instant) {
         self.open.clear();
         self.longest = None;
         for wait in waits {
-            match wait.on {
+            match &wait.on {
                 None => self.longest = self.longest.max(Some(wait.time)),
                 Some(split) => {
-                    let least = self.open.entry(split).or_insert(wait.time);
+                    let least = self.open.entry(split.clone()).or_insert(wait.time);
                     *least = (*least).min(wait.time);
                 }
             }
         }
-        let known = std::mem::take(&mut self.read);
-        let at = |s: &Split| (s.name.to_string(), known.get(&*s.name).copied().unwrap_or(now));
-        self.read = splits.iter().map(at).collect();
+        for split in splits {
+            if !self.read.contains_key(&split.name) {
+                self.read.insert(split.name.clone(), now);
+            }
+        }
     }
 
     /// Whether `split` has been idle for `timeout`.
@@ -72,18 +78,18 @@ mod tests {
     }
 
     fn waits(on: Option<&str>, seconds: u64) -> Waits {
-        Waits { on: on.map(str::to_owned), time: Duration::from_secs(seconds) }
+        Waits { on: on.map(Arc::from), time: Duration::from_secs(seconds) }
     }
 
     #[test]
     fn a_quiet_split_is_idle_beside_a_busy_one() {
         let (mut idle, start) = (Idleness::default(), Instant::now());
         let later = start + TIMEOUT;
-        idle.set(vec![waits(None, 0)], &splits(&["a", "b"]), start);
+        idle.set(&[waits(None, 0)], &splits(&["a", "b"]), start);
         assert!(!idle.is_idle("a", TIMEOUT, start));
         // Both were read at first; then only b, now and again, with time for a.
-        idle.read("b", later);
-        idle.set(vec![waits(None, 0), waits(None, 10)], &splits(&["a", "b"]), later);
+        idle.read(&"b".into(), later);
+        idle.set(&[waits(None, 0), waits(None, 10)], &splits(&["a", "b"]), later);
         assert!(idle.is_idle("a", TIMEOUT, later));
         assert!(!idle.is_idle("b", TIMEOUT, later));
     }
@@ -91,13 +97,13 @@ mod tests {
     #[test]
     fn a_split_whose_turn_has_not_come_is_not_idle() {
         let (mut idle, start) = (Idleness::default(), Instant::now());
-        idle.set(vec![waits(Some("a"), 0)], &splits(&["a", "b"]), start);
+        idle.set(&[waits(Some("a"), 0)], &splits(&["a", "b"]), start);
         let later = start + TIMEOUT * 2;
-        idle.read("a", later);
-        idle.set(vec![waits(Some("a"), 0)], &splits(&["a", "b"]), later);
+        idle.read(&"a".into(), later);
+        idle.set(&[waits(Some("a"), 0)], &splits(&["a", "b"]), later);
         assert!(!idle.is_idle("b", TIMEOUT, later));
         // The task waits for rows of a, which may come for ever: b has not had its turn.
-        idle.set(vec![waits(Some("a"), 10)], &splits(&["a", "b"]), later + TIMEOUT);
+        idle.set(&[waits(Some("a"), 10)], &splits(&["a", "b"]), later + TIMEOUT);
         assert!(idle.is_idle("a", TIMEOUT, later + TIMEOUT));
         assert!(!idle.is_idle("b", TIMEOUT, later + TIMEOUT));
     }
@@ -105,8 +111,8 @@ mod tests {
     #[test]
     fn a_split_that_was_never_read_gets_idle() {
         let (mut idle, start) = (Idleness::default(), Instant::now());
-        idle.set(vec![waits(None, 0)], &splits(&["a"]), start);
-        idle.set(vec![waits(None, 10)], &splits(&["a"]), start + TIMEOUT);
+        idle.set(&[waits(None, 0)], &splits(&["a"]), start);
+        idle.set(&[waits(None, 10)], &splits(&["a"]), start + TIMEOUT);
         assert!(idle.is_idle("a", TIMEOUT, start + TIMEOUT));
     }
 }

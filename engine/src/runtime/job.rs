@@ -17,7 +17,7 @@ use super::fragment::{Fragments, labels};
 use super::run::Run;
 use super::scan::{Scan, run_scan};
 use crate::checkpoint::{Checkpoints, Manifest};
-use crate::connector::{Sink, SinkWriter};
+use crate::connector::SinkWriter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Exchange, Graph, NodeKind};
 use crate::memory::MemoryBudget;
@@ -329,53 +329,58 @@ impl<'a> Build<'a> {
         }
     }
 
+    /// Spawns all tasks; gives the sources as the coordinator sees them.
+    fn spawn(
+        &mut self,
+        reports: &mpsc::Sender<Report>,
+        pulse: &Arc<Pulse>,
+        running: &mut JoinSet<()>,
+    ) -> Result<Vec<SourceView>> {
+        let sampled = !self.graph.follows_time();
+        let mut views: Vec<SourceView> = vec![];
+        for fragment in 0..self.fragments.nodes.len() {
+            let head = self.fragments.nodes[fragment][0];
+            let parallelism = self.graph.nodes[head].parallelism;
+            let NodeKind::Source(source) = self.graph.nodes[head].kind.clone() else {
+                for task in 0..parallelism {
+                    let chain = self.chain(fragment, task, reports.clone())?;
+                    let inputs = self.inputs.remove(&(head, task)).unwrap_or_default();
+                    let gate = Gate::new(inputs, self.metrics[head][task].clone());
+                    running.spawn_on(report_failure(run_gated(chain, gate), reports.clone()), &self.runtime.cpu);
+                }
+                continue;
+            };
+            let mut cuts = vec![];
+            for task in 0..parallelism {
+                let (tx, rx) = mpsc::channel(4);
+                cuts.push(tx);
+                let scan = Scan {
+                    chain: self.chain(fragment, task, reports.clone())?,
+                    source_id: views.len(),
+                    source: source.source.clone(),
+                    time: source.time.clone(),
+                    sampled,
+                    cuts: rx,
+                    pulse: pulse.clone(),
+                    budget: self.runtime.budget.clone(),
+                    watermark: self.manifest.watermark,
+                };
+                running.spawn_on(report_failure(run_scan(scan), reports.clone()), &self.runtime.cpu);
+            }
+            let idle_timeout = source.time.as_ref().map(|t| t.idle_timeout);
+            let (source, stream) = (source.source, source.stream);
+            views.push(SourceView { source, stream, idle_timeout, cuts, tasks_ended: 0, waits: vec![] });
+        }
+        Ok(views)
+    }
+
     fn launch(mut self) -> Result<JobHandle> {
         let (reports_tx, reports) = mpsc::channel(1024);
         let (commands, commands_rx) = mpsc::channel(16);
         let abort: Arc<Notify> = Arc::default();
         let pulse: Arc<Pulse> = Arc::default();
-        let mut views: Vec<SourceView> = vec![];
-        let sinks: BTreeMap<usize, Arc<dyn Sink>> =
-            self.graph.sinks().map(|(_, sink)| sink.sink.clone()).enumerate().collect();
         let mut running = JoinSet::new();
-        let mut tasks = 0;
-        for fragment in 0..self.fragments.nodes.len() {
-            let head = self.fragments.nodes[fragment][0];
-            let mut cuts = vec![];
-            for task in 0..self.graph.nodes[head].parallelism {
-                let chain = self.chain(fragment, task, reports_tx.clone())?;
-                tasks += 1;
-                let failed = reports_tx.clone();
-                if let NodeKind::Source(source) = &self.graph.nodes[head].kind {
-                    let (tx, rx) = mpsc::channel(4);
-                    cuts.push(tx);
-                    let scan = Scan {
-                        chain,
-                        source_id: views.len(),
-                        source: source.source.clone(),
-                        time: source.time.clone(),
-                        cuts: rx,
-                        pulse: pulse.clone(),
-                        budget: self.runtime.budget.clone(),
-                        watermark: self.manifest.watermark,
-                    };
-                    running.spawn_on(report_failure(run_scan(scan), failed), &self.runtime.cpu);
-                } else {
-                    let inputs = self.inputs.remove(&(head, task)).unwrap_or_default();
-                    let gate = Gate::new(inputs, self.metrics[head][task].clone());
-                    running.spawn_on(report_failure(run_gated(chain, gate), failed), &self.runtime.cpu);
-                }
-            }
-            if let NodeKind::Source(source) = &self.graph.nodes[head].kind {
-                views.push(SourceView {
-                    source: source.source.clone(),
-                    stream: source.stream.clone(),
-                    idle_timeout: source.time.as_ref().map(|t| t.idle_timeout),
-                    cuts,
-                    tasks_ended: 0,
-                });
-            }
-        }
+        let sources = self.spawn(&reports_tx, &pulse, &mut running)?;
         drop(reports_tx);
         let status = JobStatus {
             phase: JobPhase::Running,
@@ -394,10 +399,10 @@ impl<'a> Build<'a> {
             state: Run::new(self.manifest, &self.config),
             config: self.config,
             shared: shared.clone(),
-            sources: views,
-            sinks,
+            sources,
+            sinks: self.graph.sinks().map(|(_, sink)| sink.sink.clone()).enumerate().collect(),
             checkpoints: self.checkpoints,
-            tasks,
+            tasks: running.len(),
             pulse,
             reports,
             commands: commands_rx,

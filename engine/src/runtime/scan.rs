@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
@@ -34,6 +35,9 @@ pub(crate) struct Scan {
     pub(crate) source_id: usize,
     pub(crate) source: Arc<dyn Source>,
     pub(crate) time: Option<ScanTime>,
+    /// Nothing acts on the watermark: to show it, the last rows of an epoch are enough. What they tell is
+    /// never more than what all tell.
+    pub(crate) sampled: bool,
     pub(crate) cuts: mpsc::Receiver<EpochMark>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) budget: Arc<MemoryBudget>,
@@ -47,6 +51,8 @@ struct Current {
     at: u64,
     bound: Option<EventTime>,
     max_time: Option<EventTime>,
+    /// The rows whose event times are still to be noted.
+    sample: Option<RecordBatch>,
 }
 
 /// What a step of reading gave.
@@ -135,7 +141,7 @@ impl Scanning {
         match step {
             Step::Opened(unit, reader) => {
                 let at = unit.start;
-                self.current = Some(Current { unit, from: at, at, bound: None, max_time: None });
+                self.current = Some(Current { unit, from: at, at, bound: None, max_time: None, sample: None });
                 self.pending = Some(read_on(reader));
                 self.waiting_since = Instant::now();
             }
@@ -152,7 +158,7 @@ impl Scanning {
                     if current.unit.end != u64::MAX {
                         current.at = current.unit.end;
                     }
-                    self.done.push(current.consumed());
+                    self.done.push(current.consumed(self.scan.time.as_ref())?);
                     self.scan.pulse.add(1);
                 }
                 self.pending = Some(open_next(self.scan.source.clone()));
@@ -180,17 +186,12 @@ impl Scanning {
         }
         let mut changes = rows;
         if let Some(time) = &self.scan.time {
+            if self.scan.sampled {
+                current.sample = Some(changes.rows().clone());
+            } else {
+                current.note(changes.rows(), time)?;
+            }
             let column = changes.rows().column(time.column).clone();
-            let latest = max_time(&column)?;
-            current.max_time = current.max_time.max(latest);
-            let bound = match &time.bound {
-                None => None,
-                Some(TimeBound::Behind(micros)) => latest.map(|t| EventTime(t.0.saturating_sub(*micros))),
-                Some(TimeBound::Rows(bound)) => {
-                    max_time(&bound.evaluate(changes.rows())?.into_array(changes.num_rows())?)?
-                }
-            };
-            current.bound = current.bound.max(bound);
             let mut late: Option<arrow::buffer::BooleanBuffer> = None;
             for closer in &time.closers {
                 let one = closer.late(&column, self.scan.watermark)?;
@@ -219,10 +220,9 @@ impl Scanning {
         }
         let mut consumed = std::mem::take(&mut self.done);
         if let Some(current) = &mut self.current {
-            consumed.push(current.consumed());
-            (current.from, current.bound, current.max_time) = (current.at, None, None);
+            consumed.push(current.consumed(self.scan.time.as_ref())?);
         }
-        let on = self.current.as_ref().map(|c| c.unit.split.to_string());
+        let on = self.current.as_ref().map(|c| c.unit.split.clone());
         let waits = (!self.ended).then(|| Waits { on, time: self.waiting_since.elapsed() });
         let cut = Cut {
             epoch: mark.epoch,
@@ -270,13 +270,31 @@ impl Scanning {
 }
 
 impl Current {
-    fn consumed(&self) -> Consumed {
-        Consumed {
-            split: self.unit.split.clone(),
-            start: self.from,
-            end: self.at,
-            bound: self.bound,
-            max_time: self.max_time,
+    /// Notes the event times of `rows`.
+    fn note(&mut self, rows: &RecordBatch, time: &ScanTime) -> Result<()> {
+        let latest = max_time(rows.column(time.column))?;
+        let bound = match &time.bound {
+            None => None,
+            Some(TimeBound::Behind(micros)) => latest.map(|t| EventTime(t.0.saturating_sub(*micros))),
+            Some(TimeBound::Rows(bound)) => max_time(&bound.evaluate(rows)?.into_array(rows.num_rows())?)?,
+        };
+        self.max_time = self.max_time.max(latest);
+        self.bound = self.bound.max(bound);
+        Ok(())
+    }
+
+    /// What was read since the last call.
+    fn consumed(&mut self, time: Option<&ScanTime>) -> Result<Consumed> {
+        if let (Some(rows), Some(time)) = (self.sample.take(), time) {
+            self.note(&rows, time)?;
         }
+        let start = std::mem::replace(&mut self.from, self.at);
+        Ok(Consumed {
+            split: self.unit.split.clone(),
+            start,
+            end: self.at,
+            bound: self.bound.take(),
+            max_time: self.max_time.take(),
+        })
     }
 }

@@ -184,7 +184,6 @@ impl Sink for TableSink {
     async fn commit(&self, commit: &Commit<'_>) -> Result<()> {
         self.publish(commit.staged).await?;
         self.log.commit(commit.checkpoint, self.after(commit)?);
-        self.release();
         Ok(())
     }
 

@@ -177,6 +177,10 @@ impl Sink for FileSink {
         blocking(move || shared.commit(&staged)).await
     }
 
+    fn tells_time(&self) -> bool {
+        false
+    }
+
     fn takes_retractions(&self) -> bool {
         self.shared.retracts
     }
