@@ -1,7 +1,7 @@
 //! What the benchmarks share: Nexmark bids in memory, and running a query over them continuously.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -27,11 +27,14 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// The result of a step.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Rows in memory, handed out a batch at a time.
+/// How many batches a task takes at a time.
+const UNIT: u64 = 32;
+
+/// Rows in memory, handed out [`UNIT`] batches at a time.
 pub struct MemorySource {
     batches: Arc<Vec<RecordBatch>>,
     projection: Vec<usize>,
-    next: AtomicUsize,
+    next: AtomicU64,
 }
 
 #[async_trait]
@@ -46,13 +49,13 @@ impl Source for MemorySource {
     }
 
     async fn next_unit(&self) -> millstream_engine::Result<Option<Unit>> {
-        let at = self.next.fetch_add(1, Ordering::Relaxed) as u64;
-        Ok((at < self.batches.len() as u64).then(|| Unit { split: "memory".into(), start: at, end: at + 1 }))
+        let (start, all) = (self.next.fetch_add(UNIT, Ordering::Relaxed), self.batches.len() as u64);
+        Ok((start < all).then(|| Unit { split: "memory".into(), start, end: all.min(start + UNIT) }))
     }
 
     async fn open(&self, unit: &Unit) -> millstream_engine::Result<Box<dyn UnitReader>> {
-        let rows = self.batches[unit.start as usize].project(&self.projection)?;
-        Ok(Box::new(OneBatch(Some(rows), unit.end)))
+        let (batches, projection) = (self.batches.clone(), self.projection.clone());
+        Ok(Box::new(Reader { batches, projection, left: unit.start..unit.end }))
     }
 
     fn bounded(&self) -> bool {
@@ -64,12 +67,18 @@ impl Source for MemorySource {
     }
 }
 
-struct OneBatch(Option<RecordBatch>, u64);
+struct Reader {
+    batches: Arc<Vec<RecordBatch>>,
+    projection: Vec<usize>,
+    left: std::ops::Range<u64>,
+}
 
 #[async_trait]
-impl UnitReader for OneBatch {
+impl UnitReader for Reader {
     async fn next(&mut self) -> millstream_engine::Result<Option<Read>> {
-        Ok(self.0.take().map(|rows| Read::rows(Changes::insertions(rows), self.1)))
+        let Some(at) = self.left.next() else { return Ok(None) };
+        let rows = self.batches[at as usize].project(&self.projection)?;
+        Ok(Some(Read::rows(Changes::insertions(rows), at + 1)))
     }
 }
 
@@ -121,6 +130,12 @@ impl Bids {
         let bound = expression(&state, Arc::new(Nothing), &watermark.expr, &df)?;
         let bound = state.create_physical_expr(bound, &df)?;
         Ok(Bids { schema, batches: Arc::new(batches), bound, time })
+    }
+
+    /// The same rows `times` times over.
+    pub fn repeated(&self, times: usize) -> Self {
+        let batches = std::iter::repeat_n(&self.batches[..], times).flatten().cloned().collect();
+        Bids { batches: Arc::new(batches), ..self.clone() }
     }
 
     /// The number of rows.
@@ -209,7 +224,7 @@ impl StreamScan for Bids {
     }
 
     fn open(&self, projection: Vec<usize>, _parallelism: usize) -> millstream_sql::Result<Arc<dyn Source>> {
-        Ok(Arc::new(MemorySource { batches: self.batches.clone(), projection, next: AtomicUsize::new(0) }))
+        Ok(Arc::new(MemorySource { batches: self.batches.clone(), projection, next: AtomicU64::new(0) }))
     }
 }
 

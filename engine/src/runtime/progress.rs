@@ -40,20 +40,20 @@ impl Progress {
     /// Takes in a report.
     pub(crate) fn add(&mut self, consumed: Consumed) {
         self.max_time = self.max_time.max(consumed.max_time);
-        let reads = self.splits.entry(consumed.split.to_string()).or_default();
-        reads.push(Read { start: consumed.start, end: consumed.end, bound: consumed.bound });
-        reads.sort_by_key(|r| (r.start, r.end));
-        let mut merged: Vec<Read> = Vec::with_capacity(reads.len());
-        for r in reads.drain(..) {
-            match merged.last_mut() {
-                Some(last) if r.start <= last.end => {
-                    last.end = last.end.max(r.end);
-                    last.bound = last.bound.max(r.bound);
-                }
-                _ => merged.push(r),
-            }
+        let mut read = Read { start: consumed.start, end: consumed.end, bound: consumed.bound };
+        let Some(reads) = self.splits.get_mut(&*consumed.split) else {
+            self.splits.insert(consumed.split.to_string(), vec![read]);
+            return;
+        };
+        // Those it touches become one with it.
+        let first = reads.partition_point(|r| r.end < read.start);
+        let end = reads.partition_point(|r| r.start <= read.end);
+        for r in &reads[first..end] {
+            read.start = read.start.min(r.start);
+            read.end = read.end.max(r.end);
+            read.bound = read.bound.max(r.bound);
         }
-        *reads = merged;
+        reads.splice(first..end, [read]);
     }
 
     /// What has been read, as the source is told on restart.
