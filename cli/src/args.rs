@@ -1,11 +1,14 @@
 //! The command line: commands, options and their help.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::config::{parse_bytes, parse_duration};
+use crate::config::{parse_bytes, parse_interval};
 use crate::output::Format;
 
 const EXAMPLES: &str = "\
@@ -33,6 +36,30 @@ pub(crate) struct Cli {
     pub(crate) shell: ShellArgs,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+}
+
+impl Cli {
+    /// Reads the arguments of the process, and ends it where they are wrong.
+    pub(crate) fn read() -> Self {
+        Self::read_from(std::env::args_os()).unwrap_or_else(|e| e.exit())
+    }
+
+    /// What stands before a command is the shell's, and would be lost.
+    fn read_from(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let mut definition = Cli::command();
+        let matches = definition.try_get_matches_from_mut(words)?;
+        if let Some(command) = matches.subcommand_name() {
+            let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+            let mut own = definition.get_arguments().filter(|arg| !arg.is_global_set());
+            let lost = own.find(|arg| given(arg.get_id().as_str())).map(ToString::to_string);
+            drop(own);
+            if let Some(arg) = lost {
+                let message = format!("'{arg}' stands before '{command}': options of '{command}' come after it");
+                return Err(definition.error(ErrorKind::ArgumentConflict, message));
+            }
+        }
+        Cli::from_arg_matches(&matches)
+    }
 }
 
 /// The commands; none means the shell.
@@ -76,7 +103,7 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(crate) memory_limit: Option<usize>,
     /// How often results and state become durable, such as 500ms or 10s [default: 1s]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
     pub(crate) checkpoint_interval: Option<Duration>,
 }
 
@@ -265,8 +292,23 @@ mod tests {
     }
 
     #[test]
+    fn options_of_the_shell_do_not_stand_before_a_command() {
+        for words in [&["m", "-c", "SELECT 1", "run", "x.sql"][..], &["m", "--parallelism", "2", "serve"]] {
+            let e = Cli::read_from(words).unwrap_err();
+            assert_eq!(e.exit_code(), 2);
+            assert!(e.to_string().contains("stands before"), "{e}");
+        }
+        assert!(Cli::read_from(["m", "--store", "s", "run", "x.sql"]).is_ok());
+        assert!(Cli::read_from(["m", "-c", "SELECT 1"]).is_ok());
+    }
+
+    #[test]
     fn wrong_usage_exits_with_2() {
-        for words in [&["millstream", "run", "--format", "xml"][..], &["millstream", "run", "--parallelism", "0"]] {
+        for words in [
+            &["millstream", "run", "--format", "xml"][..],
+            &["millstream", "run", "--parallelism", "0"],
+            &["millstream", "run", "--checkpoint-interval", "1ms"],
+        ] {
             assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2);
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream_sql::Config;
+use millstream_sql::session::checkpoint_interval;
 
 use crate::args::EngineArgs;
 
@@ -74,20 +75,9 @@ pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
     bytes.map(|b| b as usize).ok_or_else(|| format!("`{text}` is not a size: write it as 512MB or 4GB"))
 }
 
-/// A time such as `500ms`, `10s`, `2min`.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = split_unit(text);
-    let scale = match unit {
-        "ms" => 1e-3,
-        "" | "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(format!("`{text}` is not a time: write it as 500ms or 10s")),
-    };
-    let seconds = number.parse::<f64>().ok().map(|n| n * scale).filter(|s| *s > 0.0);
-    seconds
-        .and_then(|s| Duration::try_from_secs_f64(s).ok())
-        .ok_or_else(|| format!("`{text}` is not a time: write it as 500ms or 10s"))
+/// A time between checkpoints such as `500ms`, `10s`, `2min`.
+pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
+    checkpoint_interval(text).map_err(|e| e.message().to_owned())
 }
 
 fn split_unit(text: &str) -> (&str, &str) {
@@ -114,10 +104,11 @@ mod tests {
 
     #[test]
     fn times() {
-        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse_duration("2min"), Ok(Duration::from_secs(120)));
-        assert!(parse_duration("0s").is_err());
-        assert!(parse_duration("1 fortnight").is_err());
+        assert_eq!(parse_interval("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_interval("2min"), Ok(Duration::from_secs(120)));
+        for wrong in ["0s", "1ms", "1 fortnight"] {
+            assert_eq!(parse_interval(wrong), Err(format!("'{wrong}' is not a length of time from 10 ms on")));
+        }
     }
 
     #[test]

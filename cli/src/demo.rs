@@ -253,7 +253,8 @@ impl Latest {
 
 async fn summary(backend: &Embedded, took: Duration) -> Result<()> {
     let jobs = backend.jobs().await?;
-    let read: u64 = jobs.iter().filter(|job| STREAMS.contains(&job.stream.as_str())).map(|job| job.rows_in).sum();
+    let read: u64 =
+        jobs.iter().filter(|job| STREAMS.contains(&job.stream.as_str())).filter_map(|job| job.rows_in).sum();
     let rate = (read as f64 / took.as_secs_f64().max(1e-3)) as u64;
     report::say(format_args!(
         "\n{} read by two queries in {:.1} s: {} rows/s. The results are Parquet:",

@@ -1,5 +1,6 @@
 //! `millstream export`: a stream to a file.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use millstream_sql::{ErrorKind, Result};
@@ -13,8 +14,19 @@ use crate::{config, lex, report, run};
 /// Writes the stream to the file.
 pub(crate) async fn run(store: Option<String>, args: ExportArgs) -> Result<ExitCode> {
     let script = Script { name: None, text: statement(&args.stream, &args.file)? };
-    let backend = Embedded::open(config::engine(config::store(store), &args.engine)).await?;
+    let store = existing(config::store(store))?;
+    let backend = Embedded::open(config::engine(store, &args.engine)).await?;
     run::execute_and_close(&backend as &dyn Backend, &[script], Format::Table).await
+}
+
+/// `store`, if there is one: an export from a new store would find nothing.
+fn existing(store: String) -> Result<String> {
+    // Every store in which something was created has it.
+    if Path::new(&store).join("catalog").is_dir() {
+        return Ok(store);
+    }
+    let e = report::fail(ErrorKind::NotFound, format!("there is no store at \"{store}\""));
+    Err(e.with_hint("Name its folder with --store DIR or in MILLSTREAM_STORE."))
 }
 
 /// The COPY statement; the extension decides the format.

@@ -73,9 +73,9 @@ impl Meter {
         let now = Instant::now();
         let mut parts = Vec::new();
         for job in jobs.iter().filter(|job| job.state == JobState::Running) {
-            let rate = match self.seen.insert(job.stream.clone(), (now, job.rows_in)) {
+            let rate = match self.seen.insert(job.stream.clone(), (now, job.rows_in.unwrap_or_default())) {
                 Some((then, before)) if now > then => {
-                    let gained = job.rows_in.saturating_sub(before);
+                    let gained = job.rows_in.unwrap_or_default().saturating_sub(before);
                     Some((gained as f64 / (now - then).as_secs_f64()) as u64)
                 }
                 _ => None,
@@ -87,7 +87,7 @@ impl Meter {
 }
 
 fn describe(job: &JobInfo, rate: Option<u64>) -> String {
-    let mut line = format!("{}: {}", job.stream, report::rows(job.rows_in));
+    let mut line = format!("{}: {}", job.stream, report::rows(job.rows_in.unwrap_or_default()));
     if let Some(rate) = rate {
         line += &format!(", {} rows/s", report::grouped(rate));
     }
@@ -108,8 +108,8 @@ mod tests {
         JobInfo {
             stream: "hot".into(),
             state,
-            rows_in: 1_200_000,
-            rows_out: 5,
+            rows_in: Some(1_200_000),
+            rows_out: Some(5),
             epoch: 7,
             watermark: EventTime(978_307_200_000_000),
             progress: Some(0.42),

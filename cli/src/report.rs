@@ -66,8 +66,7 @@ pub(crate) fn describe(error: &Error, script: Option<&Script>, colour: bool) -> 
             let _ = write!(text, "\n  {line}");
         }
     }
-    if let Some(cause) =
-        std::error::Error::source(error).map(ToString::to_string).filter(|c| !error.message().contains(c))
+    if let Some(cause) = std::error::Error::source(error).map(ToString::to_string).filter(|c| !says(error.message(), c))
     {
         let _ = write!(text, "\n{} {cause}", paint("cause:", "1", colour));
     }
@@ -75,6 +74,13 @@ pub(crate) fn describe(error: &Error, script: Option<&Script>, colour: bool) -> 
         let _ = write!(text, "\n{} {hint}", paint("hint:", "1;36", colour));
     }
     text
+}
+
+/// Whether `message` says what `cause` says, maybe behind the name of its kind ("Arrow error: ").
+fn says(message: &str, cause: &str) -> bool {
+    let (message, cause) = (message.to_lowercase(), cause.to_lowercase());
+    let cause = cause.trim_end_matches('.');
+    message.contains(cause) || cause.ends_with(&format!(": {message}"))
 }
 
 /// `1234567` as `1 234 567`.
@@ -123,6 +129,9 @@ mod tests {
     fn the_cause_is_shown_once() {
         let e = io_error("cannot read \"a.sql\"", io::Error::other("gone"));
         assert_eq!(describe(&e, None, false), "error: cannot read \"a.sql\"\ncause: gone");
+        let again =
+            fail(ErrorKind::Data, "divide by zero").with_source(io::Error::other("Arrow error: Divide by zero."));
+        assert_eq!(describe(&again, None, false), "error: divide by zero");
         assert!(is_broken_pipe(&io_error("x", io::ErrorKind::BrokenPipe.into())));
     }
 

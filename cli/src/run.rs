@@ -39,16 +39,21 @@ pub(crate) fn read(file: Option<&Path>) -> Result<Script> {
             let name = file.display().to_string();
             let text = std::fs::read_to_string(file)
                 .map_err(|e| report::io_error(format_args!("cannot read the script \"{name}\""), e))?;
-            Ok(Script { name: Some(name), text })
+            Ok(Script { name: Some(name), text: without_mark(text) })
         }
         None => {
             let mut text = String::new();
             io::stdin()
                 .read_to_string(&mut text)
                 .map_err(|e| report::io_error("cannot read the script on stdin", e))?;
-            Ok(Script { name: Some("stdin".to_owned()), text })
+            Ok(Script { name: Some("stdin".to_owned()), text: without_mark(text) })
         }
     }
+}
+
+/// Editors of some systems put a byte order mark before the text.
+fn without_mark(text: String) -> String {
+    text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)
 }
 
 /// Executes scripts with results on stdout, waits for their streams, and closes the store, also after an error or
@@ -57,8 +62,13 @@ pub(crate) async fn execute_and_close(backend: &dyn Backend, scripts: &[Script],
     let mut out = BufWriter::new(io::stdout());
     let screen = Screen { height: usize::MAX, ..Screen::stdout() };
     let view = View { screen, expanded: Expanded::Auto, limit: None };
+    close_after(backend, execute_all(backend, scripts, format, view, &mut out)).await
+}
+
+/// Closes the store after `work`, which gives the exit code, or when the process is told to end.
+pub(crate) async fn close_after(backend: &dyn Backend, work: impl Future<Output = u8>) -> Result<ExitCode> {
     let code = tokio::select! {
-        code = execute_all(backend, scripts, format, view, &mut out) => code,
+        code = work => code,
         code = signal::shutdown() => {
             report::say(format_args!("interrupted: closing"));
             code
@@ -80,13 +90,19 @@ async fn execute_all(
             return stopped(&e, Some(script));
         }
     }
+    complete(backend).await
+}
+
+/// Waits for what the statements have started; gives the exit code.
+pub(crate) async fn complete(backend: &dyn Backend) -> u8 {
     match flush(backend).await {
         Ok(()) => 0,
         Err(e) => stopped(&e, None),
     }
 }
 
-fn stopped(e: &Error, script: Option<&Script>) -> u8 {
+/// Says why a script stopped; gives the exit code.
+pub(crate) fn stopped(e: &Error, script: Option<&Script>) -> u8 {
     if report::is_broken_pipe(e) {
         return BROKEN_PIPE;
     }
@@ -140,13 +156,14 @@ async fn flush(backend: &dyn Backend) -> Result<()> {
     }
     for job in backend.jobs().await.unwrap_or_default() {
         let known = before.iter().find(|b| b.stream == job.stream);
-        let gained = job.rows_in.saturating_sub(known.map_or(0, |b| b.rows_in));
+        let Some(rows) = job.rows_in else { continue };
+        let gained = rows.saturating_sub(known.and_then(|b| b.rows_in).unwrap_or_default());
         if job.state == JobState::Finished && gained > 0 {
             let rate = (gained as f64 / took.as_secs_f64()) as u64;
             report::say(format_args!(
                 "{}: complete after {} in {} ({} rows/s)",
                 job.stream,
-                report::rows(job.rows_in),
+                report::rows(rows),
                 seconds(took),
                 report::grouped(rate)
             ));

@@ -12,6 +12,7 @@ pub mod graph;
 pub mod key;
 pub mod memory;
 pub mod metrics;
+pub mod nearest;
 pub mod operator;
 pub mod runtime;
 pub mod state;

@@ -170,7 +170,7 @@ impl std::error::Error for Error {
 
 impl From<millstream_engine::Error> for Error {
     fn from(e: millstream_engine::Error) -> Self {
-        let mut error = Error::new(e.kind(), e.message());
+        let mut error = Error::new(e.kind(), without_label(e.message()));
         error.inner.hint = e.hint().map(str::to_owned);
         error.with_source(e)
     }
@@ -196,9 +196,7 @@ impl From<ParserError> for Error {
             ParserError::RecursionLimitExceeded => "statement nests too deeply".to_owned(),
         };
         let (text, position) = lift_position(&text);
-        let mut error = Error::invalid(syntax_message(&text)).with_source(e);
-        error.inner.position = position;
-        error
+        Error::invalid(syntax_message(&text)).or_at(position)
     }
 }
 
@@ -216,7 +214,7 @@ impl From<DataFusionError> for Error {
             DataFusionError::SchemaError(e, backtrace) => {
                 let hint = column_hint(&e);
                 let mut error = from_plain(DataFusionError::SchemaError(e, backtrace));
-                error.inner.hint = hint;
+                error.inner.hint = hint.or(error.inner.hint);
                 error
             }
             e => from_plain(e),
@@ -249,7 +247,24 @@ fn from_context(context: &str, e: DataFusionError) -> Error {
 fn from_plain(e: DataFusionError) -> Error {
     // The engine's conversion owns the mapping from variants to kinds.
     let engine = millstream_engine::Error::from(e);
-    let mut message = engine.message();
+    let message = without_label(engine.message());
+    // "Invalid function 'x'.\nDid you mean 'y'?"
+    let (message, hint) = match message.split_once('\n') {
+        Some((message, hint)) if hint.starts_with("Did you mean") => (message, Some(hint.trim())),
+        // A cast has the name of what is cast.
+        _ if message.contains("duplicate unqualified field name") || message.contains("require unique expression") => (
+            message,
+            Some("Where they differ in a cast, cast in a subquery: FROM (SELECT a, CAST(a AS DOUBLE) AS b FROM s)."),
+        ),
+        _ => (message, None),
+    };
+    let mut error = Error::new(engine.kind(), lower_first(message.trim_end_matches('.')));
+    error.inner.hint = hint.map(str::to_owned);
+    error
+}
+
+/// A message without DataFusion's name for the kind of error.
+fn without_label(mut message: &str) -> &str {
     const LABELS: [&str; 6] = [
         "Error during planning: ",
         "This feature is not implemented: ",
@@ -261,14 +276,7 @@ fn from_plain(e: DataFusionError) -> Error {
     for label in LABELS {
         message = message.strip_prefix(label).unwrap_or(message);
     }
-    // "Invalid function 'x'.\nDid you mean 'y'?"
-    let (message, hint) = match message.split_once('\n') {
-        Some((message, hint)) if hint.starts_with("Did you mean") => (message, Some(hint.trim().to_owned())),
-        _ => (message, None),
-    };
-    let mut error = Error::new(engine.kind(), lower_first(message.trim_end_matches('.')));
-    error.inner.hint = hint;
-    error.with_source(engine)
+    message
 }
 
 /// The columns that there are, where a column was not found and they are few enough to be read.

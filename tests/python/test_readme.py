@@ -128,7 +128,7 @@ def known_options(with_text, folder):
         [BINARY, "--store", "options", "-c", f"CREATE STREAM s {with_text}"], cwd=folder, capture_output=True, text=True
     )
     assert done.returncode == 1, done.stdout
-    return set(re.search(r"hint: Its options are: (.*)\.$", done.stderr, re.M).group(1).split(", "))
+    return set(re.search(r"hint: .*[Ii]ts options are: (.*)\.$", done.stderr, re.M).group(1).split(", "))
 
 
 def listed_options(heading):

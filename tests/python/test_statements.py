@@ -321,7 +321,7 @@ def test_the_checkpoint_interval_of_a_session_holds(store):
                 time.sleep(0.02)
             time.sleep(0.5)
             assert scalar(cursor, "SELECT count(*) FROM slow") == 0
-            with pytest.raises(adbc_driver_manager.Error, match="checkpoint_interval.*less than 10 ms"):
+            with pytest.raises(adbc_driver_manager.Error, match="checkpoint_interval.*from 10 ms on"):
                 cursor.execute("CREATE STREAM x AS SELECT id FROM sent WITH (checkpoint_interval = '0 s')")
 
 

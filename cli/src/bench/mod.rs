@@ -119,7 +119,7 @@ async fn measure(query: &'static BenchQuery, args: &NexmarkArgs) -> Result<Figur
     millstream.flush().await?;
     let seconds = start.elapsed().as_secs_f64();
     let cpu_seconds = cpu_seconds() - cpu;
-    let rows_out = millstream.jobs().iter().filter(|j| j.stream == "result").map(|j| j.rows_out).sum();
+    let rows_out = millstream.jobs().iter().filter(|j| j.stream == "result").filter_map(|j| j.rows_out).sum();
     millstream.close().await?;
     let _ = std::fs::remove_dir_all(&store);
     Ok(Figures {

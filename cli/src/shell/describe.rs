@@ -2,7 +2,7 @@
 
 use arrow::datatypes::{DataType, TimeUnit};
 use millstream_engine::time::EventTime;
-use millstream_sql::session::{JobInfo, JobState, ObjectInfo, ObjectKind};
+use millstream_sql::session::{JobInfo, ObjectInfo, ObjectKind};
 
 use crate::backend::Settings;
 use crate::output::Table;
@@ -71,7 +71,7 @@ pub(crate) fn objects(objects: &[ObjectInfo], jobs: &[JobInfo], wanted: impl Fn(
     let mine = objects.iter().filter(|o| o.namespace != OWN && wanted(o.kind));
     let rows = mine.map(|object| {
         let columns: Vec<&str> = object.schema.fields().iter().map(|f| f.name().as_str()).collect();
-        let job = jobs.iter().find(|job| job.stream == object.name).map(|job| state_name(job.state).to_owned());
+        let job = jobs.iter().find(|job| job.stream == object.name).map(|job| job.state.name().to_owned());
         vec![
             Some(full_name(object)),
             Some(kind_name(object.kind).to_owned()),
@@ -101,9 +101,9 @@ pub(crate) fn jobs(jobs: &[JobInfo]) -> Table {
     let rows = jobs.iter().map(|job| {
         vec![
             Some(job.stream.clone()),
-            Some(state_name(job.state).to_owned()),
-            Some(grouped(job.rows_in)),
-            Some(grouped(job.rows_out)),
+            Some(job.state.name().to_owned()),
+            Some(job.rows_in.map(grouped).unwrap_or_default()),
+            Some(job.rows_out.map(grouped).unwrap_or_default()),
             Some(job.progress.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0))),
             Some(if job.watermark == EventTime::MIN { String::new() } else { job.watermark.to_string() }),
             Some(job.error.clone().unwrap_or_default()),
@@ -125,27 +125,15 @@ pub(crate) fn settings(settings: &Settings) -> Table {
 
 /// A line on the job of an object.
 pub(crate) fn job_line(job: &JobInfo) -> String {
-    let mut line = format!(
-        "job {}: {} in, {} out, epoch {}, watermark {}",
-        state_name(job.state),
-        report::rows(job.rows_in),
-        report::rows(job.rows_out),
-        job.epoch,
-        job.watermark
-    );
+    let rows = match (job.rows_in, job.rows_out) {
+        (Some(read), Some(written)) => format!("{} in, {} out, ", report::rows(read), report::rows(written)),
+        _ => String::new(),
+    };
+    let mut line = format!("job {}: {rows}epoch {}, watermark {}", job.state.name(), job.epoch, job.watermark);
     if let Some(error) = &job.error {
         line += &format!("\nfailed: {error}");
     }
     line
-}
-
-fn state_name(state: JobState) -> &'static str {
-    match state {
-        JobState::Running => "running",
-        JobState::Paused => "paused",
-        JobState::Finished => "finished",
-        JobState::Failed => "failed",
-    }
 }
 
 #[cfg(test)]

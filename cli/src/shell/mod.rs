@@ -5,6 +5,7 @@ mod complete;
 pub(crate) mod describe;
 mod input;
 mod render;
+mod script;
 pub(crate) mod watch;
 mod words;
 
@@ -40,7 +41,8 @@ pub(crate) async fn run(store: Option<String>, args: ShellArgs) -> Result<ExitCo
         None => Arc::new(Embedded::open(config::engine(config::store(store), &args.engine)).await?),
     };
     if !scripts.is_empty() {
-        return run::execute_and_close(backend.as_ref(), &scripts, args.format).await;
+        let shell = Shell::piped(Arc::clone(&backend), args.format);
+        return run::close_after(backend.as_ref(), script::execute(shell, &scripts)).await;
     }
     banner(backend.as_ref()).await;
     let talked = talk(&backend).await;

@@ -24,7 +24,7 @@ use crate::{lex, progress, signal};
 const LIMIT: usize = 1_000;
 
 /// What results are written to.
-type Out = BufWriter<Box<dyn Write + Send>>;
+pub(crate) type Out = BufWriter<Box<dyn Write + Send>>;
 
 /// What comes after a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +48,33 @@ pub(crate) struct Shell {
     timing: bool,
     expanded: Expanded,
     limit: usize,
+    format: Format,
+    is_piped: bool,
     file: Option<(File, Format)>,
 }
 
 impl Shell {
     /// A shell that shows timings, and tables where they fit.
     pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
-        Shell { backend, timing: true, expanded: Expanded::Auto, limit: LIMIT, file: None }
+        Shell {
+            backend,
+            timing: true,
+            expanded: Expanded::Auto,
+            limit: LIMIT,
+            format: Format::Table,
+            is_piped: false,
+            file: None,
+        }
+    }
+
+    /// A shell for statements that nobody types: it shows all rows, as `format`.
+    pub(crate) fn piped(backend: Arc<dyn Backend>, format: Format) -> Self {
+        Shell { limit: 0, format, is_piped: true, ..Shell::new(backend) }
+    }
+
+    /// What it works on.
+    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
     }
 
     /// Does what a line says. Errors are printed.
@@ -74,7 +94,8 @@ impl Shell {
         Next::Prompt
     }
 
-    async fn command(&mut self, command: Command) -> Result<()> {
+    /// Does what a command says.
+    pub(crate) async fn command(&mut self, command: Command) -> Result<()> {
         match command {
             Command::Quit => {}
             Command::Help => self.print(&commands::help())?,
@@ -280,13 +301,17 @@ impl Shell {
     }
 
     /// Where results go now, and how they look there.
-    fn output(&self) -> Result<(Out, Format, View)> {
+    pub(crate) fn output(&self) -> Result<(Out, Format, View)> {
         let (out, format, screen): (Box<dyn Write + Send>, _, _) = match &self.file {
             Some((file, format)) => {
                 let file = file.try_clone().map_err(cannot_write)?;
                 (Box::new(file), *format, Screen::PLAIN)
             }
-            None => (Box::new(io::stdout()), Format::Table, Screen::stdout()),
+            // Nobody waits for the next page of what is piped.
+            None if self.is_piped => {
+                (Box::new(io::stdout()), self.format, Screen { height: usize::MAX, ..Screen::stdout() })
+            }
+            None => (Box::new(io::stdout()), self.format, Screen::stdout()),
         };
         let limit = (self.limit > 0 && self.file.is_none()).then_some(self.limit);
         Ok((BufWriter::new(out), format, View { screen, expanded: self.expanded, limit }))

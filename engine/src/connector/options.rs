@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::nearest::nearest;
 
 /// Options as they were written. Each connector takes the ones it knows and then calls
 /// [`Options::finish`], which refuses the rest by name, so that no option is silently ignored.
@@ -50,8 +51,11 @@ impl Options {
     pub fn required(&mut self, name: &'static str, example: &str) -> Result<String> {
         let (owner, group) = self.context();
         self.text(name).ok_or_else(|| {
-            Error::invalid(format!("{owner} needs option \"{group}{name}\""))
-                .with_hint(format!("Add {group}{name} = '{example}'."))
+            let hint = match nearest(name, self.values.keys().map(String::as_str)) {
+                Some(near) => format!("Write {group}{name} instead of \"{group}{near}\"."),
+                None => format!("Add {group}{name} = '{example}'."),
+            };
+            Error::invalid(format!("{owner} needs option \"{group}{name}\"")).with_hint(hint)
         })
     }
 
@@ -114,8 +118,12 @@ impl Options {
     pub fn finish(self) -> Result<()> {
         let Some(left) = self.values.keys().next() else { return Ok(()) };
         let known: Vec<_> = self.known.iter().copied().collect();
-        Err(Error::invalid(format!("{} has no option \"{}{left}\"", self.owner, self.group))
-            .with_hint(format!("Its options are: {}.", known.join(", "))))
+        let near = nearest(left, known.iter().copied()).map(|near| format!("Did you mean {near}? "));
+        Err(Error::invalid(format!("{} has no option \"{}{left}\"", self.owner, self.group)).with_hint(format!(
+            "{}Its options are: {}.",
+            near.unwrap_or_default(),
+            known.join(", ")
+        )))
     }
 }
 
@@ -165,7 +173,10 @@ mod tests {
         assert!(o.text("path").is_none());
         let e = o.finish().expect_err("pth is not known");
         assert_eq!(e.message(), "stream \"s\" has no option \"pth\"");
-        assert_eq!(e.hint(), Some("Its options are: path."));
+        assert_eq!(e.hint(), Some("Did you mean path? Its options are: path."));
+        let mut o = Options::new("stream \"s\"", [("pth".to_owned(), "x".to_owned())].into());
+        let e = o.required("path", "*.csv").expect_err("pth is not path");
+        assert_eq!(e.hint(), Some("Write path instead of \"pth\"."));
     }
 
     #[test]

@@ -37,6 +37,29 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// What CREATE finds under the name it is given.
+enum Place {
+    Free,
+    Replaces(Entry),
+    /// It exists and is to stay.
+    Kept,
+}
+
+fn kind_word(entry: &Entry) -> &'static str {
+    // Only views have no job.
+    if entry.job.is_empty() { "VIEW" } else { "STREAM" }
+}
+
+/// Refuses what is meant for a view where `entry` is a stream, and the reverse. The hint says `before` DROP.
+fn check_kind(entry: &Entry, kind: statement::ObjectKind, before: &str) -> Result<()> {
+    let is = kind_word(entry);
+    if (is == "VIEW") == (kind == statement::ObjectKind::View) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("\"{}\" is a {}", entry.name, is.to_lowercase()))
+        .with_hint(format!("{before} DROP {is} {}.", quote_name(&entry.name))))
+}
+
 /// Objects that are no longer in use while their jobs end and their files go. Their names are free again when
 /// this is dropped.
 struct Leaving {
@@ -127,17 +150,11 @@ impl Millstream {
         check_name(&name)?;
         let tag = format!("CREATE {}", create.kind.to_string().to_uppercase());
         let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
-        let replaced = catalog.get(&name).cloned();
-        if replaced.is_some() {
-            if create.if_not_exists {
-                return Ok(Outcome::notice(tag, format!("\"{name}\" exists already")));
-            }
-            if !create.or_replace {
-                return Err(Error::exists(format!("\"{name}\" exists already"))
-                    .with_hint(format!("DROP STREAM {0}, or write CREATE OR REPLACE STREAM {0}.", quote_name(&name))));
-            }
-            self.refuse_if_read(&catalog, &name)?;
-        }
+        let replaced = match self.place(&catalog, &name, create.kind, (create.or_replace, create.if_not_exists))? {
+            Place::Free => None,
+            Place::Replaces(entry) => Some(entry),
+            Place::Kept => return Ok(Outcome::notice(tag, format!("\"{name}\" exists already"))),
+        };
         (create.or_replace, create.if_not_exists) = (false, false);
         // What is wrong with the new one is found before the old one goes.
         let sql = create.to_string();
@@ -231,17 +248,12 @@ impl Millstream {
         let name = public(&create.name)?.to_owned();
         check_name(&name)?;
         let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
-        let replaced = catalog.get(&name).cloned();
-        if replaced.is_some() {
-            if create.if_not_exists {
-                return Ok(Outcome::notice("CREATE VIEW", format!("\"{name}\" exists already")));
-            }
-            if !create.or_replace {
-                return Err(Error::exists(format!("\"{name}\" exists already"))
-                    .with_hint(format!("Write CREATE OR REPLACE VIEW {}.", quote_name(&name))));
-            }
-            self.refuse_if_read(&catalog, &name)?;
-        }
+        let view = statement::ObjectKind::View;
+        let replaced = match self.place(&catalog, &name, view, (create.or_replace, create.if_not_exists))? {
+            Place::Free => None,
+            Place::Replaces(entry) => Some(entry),
+            Place::Kept => return Ok(Outcome::notice("CREATE VIEW", format!("\"{name}\" exists already"))),
+        };
         (create.or_replace, create.if_not_exists) = (false, false);
         let sql = create.to_string();
         let view = self.view(create, sql.clone())?;
@@ -274,17 +286,9 @@ impl Millstream {
             if drop.if_exists {
                 return Ok(Outcome::notice(tag, format!("\"{name}\" does not exist")));
             }
-            return Err(
-                Error::not_found(format!("\"{name}\" does not exist")).with_hint("SHOW STREAMS lists what there is.")
-            );
+            return Err(self.missing("", name));
         };
-        // Only views have no job.
-        let is_view = entry.job.is_empty();
-        if is_view != (drop.kind == statement::ObjectKind::View) {
-            let (is, other) = if is_view { ("a view", "VIEW") } else { ("a stream", "STREAM") };
-            return Err(Error::invalid(format!("\"{name}\" is {is}"))
-                .with_hint(format!("Write DROP {other} {}.", quote_name(name))));
-        }
+        check_kind(entry, drop.kind, "Write")?;
         if !drop.cascade {
             self.refuse_if_read(&catalog, name)?;
         }
@@ -297,6 +301,23 @@ impl Millstream {
         std::mem::drop(catalog);
         leaving.clear().await?;
         Ok(Outcome::tag(tag))
+    }
+
+    /// Whether an object of `kind` can be made under `name`; `way`: OR REPLACE, IF NOT EXISTS.
+    fn place(&self, catalog: &Catalog, name: &str, kind: statement::ObjectKind, way: (bool, bool)) -> Result<Place> {
+        let (or_replace, if_not_exists) = way;
+        let Some(entry) = catalog.get(name) else { return Ok(Place::Free) };
+        if if_not_exists {
+            return Ok(Place::Kept);
+        }
+        check_kind(entry, kind, "Choose another name, or")?;
+        if !or_replace {
+            let what = kind_word(entry);
+            return Err(Error::exists(format!("\"{name}\" exists already"))
+                .with_hint(format!("DROP {what} {0}, or write CREATE OR REPLACE {what} {0}.", quote_name(name))));
+        }
+        self.refuse_if_read(catalog, name)?;
+        Ok(Place::Replaces(entry.clone()))
     }
 
     /// Who reads `name`: also those that could not be started.

@@ -1,6 +1,5 @@
 //! What a CREATE statement defines, and the dataflow that feeds it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,23 +11,26 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_engine::connector::ingest::IngestSource;
 use millstream_engine::connector::options::Options;
-use millstream_engine::connector::registry::{SinkRequest, infer_schema, open_sink};
+use millstream_engine::connector::registry::{SINKS, SOURCES, SinkRequest, infer_schema, open_sink};
 use millstream_engine::graph::{Edge, Exchange, Graph, NodeKind, ScanTime, SinkNode, SourceNode, TimeBound};
+use millstream_engine::nearest::nearest;
 use millstream_engine::operator::aggregate::EmitMode;
 use millstream_engine::operator::upsert::Upsert;
 use millstream_engine::table::{StreamLog, TableSink};
 
 use super::Millstream;
 use super::outcome::ObjectKind;
-use super::settings::LEAST_INTERVAL;
+use super::settings::checkpoint_interval;
 use super::tables::{StreamDef, StreamTable};
 use crate::error::{Error, Result};
 use crate::plan::lower::{Lowered, StreamScan, TimeProperty, finish, lower};
 use crate::plan::{expression, query_plan, session_state, streaming_plan};
-use crate::statement::{CreateStream, Emit, Query, StreamForm, Watermark};
+use crate::statement::{CreateStream, Emit, Query, Watermark};
 
 /// A split without rows for this long stops holding the watermark.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+const OWN: [&str; 3] = ["checkpoint_interval", "idle_timeout", "parallelism"];
 
 /// Options that are Millstream's own, not a connector's.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -44,38 +46,41 @@ impl OwnOptions {
         let owner = format!("stream \"{}\"", create.name.name);
         let mut values = create.options.clone();
         let connector = values.remove("connector");
-        let mut own = BTreeMap::new();
-        for name in ["parallelism", "idle_timeout", "checkpoint_interval"] {
-            if let Some(value) = values.remove(name) {
-                own.insert(name.to_owned(), value);
-            }
-        }
+        let own = OWN.iter().filter_map(|name| values.remove_entry(*name)).collect();
         let mut own = Options::new(owner.clone(), own);
+        let interval = own.text("checkpoint_interval").map(|text| checkpoint_interval(&text)).transpose();
         let result = OwnOptions {
             parallelism: own.value("parallelism", "a number from 1 to 256")?,
             idle_timeout: own.duration("idle_timeout")?,
-            checkpoint_interval: own.duration("checkpoint_interval")?,
+            checkpoint_interval: interval
+                .map_err(|e| e.context(format!("option \"checkpoint_interval\" of {owner}")))?,
         };
         if result.parallelism.is_some_and(|n: usize| n == 0 || n > 256) {
             return Err(Error::invalid(format!("option \"parallelism\" of {owner} is not a number from 1 to 256")));
         }
-        if result.checkpoint_interval.is_some_and(|d| d < LEAST_INTERVAL) {
-            return Err(Error::invalid(format!("option \"checkpoint_interval\" of {owner} is less than 10 ms"))
-                .with_hint("Write it like checkpoint_interval = '500 ms'."));
-        }
-        let rest = Options::new(owner, values);
-        match connector {
-            Some(name) => Ok((result, Some((name, rest)))),
-            None => {
-                let mut rest = rest;
-                for known in ["parallelism", "idle_timeout", "checkpoint_interval"] {
-                    rest.text(known);
-                }
-                rest.finish()?;
-                Ok((result, None))
-            }
+        match (connector, values.keys().next()) {
+            (Some(name), _) => Ok((result, Some((name, Options::new(owner, values))))),
+            (None, None) => Ok((result, None)),
+            (None, Some(left)) => Err(without_connector(create, left)),
         }
     }
+}
+
+/// Options that a stream without a connector does not have.
+fn without_connector(create: &CreateStream, option: &str) -> Error {
+    let message = format!("stream \"{}\" has option \"{option}\" and no connector", create.name.name);
+    let hint = match nearest(option, OWN.into_iter().chain(["connector"])) {
+        Some(near) => format!("Did you mean {near}?"),
+        None => {
+            let connectors = if create.query.is_some() { &SINKS[..] } else { &SOURCES[..] };
+            format!(
+                "Add connector = '…', one of {}. Without one its options are: {}.",
+                connectors.join(", "),
+                OWN.join(", ")
+            )
+        }
+    };
+    Error::invalid(message).with_hint(hint)
 }
 
 /// The event-time column, and the bound that each row sets.
@@ -108,16 +113,8 @@ impl Millstream {
         parallelism: usize,
     ) -> Result<StreamDef> {
         let (own, connector) = OwnOptions::of(create)?;
-        let name = create.name.name.clone();
-        let idle_timeout = own.idle_timeout.unwrap_or(IDLE_TIMEOUT);
-        let log =
-            |schema: &SchemaRef, changelog| StreamLog::new(self.store().clone(), &name, schema.clone(), changelog);
-        let form = create.form();
-        if let (StreamForm::External | StreamForm::Stored, Some(_)) = (form, &create.query) {
-            return Err(Error::internal("a stream of columns with a query"));
-        }
         let mut def = StreamDef {
-            name: name.clone(),
+            name: create.name.name.clone(),
             kind: ObjectKind::External,
             sql,
             schema: Arc::new(Schema::empty()),
@@ -125,71 +122,96 @@ impl Millstream {
             key: None,
             changelog: false,
             event_time: None,
-            idle_timeout,
+            idle_timeout: own.idle_timeout.unwrap_or(IDLE_TIMEOUT),
             connector: None,
             log: None,
             ingest: None,
             reads: vec![],
         };
-        match form {
-            StreamForm::External => {
-                if create.primary_key.is_some() {
-                    return Err(Error::unsupported(format!(
-                        "stream \"{name}\": a connector cannot have a PRIMARY KEY yet"
-                    ))
-                    .with_hint("Read it into a stored stream with a PRIMARY KEY, or leave the key out."));
-                }
-                let Some((connector, options)) = connector else {
-                    return Err(Error::internal("an external stream without a connector"));
-                };
-                def.schema = declared(create, || Ok(infer_schema(&connector, options.clone())?))?;
-                def.connector = Some((connector, options));
-                def.event_time = self.event_time(create.watermark.as_ref(), &def.schema, &name)?;
-                // Opened once to find wrong options and missing files now.
-                def.open((0..def.schema.fields().len()).collect(), parallelism)?;
-            }
-            StreamForm::Stored => {
-                def.kind = ObjectKind::Stored;
-                if create.columns.is_empty() {
-                    return Err(Error::invalid(format!("stream \"{name}\" has no columns")).with_hint(
-                        "Declare them, name a connector WITH (connector = …), or give a query AS SELECT ….",
-                    ));
-                }
-                def.schema = declared(create, || Err(Error::internal("no columns")))?;
-                def.primary_key = key_columns(create, &def.schema)?;
-                def.changelog = !def.primary_key.is_empty();
-                def.key = def.changelog.then(|| def.primary_key.clone());
-                let time = self.event_time(create.watermark.as_ref(), &def.schema, &name)?;
-                // Readers are told the watermark by the log.
-                def.event_time = time.map(|(column, _)| (column, None));
-                def.log = Some(log(&def.schema, def.changelog));
-                def.ingest = Some(IngestSource::new());
-            }
-            StreamForm::Derived | StreamForm::WrittenOut => {
-                let query = create.query.as_ref().ok_or_else(|| Error::internal("a derived stream without a query"))?;
-                if !create.columns.is_empty() || create.watermark.is_some() || create.primary_key.is_some() {
-                    return Err(Error::unsupported(format!("stream \"{name}\" declares columns and has a query"))
-                        .with_hint("Leave the columns out: the query names them (SELECT a AS b)."));
-                }
-                let planned = self.plan_continuous(query, parallelism)?;
-                unique_names(&planned.schema, &name)?;
-                let output = &planned.lowered.output;
-                def.kind = if form == StreamForm::Derived { ObjectKind::Derived } else { ObjectKind::Written };
-                def.changelog = !output.append_only;
-                def.key = output.key.clone();
-                def.event_time = event_column(&output.time).map(|c| (c, None));
-                def.schema = planned.schema.clone();
-                def.reads = planned.reads.clone();
-                match connector {
-                    None => def.log = Some(log(&def.schema, def.changelog)),
-                    Some((connector, options)) => {
-                        open_sink(&connector, sink_request(&def, options.clone(), parallelism))?;
-                        def.connector = Some((connector, options));
-                    }
-                }
-            }
+        match (create.query.clone(), connector) {
+            (None, Some(connector)) => self.define_external(&mut def, create, connector, parallelism)?,
+            (None, None) => self.define_stored(&mut def, create)?,
+            (Some(query), connector) => self.define_derived(&mut def, create, &query, connector, parallelism)?,
         }
         Ok(def)
+    }
+
+    fn define_external(
+        self: &Arc<Self>,
+        def: &mut StreamDef,
+        create: &mut CreateStream,
+        (connector, options): (String, Options),
+        parallelism: usize,
+    ) -> Result<()> {
+        if create.primary_key.is_some() {
+            return Err(Error::unsupported(format!(
+                "stream \"{}\": a connector cannot have a PRIMARY KEY yet",
+                def.name
+            ))
+            .with_hint("Read it into a stored stream with a PRIMARY KEY, or leave the key out."));
+        }
+        def.schema = declared(create, || Ok(infer_schema(&connector, options.clone())?))?;
+        def.connector = Some((connector, options));
+        def.event_time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name)?;
+        // Opened once to find wrong options and missing files now.
+        def.open((0..def.schema.fields().len()).collect(), parallelism)?;
+        Ok(())
+    }
+
+    fn define_stored(self: &Arc<Self>, def: &mut StreamDef, create: &mut CreateStream) -> Result<()> {
+        def.kind = ObjectKind::Stored;
+        if create.columns.is_empty() {
+            return Err(Error::invalid(format!("stream \"{}\" has no columns", def.name))
+                .with_hint("Declare them, name a connector WITH (connector = …), or give a query AS SELECT …."));
+        }
+        def.schema = declared(create, || Err(Error::internal("no columns")))?;
+        def.primary_key = key_columns(create, &def.schema)?;
+        def.changelog = !def.primary_key.is_empty();
+        def.key = def.changelog.then(|| def.primary_key.clone());
+        let time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name)?;
+        // Readers are told the watermark by the log.
+        def.event_time = time.map(|(column, _)| (column, None));
+        def.log = Some(self.log_of(def));
+        def.ingest = Some(IngestSource::new());
+        Ok(())
+    }
+
+    fn define_derived(
+        self: &Arc<Self>,
+        def: &mut StreamDef,
+        create: &CreateStream,
+        query: &Query,
+        connector: Option<(String, Options)>,
+        parallelism: usize,
+    ) -> Result<()> {
+        if !create.columns.is_empty() || create.watermark.is_some() || create.primary_key.is_some() {
+            return Err(Error::unsupported(format!("stream \"{}\" declares columns and has a query", def.name))
+                .with_hint("Leave the columns out: the query names them (SELECT a AS b)."));
+        }
+        let planned = self.plan_continuous(query, parallelism)?;
+        unique_names(&planned.schema, &def.name)?;
+        let output = &planned.lowered.output;
+        def.changelog = !output.append_only;
+        def.key = output.key.clone();
+        def.event_time = event_column(&output.time).map(|c| (c, None));
+        def.schema = planned.schema;
+        def.reads = planned.reads;
+        match connector {
+            None => {
+                def.kind = ObjectKind::Derived;
+                def.log = Some(self.log_of(def));
+            }
+            Some((connector, options)) => {
+                def.kind = ObjectKind::Written;
+                open_sink(&connector, sink_request(def, options.clone(), parallelism))?;
+                def.connector = Some((connector, options));
+            }
+        }
+        Ok(())
+    }
+
+    fn log_of(&self, def: &StreamDef) -> Arc<StreamLog> {
+        StreamLog::new(self.store().clone(), &def.name, def.schema.clone(), def.changelog)
     }
 
     /// The event-time column, and the bound that each row sets.

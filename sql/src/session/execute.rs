@@ -1,5 +1,6 @@
 //! Executing statements.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -19,7 +20,7 @@ use super::jobs::public;
 use super::outcome::{ChangeFeed, EpochChanges, Outcome, Prepared, RowStream};
 use super::settings::duration_text;
 use super::{Millstream, Session};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::lower::finish;
 use crate::plan::{query_plan, session_state, statement_plan};
 use crate::statement::{CreateStream, Parsed, Query, Statement, StreamForm};
@@ -63,6 +64,7 @@ impl Session {
                 }
                 let state = session_state();
                 let plan = statement_plan(&state, ms.resolver(false), DfStatement::CopyTo(copy.clone()))?;
+                check_writable(copy.target.strip_prefix("file://").unwrap_or(&copy.target))?;
                 let rows = count_of(snapshot(&state, plan).await?).await?;
                 Ok(Outcome::rows("COPY", rows))
             }
@@ -241,6 +243,21 @@ pub(super) async fn snapshot(state: &SessionState, plan: LogicalPlan) -> Result<
         let _ = &reading;
     });
     Ok(Outcome::Rows(RowStream { schema, rows: rows.boxed() }))
+}
+
+/// Whether COPY can write to `target`: DataFusion, which makes its folder, takes it for a defect of its own if not.
+fn check_writable(target: &str) -> Result<()> {
+    let path = Path::new(target);
+    let folder = if target.ends_with('/') { path } else { path.parent().unwrap_or(path) };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let probe = folder.join(format!(".millstream-{}", std::process::id()));
+    let tried = std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::File::create(&probe))
+        .and_then(|_| std::fs::remove_file(&probe));
+    tried.map_err(|e| {
+        Error::new(ErrorKind::Unavailable, format!("cannot write to \"{target}\": {e}"))
+            .with_hint("Name a file in a folder that this process may write to.")
+    })
 }
 
 /// The count that COPY gives.

@@ -58,8 +58,8 @@ impl Job {
         let mut info = JobInfo {
             stream: self.stream.clone(),
             state: JobState::Paused,
-            rows_in: 0,
-            rows_out: 0,
+            rows_in: None,
+            rows_out: None,
             epoch: 0,
             watermark: EventTime::MIN,
             progress: None,
@@ -85,13 +85,15 @@ impl Job {
                     Some(hint) => format!("{message} ({hint})"),
                     None => message,
                 });
+                let (mut rows_in, mut rows_out) = (0, 0);
                 for (node, figures) in handle.graph().nodes.iter().zip(handle.figures()) {
                     match node.kind {
-                        NodeKind::Source(_) => info.rows_in += figures.rows_out,
-                        NodeKind::Sink(_) => info.rows_out += figures.rows_in,
+                        NodeKind::Source(_) => rows_in += figures.rows_out,
+                        NodeKind::Sink(_) => rows_out += figures.rows_in,
                         NodeKind::Operator(_) => {}
                     }
                 }
+                (info.rows_in, info.rows_out) = (Some(rows_in), Some(rows_out));
             }
         }
         info
@@ -229,9 +231,7 @@ impl Millstream {
         if matches!(state, Some(JobState::Running | JobState::Finished)) {
             return Ok(false);
         }
-        let entry = catalog.get(name).cloned().ok_or_else(|| {
-            Error::not_found(format!("stream \"{name}\" does not exist")).with_hint("SHOW STREAMS lists what there is.")
-        })?;
+        let entry = catalog.get(name).cloned().ok_or_else(|| self.missing("stream ", name))?;
         if known.is_none() {
             return Err(no_job(&*self.stream(name)?));
         }

@@ -23,6 +23,7 @@ pub use outcome::{
     ChangeFeed, Config, Done, EpochChanges, IngestMode, JobInfo, JobState, ObjectInfo, ObjectKind, Outcome, Prepared,
     RowStream,
 };
+pub use settings::checkpoint_interval;
 pub use tables::{StreamDef, StreamTable};
 
 use settings::Settings;

@@ -8,6 +8,7 @@ use datafusion::common::TableReference;
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::TableSource;
 use millstream_engine::memory::MemoryBudget;
+use millstream_engine::nearest::nearest;
 use millstream_engine::runtime::Runtime;
 use millstream_engine::store::Store;
 use parking_lot::{Mutex, RwLock};
@@ -22,7 +23,7 @@ use super::{Config, Session};
 use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{TableResolver, query_plan, session_state};
-use crate::statement::{CreateView, Statement};
+use crate::statement::{CreateView, Statement, quote_name};
 
 /// Failures that a slow listener may miss.
 const FAILURES: usize = 64;
@@ -131,9 +132,24 @@ impl Millstream {
 
     /// The stream of that name.
     pub(super) fn stream(&self, name: &str) -> Result<Arc<StreamDef>> {
-        self.objects.read().streams.get(name).cloned().ok_or_else(|| {
-            Error::not_found(format!("stream \"{name}\" does not exist")).with_hint("SHOW STREAMS lists what there is.")
-        })
+        let found = self.objects.read().streams.get(name).cloned();
+        found.ok_or_else(|| self.missing("stream ", name))
+    }
+
+    /// That there is no `what` called `name`, and what may have been meant.
+    pub(super) fn missing(&self, what: &str, name: &str) -> Error {
+        let objects = self.objects.read();
+        if objects.views.contains_key(name) {
+            return Error::invalid(format!("\"{name}\" is a view"))
+                .with_hint("Name a stream: SHOW STREAMS lists them.");
+        }
+        let names = objects.streams.keys().chain(objects.views.keys()).map(String::as_str);
+        let hint = match nearest(name, names) {
+            Some(near) => format!("Did you mean {}?", quote_name(near)),
+            None if what.is_empty() => "SHOW STREAMS and SHOW VIEWS list what there is.".to_owned(),
+            None => "SHOW STREAMS lists what there is.".to_owned(),
+        };
+        Error::not_found(format!("{what}\"{name}\" does not exist")).with_hint(hint)
     }
 
     /// Finds tables for a plan that is to run continuously or in batch.
@@ -223,7 +239,7 @@ impl Resolver {
         if let Some(def) = stream {
             return Ok(Some(provider_as_source(Arc::new(StreamTable::new(def, self.continuous)))));
         }
-        let Some(view) = view else { return Ok(None) };
+        let view = view.ok_or_else(|| self.millstream.missing("stream ", name))?;
         let resolver = self.millstream.resolver(self.continuous);
         let plan = query_plan(&session_state(), resolver, &view.create.query.query)?;
         Ok(Some(provider_as_source(Arc::new(ViewTable::new(plan, Some(view.sql.clone()))))))

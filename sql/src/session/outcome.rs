@@ -129,10 +129,10 @@ pub struct JobInfo {
     pub stream: String,
     /// Its state.
     pub state: JobState,
-    /// Rows read and rows written since it was started in this process.
-    pub rows_in: u64,
+    /// Rows read and rows written since it was started in this process; unknown where it was not.
+    pub rows_in: Option<u64>,
     /// See `rows_in`.
-    pub rows_out: u64,
+    pub rows_out: Option<u64>,
     /// The last finished epoch.
     pub epoch: u64,
     /// Its watermark.
@@ -216,6 +216,20 @@ impl Outcome {
     }
 }
 
+impl JobState {
+    const ALL: [JobState; 4] = [JobState::Running, JobState::Paused, JobState::Finished, JobState::Failed];
+
+    /// As `SHOW JOBS` writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            JobState::Running => "running",
+            JobState::Paused => "paused",
+            JobState::Finished => "finished",
+            JobState::Failed => "failed",
+        }
+    }
+}
+
 impl JobInfo {
     /// Takes rows of `SHOW JOBS` back, as a server sent them.
     pub fn of_rows(rows: &RecordBatch) -> Result<Vec<JobInfo>> {
@@ -232,14 +246,9 @@ impl JobInfo {
         let percent = column("percent", &DataType::Float64)?.as_primitive::<Float64Type>().clone();
         let job = |i: usize| JobInfo {
             stream: stream.value(i).to_owned(),
-            state: match state.value(i) {
-                "paused" => JobState::Paused,
-                "finished" => JobState::Finished,
-                "failed" => JobState::Failed,
-                _ => JobState::Running,
-            },
-            rows_in: rows_in.value(i),
-            rows_out: rows_out.value(i),
+            state: JobState::ALL.into_iter().find(|s| s.name() == state.value(i)).unwrap_or(JobState::Running),
+            rows_in: rows_in.is_valid(i).then(|| rows_in.value(i)),
+            rows_out: rows_out.is_valid(i).then(|| rows_out.value(i)),
             epoch: epoch.value(i),
             watermark: watermark.value(i).parse().unwrap_or(EventTime::MIN),
             progress: percent.is_valid(i).then(|| percent.value(i) / 100.0),

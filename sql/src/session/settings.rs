@@ -18,7 +18,7 @@ pub(super) struct Settings {
 }
 
 /// The shortest time between checkpoints.
-pub(super) const LEAST_INTERVAL: Duration = Duration::from_millis(10);
+const LEAST_INTERVAL: Duration = Duration::from_millis(10);
 
 const NAMES: [&str; 3] = ["checkpoint_interval", "memory_limit", "parallelism"];
 
@@ -26,6 +26,14 @@ impl Settings {
     pub(super) fn defaults(millstream: &Millstream) -> Self {
         Settings { parallelism: millstream.config().parallelism, checkpoint_interval: None }
     }
+}
+
+/// The time between checkpoints that `text` says, such as `500 ms` or `10s`.
+pub fn checkpoint_interval(text: &str) -> Result<Duration> {
+    parse_duration(text).filter(|d| *d >= LEAST_INTERVAL).ok_or_else(|| {
+        Error::invalid(format!("'{text}' is not a length of time from 10 ms on"))
+            .with_hint("Write it like '500 ms' or '10 s'.")
+    })
 }
 
 pub(super) fn duration_text(d: Duration) -> String {
@@ -58,15 +66,10 @@ impl Session {
                 Ok(n) if (1..=256).contains(&n) => self.settings.lock().parallelism = n,
                 _ => return wrong("a number from 1 to 256", "Write it like SET parallelism = 4."),
             },
-            "checkpoint_interval" => match parse_duration(value) {
-                Some(d) if d >= LEAST_INTERVAL => self.settings.lock().checkpoint_interval = Some(d),
-                _ => {
-                    return wrong(
-                        "a length of time from 10 ms on",
-                        "Write it like SET checkpoint_interval = '500 ms'.",
-                    );
-                }
-            },
+            "checkpoint_interval" => {
+                let interval = checkpoint_interval(value).map_err(|e| e.context(format!("setting \"{name}\"")))?;
+                self.settings.lock().checkpoint_interval = Some(interval);
+            }
             "memory_limit" => match parse_bytes(value) {
                 Some(n) if n >= 1_000_000 => self.millstream.budget().set_limit(n),
                 _ => return wrong("a number of bytes from 1MB on", "Write it like SET memory_limit = '8GB'."),

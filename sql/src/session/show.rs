@@ -15,7 +15,7 @@ use millstream_engine::store::Store;
 use millstream_engine::table::dead_letters;
 
 use super::jobs::public;
-use super::outcome::{JobState, ObjectInfo, ObjectKind, Outcome};
+use super::outcome::{ObjectInfo, ObjectKind, Outcome};
 use super::{Millstream, Session};
 use crate::error::{Error, Result};
 use crate::plan::session_state;
@@ -40,15 +40,6 @@ fn kind_text(kind: ObjectKind) -> &'static str {
         ObjectKind::Derived => "derived",
         ObjectKind::Written => "written out",
         ObjectKind::View => "view",
-    }
-}
-
-fn state_text(state: JobState) -> &'static str {
-    match state {
-        JobState::Running => "running",
-        JobState::Paused => "paused",
-        JobState::Finished => "finished",
-        JobState::Failed => "failed",
     }
 }
 
@@ -92,15 +83,19 @@ impl Session {
         let jobs = ms.jobs();
         let objects = ms.objects.read();
         let all: Vec<_> = objects.streams.values().collect();
-        let state = |name: &str| jobs.iter().find(|j| j.stream == name).map(|j| state_text(j.state).to_owned());
-        let rows = all.iter().map(|d| d.log.as_ref().map(|l| l.snapshot().rows));
+        let state = |name: &str| jobs.iter().find(|j| j.stream == name).map(|j| j.state.name().to_owned());
+        let kept = |changelog: bool| {
+            let logs = all.iter().map(move |d| d.log.as_ref().filter(|_| d.changelog == changelog));
+            Arc::new(UInt64Array::from_iter(logs.map(|log| log.map(|l| l.snapshot().rows))))
+        };
         table(
             vec![
                 text("name"),
                 text("kind"),
-                text("changes"),
+                text("mode"),
                 text("job"),
                 Field::new("rows", DataType::UInt64, true),
+                Field::new("changes", DataType::UInt64, true),
                 text("location"),
             ],
             vec![
@@ -108,7 +103,8 @@ impl Session {
                 strings(all.iter().map(|d| Some(kind_text(d.kind).to_owned()))),
                 strings(all.iter().map(|d| Some(if d.changelog { "updates" } else { "append-only" }.to_owned()))),
                 strings(all.iter().map(|d| state(&d.name))),
-                Arc::new(UInt64Array::from_iter(rows)),
+                kept(false),
+                kept(true),
                 strings(all.iter().map(|d| match (&d.log, &d.connector) {
                     (Some(log), _) => Some(log.store().locate(&log.folder())),
                     (None, Some((connector, _))) => Some(format!("connector {connector}")),
@@ -131,15 +127,16 @@ impl Session {
 
     fn show_jobs(&self) -> Result<Outcome> {
         let jobs = self.millstream.jobs();
-        let numbers =
-            |f: fn(&super::JobInfo) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(jobs.iter().map(f))) };
+        let numbers = |f: fn(&super::JobInfo) -> Option<u64>| -> ArrayRef {
+            Arc::new(UInt64Array::from_iter(jobs.iter().map(f)))
+        };
         let percent = jobs.iter().map(|j| j.progress.map(|p| (p * 1000.0).round() / 10.0));
         table(
             vec![
                 text("stream"),
                 text("state"),
-                Field::new("rows_in", DataType::UInt64, false),
-                Field::new("rows_out", DataType::UInt64, false),
+                Field::new("rows_in", DataType::UInt64, true),
+                Field::new("rows_out", DataType::UInt64, true),
                 Field::new("epoch", DataType::UInt64, false),
                 text("watermark"),
                 Field::new("percent", DataType::Float64, true),
@@ -147,10 +144,10 @@ impl Session {
             ],
             vec![
                 strings(jobs.iter().map(|j| Some(j.stream.clone()))),
-                strings(jobs.iter().map(|j| Some(state_text(j.state).to_owned()))),
+                strings(jobs.iter().map(|j| Some(j.state.name().to_owned()))),
                 numbers(|j| j.rows_in),
                 numbers(|j| j.rows_out),
-                numbers(|j| j.epoch),
+                numbers(|j| Some(j.epoch)),
                 strings(jobs.iter().map(|j| Some(j.watermark.to_string()))),
                 Arc::new(Float64Array::from_iter(percent)),
                 strings(jobs.iter().map(|j| j.error.clone())),
@@ -160,9 +157,12 @@ impl Session {
 
     fn show_create(&self, name: &Name) -> Result<Outcome> {
         let name = public(name)?;
-        let objects = self.millstream.objects.read();
-        let sql = objects.streams.get(name).map(|d| d.sql.clone());
-        let sql = sql.or_else(|| objects.views.get(name).map(|v| v.sql.clone())).ok_or_else(|| missing(name))?;
+        let sql = {
+            let objects = self.millstream.objects.read();
+            let stream = objects.streams.get(name).map(|d| d.sql.clone());
+            stream.or_else(|| objects.views.get(name).map(|v| v.sql.clone()))
+        };
+        let sql = sql.ok_or_else(|| self.millstream.missing("", name))?;
         table(vec![text("name"), text("statement")], vec![strings([Some(name.to_owned())]), strings([Some(sql)])])
     }
 
@@ -186,7 +186,7 @@ impl Session {
         let objects = self.millstream.objects();
         let namespace = name.schema.as_deref().unwrap_or("public");
         let found = objects.iter().find(|o| o.namespace == namespace && o.name == name.name);
-        let object = found.ok_or_else(|| missing(&name.name))?;
+        let object = found.ok_or_else(|| self.millstream.missing("", &name.name))?;
         let time = match self.millstream.objects.read().streams.get(&object.name) {
             Some(def) => def.event_time.as_ref().map(|(c, _)| def.schema.field(*c).name().clone()),
             None => None,
@@ -214,10 +214,6 @@ impl Session {
             ],
         )
     }
-}
-
-fn missing(name: &str) -> Error {
-    Error::not_found(format!("\"{name}\" does not exist")).with_hint("SHOW STREAMS and SHOW VIEWS list what there is.")
 }
 
 fn show_functions(like: Option<&str>) -> Result<Outcome> {

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use datafusion::sql::sqlparser::ast::ColumnOption;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use millstream_engine::connector::registry::SOURCES;
+use millstream_engine::nearest::nearest;
 
 use super::data_type::arrow_type;
 use super::display::fold;
-use super::parser::{StatementParser, is_word, nearest};
+use super::parser::{StatementParser, is_word};
 use super::{ColumnDef, CreateStream, CreateView, Name, ObjectKind, Query, Statement, StreamForm, Watermark};
 use crate::error::{Error, Position, Result};
 
@@ -115,7 +117,7 @@ impl StatementParser<'_> {
                 "CREATE {word} is not supported"
             ))
             .with_hint("Write CREATE STREAM name (columns) WITH (connector = 'file', path = '…', format = 'parquet')."),
-            _ => match nearest(&word, &["STREAM", "SOURCE", "SINK", "TABLE", "VIEW", "MATERIALIZED"]) {
+            _ => match nearest(&word, ["STREAM", "SOURCE", "SINK", "TABLE", "VIEW", "MATERIALIZED"]) {
                 Some(near) => Error::invalid(format!("syntax error at or near \"{word}\""))
                     .with_hint(format!("Did you mean CREATE {near}?")),
                 None => Error::unsupported(format!("CREATE {word} is not supported"))
@@ -381,6 +383,13 @@ fn check_form(create: &CreateStream) -> Result<()> {
             );
         }
         _ => {}
+    }
+    if form == StreamForm::Stored && create.columns.is_empty() && !create.options.is_empty() {
+        let hint = match nearest("connector", create.options.keys().map(String::as_str)) {
+            Some(near) => format!("Write connector instead of \"{near}\"."),
+            None => format!("Add connector = '…': one of {}.", SOURCES.join(", ")),
+        };
+        return wrong(format!("{what} has options and no connector"), &hint);
     }
     if form == StreamForm::Stored && create.columns.is_empty() {
         return wrong(

@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
+use millstream_engine::nearest::nearest;
 
 use super::check::{check_insert, check_query_in};
 use super::dialect::StreamDialect;
@@ -384,7 +385,7 @@ fn unknown(word: &str) -> Error {
         }
         _ => {
             let error = Error::invalid(format!("syntax error at or near \"{word}\""));
-            return match nearest(word, &STATEMENTS) {
+            return match nearest(word, STATEMENTS) {
                 Some(near) => error.with_hint(format!("Did you mean {near}?")),
                 None => error,
             };
@@ -397,30 +398,3 @@ const STATEMENTS: [&str; 20] = [
     "SELECT", "WITH", "VALUES", "INSERT", "CREATE", "DROP", "SHOW", "DESCRIBE", "EXPLAIN", "PAUSE", "RESUME", "COPY",
     "SET", "RESET", "FLUSH", "BEGIN", "COMMIT", "ROLLBACK", "FROM", "TABLE",
 ];
-
-/// The word that is at most two slips away.
-pub(super) fn nearest<'w>(word: &str, words: &[&'w str]) -> Option<&'w str> {
-    let word = word.to_uppercase();
-    let allowed = if word.len() <= 3 { 1 } else { 2 };
-    let near = words.iter().map(|w| (slips(&word, w), *w)).min()?;
-    (near.0 <= allowed).then_some(near.1)
-}
-
-/// Levenshtein's distance, with a swap of neighbours as one.
-fn slips(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<_>, Vec<_>) = (a.chars().collect(), b.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut least = change.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
-}

@@ -1,0 +1,172 @@
+"""What people are told when they slip: the place, the object, and what to write instead."""
+
+import subprocess
+
+import pytest
+from conftest import BINARY
+
+SETUP = """
+CREATE STREAM bids (id BIGINT, price BIGINT);
+CREATE STREAM hot (id BIGINT PRIMARY KEY, n BIGINT);
+INSERT INTO hot VALUES (1, 1), (2, 2);
+INSERT INTO hot VALUES (1, 3);
+INSERT INTO bids VALUES (1, 10);
+CREATE STREAM dear AS SELECT id, price FROM bids WHERE price > 5;
+CREATE VIEW cheap AS SELECT * FROM bids WHERE price < 5;
+"""
+
+
+def run(*args, text="", cwd=None):
+    done = subprocess.run([BINARY, *map(str, args)], input=text, capture_output=True, text=True, timeout=60, cwd=cwd)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    store = tmp_path_factory.mktemp("messages") / "store"
+    code, _, said = run("--store", store, "run", "-", text=SETUP)
+    assert code == 0, said
+    return store
+
+
+def refused(store, sql):
+    code, _, said = run("--store", store, "-c", sql)
+    assert code == 1, said
+    return said
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM bidz",
+        "SELECT id FROM bidz EMIT CHANGES",
+        "CREATE STREAM x AS SELECT id FROM bidz",
+        "DROP STREAM bidz",
+        "PAUSE STREAM bidz",
+        "RESUME STREAM bidz",
+        "DESCRIBE bidz",
+        "SHOW CREATE STREAM bidz",
+        "INSERT INTO bidz VALUES (1, 2)",
+        "EXPLAIN STREAM bidz",
+        "EXPLAIN ANALYZE STREAM bidz",
+    ],
+)
+def test_a_name_that_is_nearly_right(shop, sql):
+    said = refused(shop, sql)
+    assert '"bidz" does not exist' in said and "hint: Did you mean bids?" in said, said
+
+
+def test_a_name_that_is_far_from_all(shop):
+    assert "hint: SHOW STREAMS lists what there is." in refused(shop, "SELECT * FROM persons")
+    assert "SHOW VIEWS" in refused(shop, "DESCRIBE persons")
+    said = refused(shop, "PAUSE STREAM cheap")
+    assert '"cheap" is a view' in said, said
+
+
+def test_export_names_what_is_near(shop, tmp_path):
+    code, _, said = run("export", "daer", tmp_path / "x.csv", "--store", shop)
+    assert code == 1 and "hint: Did you mean dear?" in said, said
+
+
+@pytest.mark.parametrize(
+    "sql, words",
+    [
+        ("CREATE STREAM x (id BIGINT) WITH (connector = 'file', paht = 'x', format = 'csv')", ["path", '"paht"']),
+        ("CREATE STREAM x (id BIGINT) WITH (connector = 'nexmark', table = 'bid', rosw = 3)", ["has no option", "rosw"]),
+        ("CREATE STREAM x (id BIGINT) WITH (connector = 'fiel', path = 'x')", ["'fiel'", "file, stdin"]),
+        ("CREATE STREAM x (id BIGINT) WITH (path = 'x', format = 'csv')", ["no connector", "file, stdin"]),
+        ("CREATE STREAM x (id BIGINT) WITH (conector = 'file', path = 'x')", ["no connector", "Did you mean connector?"]),
+        ("CREATE STREAM x WITH (conector = 'file', path = 'x')", ["no connector", 'instead of "conector"']),
+        ("CREATE STREAM x (id BIGINT) WITH (paralelism = 2)", ["paralelism", "Did you mean parallelism?"]),
+        ("CREATE STREAM x WITH (path = 'x') AS SELECT id FROM bids", ["path", "stdout, blackhole"]),
+        ("CREATE STREAM x (id BIGINT) WITH (checkpoint_interval = '1 ms')", ["checkpoint_interval", "from 10 ms on"]),
+    ],
+)
+def test_an_option_that_is_wrong(shop, sql, words):
+    said = refused(shop, sql)
+    assert all(word in said for word in words), said
+
+
+def test_what_replaces_is_of_the_same_kind(shop):
+    for sql, hint in [
+        ("CREATE OR REPLACE VIEW bids AS SELECT * FROM hot", "DROP STREAM bids"),
+        ("CREATE OR REPLACE VIEW hot AS SELECT * FROM bids", "DROP STREAM hot"),
+        ("CREATE OR REPLACE STREAM cheap (id BIGINT)", "DROP VIEW cheap"),
+        ("CREATE STREAM cheap (id BIGINT)", "DROP VIEW cheap"),
+        ("DROP STREAM cheap", "DROP VIEW cheap"),
+        ("CREATE VIEW cheap AS SELECT * FROM hot", "CREATE OR REPLACE VIEW cheap"),
+    ]:
+        assert hint in refused(shop, sql), sql
+    code, rows, said = run("--store", shop, "--format", "csv", "-c", "SELECT count(*) AS n FROM hot")
+    assert (code, rows) == (0, "n\n2\n"), said
+
+
+def test_a_cause_is_said_once(shop):
+    for sql, words in [
+        ("SELECT 10 / (id - 1) FROM bids", "divide by zero"),
+        ("SELECT 10 / (id - 1) FROM bids EMIT CHANGES", "divide by zero"),
+        ("SELEC 1", "syntax error"),
+        ("SELECT sum(id), sum(id::DOUBLE) FROM bids", "unique expression names"),
+    ]:
+        said = refused(shop, sql)
+        assert said.lower().count(words) == 1 and "cause:" not in said, said
+    assert "cast in a subquery" in refused(shop, "SELECT sum(id) AS a, sum(id::DOUBLE) AS b FROM bids")
+
+
+def test_a_place_that_cannot_be_written(shop, tmp_path):
+    (tmp_path / "plain").touch()
+    for target in [tmp_path / "plain" / "x.csv", tmp_path / "plain" / "x.parquet", "/proc/x.csv"]:
+        said = refused(shop, f"COPY (SELECT * FROM bids) TO '{target}'")
+        assert f'cannot write to "{target}"' in said and "internal" not in said, said
+        code, _, said = run("export", "bids", target, "--store", shop)
+        assert code == 1 and str(target) in said, said
+    code, _, said = run("export", "bids", "x.csv", "--store", shop, cwd=tmp_path)
+    assert code == 0 and [p.name for p in tmp_path.glob("*x.csv")] == ["x.csv"], said
+    assert not list(tmp_path.glob(".*")), "nothing else is left"
+
+
+def test_an_export_makes_no_store(tmp_path):
+    code, _, said = run("export", "bids", tmp_path / "x.csv", "--store", tmp_path / "typo")
+    assert code == 1 and "there is no store at" in said and not (tmp_path / "typo").exists(), said
+
+
+def test_wrong_usage(tmp_path):
+    code, _, said = run("-c", "SELECT 1", "run", "x.sql", cwd=tmp_path)
+    assert code == 2 and "stands before 'run'" in said, said
+    code, _, said = run("run", "--checkpoint-interval", "1ms", "-", cwd=tmp_path)
+    assert code == 2 and "from 10 ms on" in said, said
+
+
+def test_commands_from_a_pipe(shop):
+    code, shown, said = run("--store", shop, text="\\d hot\nSELECT 1 AS one;\n\\dt\n")
+    assert code == 0 and "primary key" in shown and "one" in shown and "dear" in shown, said
+    code, shown, said = run("--store", shop, "--format", "csv", text="\\q\nSELECT nonsense;\n")
+    assert code == 0, said
+    code, _, said = run("--store", shop, text="SELECT 1;\n\\d hot\nSELECT *\nFROM bidz;\n")
+    assert code == 1 and "stdin:4:6" in said, said
+    assert run("--store", shop, "-c", "\\nope")[0] == 1
+    assert "dear" in run("--store", shop, "-c", "\\d")[1]
+
+
+def test_a_script_with_a_byte_order_mark(shop, tmp_path):
+    script = tmp_path / "a.sql"
+    script.write_text("\ufeffSELECT 1 AS one;")
+    code, shown, said = run("run", script, "--store", shop, "--format", "csv")
+    assert (code, shown) == (0, "one\n1\n"), said
+
+
+def test_listings_say_what_is_known(store, tmp_path):
+    (tmp_path / "x.csv").write_text("id\n1\n2\n")
+    made = f"""CREATE STREAM lines (id BIGINT) WITH (connector = 'file', path = '{tmp_path}/x.csv', format = 'csv');
+        CREATE STREAM copies AS SELECT id FROM lines;"""
+    assert run("--store", store, "run", "-", text=made)[0] == 0
+    code, shown, said = run("--store", store, "--format", "csv", "-c", "SHOW JOBS")
+    assert code == 0 and shown.splitlines()[1].startswith("copies,finished,,,"), shown + said
+
+
+def test_rows_are_not_changes(shop):
+    code, shown, said = run("--store", shop, "--format", "csv", "-c", "SHOW STREAMS")
+    lines = {line.split(",")[0]: line.split(",")[:6] for line in shown.splitlines()}
+    assert lines["name"] == ["name", "kind", "mode", "job", "rows", "changes"], said
+    assert lines["bids"][4:] == ["1", ""]
+    assert lines["hot"][2] == "updates" and lines["hot"][4:] == ["", "4"]
