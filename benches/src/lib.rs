@@ -30,7 +30,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// How many batches a task takes at a time.
 const UNIT: u64 = 32;
 
-/// Rows in memory, handed out [`UNIT`] batches at a time.
+/// Rows in memory, handed out some batches at a time.
 pub struct MemorySource {
     batches: Arc<Vec<RecordBatch>>,
     projection: Vec<usize>,

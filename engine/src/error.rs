@@ -99,6 +99,12 @@ impl Error {
         self
     }
 
+    /// The same error for one more who waits, without its cause.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Error { kind: self.kind, message: self.message.clone(), hint: self.hint.clone(), source: None }
+    }
+
     /// The kind.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -79,7 +79,7 @@ impl Coordinator {
         let reply = self.state.stopping.take();
         for flush in self.state.flushes.drain(..) {
             let answer = match &result {
-                Err(e) => Err(Error::new(e.kind(), e.message().to_owned())),
+                Err(e) => Err(e.again()),
                 Ok(_) if self.state.ending => Ok(()),
                 Ok(_) => Err(Error::new(ErrorKind::Cancelled, "the job was stopped")),
             };
