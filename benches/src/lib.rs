@@ -22,6 +22,10 @@ use millstream_sql::plan::lower::{SourceTable, StreamScan, finish, lower};
 use millstream_sql::plan::{TableResolver, expression, query_plan, session_state, streaming_plan};
 use millstream_sql::statement::{Statement, parse, parse_query};
 
+/// That of the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Any failure.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// The result of a step.

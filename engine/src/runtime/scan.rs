@@ -17,6 +17,9 @@ use crate::graph::{ScanTime, TimeBound};
 use crate::memory::MemoryBudget;
 use crate::time::{EventTime, max_time};
 
+/// How long a task reads before the others of its thread may go on.
+const TURN: Duration = Duration::from_micros(500);
+
 /// A source task's part of an epoch.
 pub(crate) struct Cut {
     pub(crate) epoch: u64,
@@ -98,6 +101,8 @@ struct Scanning {
     dead: Vec<DeadLetter>,
     ended: bool,
     waiting_since: Instant,
+    /// Since when other tasks of the thread have been waiting.
+    turn_since: Instant,
 }
 
 /// Runs a task that reads a source.
@@ -111,6 +116,7 @@ pub(crate) async fn run_scan(scan: Scan) -> Result<()> {
         dead: vec![],
         ended: false,
         waiting_since: Instant::now(),
+        turn_since: Instant::now(),
     };
     loop {
         let step = tokio::select! {
@@ -148,10 +154,8 @@ impl Scanning {
             Step::Rows(reader, read) => {
                 self.rows(read).await?;
                 self.relieve().await;
-                // A source that always has rows would never wait, and no other task of its thread would run.
-                tokio::task::yield_now().await;
+                self.share().await;
                 self.pending = Some(read_on(reader));
-                self.waiting_since = Instant::now();
             }
             Step::UnitDone => {
                 if let Some(mut current) = self.current.take() {
@@ -210,6 +214,16 @@ impl Scanning {
     async fn relieve(&mut self) {
         if self.scan.budget.pressed() {
             tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// A source that always has rows would never wait, and no other task of its thread would run.
+    async fn share(&mut self) {
+        self.waiting_since = Instant::now();
+        if self.waiting_since.duration_since(self.turn_since) >= TURN {
+            tokio::task::yield_now().await;
+            self.waiting_since = Instant::now();
+            self.turn_since = self.waiting_since;
         }
     }
 
