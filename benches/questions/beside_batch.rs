@@ -1,6 +1,6 @@
 //! How near is a continuous query to DataFusion in batch, over the same rows in memory?
 //!
-//! `cargo bench -p millstream-benches --bench beside_batch`: for each query the median of eleven runs of each, in turn. Names of
+//! `cargo bench --workspace --bench beside_batch`: for each query the median of eleven runs of each, in turn. Names of
 //! queries behind `--` choose among them.
 
 use millstream_benches::{Bids, Result, median};

@@ -1,6 +1,6 @@
 //! What does it cost to find a row's group?
 //!
-//! `cargo bench -p millstream-benches --bench group_table`: keys of 8192 rows interned into an index that knows them.
+//! `cargo bench --workspace --bench group_table`: keys of 8192 rows interned into an index that knows them.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Does a hopping window cost more the more windows share a row?
 //!
-//! `cargo bench -p millstream-benches --bench hop_slides`: windows of 60 s, slides from 30 s to 1 s, counts by 100 keys. The
+//! `cargo bench --workspace --bench hop_slides`: windows of 60 s, slides from 30 s to 1 s, counts by 100 keys. The
 //! number of result rows grows with size/slide and is shown; the work per input row should not.
 
 use millstream_benches::{Bids, Result, median};

@@ -1,6 +1,6 @@
 //! How long from a row in to its result out, at 100,000 rows a second?
 //!
-//! `cargo bench -p millstream-benches --bench latency`: rows are handed in every millisecond and carry the time at which they
+//! `cargo bench --workspace --bench latency`: rows are handed in every millisecond and carry the time at which they
 //! were; the result is followed as `SELECT … EMIT CHANGES` does, uncommitted. Quantiles over 10 s.
 
 use std::sync::Arc;
