@@ -170,3 +170,18 @@ def test_rows_are_not_changes(shop):
     assert lines["name"] == ["name", "kind", "mode", "job", "rows", "changes"], said
     assert lines["bids"][4:] == ["1", ""]
     assert lines["hot"][2] == "updates" and lines["hot"][4:] == ["", "4"]
+
+
+def test_two_streams_do_not_share_a_file(shop, tmp_path):
+    made = "CREATE STREAM {} WITH (connector = 'file', path = '{}') AS SELECT id FROM bids"
+    assert run("--store", shop, "-c", made.format("first", tmp_path / "out.csv"))[0] == 0
+    said = refused(shop, made.format("second", tmp_path / "." / "out.csv"))
+    assert 'stream "first" is written to' in said and "UNION ALL" in said, said
+    assert run("--store", shop, "-c", made.format("third", tmp_path / "other.csv"))[0] == 0
+
+
+def test_what_cannot_be_stored_is_refused(shop):
+    said = refused(shop, "CREATE STREAM spans (a INTERVAL)")
+    assert 'stream "spans": column "a": INTERVAL cannot be stored' in said, said
+    said = refused(shop, "CREATE STREAM spans AS SELECT id, INTERVAL '1 day' AS step FROM bids")
+    assert 'column "step"' in said and "cast to TEXT" in said, said

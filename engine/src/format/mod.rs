@@ -115,6 +115,7 @@ pub fn sql_name(data_type: &DataType) -> Arc<str> {
         DataType::Timestamp(_, Some(_)) => "TIMESTAMP WITH TIME ZONE",
         DataType::Date32 | DataType::Date64 => "DATE",
         DataType::Time32(_) | DataType::Time64(_) => "TIME",
+        DataType::Interval(_) => "INTERVAL",
         other => return other.to_string().into(),
     }
     .into()

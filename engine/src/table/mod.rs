@@ -18,6 +18,6 @@ mod source;
 mod tests;
 
 pub use log::{FileEntry, Snapshot, StreamLog};
-pub use parquet_file::{file_schema, open_rows};
+pub use parquet_file::{check_storable, file_schema, open_rows};
 pub use sink::TableSink;
 pub use source::StreamSource;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -16,6 +16,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use crate::error::{Error, Result};
+use crate::format::sql_name;
 use crate::store::Store;
 
 /// Rows per row group.
@@ -38,6 +39,27 @@ fn plain_type(t: &DataType) -> DataType {
         DataType::List(f) | DataType::LargeList(f) => DataType::List(field(f)),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
         other => other.clone(),
+    }
+}
+
+/// Checks that files can hold rows of `schema`.
+///
+/// Errors with `Unsupported` for the first column whose type Parquet does not have.
+pub fn check_storable(schema: &Schema) -> Result<()> {
+    let Some(field) = schema.fields().iter().find(|f| !is_storable(f.data_type())) else { return Ok(()) };
+    let message = format!("column \"{}\": {} cannot be stored", field.name(), sql_name(field.data_type()));
+    Err(Error::unsupported(message).with_hint("Store it in another form, for example cast to TEXT."))
+}
+
+fn is_storable(t: &DataType) -> bool {
+    match t {
+        DataType::Interval(IntervalUnit::MonthDayNano) | DataType::Union(_, _) => false,
+        DataType::Dictionary(_, value) => is_storable(value),
+        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) | DataType::Map(f, _) => {
+            is_storable(f.data_type())
+        }
+        DataType::Struct(fields) => fields.iter().all(|f| is_storable(f.data_type())),
+        _ => true,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a CREATE statement defines, and the dataflow that feeds it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use millstream_engine::graph::{Edge, Exchange, Graph, NodeKind, ScanTime, SinkNo
 use millstream_engine::nearest::nearest;
 use millstream_engine::operator::aggregate::EmitMode;
 use millstream_engine::operator::upsert::Upsert;
-use millstream_engine::table::{StreamLog, TableSink};
+use millstream_engine::table::{StreamLog, TableSink, check_storable};
 
 use super::Millstream;
 use super::outcome::ObjectKind;
@@ -171,7 +172,7 @@ impl Millstream {
         let time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name)?;
         // Readers are told the watermark by the log.
         def.event_time = time.map(|(column, _)| (column, None));
-        def.log = Some(self.log_of(def));
+        def.log = Some(self.log_of(def)?);
         def.ingest = Some(IngestSource::new());
         Ok(())
     }
@@ -199,19 +200,39 @@ impl Millstream {
         match connector {
             None => {
                 def.kind = ObjectKind::Derived;
-                def.log = Some(self.log_of(def));
+                def.log = Some(self.log_of(def)?);
             }
             Some((connector, options)) => {
                 def.kind = ObjectKind::Written;
                 open_sink(&connector, sink_request(def, options.clone(), parallelism))?;
+                self.refuse_shared_file(&def.name, &connector, &options)?;
                 def.connector = Some((connector, options));
             }
         }
         Ok(())
     }
 
-    fn log_of(&self, def: &StreamDef) -> Arc<StreamLog> {
-        StreamLog::new(self.store().clone(), &def.name, def.schema.clone(), def.changelog)
+    fn log_of(&self, def: &StreamDef) -> Result<Arc<StreamLog>> {
+        check_storable(&def.schema).map_err(|e| e.context(format!("stream \"{}\"", def.name)))?;
+        Ok(StreamLog::new(self.store().clone(), &def.name, def.schema.clone(), def.changelog))
+    }
+
+    /// Refuses a file or folder into which another stream is written: each would take the other's files for its own.
+    fn refuse_shared_file(&self, name: &str, connector: &str, options: &Options) -> Result<()> {
+        let Some(place) = written_file(connector, options) else { return Ok(()) };
+        let is_there =
+            |(connector, options): &(String, Options)| written_file(connector, options) == Some(place.clone());
+        let objects = self.objects.read();
+        let mut others = objects.streams.values().filter(|d| d.kind == ObjectKind::Written && d.name != name);
+        match others.find(|d| d.connector.as_ref().is_some_and(is_there)) {
+            None => Ok(()),
+            Some(other) => Err(Error::invalid(format!(
+                "stream \"{name}\": stream \"{}\" is written to \"{}\" already",
+                other.name,
+                place.display()
+            ))
+            .with_hint("Give each stream a path of its own, or write one stream of both with UNION ALL.")),
+        }
     }
 
     /// The event-time column, and the bound that each row sets.
@@ -310,6 +331,12 @@ impl Millstream {
 /// The tasks that `create` asks for.
 pub(super) fn own_parallelism(create: &CreateStream) -> Result<Option<usize>> {
     Ok(OwnOptions::of(create)?.0.parallelism)
+}
+
+/// The file or folder that a sink with these options writes to.
+fn written_file(connector: &str, options: &Options) -> Option<PathBuf> {
+    let path = options.clone().text("path").filter(|_| connector == "file")?;
+    std::path::absolute(path).ok()
 }
 
 fn sink_request(def: &StreamDef, options: Options, parallelism: usize) -> SinkRequest {

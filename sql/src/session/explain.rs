@@ -88,7 +88,12 @@ fn live_lines(job: &JobHandle) -> Vec<String> {
     let figures = job.figures();
     let total = |f: fn(&NodeFigures) -> u64| figures.iter().map(f).sum::<u64>();
     let mut lines = vec![
-        format!("state: {:?}, epoch {}, last epoch took {:?}", status.phase, status.epoch, status.epoch_lag),
+        format!(
+            "state: {}, epoch {}, last epoch took {:.1} ms",
+            format!("{:?}", status.phase).to_lowercase(),
+            status.epoch,
+            status.epoch_lag.as_secs_f64() * 1e3
+        ),
         format!("committed: checkpoint {}, epoch {}", status.committed.0, status.committed.1),
         format!(
             "watermark: {}{}",
