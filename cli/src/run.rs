@@ -118,10 +118,16 @@ pub(crate) async fn execute(
     view: View,
     out: &mut (dyn Write + Send),
 ) -> Result<()> {
+    let mut warned = String::new();
     for statement in statement::parse(&script.text)? {
-        if lex::reads_results(&statement.text) {
-            // The statement may well be about other streams than one that has failed: that is told at the end.
-            let _ = flush(backend).await;
+        if lex::reads_results(&statement.text)
+            && let Err(e) = flush(backend).await
+            && e.message() != warned
+        {
+            // The statement may well be about other streams than the one that has failed: the script goes on, and
+            // ends with the error.
+            e.message().clone_into(&mut warned);
+            report::say(format_args!("warning: {warned}"));
         }
         let start = Instant::now();
         let outcome = progress::shown(backend, backend.execute(&statement)).await?;

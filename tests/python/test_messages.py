@@ -185,3 +185,11 @@ def test_what_cannot_be_stored_is_refused(shop):
     assert 'stream "spans": column "a": INTERVAL cannot be stored' in said, said
     said = refused(shop, "CREATE STREAM spans AS SELECT id, INTERVAL '1 day' AS step FROM bids")
     assert 'column "step"' in said and "cast to TEXT" in said, said
+
+
+def test_a_failed_stream_is_told_before_the_next_result(shop):
+    script = "CREATE STREAM zero AS SELECT 1 / (id - id) AS x FROM bids; SELECT count(*) AS n FROM bids;"
+    code, shown, said = run("run", "-", "--store", shop, "--format", "csv", text=script)
+    assert (code, shown) == (1, "n\n1\n"), said
+    told = [said.index(text) for text in ('warning: stream "zero"', "(1 row", 'error: stream "zero" has failed')]
+    assert told == sorted(told), said
