@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use millstream_sql::catalog::is_store;
 use millstream_sql::{ErrorKind, Result};
 
 use crate::args::ExportArgs;
@@ -21,8 +22,7 @@ pub(crate) async fn run(store: Option<String>, args: ExportArgs) -> Result<ExitC
 
 /// `store`, if there is one: an export from a new store would find nothing.
 fn existing(store: String) -> Result<String> {
-    // Every store in which something was created has it.
-    if Path::new(&store).join("catalog").is_dir() {
+    if is_store(Path::new(&store)) {
         return Ok(store);
     }
     let e = report::fail(ErrorKind::NotFound, format!("there is no store at \"{store}\""));

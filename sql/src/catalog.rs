@@ -3,6 +3,7 @@
 //! A version is the whole list of statements, in order of creation; it is written create-if-absent under
 //! the next number, so two writers cannot both succeed.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -43,20 +44,27 @@ pub struct Catalog {
 /// Versions kept besides the last.
 const KEPT: u64 = 5;
 
+const FOLDER: &str = "catalog";
+
 fn path(version: u64) -> String {
-    format!("catalog/{version:020}.json")
+    format!("{FOLDER}/{version:020}.json")
+}
+
+/// Whether anything was ever created in a store at `root`.
+pub fn is_store(root: &Path) -> bool {
+    root.join(FOLDER).is_dir()
 }
 
 impl Catalog {
     /// The last version in `store`; an empty one where there is none.
     pub async fn load(store: &Store) -> Result<Self> {
-        let names = store.list("catalog").await?;
+        let names = store.list(FOLDER).await?;
         let Some(name) = names.iter().rfind(|n| n.ends_with(".json")) else { return Ok(Catalog::default()) };
-        let bytes = store.get(&format!("catalog/{name}")).await?;
+        let bytes = store.get(&format!("{FOLDER}/{name}")).await?;
         serde_json::from_slice(&bytes).map_err(|e| {
             Error::new(
                 ErrorKind::Data,
-                format!("catalog \"{}\" cannot be read: {e}", store.locate(&format!("catalog/{name}"))),
+                format!("catalog \"{}\" cannot be read: {e}", store.locate(&format!("{FOLDER}/{name}"))),
             )
         })
     }

@@ -193,3 +193,9 @@ def test_a_failed_stream_is_told_before_the_next_result(shop):
     assert (code, shown) == (1, "n\n1\n"), said
     told = [said.index(text) for text in ('warning: stream "zero"', "(1 row", 'error: stream "zero" has failed')]
     assert told == sorted(told), said
+
+
+def test_a_copy_to_a_place_that_is_no_path_makes_no_folder(shop, tmp_path):
+    copy = "COPY (SELECT * FROM bids) TO 's3://bucket/x.parquet'"
+    code, _, said = run("-c", copy, "--store", shop, cwd=tmp_path)
+    assert code == 1 and not list(tmp_path.glob("s3*")), said

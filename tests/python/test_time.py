@@ -80,3 +80,16 @@ def test_a_quiet_file_does_not_hold_the_others(store, tmp_path):
             if process.lines["stdout"]:
                 break
         process.wait_for('"n":1,"at":"2020-01-01T01:00:00"', patience=PATIENCE)
+
+
+def test_a_watermark_that_nothing_acts_on_is_shown(store, tmp_path):
+    with script(
+        store,
+        STORED,
+        f"CREATE STREAM out WITH (connector = 'file', path = '{tmp_path}/out.csv') AS SELECT at, v FROM s",
+        "INSERT INTO s VALUES (TIMESTAMP '2020-01-01 00:05:00', 1)",
+        "FLUSH",
+        "EXPLAIN ANALYZE STREAM out",
+    ) as process:
+        plan = [row["plan"] for row in rows(process)]
+        assert any(line.startswith("watermark: 2020-01-01 00:05:00") for line in plan), plan

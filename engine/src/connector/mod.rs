@@ -22,6 +22,7 @@ pub mod stdio;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -254,6 +255,11 @@ pub trait Sink: Send + Sync {
 
     /// The checkpoint is over, committed or not: lets go of what [`Sink::gather`] holds for it.
     fn release(&self) {}
+
+    /// The file or folder that no other sink may write to.
+    fn place(&self) -> Option<PathBuf> {
+        None
+    }
 
     /// Whether anybody can see the watermarks it is given, and may act on them.
     fn tells_time(&self) -> bool {

@@ -33,10 +33,7 @@ pub(super) struct Idleness {
 impl Idleness {
     /// Something was read of `split`.
     pub(super) fn read(&mut self, split: &Arc<str>, now: Instant) {
-        match self.read.get_mut(split) {
-            Some(at) => *at = now,
-            None => drop(self.read.insert(split.clone(), now)),
-        }
+        self.read.insert(split.clone(), now);
     }
 
     /// Sets what the tasks that have not ended wait for, and takes in the splits there are.
@@ -53,9 +50,7 @@ impl Idleness {
             }
         }
         for split in splits {
-            if !self.read.contains_key(&split.name) {
-                self.read.insert(split.name.clone(), now);
-            }
+            self.read.entry(split.name.clone()).or_insert(now);
         }
     }
 

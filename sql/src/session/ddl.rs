@@ -45,17 +45,21 @@ enum Place {
     Kept,
 }
 
-fn kind_word(entry: &Entry) -> &'static str {
+fn is_view(entry: &Entry) -> bool {
     // Only views have no job.
-    if entry.job.is_empty() { "VIEW" } else { "STREAM" }
+    entry.job.is_empty()
+}
+
+fn kind_word(entry: &Entry) -> &'static str {
+    if is_view(entry) { "VIEW" } else { "STREAM" }
 }
 
 /// Refuses what is meant for a view where `entry` is a stream, and the reverse. The hint says `before` DROP.
 fn check_kind(entry: &Entry, kind: statement::ObjectKind, before: &str) -> Result<()> {
-    let is = kind_word(entry);
-    if (is == "VIEW") == (kind == statement::ObjectKind::View) {
+    if is_view(entry) == (kind == statement::ObjectKind::View) {
         return Ok(());
     }
+    let is = kind_word(entry);
     Err(Error::invalid(format!("\"{}\" is a {}", entry.name, is.to_lowercase()))
         .with_hint(format!("{before} DROP {is} {}.", quote_name(&entry.name))))
 }
@@ -150,7 +154,7 @@ impl Millstream {
         check_name(&name)?;
         let tag = format!("CREATE {}", create.kind.to_string().to_uppercase());
         let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
-        let replaced = match self.place(&catalog, &name, create.kind, (create.or_replace, create.if_not_exists))? {
+        let replaced = match self.place(&catalog, &name, create.kind, create.or_replace, create.if_not_exists)? {
             Place::Free => None,
             Place::Replaces(entry) => Some(entry),
             Place::Kept => return Ok(Outcome::notice(tag, format!("\"{name}\" exists already"))),
@@ -249,7 +253,7 @@ impl Millstream {
         check_name(&name)?;
         let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
         let view = statement::ObjectKind::View;
-        let replaced = match self.place(&catalog, &name, view, (create.or_replace, create.if_not_exists))? {
+        let replaced = match self.place(&catalog, &name, view, create.or_replace, create.if_not_exists)? {
             Place::Free => None,
             Place::Replaces(entry) => Some(entry),
             Place::Kept => return Ok(Outcome::notice("CREATE VIEW", format!("\"{name}\" exists already"))),
@@ -303,9 +307,15 @@ impl Millstream {
         Ok(Outcome::tag(tag))
     }
 
-    /// Whether an object of `kind` can be made under `name`; `way`: OR REPLACE, IF NOT EXISTS.
-    fn place(&self, catalog: &Catalog, name: &str, kind: statement::ObjectKind, way: (bool, bool)) -> Result<Place> {
-        let (or_replace, if_not_exists) = way;
+    /// Whether an object of `kind` can be made under `name`.
+    fn place(
+        &self,
+        catalog: &Catalog,
+        name: &str,
+        kind: statement::ObjectKind,
+        or_replace: bool,
+        if_not_exists: bool,
+    ) -> Result<Place> {
         let Some(entry) = catalog.get(name) else { return Ok(Place::Free) };
         if if_not_exists {
             return Ok(Place::Kept);

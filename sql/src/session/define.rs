@@ -1,6 +1,5 @@
 //! What a CREATE statement defines, and the dataflow that feeds it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,6 +124,7 @@ impl Millstream {
             event_time: None,
             idle_timeout: own.idle_timeout.unwrap_or(IDLE_TIMEOUT),
             connector: None,
+            place: None,
             log: None,
             ingest: None,
             reads: vec![],
@@ -204,8 +204,9 @@ impl Millstream {
             }
             Some((connector, options)) => {
                 def.kind = ObjectKind::Written;
-                open_sink(&connector, sink_request(def, options.clone(), parallelism))?;
-                self.refuse_shared_file(&def.name, &connector, &options)?;
+                let sink = open_sink(&connector, sink_request(def, options.clone(), parallelism))?;
+                def.place = sink.place();
+                self.refuse_shared_place(def)?;
                 def.connector = Some((connector, options));
             }
         }
@@ -218,21 +219,15 @@ impl Millstream {
     }
 
     /// Refuses a file or folder into which another stream is written: each would take the other's files for its own.
-    fn refuse_shared_file(&self, name: &str, connector: &str, options: &Options) -> Result<()> {
-        let Some(place) = written_file(connector, options) else { return Ok(()) };
-        let is_there =
-            |(connector, options): &(String, Options)| written_file(connector, options) == Some(place.clone());
+    fn refuse_shared_place(&self, def: &StreamDef) -> Result<()> {
+        let Some(place) = &def.place else { return Ok(()) };
         let objects = self.objects.read();
-        let mut others = objects.streams.values().filter(|d| d.kind == ObjectKind::Written && d.name != name);
-        match others.find(|d| d.connector.as_ref().is_some_and(is_there)) {
-            None => Ok(()),
-            Some(other) => Err(Error::invalid(format!(
-                "stream \"{name}\": stream \"{}\" is written to \"{}\" already",
-                other.name,
-                place.display()
-            ))
-            .with_hint("Give each stream a path of its own, or write one stream of both with UNION ALL.")),
-        }
+        let Some(other) = objects.streams.values().find(|d| d.place == def.place && d.name != def.name) else {
+            return Ok(());
+        };
+        let (name, place) = (&def.name, place.display());
+        Err(Error::invalid(format!("stream \"{name}\": stream \"{}\" is written to \"{place}\" already", other.name))
+            .with_hint("Give each stream a path of its own, or write one stream of both with UNION ALL."))
     }
 
     /// The event-time column, and the bound that each row sets.
@@ -331,12 +326,6 @@ impl Millstream {
 /// The tasks that `create` asks for.
 pub(super) fn own_parallelism(create: &CreateStream) -> Result<Option<usize>> {
     Ok(OwnOptions::of(create)?.0.parallelism)
-}
-
-/// The file or folder that a sink with these options writes to.
-fn written_file(connector: &str, options: &Options) -> Option<PathBuf> {
-    let path = options.clone().text("path").filter(|_| connector == "file")?;
-    std::path::absolute(path).ok()
 }
 
 fn sink_request(def: &StreamDef, options: Options, parallelism: usize) -> SinkRequest {

@@ -1,6 +1,7 @@
 //! Executing statements.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -64,7 +65,7 @@ impl Session {
                 }
                 let state = session_state();
                 let plan = statement_plan(&state, ms.resolver(false), DfStatement::CopyTo(copy.clone()))?;
-                check_writable(copy.target.strip_prefix("file://").unwrap_or(&copy.target))?;
+                check_writable(&copy.target).await?;
                 let rows = count_of(snapshot(&state, plan).await?).await?;
                 Ok(Outcome::rows("COPY", rows))
             }
@@ -246,18 +247,31 @@ pub(super) async fn snapshot(state: &SessionState, plan: LogicalPlan) -> Result<
 }
 
 /// Whether COPY can write to `target`: DataFusion, which makes its folder, takes it for a defect of its own if not.
-fn check_writable(target: &str) -> Result<()> {
-    let path = Path::new(target);
-    let folder = if target.ends_with('/') { path } else { path.parent().unwrap_or(path) };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let probe = folder.join(format!(".millstream-{}", std::process::id()));
-    let tried = std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::File::create(&probe))
-        .and_then(|_| std::fs::remove_file(&probe));
+async fn check_writable(target: &str) -> Result<()> {
+    let path = target.strip_prefix("file://").unwrap_or(target);
+    if path.contains("://") {
+        return Ok(());
+    }
+    let (path, is_folder) = (PathBuf::from(path), path.ends_with('/'));
+    let tried = tokio::task::spawn_blocking(move || probe(&path, is_folder)).await.map_err(io::Error::other).flatten();
     tried.map_err(|e| {
         Error::new(ErrorKind::Unavailable, format!("cannot write to \"{target}\": {e}"))
             .with_hint("Name a file in a folder that this process may write to.")
     })
+}
+
+/// Makes a file in the folder, or beside the file, and removes it.
+fn probe(path: &Path, is_folder: bool) -> io::Result<()> {
+    let folder = if is_folder { path } else { path.parent().unwrap_or(path) };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let probe = folder.join(format!(".millstream-{}", std::process::id()));
+    std::fs::create_dir_all(folder)?;
+    std::fs::File::create(&probe)?;
+    match std::fs::remove_file(&probe) {
+        // Another COPY was faster.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// The count that COPY gives.

@@ -12,6 +12,7 @@ use millstream_engine::runtime::{JobHandle, labels};
 
 use super::define::{emit_text, own_parallelism};
 use super::jobs::public;
+use super::outcome::JobState;
 use super::{Outcome, Session};
 use crate::error::{Error, Result};
 use crate::plan::{query_plan, session_state, streaming_plan};
@@ -90,7 +91,7 @@ fn live_lines(job: &JobHandle) -> Vec<String> {
     let mut lines = vec![
         format!(
             "state: {}, epoch {}, last epoch took {:.1} ms",
-            format!("{:?}", status.phase).to_lowercase(),
+            JobState::from(status.phase).name(),
             status.epoch,
             status.epoch_lag.as_secs_f64() * 1e3
         ),

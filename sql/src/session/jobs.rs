@@ -74,12 +74,7 @@ impl Job {
             State::Broken(why) => (info.state, info.error) = (JobState::Failed, Some(why.clone())),
             State::Running(handle) => {
                 let status = handle.status();
-                info.state = match status.phase {
-                    JobPhase::Running => JobState::Running,
-                    JobPhase::Stopped => JobState::Paused,
-                    JobPhase::Finished => JobState::Finished,
-                    JobPhase::Failed => JobState::Failed,
-                };
+                info.state = status.phase.into();
                 (info.epoch, info.watermark, info.progress) = (status.epoch, status.watermark, status.share);
                 info.error = status.error.map(|(_, message, hint)| match hint {
                     Some(hint) => format!("{message} ({hint})"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, SchemaRef, UInt64Type};
 use futures::stream::BoxStream;
+use millstream_engine::runtime::JobPhase;
 use millstream_engine::time::EventTime;
 
 use crate::error::{Error, Result};
@@ -226,6 +227,17 @@ impl JobState {
             JobState::Paused => "paused",
             JobState::Finished => "finished",
             JobState::Failed => "failed",
+        }
+    }
+}
+
+impl From<JobPhase> for JobState {
+    fn from(phase: JobPhase) -> Self {
+        match phase {
+            JobPhase::Running => JobState::Running,
+            JobPhase::Stopped => JobState::Paused,
+            JobPhase::Finished => JobState::Finished,
+            JobPhase::Failed => JobState::Failed,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Streams as DataFusion's tables: what a snapshot SELECT reads, and what the lowering finds in a plan.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub struct StreamDef {
     pub(crate) idle_timeout: Duration,
     /// The connector and its options, for an external stream.
     pub(crate) connector: Option<(String, Options)>,
+    /// Where its connector writes, if nothing else may.
+    pub(crate) place: Option<PathBuf>,
     /// The committed rows, for a stored or derived stream.
     pub(crate) log: Option<Arc<StreamLog>>,
     /// Where rows are handed in, for a stored stream.

@@ -177,6 +177,10 @@ impl Sink for FileSink {
         blocking(move || shared.commit(&staged)).await
     }
 
+    fn place(&self) -> Option<PathBuf> {
+        std::path::absolute(&self.shared.path).ok()
+    }
+
     fn tells_time(&self) -> bool {
         false
     }
