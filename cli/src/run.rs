@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use millstream_sql::session::{ChangeFeed, JobState, RowStream};
+use millstream_sql::session::{ChangeFeed, Done, JobState, LeftOut, RowStream};
 use millstream_sql::statement::{self, Parsed};
 use millstream_sql::{Error, Outcome, Result};
 
@@ -136,11 +136,13 @@ pub(crate) async fn execute(
                 if let Some(notice) = &done.notice {
                     report::say(format_args!("notice: {notice}"));
                 }
-                report::say(format_args!("{} ({})", tag(&done.tag, done.rows), seconds(start.elapsed())));
+                report::say(format_args!("{} ({})", tag(&done), seconds(start.elapsed())));
             }
             Outcome::Rows(rows) => {
+                let left_out = rows.left_out.clone();
                 let count = write_rows(backend, rows, format, view, out).await?;
-                report::say(format_args!("({}, {})", report::rows(count), seconds(start.elapsed())));
+                let what = besides(report::rows(count), left_out.get().as_ref());
+                report::say(format_args!("({what}, {})", seconds(start.elapsed())));
             }
             Outcome::Changes(feed) => {
                 let count = write_changes(feed, format, view, out).await?;
@@ -245,9 +247,15 @@ impl ChangeWriter {
     }
 }
 
-/// A command tag with its count, as `INSERT 5`.
-pub(crate) fn tag(tag: &str, rows: Option<u64>) -> String {
-    rows.map_or_else(|| tag.to_owned(), |rows| format!("{tag} {rows}"))
+/// A command tag with its count, as `INSERT 5`, and what was left out.
+pub(crate) fn tag(done: &Done) -> String {
+    let tag = done.rows.map_or_else(|| done.tag.clone(), |rows| format!("{} {rows}", done.tag));
+    besides(tag, done.left_out.as_ref())
+}
+
+/// `what`, and what the input had besides: `2 rows, 1 left out: orders.csv line 3: …`.
+pub(crate) fn besides(what: String, left_out: Option<&LeftOut>) -> String {
+    left_out.map_or_else(|| what.clone(), |left_out| format!("{what}, {left_out}"))
 }
 
 /// `1 change`, `2 changes`.

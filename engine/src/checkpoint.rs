@@ -26,8 +26,10 @@ use crate::state::StatePart;
 use crate::store::Store;
 use crate::time::EventTime;
 
-/// The format of manifests.
-const VERSION: u32 = 2;
+/// The format of manifests: version 3 has wider states than 2, which a build of then would misread.
+const VERSION: u32 = 3;
+/// The oldest that can be read.
+const OLDEST: u32 = 2;
 /// How many manifests are kept besides the last.
 const KEPT: u64 = 2;
 
@@ -55,6 +57,12 @@ pub struct Manifest {
     pub dead_letters: Vec<String>,
     /// Rows dropped as late so far.
     pub late: u64,
+}
+
+/// What every manifest has.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
 }
 
 /// A file of state.
@@ -109,16 +117,18 @@ impl Checkpoints {
         let names = self.store.list(&format!("{}/checkpoints", self.folder)).await?;
         let Some(name) = names.iter().rfind(|n| n.ends_with(".json")) else { return Ok(None) };
         let path = format!("{}/checkpoints/{name}", self.folder);
-        let manifest: Manifest = serde_json::from_slice(&self.store.get(&path).await?)
-            .map_err(|e| Error::from(e).context(format!("manifest \"{}\"", self.store.locate(&path))))?;
-        if manifest.version != VERSION {
-            return Err(Error::unsupported(format!(
-                "manifest \"{}\" has format {}, this binary reads {VERSION}",
-                self.store.locate(&path),
-                manifest.version
-            )));
+        let bytes = self.store.get(&path).await?;
+        let damaged = |e| Error::from(e).context(format!("manifest \"{}\"", self.store.locate(&path)));
+        // First, since what another version has is not known.
+        let Version { version } = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if !(OLDEST..=VERSION).contains(&version) {
+            let path = self.store.locate(&path);
+            let message = format!("manifest \"{path}\" has format {version}, this build reads {OLDEST} to {VERSION}");
+            return Err(Error::unsupported(message).with_hint("Open the store with the build that wrote it."));
         }
-        Ok(Some(manifest))
+        let read: Manifest = serde_json::from_slice(&bytes).map_err(damaged)?;
+        // What follows from it is written as this build writes.
+        Ok(Some(Manifest { version: VERSION, ..read }))
     }
 
     /// Writes the states of a checkpoint and gives the files.

@@ -12,7 +12,7 @@ use arrow_flight::{FlightDescriptor, FlightInfo, HandshakeRequest, Ticket};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, future, stream};
-use millstream_sql::session::{ChangeFeed, Done, EpochChanges, ObjectInfo, Outcome, RowStream};
+use millstream_sql::session::{ChangeFeed, Done, EpochChanges, LeftOutRows, ObjectInfo, Outcome, RowStream};
 use millstream_sql::{Error, ErrorKind, Result};
 use prost::Message;
 use tonic::Request;
@@ -21,7 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::base64::basic_authorization;
 use crate::error::{from_flight, from_status};
-use crate::notes::{DoneNote, EpochNote, FeedNote};
+use crate::notes::{DoneNote, EpochNote, FeedNote, RowsNote};
 use crate::server::object_of_table;
 use crate::wire::schema_of_bytes;
 
@@ -125,7 +125,10 @@ impl FlightClient {
             Ok(note) => {
                 Outcome::Changes(ChangeFeed { schema, updating: note.updating, key: note.key, epochs: epochs(decoder) })
             }
-            Err(_) => Outcome::Rows(RowStream { schema, rows: rows(decoder) }),
+            Err(_) => {
+                let left_out = LeftOutRows::default();
+                Outcome::Rows(RowStream { schema, rows: rows(decoder, left_out.clone()), left_out })
+            }
         })
     }
 
@@ -146,8 +149,12 @@ async fn first_message(decoder: &mut FlightDataDecoder) -> Result<(SchemaRef, By
     }
 }
 
-fn rows(decoder: FlightDataDecoder) -> BoxStream<'static, Result<RecordBatch>> {
-    let batches = decoder.map_err(from_flight).try_filter_map(|message| {
+fn rows(decoder: FlightDataDecoder, left_out: LeftOutRows) -> BoxStream<'static, Result<RecordBatch>> {
+    let batches = decoder.map_err(from_flight).try_filter_map(move |message| {
+        if let Ok(note) = serde_json::from_slice::<RowsNote>(&message.inner.app_metadata) {
+            left_out.set(note.left_out.into());
+            return future::ok(None);
+        }
         future::ok(match message.payload {
             DecodedPayload::RecordBatch(batch) => Some(batch),
             DecodedPayload::Schema(_) | DecodedPayload::None => None,

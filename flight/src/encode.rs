@@ -9,6 +9,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::writer::IpcWriteContext;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
 use arrow_flight::{FlightData, SchemaAsIpc};
+use bytes::Bytes;
 
 use crate::wire::cast_batch;
 
@@ -49,6 +50,14 @@ impl Encoder {
             self.push(&cast_batch(batch, &self.schema)?, &mut messages)?;
         }
         Ok(messages)
+    }
+
+    /// A message without rows that carries `note`.
+    pub(crate) fn note_message(&mut self, note: Bytes) -> Result<FlightData, ArrowError> {
+        let mut messages = Vec::new();
+        self.push(&RecordBatch::new_empty(self.schema.clone()), &mut messages)?;
+        let last = messages.pop().ok_or_else(|| ArrowError::IpcError("an empty batch gave no message".to_owned()))?;
+        Ok(last.with_app_metadata(note))
     }
 
     fn push(&mut self, batch: &RecordBatch, messages: &mut Vec<FlightData>) -> Result<(), ArrowError> {

@@ -2,11 +2,12 @@
 //!
 //! - on the schema message of a stream of changes: [`FeedNote`];
 //! - on every batch message of such a stream: [`EpochNote`];
-//! - on the flight info of a statement that was done: [`DoneNote`].
+//! - on the flight info of a statement that was done: [`DoneNote`];
+//! - on the last message, which has no rows, of a query whose input had rows that could not be read: [`RowsNote`].
 
 use bytes::Bytes;
 use millstream_engine::time::EventTime;
-use millstream_sql::session::Done;
+use millstream_sql::session::{Done, LeftOut};
 use serde::{Deserialize, Serialize};
 
 /// What a stream of changes is like.
@@ -58,17 +59,54 @@ pub(crate) struct DoneNote {
     pub(crate) rows: Option<u64>,
     /// A further word.
     pub(crate) notice: Option<String>,
+    /// What of the input was left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) left_out: Option<LeftOutNote>,
+}
+
+/// What a query has to say besides its rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RowsNote {
+    /// What of the input was left out.
+    pub(crate) left_out: LeftOutNote,
+}
+
+/// Rows of the input that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeftOutNote {
+    /// How many.
+    rows: u64,
+    /// Whether there were more, which were not counted.
+    more: bool,
+    /// Where the first stands, and what is wrong with it.
+    first: String,
+    /// All of it for people: `1 left out: orders.csv line 3: …`.
+    warning: String,
+}
+
+impl From<LeftOut> for LeftOutNote {
+    fn from(l: LeftOut) -> Self {
+        LeftOutNote { warning: l.to_string(), rows: l.rows, more: l.more, first: l.first }
+    }
+}
+
+impl From<LeftOutNote> for LeftOut {
+    fn from(note: LeftOutNote) -> Self {
+        LeftOut { rows: note.rows, more: note.more, first: note.first }
+    }
 }
 
 impl From<Done> for DoneNote {
     fn from(done: Done) -> Self {
-        DoneNote { tag: done.tag, rows: done.rows, notice: done.notice }
+        let left_out = done.left_out.map(LeftOutNote::from);
+        DoneNote { tag: done.tag, rows: done.rows, notice: done.notice, left_out }
     }
 }
 
 impl From<DoneNote> for Done {
     fn from(note: DoneNote) -> Self {
-        Done { tag: note.tag, rows: note.rows, notice: note.notice }
+        let left_out = note.left_out.map(LeftOut::from);
+        Done { tag: note.tag, rows: note.rows, notice: note.notice, left_out }
     }
 }
 

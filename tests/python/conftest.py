@@ -105,8 +105,8 @@ class Process:
 class Server(Process):
     """`millstream serve` on a free port."""
 
-    def __init__(self, store, *args, listen="127.0.0.1:0"):
-        super().__init__("serve", "--store", store, "--listen", listen, *args)
+    def __init__(self, store, *args, listen="127.0.0.1:0", **options):
+        super().__init__("serve", "--store", store, "--listen", listen, *args, **options)
         self.store = pathlib.Path(store)
         self.address = self.wait_for(r"on grpc://(\S+)", "stderr").group(1)
 

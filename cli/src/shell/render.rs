@@ -221,7 +221,7 @@ impl Shell {
         if let Some(notice) = &done.notice {
             report::say(format_args!("notice: {notice}"));
         }
-        let tag = run::tag(&done.tag, done.rows);
+        let tag = run::tag(done);
         match self.timing {
             true => report::say(format_args!("{tag} ({})", seconds(took))),
             false => report::say(format_args!("{tag}")),
@@ -242,7 +242,7 @@ impl Shell {
         if shown < count {
             line += &format!(", the first {} shown: \\limit, \\o or COPY give all", grouped(shown));
         }
-        self.conclude(&line, start);
+        self.conclude(&run::besides(line, rows.left_out.get().as_ref()), start);
         Ok(())
     }
 

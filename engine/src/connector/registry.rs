@@ -45,6 +45,15 @@ pub const SOURCES: [&str; 4] = ["file", "stdin", "nexmark", "datagen"];
 /// The names of the connectors that can be written.
 pub const SINKS: [&str; 3] = ["file", "stdout", "blackhole"];
 
+/// Checks, once and before anything is made, that connector `name` has what `request` asks for: its files may be
+/// opened. What a source that was checked finds later is input, and no reason to refuse the stream.
+pub fn check_source(name: &str, request: SourceRequest) -> Result<()> {
+    match name {
+        "file" => file::check_source(request),
+        other => open_source(other, request).map(drop),
+    }
+}
+
 /// Opens the source of connector `name`. Errors name what is wrong with the options.
 pub fn open_source(name: &str, request: SourceRequest) -> Result<Arc<dyn Source>> {
     match name {

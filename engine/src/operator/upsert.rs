@@ -16,7 +16,7 @@ use crate::epoch::EpochMark;
 use crate::error::Result;
 use crate::key::hash_rows;
 use crate::state::key_index::KeyIndex;
-use crate::state::{Handle, Owner, State};
+use crate::state::{Handle, Owner, State, check_columns};
 use crate::time::EventTime;
 
 /// The description.
@@ -156,6 +156,7 @@ impl State for Rows {
     }
 
     fn restore(&mut self, rows: &RecordBatch, owner: Owner) -> Result<()> {
+        check_columns(rows.schema_ref(), &self.schema)?;
         let mut hashes = vec![];
         hash_rows(&self.keys(rows), rows.num_rows(), &mut hashes)?;
         let mine: Vec<u32> = (0..rows.num_rows() as u32).filter(|i| owner.owns(hashes[*i as usize])).collect();

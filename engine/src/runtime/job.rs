@@ -1,6 +1,6 @@
 //! Starting, watching and stopping a job.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use crate::graph::{Exchange, Graph, NodeKind};
 use crate::memory::MemoryBudget;
 use crate::metrics::{NodeFigures, NodeMetrics};
 use crate::operator::BuildContext;
-use crate::state::{Owner, StatePart, StateRegistry};
+use crate::state::{Owner, StatePart, StateRegistry, unfit};
 use crate::time::EventTime;
 
 /// How a job runs.
@@ -275,6 +275,8 @@ struct Build<'a> {
     checkpoints: Option<Checkpoints>,
     manifest: Manifest,
     states: Vec<StatePart>,
+    /// The names of the states that operators have opened.
+    opened: BTreeSet<String>,
     fragments: Fragments,
     metrics: Vec<Vec<Arc<NodeMetrics>>>,
     /// The receiving ends, by (node, task).
@@ -294,9 +296,20 @@ impl<'a> Build<'a> {
     ) -> Result<Self> {
         let fragments = Fragments::of(&graph);
         let metrics = graph.nodes.iter().map(|n| (0..n.parallelism).map(|_| Arc::default()).collect()).collect();
-        let (inputs, outputs) = (BTreeMap::new(), BTreeMap::new());
-        let mut build =
-            Build { runtime, graph, config, checkpoints, manifest, states, fragments, metrics, inputs, outputs };
+        let (inputs, outputs, opened) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let mut build = Build {
+            runtime,
+            graph,
+            config,
+            checkpoints,
+            manifest,
+            states,
+            opened,
+            fragments,
+            metrics,
+            inputs,
+            outputs,
+        };
         build.connect();
         Ok(build)
     }
@@ -382,6 +395,10 @@ impl<'a> Build<'a> {
         let mut running = JoinSet::new();
         let sources = self.spawn(&reports_tx, &pulse, &mut running)?;
         drop(reports_tx);
+        if let Some(left) = self.states.iter().find(|part| !self.opened.contains(&part.name)) {
+            let why = Error::data("the query has no such operator any more");
+            return Err(unfit(&left.name, &self.config.name, &why));
+        }
         let status = JobStatus {
             phase: JobPhase::Running,
             error: None,
@@ -456,6 +473,7 @@ impl<'a> Build<'a> {
             nodes.push(RunNode { body, targets, metrics });
         }
         state.restore(&self.states, Owner { task, parallelism }, self.manifest.watermark)?;
+        self.opened.extend(state.names().map(str::to_owned));
         Ok(Chain { fragment, task, nodes, edges, state, reports })
     }
 }

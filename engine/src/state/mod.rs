@@ -8,9 +8,11 @@ pub mod key_index;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 use parking_lot::Mutex;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::format::sql_name;
 use crate::memory::{MemoryAccount, MemoryBudget};
 use crate::metrics::NodeMetrics;
 use crate::time::EventTime;
@@ -104,13 +106,18 @@ impl StateRegistry {
         for entry in &mut self.entries {
             let mut state = entry.state.lock();
             for part in parts.iter().filter(|p| p.name == entry.name) {
-                state.restore(&part.rows, owner)?;
+                state.restore(&part.rows, owner).map_err(|e| unfit(&entry.name, &self.job, &e))?;
             }
-            state.restored(watermark)?;
+            state.restored(watermark).map_err(|e| unfit(&entry.name, &self.job, &e))?;
             // What was restored is written whole at the next checkpoint: its keys may come from other tasks.
             entry.parts = MOST_PARTS;
         }
         Ok(())
+    }
+
+    /// The names of all states.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|e| e.name.as_str())
     }
 
     /// The changes of all states since the last call.
@@ -130,6 +137,33 @@ impl StateRegistry {
         }
         Ok(parts)
     }
+}
+
+/// Checks that rows with the columns `found` can be taken for rows with the columns `wanted`: a state is written and
+/// read by place, and a number read as another type is a wrong number.
+pub fn check_columns(found: &Schema, wanted: &Schema) -> Result<()> {
+    let (has, wants) = (found.fields().len(), wanted.fields().len());
+    if has != wants {
+        return Err(Error::data(format!("it has {has} columns, the query now needs {wants}")));
+    }
+    let mut pairs = found.fields().iter().zip(wanted.fields());
+    match pairs.find(|(f, w)| !f.data_type().equals_datatype(w.data_type())) {
+        None => Ok(()),
+        Some((f, w)) => {
+            let (has, wants) = (sql_name(f.data_type()), sql_name(w.data_type()));
+            Err(Error::data(format!("its column \"{}\" is {has}, the query now needs {wants}", f.name())))
+        }
+    }
+}
+
+/// The error for state `name` of the job of `stream`, which cannot be restored.
+pub fn unfit(name: &str, stream: &str, why: &Error) -> Error {
+    let operator = name.rsplit_once('.').map_or(name, |(operator, _)| operator);
+    let message =
+        format!("the stored state of operator \"{operator}\" of stream \"{stream}\" does not fit: {}", why.message());
+    let hint = "The result so far can still be read. Write CREATE OR REPLACE STREAM … AS … to compute it anew; SHOW \
+                CREATE STREAM gives the statement.";
+    Error::new(why.kind(), message).with_hint(hint)
 }
 
 /// An operator's own state.

@@ -19,5 +19,5 @@ mod tests;
 
 pub use log::{FileEntry, Snapshot, StreamLog};
 pub use parquet_file::{check_storable, file_schema, open_rows};
-pub use sink::TableSink;
+pub use sink::{TableSink, schema_of_files};
 pub use source::StreamSource;

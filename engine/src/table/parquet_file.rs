@@ -135,6 +135,13 @@ pub async fn open_rows(
     select(builder, rows, columns).map_err(damaged)
 }
 
+/// The columns of the file at `path`.
+pub(super) async fn columns_of(store: &Store, path: &str) -> Result<SchemaRef> {
+    let damaged = |e: parquet::errors::ParquetError| Error::from(e).context(format!("file \"{}\"", store.locate(path)));
+    let bytes = store.get(path).await?;
+    Ok(ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(damaged)?.schema().clone())
+}
+
 fn select<T: parquet::file::reader::ChunkReader + 'static>(
     builder: ParquetRecordBatchReaderBuilder<T>,
     rows: Range<u64>,

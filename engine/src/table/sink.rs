@@ -6,12 +6,14 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::log::{Committed, FileEntry, StreamLog};
-use super::parquet_file::FileWriter;
+use super::parquet_file::{FileWriter, columns_of};
 use crate::changelog::{consolidate, stored, stored_schema};
 use crate::changes::Changes;
+use crate::checkpoint::Manifest;
 use crate::connector::{Commit, Sink, SinkWriter, Staged};
 use crate::epoch::EpochMark;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{Store, folder_name};
 use arrow::datatypes::SchemaRef;
 use tokio::sync::OwnedRwLockWriteGuard;
 
@@ -46,6 +48,26 @@ impl StagedFile {
     fn of(staged: &Staged) -> Result<Self> {
         Ok(serde_json::from_value(staged.body.clone())?)
     }
+}
+
+/// The columns of the files that `manifest`, the last of `job`, has committed of `stream`, with `_op` and `_epoch`
+/// where it is a changelog; `None` where there are none.
+pub async fn schema_of_files(store: &Store, stream: &str, job: &str, manifest: &Manifest) -> Result<Option<SchemaRef>> {
+    let state = manifest.sinks.values().next().cloned();
+    let Some(committed) = state.and_then(|s| serde_json::from_value::<Committed>(s).ok()) else { return Ok(None) };
+    let folder = format!("streams/{}", folder_name(stream));
+    let mut paths: Vec<String> = committed.files.iter().rev().map(|f| format!("{folder}/{}", f.name)).collect();
+    // A crash may have kept the last ones from being moved.
+    for staged in manifest.staged.values().flatten() {
+        paths.extend(StagedFile::of(staged).ok().map(|f| format!("jobs/{job}/pending/{}", f.pending)));
+    }
+    for path in paths {
+        match columns_of(store, &path).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            found => return found.map(Some),
+        }
+    }
+    Ok(None)
 }
 
 /// See the module's text.

@@ -8,10 +8,11 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::sql::{Any, ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
 use bytes::Bytes;
+use futures::future;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use millstream_sql::Session;
-use millstream_sql::session::{Done, Outcome, Prepared, RowStream};
+use millstream_sql::session::{Done, LeftOut, Outcome, Prepared, RowStream};
 use prost::Message;
 use tonic::Status;
 
@@ -22,7 +23,7 @@ use super::sessions::random_token;
 use super::subscribe::change_messages;
 use crate::encode::Encoder;
 use crate::error::{encoding_failed, to_status};
-use crate::notes::{DoneNote, to_bytes};
+use crate::notes::{DoneNote, RowsNote, to_bytes};
 use crate::wire::{schema_bytes, schema_of_bytes, wire_schema};
 
 /// What `DoGet` answers with.
@@ -155,7 +156,10 @@ impl Service {
     /// Runs `sql`, which must not be a query, and gives the number of rows it touched, -1 if there is none.
     pub(crate) async fn update(&self, session: &Session, sql: &str) -> Result<i64, Status> {
         match session.execute_sql(sql).await.map_err(|e| to_status(&e, Some(sql)))? {
-            Outcome::Done(done) => Ok(row_count(&done)),
+            Outcome::Done(done) => {
+                warn_of(done.left_out.as_ref());
+                Ok(row_count(&done))
+            }
             Outcome::Rows(_) | Outcome::Changes(_) => {
                 Err(Status::invalid_argument("the statement gives rows\nhint: Run it as a query."))
             }
@@ -171,10 +175,20 @@ pub(crate) async fn run_statement(
 ) -> Result<Done, Status> {
     let outcome = session.execute_prepared(prepared, parameters).await;
     match outcome.map_err(|e| to_status(&e, Some(&prepared.sql)))? {
-        Outcome::Done(done) => Ok(done),
+        Outcome::Done(done) => {
+            warn_of(done.left_out.as_ref());
+            Ok(done)
+        }
         Outcome::Rows(_) | Outcome::Changes(_) => {
             Err(Status::internal("the statement gave rows, although it was prepared as one without"))
         }
+    }
+}
+
+/// An update is answered with a number alone: what it left out is said in the server's log.
+fn warn_of(left_out: Option<&LeftOut>) {
+    if let Some(left_out) = left_out {
+        tracing::warn!("{left_out}");
     }
 }
 
@@ -189,12 +203,18 @@ pub(crate) fn row_count(done: &Done) -> i64 {
 }
 
 fn row_messages(rows: RowStream, schema: SchemaRef, sql: String) -> BoxStream<'static, Result<FlightData, Status>> {
-    let mut encoder = Encoder::new(schema);
+    let mut encoder = Encoder::new(schema.clone());
     let first = encoder.schema_message();
     let batches = rows.rows.map_err(move |e| to_status(&e, Some(&sql)));
     let messages = batches.map(move |batch| encoder.encode(&batch?).map_err(encoding_failed));
     let messages = messages.map_ok(|messages| stream::iter(messages.into_iter().map(Ok))).try_flatten();
-    stream::once(async { Ok(first) }).chain(messages).boxed()
+    // Known only behind the last row.
+    let left_out = stream::once(async move { rows.left_out.get() }).filter_map(future::ready);
+    let last = left_out.map(move |left_out| {
+        let note = RowsNote { left_out: left_out.into() };
+        Encoder::new(schema.clone()).note_message(to_bytes(&note)).map_err(encoding_failed)
+    });
+    stream::once(async { Ok(first) }).chain(messages).chain(last).boxed()
 }
 
 /// `batch` (of plain types) as a whole stream.
@@ -213,6 +233,7 @@ mod tests {
     use arrow_flight::decode::FlightRecordBatchStream;
     use arrow_flight::error::FlightError;
     use millstream_sql::Error;
+    use millstream_sql::session::LeftOutRows;
 
     #[test]
     fn a_ticket_can_be_found_in_its_info() {
@@ -229,7 +250,8 @@ mod tests {
         let view: ArrayRef = Arc::new(StringViewArray::from(vec!["a", "b"]));
         let batch = RecordBatch::try_from_iter([("t", view)]).unwrap();
         let rows = vec![Ok(batch.clone()), Err(Error::invalid("no more"))];
-        let rows = RowStream { schema: batch.schema(), rows: stream::iter(rows).boxed() };
+        let rows = stream::iter(rows).boxed();
+        let rows = RowStream { schema: batch.schema(), rows, left_out: LeftOutRows::default() };
         let schema = wire_schema(batch.schema_ref());
         let messages = row_messages(rows, Arc::clone(&schema), "SELECT".into()).map_err(FlightError::from);
         let mut decoded = FlightRecordBatchStream::new_from_flight_data(messages);

@@ -32,6 +32,7 @@ use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
 use super::lower::refuse_clauses;
+use super::semantics::Semantics;
 use super::window_call::WindowFunctions;
 use super::window_exec::WindowPlanner;
 use crate::error::{Error, Result};
@@ -43,10 +44,15 @@ pub trait TableResolver: Send + Sync {
     fn table(&self, name: &TableReference) -> Result<Option<Arc<dyn TableSource>>>;
 }
 
-/// The session of one statement. Alias counters are kept in it, so that a fresh one gives the same plan for the
-/// same text every time.
+/// The session of one new statement. Alias counters are kept in it, so that a fresh one gives the same plan for
+/// the same text every time.
 pub fn session_state() -> SessionState {
-    let mut config = SessionConfig::new();
+    session_state_of(Semantics::NOW)
+}
+
+/// The session of a statement that goes on with the rules of `semantics`.
+pub fn session_state_of(semantics: Semantics) -> SessionState {
+    let mut config = semantics.put(SessionConfig::new());
     let options = config.options_mut();
     // Scalar subqueries become joins: a plan with a subquery left in an expression cannot run continuously.
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;

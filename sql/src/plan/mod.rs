@@ -8,6 +8,7 @@
 
 mod context;
 pub mod lower;
+mod semantics;
 mod window_call;
 mod window_exec;
 mod window_rows;
@@ -17,8 +18,9 @@ pub mod windows;
 mod tests;
 
 pub use context::{
-    PlanContext, StreamTypes, TableResolver, expression, optimize, query_plan, session_state, statement_plan,
-    streaming_plan,
+    PlanContext, StreamTypes, TableResolver, expression, optimize, query_plan, session_state, session_state_of,
+    statement_plan, streaming_plan,
 };
+pub use semantics::Semantics;
 pub use window_call::WindowFunctions;
 pub use window_exec::{WindowAssignExec, WindowAssigner, WindowPlanner};

@@ -17,6 +17,7 @@ use super::outcome::{ObjectKind, Outcome};
 use super::tables::StreamDef;
 use crate::catalog::{Catalog, Entry};
 use crate::error::{Error, Result};
+use crate::plan::Semantics;
 use crate::statement::{self, CreateStream, CreateView, DropObject, quote_name};
 
 /// How long a job may take to end in good order.
@@ -161,13 +162,14 @@ impl Millstream {
         };
         (create.or_replace, create.if_not_exists) = (false, false);
         // What is wrong with the new one is found before the old one goes.
-        let sql = create.to_string();
-        let def = Arc::new(self.define(&mut create, sql.clone(), parallelism)?);
+        let (def, resolved) = self.make(&mut create, parallelism)?;
+        let (def, sql) = (Arc::new(def), create.to_string());
         if replaced.is_some() {
             self.try_out(&def, &create, parallelism).await?;
         }
         let job = format!("{:06}-{}", catalog.next_job + 1, folder_name(&name));
-        let entry = Entry { name: name.clone(), sql, job, parallelism, paused: false, reads: def.reads.clone() };
+        let (reads, resolved) = (def.reads.clone(), Some(resolved));
+        let entry = Entry { name: name.clone(), sql, job, parallelism, paused: false, reads, resolved };
         let before = catalog.clone();
         catalog.next_job += 1;
         catalog.entries.retain(|e| e.name != name);
@@ -260,10 +262,10 @@ impl Millstream {
         };
         (create.or_replace, create.if_not_exists) = (false, false);
         let sql = create.to_string();
-        let view = self.view(create, sql.clone())?;
+        let view = self.view(create, sql.clone(), Semantics::NOW)?;
         let before = catalog.clone();
         catalog.entries.retain(|e| e.name != name);
-        let reads = view.reads.clone();
+        let (reads, resolved) = (view.reads.clone(), Some(view.resolved()?));
         catalog.entries.push(Entry {
             name: name.clone(),
             sql,
@@ -271,6 +273,7 @@ impl Millstream {
             parallelism: 1,
             paused: false,
             reads,
+            resolved,
         });
         self.save(&mut catalog, before).await?;
         let leaving = replaced.map(|old| self.take_out(vec![old]));

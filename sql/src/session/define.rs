@@ -1,34 +1,30 @@
-//! What a CREATE statement defines, and the dataflow that feeds it.
+//! What a CREATE statement defines.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::DFSchema;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_engine::connector::ingest::IngestSource;
 use millstream_engine::connector::options::Options;
-use millstream_engine::connector::registry::{SINKS, SOURCES, SinkRequest, infer_schema, open_sink};
-use millstream_engine::graph::{Edge, Exchange, Graph, NodeKind, ScanTime, SinkNode, SourceNode, TimeBound};
+use millstream_engine::connector::registry::{SINKS, SOURCES, SinkRequest, check_source, infer_schema, open_sink};
 use millstream_engine::nearest::nearest;
-use millstream_engine::operator::aggregate::EmitMode;
-use millstream_engine::operator::upsert::Upsert;
-use millstream_engine::table::{StreamLog, TableSink, check_storable};
+use millstream_engine::table::{StreamLog, check_storable};
 
 use super::Millstream;
 use super::outcome::ObjectKind;
+use super::resolve::write_columns;
 use super::settings::checkpoint_interval;
-use super::tables::{StreamDef, StreamTable};
+use super::tables::StreamDef;
+use crate::catalog::{Resolved, columns_of, schema_of};
 use crate::error::{Error, Result};
-use crate::plan::lower::{Lowered, StreamScan, TimeProperty, finish, lower};
-use crate::plan::{expression, query_plan, session_state, streaming_plan};
-use crate::statement::{CreateStream, Emit, Query, Watermark};
+use crate::plan::lower::TimeProperty;
+use crate::plan::{Semantics, expression, session_state_of};
+use crate::statement::{CreateStream, Watermark};
 
 /// A split without rows for this long stops holding the watermark.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const OWN: [&str; 3] = ["checkpoint_interval", "idle_timeout", "parallelism"];
 
@@ -42,7 +38,7 @@ pub(super) struct OwnOptions {
 
 impl OwnOptions {
     /// Parts our own options from the connector's.
-    fn of(create: &CreateStream) -> Result<(Self, Option<(String, Options)>)> {
+    pub(super) fn of(create: &CreateStream) -> Result<(Self, Option<(String, Options)>)> {
         let owner = format!("stream \"{}\"", create.name.name);
         let mut values = create.options.clone();
         let connector = values.remove("connector");
@@ -86,38 +82,78 @@ fn without_connector(create: &CreateStream, option: &str) -> Error {
 /// The event-time column, and the bound that each row sets.
 type EventColumn = (usize, Option<Arc<dyn PhysicalExpr>>);
 
-/// A continuous query, planned and lowered.
-pub(super) struct Planned {
-    pub(super) lowered: Lowered,
-    pub(super) schema: SchemaRef,
-    pub(super) reads: Vec<String>,
-}
-
 impl Millstream {
-    /// Plans a continuous query for `parallelism` tasks.
-    pub(super) fn plan_continuous(self: &Arc<Self>, query: &Query, parallelism: usize) -> Result<Planned> {
-        let state = session_state();
-        let plan = query_plan(&state, self.resolver(true), &query.query)?;
-        let plan = streaming_plan(&state, plan)?;
-        let reads = streams_of(&plan)?;
-        let lowered = lower(&state, &plan, query.emit, parallelism)?;
-        Ok(Planned { lowered, schema: Arc::new(plan.schema().as_arrow().clone()), reads })
-    }
-
-    /// What `create` defines. `job` names the folder of its job. Columns that the connector knows are
-    /// written into `create`, so that the catalog keeps them.
-    pub(super) fn define(
+    /// Checks `create` and gives the stream that it makes. What is wrong with it, also with what it reads, is
+    /// found here; nothing is opened or found out after this. Columns that a connector knows are written into
+    /// `create`, so that SHOW CREATE tells them.
+    pub(super) fn make(
         self: &Arc<Self>,
         create: &mut CreateStream,
+        parallelism: usize,
+    ) -> Result<(StreamDef, Resolved)> {
+        let (resolved, reads) = self.resolve(create, parallelism, Semantics::NOW)?;
+        let mut def = self.define(create, create.to_string(), parallelism, &resolved)?;
+        def.reads = reads;
+        if let (ObjectKind::External, Some((connector, _))) = (def.kind, &def.connector) {
+            let all = (0..def.schema.fields().len()).collect();
+            check_source(connector, def.source_request(all, parallelism)?)?;
+        }
+        Ok((def, resolved))
+    }
+
+    /// What `create` means by the rules of `semantics`, and the streams that it reads: looks at what a connector
+    /// has, or plans the query.
+    pub(super) fn resolve(
+        self: &Arc<Self>,
+        create: &mut CreateStream,
+        parallelism: usize,
+        semantics: Semantics,
+    ) -> Result<(Resolved, Vec<String>)> {
+        let (_, connector) = OwnOptions::of(create)?;
+        let mut resolved = Resolved { semantics, columns: vec![], changelog: false, key: None, event_time: None };
+        let mut reads = vec![];
+        let schema = match (&create.query, connector) {
+            (None, Some((connector, options))) => {
+                if create.columns.is_empty() {
+                    let found = infer_schema(&connector, options)?;
+                    write_columns(create, &found);
+                    found
+                } else {
+                    declared(create)?
+                }
+            }
+            (None, None) => declared(create)?,
+            (Some(query), _) => {
+                let planned = self.plan_query(query, parallelism, semantics, Ok)?;
+                unique_names(&planned.schema, &create.name.name)?;
+                let output = &planned.lowered.output;
+                resolved.changelog = !output.append_only;
+                resolved.key = output.key.clone();
+                resolved.event_time = event_column(&output.time);
+                reads = planned.reads;
+                planned.schema
+            }
+        };
+        let stream = || format!("stream \"{}\"", create.name.name);
+        resolved.columns = columns_of(&schema).map_err(|e| e.context(stream()))?;
+        Ok((resolved, reads))
+    }
+
+    /// The stream that `create` makes as `resolved`, but for what it reads. Opens nothing and plans no query.
+    pub(super) fn define(
+        self: &Arc<Self>,
+        create: &CreateStream,
         sql: String,
         parallelism: usize,
+        resolved: &Resolved,
     ) -> Result<StreamDef> {
         let (own, connector) = OwnOptions::of(create)?;
         let mut def = StreamDef {
             name: create.name.name.clone(),
             kind: ObjectKind::External,
             sql,
-            schema: Arc::new(Schema::empty()),
+            schema: schema_of(&resolved.columns)?,
+            semantics: resolved.semantics,
             primary_key: vec![],
             key: None,
             changelog: false,
@@ -129,10 +165,10 @@ impl Millstream {
             ingest: None,
             reads: vec![],
         };
-        match (create.query.clone(), connector) {
-            (None, Some(connector)) => self.define_external(&mut def, create, connector, parallelism)?,
+        match (&create.query, connector) {
+            (None, Some(connector)) => self.define_external(&mut def, create, connector)?,
             (None, None) => self.define_stored(&mut def, create)?,
-            (Some(query), connector) => self.define_derived(&mut def, create, &query, connector, parallelism)?,
+            (Some(_), connector) => self.define_derived(&mut def, create, connector, parallelism, resolved)?,
         }
         Ok(def)
     }
@@ -140,9 +176,8 @@ impl Millstream {
     fn define_external(
         self: &Arc<Self>,
         def: &mut StreamDef,
-        create: &mut CreateStream,
-        (connector, options): (String, Options),
-        parallelism: usize,
+        create: &CreateStream,
+        connector: (String, Options),
     ) -> Result<()> {
         if create.primary_key.is_some() {
             return Err(Error::unsupported(format!(
@@ -151,25 +186,17 @@ impl Millstream {
             ))
             .with_hint("Read it into a stored stream with a PRIMARY KEY, or leave the key out."));
         }
-        def.schema = declared(create, || Ok(infer_schema(&connector, options.clone())?))?;
-        def.connector = Some((connector, options));
-        def.event_time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name)?;
-        // Opened once to find wrong options and missing files now.
-        def.open((0..def.schema.fields().len()).collect(), parallelism)?;
+        def.connector = Some(connector);
+        def.event_time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name, def.semantics)?;
         Ok(())
     }
 
-    fn define_stored(self: &Arc<Self>, def: &mut StreamDef, create: &mut CreateStream) -> Result<()> {
+    fn define_stored(self: &Arc<Self>, def: &mut StreamDef, create: &CreateStream) -> Result<()> {
         def.kind = ObjectKind::Stored;
-        if create.columns.is_empty() {
-            return Err(Error::invalid(format!("stream \"{}\" has no columns", def.name))
-                .with_hint("Declare them, name a connector WITH (connector = …), or give a query AS SELECT …."));
-        }
-        def.schema = declared(create, || Err(Error::internal("no columns")))?;
         def.primary_key = key_columns(create, &def.schema)?;
         def.changelog = !def.primary_key.is_empty();
         def.key = def.changelog.then(|| def.primary_key.clone());
-        let time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name)?;
+        let time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name, def.semantics)?;
         // Readers are told the watermark by the log.
         def.event_time = time.map(|(column, _)| (column, None));
         def.log = Some(self.log_of(def)?);
@@ -181,22 +208,17 @@ impl Millstream {
         self: &Arc<Self>,
         def: &mut StreamDef,
         create: &CreateStream,
-        query: &Query,
         connector: Option<(String, Options)>,
         parallelism: usize,
+        resolved: &Resolved,
     ) -> Result<()> {
         if !create.columns.is_empty() || create.watermark.is_some() || create.primary_key.is_some() {
             return Err(Error::unsupported(format!("stream \"{}\" declares columns and has a query", def.name))
                 .with_hint("Leave the columns out: the query names them (SELECT a AS b)."));
         }
-        let planned = self.plan_continuous(query, parallelism)?;
-        unique_names(&planned.schema, &def.name)?;
-        let output = &planned.lowered.output;
-        def.changelog = !output.append_only;
-        def.key = output.key.clone();
-        def.event_time = event_column(&output.time).map(|c| (c, None));
-        def.schema = planned.schema;
-        def.reads = planned.reads;
+        def.changelog = resolved.changelog;
+        def.key = resolved.key.clone();
+        def.event_time = resolved.event_time.map(|c| (c, None));
         match connector {
             None => {
                 def.kind = ObjectKind::Derived;
@@ -231,11 +253,12 @@ impl Millstream {
     }
 
     /// The event-time column, and the bound that each row sets.
-    fn event_time(
+    pub(super) fn event_time(
         self: &Arc<Self>,
         watermark: Option<&Watermark>,
         schema: &SchemaRef,
         stream: &str,
+        semantics: Semantics,
     ) -> Result<Option<EventColumn>> {
         let Some(watermark) = watermark else { return Ok(None) };
         let column = schema.index_of(&watermark.column).map_err(|_| {
@@ -250,7 +273,7 @@ impl Millstream {
             ))
             .with_hint("Declare it as TIMESTAMP; option timestamp_format says how it is written."));
         }
-        let state = session_state();
+        let state = session_state_of(semantics);
         let df_schema = DFSchema::try_from_qualified_schema(stream, schema)?;
         let expr = expression(&state, self.resolver(true), &watermark.expr, &df_schema)?;
         let bound = state.create_physical_expr(expr, &df_schema)?;
@@ -260,67 +283,6 @@ impl Millstream {
         }
         Ok(Some((column, Some(bound))))
     }
-
-    /// The dataflow that feeds `def`, and its settings.
-    pub(super) fn dataflow(
-        self: &Arc<Self>,
-        def: &StreamDef,
-        create: &CreateStream,
-        job: &str,
-        parallelism: usize,
-    ) -> Result<(Graph, OwnOptions)> {
-        let (own, connector) = OwnOptions::of(create)?;
-        let parallelism = own.parallelism.unwrap_or(parallelism);
-        if let Some(ingest) = &def.ingest {
-            return Ok((self.stored_graph(def, create, ingest, job)?, own));
-        }
-        let query = create.query.as_ref().ok_or_else(|| Error::internal("a job without a query"))?;
-        let mut planned = self.plan_continuous(query, parallelism)?;
-        let name = def.name.clone();
-        match (connector, &def.log) {
-            (Some((connector, options)), _) => {
-                let single = matches!(connector.as_str(), "stdout");
-                let tasks = if single { 1 } else { planned.lowered.output.parallelism };
-                let sink = open_sink(&connector, sink_request(def, options, tasks))?;
-                finish(&mut planned.lowered, SinkNode { name, sink }, single);
-            }
-            (None, Some(log)) => {
-                let key = planned.lowered.output.key.clone();
-                let sink = Arc::new(TableSink::new(log.clone(), job, key));
-                finish(&mut planned.lowered, SinkNode { name, sink }, false);
-            }
-            _ => return Err(Error::internal("a job without a result")),
-        }
-        Ok((planned.lowered.graph, own))
-    }
-
-    fn stored_graph(
-        self: &Arc<Self>,
-        def: &StreamDef,
-        create: &CreateStream,
-        ingest: &Arc<IngestSource>,
-        job: &str,
-    ) -> Result<Graph> {
-        let mut graph = Graph::default();
-        let (own, _) = OwnOptions::of(create)?;
-        let idle_timeout = own.idle_timeout.unwrap_or(IDLE_TIMEOUT);
-        let time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name)?;
-        let time = time.map(|(column, bound)| {
-            let bound = bound.map(|b| TimeBound::of(b, column));
-            ScanTime { column, bound, closers: vec![], idle_timeout }
-        });
-        let source = SourceNode { stream: def.name.clone(), source: ingest.clone(), schema: def.schema.clone(), time };
-        let mut at = graph.add(NodeKind::Source(source), vec![], 1);
-        let forward = |from| vec![Edge { from, exchange: Exchange::Forward }];
-        if !def.primary_key.is_empty() {
-            let spec = Upsert { key: def.primary_key.clone(), schema: def.schema.clone() };
-            at = graph.add(NodeKind::Operator(Arc::new(spec)), forward(at), 1);
-        }
-        let log = def.log.clone().ok_or_else(|| Error::internal("a stored stream without a log"))?;
-        let sink = Arc::new(TableSink::new(log, job, def.key.clone()));
-        graph.add(NodeKind::Sink(SinkNode { name: def.name.clone(), sink }), forward(at), 1);
-        Ok(graph)
-    }
 }
 
 /// The tasks that `create` asks for.
@@ -328,13 +290,14 @@ pub(super) fn own_parallelism(create: &CreateStream) -> Result<Option<usize>> {
     Ok(OwnOptions::of(create)?.0.parallelism)
 }
 
-fn sink_request(def: &StreamDef, options: Options, parallelism: usize) -> SinkRequest {
+pub(super) fn sink_request(def: &StreamDef, options: Options, parallelism: usize) -> SinkRequest {
     SinkRequest { stream: def.name.clone(), schema: def.schema.clone(), retracts: def.changelog, options, parallelism }
 }
 
-fn declared(create: &mut CreateStream, infer: impl Fn() -> Result<SchemaRef>) -> Result<SchemaRef> {
+fn declared(create: &CreateStream) -> Result<SchemaRef> {
     if create.columns.is_empty() {
-        return infer();
+        return Err(Error::invalid(format!("stream \"{}\" has no columns", create.name.name))
+            .with_hint("Declare them, name a connector WITH (connector = …), or give a query AS SELECT …."));
     }
     let fields: Vec<_> = create.columns.iter().map(|c| c.field()).collect();
     let schema = Arc::new(Schema::new(fields));
@@ -375,39 +338,4 @@ fn key_columns(create: &CreateStream, schema: &Schema) -> Result<Vec<usize>> {
 fn event_column(time: &[Option<TimeProperty>]) -> Option<usize> {
     let event = time.iter().position(|t| matches!(t, Some(TimeProperty::Event { .. })));
     event.or_else(|| time.iter().position(|t| matches!(t, Some(TimeProperty::Window { end: true, .. }))))
-}
-
-/// The streams that a plan reads.
-pub(super) fn streams_of(plan: &LogicalPlan) -> Result<Vec<String>> {
-    let mut names = vec![];
-    plan.apply(|p| {
-        if let LogicalPlan::TableScan(scan) = p
-            && let Ok(provider) = source_as_provider(&scan.source)
-            && let Some(table) = provider.downcast_ref::<StreamTable>()
-        {
-            names.push(crate::plan::lower::ScanTable::stream(table).name().to_owned());
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    names.sort();
-    names.dedup();
-    Ok(names)
-}
-
-/// `EMIT EVERY` as the length of epochs.
-pub(super) fn every(emit: Option<Emit>) -> Option<Duration> {
-    match emit {
-        Some(Emit::Every(d)) => Some(d),
-        _ => None,
-    }
-}
-
-/// How a mode reads in EXPLAIN.
-pub(super) fn emit_text(emit: EmitMode, asked: Option<Emit>, append_only: bool) -> String {
-    match (asked, emit, append_only) {
-        (Some(Emit::Every(d)), _, _) => format!("changes every {d:?}"),
-        (_, EmitMode::OnClose, _) => "on window close".to_owned(),
-        (_, _, true) => "rows as they come (append-only)".to_owned(),
-        _ => "changes".to_owned(),
-    }
 }

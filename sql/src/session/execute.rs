@@ -16,8 +16,10 @@ use millstream_engine::connector::feed::FeedSink;
 use millstream_engine::graph::SinkNode;
 use millstream_engine::runtime::JobConfig;
 
-use super::define::{every, own_parallelism};
+use super::dataflow::every;
+use super::define::own_parallelism;
 use super::jobs::public;
+use super::left_out::LeftOutRows;
 use super::outcome::{ChangeFeed, EpochChanges, Outcome, Prepared, RowStream};
 use super::settings::duration_text;
 use super::{Millstream, Session};
@@ -53,9 +55,9 @@ impl Session {
             Statement::Drop(drop) => ms.to_the_end(ms.clone().drop_object(drop.clone())).await,
             Statement::Query(query) if query.emit.is_some() => self.follow(query).await,
             Statement::Query(query) => {
-                let state = session_state();
-                let plan = query_plan(&state, ms.resolver(false), &query.query)?;
-                snapshot(&state, with_parameters(plan, parameters)?).await
+                let (state, left_out) = (session_state(), LeftOutRows::default());
+                let plan = query_plan(&state, ms.batch_resolver(&left_out), &query.query)?;
+                snapshot(&state, with_parameters(plan, parameters)?, &left_out).await
             }
             Statement::Insert(insert) => self.insert(insert, parameters).await,
             Statement::CopyTo(copy) => {
@@ -63,11 +65,12 @@ impl Session {
                     return Err(Error::unsupported(format!("COPY TO '{}' is not supported yet", copy.target))
                         .with_hint("Write to a local file or folder: COPY … TO 'result.parquet'."));
                 }
-                let state = session_state();
-                let plan = statement_plan(&state, ms.resolver(false), DfStatement::CopyTo(copy.clone()))?;
+                let (state, left_out) = (session_state(), LeftOutRows::default());
+                let copy_to = DfStatement::CopyTo(copy.clone());
+                let plan = statement_plan(&state, ms.batch_resolver(&left_out), copy_to)?;
                 check_writable(&copy.target).await?;
-                let rows = count_of(snapshot(&state, plan).await?).await?;
-                Ok(Outcome::rows("COPY", rows))
+                let rows = count_of(snapshot(&state, plan, &left_out).await?).await?;
+                Ok(Outcome::rows("COPY", rows, &left_out))
             }
             Statement::Pause(name) => Ok(match ms.to_the_end(ms.clone().pause(public(name)?.to_owned())).await? {
                 true => Outcome::tag("PAUSE STREAM"),
@@ -233,8 +236,8 @@ fn parameters_of(plan: &LogicalPlan) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// Runs a plan over the committed content.
-pub(super) async fn snapshot(state: &SessionState, plan: LogicalPlan) -> Result<Outcome> {
+/// Runs a plan over the committed content; its tables note in `left_out` what they leave out.
+pub(super) async fn snapshot(state: &SessionState, plan: LogicalPlan, left_out: &LeftOutRows) -> Result<Outcome> {
     // While rows are read no file is replaced by a longer one.
     let reading = super::tables::hold_files(&plan).await?;
     let physical = state.create_physical_plan(&plan).await?;
@@ -243,7 +246,7 @@ pub(super) async fn snapshot(state: &SessionState, plan: LogicalPlan) -> Result<
     let rows = rows.map_err(Error::from).inspect(move |_| {
         let _ = &reading;
     });
-    Ok(Outcome::Rows(RowStream { schema, rows: rows.boxed() }))
+    Ok(Outcome::Rows(RowStream { schema, rows: rows.boxed(), left_out: left_out.clone() }))
 }
 
 /// Whether COPY can write to `target`: DataFusion, which makes its folder, takes it for a defect of its own if not.

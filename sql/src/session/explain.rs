@@ -10,7 +10,8 @@ use millstream_engine::metrics::NodeFigures;
 use millstream_engine::operator::StateBound;
 use millstream_engine::runtime::{JobHandle, labels};
 
-use super::define::{emit_text, own_parallelism};
+use super::dataflow::{Planned, emit_text};
+use super::define::own_parallelism;
 use super::jobs::public;
 use super::outcome::JobState;
 use super::{Outcome, Session};
@@ -46,7 +47,10 @@ impl Session {
         let def = self.millstream.stream(name)?;
         match super::open::statement_of(&def.sql)? {
             crate::statement::Statement::CreateStream(create) => match &create.query {
-                Some(query) => self.explain_query(query, own_parallelism(&create)?, false),
+                Some(query) => {
+                    let parallelism = own_parallelism(&create)?.unwrap_or(self.settings.lock().parallelism);
+                    Ok(plan_lines(&self.millstream.plan_stream(&def, query, parallelism)?, query))
+                }
                 None => Ok(vec![format!("stream \"{name}\" is not the result of a query")]),
             },
             _ => Err(Error::internal("a stream that no CREATE made")),
@@ -56,10 +60,7 @@ impl Session {
     fn explain_query(&self, query: &Query, parallelism: Option<usize>, verbose: bool) -> Result<Vec<String>> {
         let parallelism = parallelism.unwrap_or(self.settings.lock().parallelism);
         let planned = self.millstream.plan_continuous(query, parallelism)?;
-        let lowered = &planned.lowered;
-        let emit = emit_text(lowered.emit, query.emit, lowered.output.append_only);
-        let mut lines = vec![format!("emit: {emit}")];
-        lines.extend(graph_lines(&lowered.graph, |_| String::new()));
+        let mut lines = plan_lines(&planned, query);
         if verbose {
             let state = session_state();
             let plan = query_plan(&state, self.millstream.resolver(true), &query.query)?;
@@ -82,6 +83,14 @@ impl Session {
         })?;
         Ok(live_lines(&handle))
     }
+}
+
+fn plan_lines(planned: &Planned, query: &Query) -> Vec<String> {
+    let lowered = &planned.lowered;
+    let emit = emit_text(lowered.emit, query.emit, lowered.output.append_only);
+    let mut lines = vec![format!("emit: {emit}")];
+    lines.extend(graph_lines(&lowered.graph, |_| String::new()));
+    lines
 }
 
 fn live_lines(job: &JobHandle) -> Vec<String> {

@@ -17,6 +17,7 @@ use millstream_engine::runtime::{JobHandle, JobPhase};
 
 use super::execute::{snapshot, with_parameters};
 use super::jobs::{failed, not_stored, public};
+use super::left_out::LeftOutRows;
 use super::outcome::{IngestMode, JobState, Outcome};
 use super::tables::StreamDef;
 use super::{Millstream, Session};
@@ -52,20 +53,21 @@ impl Session {
         let intake = ms.intake(&def)?;
         let held = ms.budget().account(format!("INSERT INTO {}", quote_name(&def.name)));
         let mut gathered = Gathered { def, batches: vec![], bytes: 0, held };
+        let left_out = LeftOutRows::default();
         for parameters in parameters {
             let state = session_state();
             let statement = DfStatement::Statement(Box::new(insert.statement.clone()));
-            let plan = statement_plan(&state, ms.resolver(false), statement)?;
+            let plan = statement_plan(&state, ms.batch_resolver(&left_out), statement)?;
             let LogicalPlan::Dml(dml) = with_parameters(plan, parameters)? else {
                 return Err(Error::internal("an INSERT that is none"));
             };
-            gathered.add(snapshot(&state, dml.input.as_ref().clone()).await?).await?;
+            gathered.add(snapshot(&state, dml.input.as_ref().clone(), &left_out).await?).await?;
         }
         let rows = gathered.whole()?;
         let count = rows.num_rows() as u64;
         intake.push(rows).await?;
         intake.settle().await?;
-        Ok(Outcome::rows("INSERT", count))
+        Ok(Outcome::rows("INSERT", count, &left_out))
     }
 }
 

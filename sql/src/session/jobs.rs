@@ -11,12 +11,13 @@ use millstream_engine::table::TableSink;
 use millstream_engine::time::EventTime;
 use parking_lot::Mutex;
 
-use super::define::every;
+use super::dataflow::{every, streams_of};
 use super::open::{Millstream, ViewDef, statement_of};
 use super::outcome::{JobInfo, JobState, ObjectKind};
 use super::tables::StreamDef;
-use crate::catalog::Entry;
+use crate::catalog::{Entry, schema_of};
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::Semantics;
 use crate::statement::{CreateStream, CreateView, Name, Statement, quote_name};
 
 /// The job of a stream.
@@ -105,15 +106,19 @@ impl Millstream {
         self.jobs.read().get(stream).cloned()
     }
 
-    /// Takes an entry of the catalog back into operation.
-    pub(super) async fn recover(self: &Arc<Self>, entry: &Entry) -> Result<()> {
+    /// Takes an entry of the catalog back into operation. What has to be found out for it is noted in it.
+    pub(super) async fn recover(self: &Arc<Self>, entry: &mut Entry) -> Result<()> {
         match statement_of(&entry.sql)? {
             Statement::CreateStream(mut create) => {
-                let def = Arc::new(self.define(&mut create, entry.sql.clone(), entry.parallelism)?);
+                let resolved = self.resolved(entry, &mut create).await?;
+                let mut def = self.define(&create, entry.sql.clone(), entry.parallelism, &resolved)?;
+                def.reads = entry.reads.clone();
+                let def = Arc::new(def);
                 self.objects.write().streams.insert(entry.name.clone(), def.clone());
                 if def.kind == ObjectKind::External {
                     return Ok(());
                 }
+                // What it has committed can be read from here on, whatever becomes of its job.
                 let job = if entry.paused || !self.config().start_jobs {
                     self.load_result(&def, &entry.job).await?;
                     Job::new(&def.name, State::Paused)
@@ -123,7 +128,15 @@ impl Millstream {
                 self.jobs.write().insert(entry.name.clone(), job);
             }
             Statement::CreateView(create) => {
-                let view = self.view(create, entry.sql.clone())?;
+                let view = match entry.resolved.clone() {
+                    Some(known) => {
+                        let schema = schema_of(&known.columns)?;
+                        let (sql, semantics, reads) = (entry.sql.clone(), known.semantics, entry.reads.clone());
+                        ViewDef { sql, create, schema, semantics, reads }
+                    }
+                    None => self.view(create, entry.sql.clone(), Semantics::FIRST)?,
+                };
+                entry.resolved = Some(view.resolved()?);
                 self.objects.write().views.insert(entry.name.clone(), Arc::new(view));
             }
             _ => return Err(Error::internal("an entry of the catalog creates nothing")),
@@ -133,17 +146,18 @@ impl Millstream {
 
     /// Notes a stream that could not be recovered.
     pub(super) fn add_broken(&self, entry: &Entry, why: &Error) {
-        let job = Job::new(&entry.name, State::Broken(why.to_string()));
+        let hint = why.hint().map(|h| format!(" ({h})")).unwrap_or_default();
+        let job = Job::new(&entry.name, State::Broken(format!("{}{hint}", why.message())));
         self.jobs.write().insert(entry.name.clone(), job);
     }
 
     /// What a view defines.
-    pub(super) fn view(self: &Arc<Self>, create: CreateView, sql: String) -> Result<ViewDef> {
-        let state = crate::plan::session_state();
+    pub(super) fn view(self: &Arc<Self>, create: CreateView, sql: String, semantics: Semantics) -> Result<ViewDef> {
+        let state = crate::plan::session_state_of(semantics);
         let plan = crate::plan::query_plan(&state, self.resolver(true), &create.query.query)?;
-        let reads = super::define::streams_of(&plan)?;
+        let reads = streams_of(&plan)?;
         let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
-        Ok(ViewDef { sql, create, schema, reads })
+        Ok(ViewDef { sql, create, schema, semantics, reads })
     }
 
     /// Makes the committed result of a job that does not run readable. Gives its last manifest.
@@ -230,7 +244,7 @@ impl Millstream {
         if known.is_none() {
             return Err(no_job(&*self.stream(name)?));
         }
-        let entry = Entry { paused: false, ..entry };
+        let mut entry = Entry { paused: false, ..entry };
         let def = self.objects.read().streams.get(name).cloned();
         match (def, statement_of(&entry.sql)?) {
             // The same log goes on, so that those who follow it stay with it.
@@ -238,10 +252,10 @@ impl Millstream {
                 let job = self.start_job(&def, &create, &entry).await?;
                 self.jobs.write().insert(name.to_owned(), job);
             }
-            _ => self.recover(&entry).await?,
+            _ => self.recover(&mut entry).await?,
         }
         for e in catalog.entries.iter_mut().filter(|e| e.name == name) {
-            e.paused = false;
+            *e = entry.clone();
         }
         catalog.save(self.store()).await?;
         Ok(true)

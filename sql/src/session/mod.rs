@@ -1,14 +1,17 @@
 //! The door to Millstream: an opened store with its running jobs ([`Millstream`]), and sessions that execute
 //! SQL on it ([`Session`]).
 
+mod dataflow;
 mod ddl;
 mod define;
 mod execute;
 mod explain;
 mod insert;
 mod jobs;
+mod left_out;
 mod open;
 mod outcome;
+mod resolve;
 mod settings;
 mod show;
 mod stdin;
@@ -18,6 +21,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use left_out::{LeftOut, LeftOutRows};
 pub use open::Millstream;
 pub use outcome::{
     ChangeFeed, Config, Done, EpochChanges, IngestMode, JobInfo, JobState, ObjectInfo, ObjectKind, Outcome, Prepared,

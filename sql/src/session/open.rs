@@ -16,13 +16,16 @@ use tokio::sync::{broadcast, watch};
 
 use super::ddl::sweep_dropped;
 use super::jobs::Job;
+use super::left_out::LeftOutRows;
+use super::outcome::ObjectKind;
+use super::resolve::conform;
 use super::settings::Settings;
 use super::stdin::StdinReader;
 use super::tables::{StreamDef, StreamTable};
 use super::{Config, Session};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Resolved, columns_of};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{TableResolver, query_plan, session_state};
+use crate::plan::{Semantics, TableResolver, query_plan, session_state_of};
 use crate::statement::{CreateView, Statement, quote_name};
 
 /// Failures that a slow listener may miss.
@@ -58,7 +61,17 @@ pub(super) struct ViewDef {
     pub(super) sql: String,
     pub(super) create: CreateView,
     pub(super) schema: arrow::datatypes::SchemaRef,
+    /// The rules by which its query is planned.
+    pub(super) semantics: Semantics,
     pub(super) reads: Vec<String>,
+}
+
+impl ViewDef {
+    /// What the catalog keeps of it.
+    pub(super) fn resolved(&self) -> Result<Resolved> {
+        let (semantics, columns) = (self.semantics, columns_of(&self.schema)?);
+        Ok(Resolved { semantics, columns, changelog: false, key: None, event_time: None })
+    }
 }
 
 impl Millstream {
@@ -92,11 +105,18 @@ impl Millstream {
             threads: Mutex::new(vec![cpu, io]),
             _lock: lock,
         });
-        for entry in entries {
-            if let Err(e) = millstream.recover(&entry).await {
+        let mut now = entries.clone();
+        for entry in &mut now {
+            if let Err(e) = millstream.recover(entry).await {
                 tracing::error!(stream = %entry.name, error = %e, "stream cannot be started");
-                millstream.add_broken(&entry, &e);
+                millstream.add_broken(entry, &e);
             }
+        }
+        if now != entries {
+            // From a build that kept less: kept from here on.
+            let mut catalog = millstream.catalog.lock().await;
+            catalog.entries = now;
+            catalog.save(millstream.store()).await?;
         }
         Ok(millstream)
     }
@@ -152,9 +172,18 @@ impl Millstream {
         Error::not_found(format!("{what}\"{name}\" does not exist")).with_hint(hint)
     }
 
-    /// Finds tables for a plan that is to run continuously or in batch.
+    /// Finds tables for a plan that is to run continuously, or in batch to be looked at only.
     pub(super) fn resolver(self: &Arc<Self>, continuous: bool) -> Arc<dyn TableResolver> {
-        Arc::new(Resolver { millstream: self.clone(), continuous })
+        self.resolver_noting(continuous, &LeftOutRows::default())
+    }
+
+    /// Finds tables for a statement that reads in batch; what they leave out is noted in `left_out`.
+    pub(super) fn batch_resolver(self: &Arc<Self>, left_out: &LeftOutRows) -> Arc<dyn TableResolver> {
+        self.resolver_noting(false, left_out)
+    }
+
+    fn resolver_noting(self: &Arc<Self>, continuous: bool, left_out: &LeftOutRows) -> Arc<dyn TableResolver> {
+        Arc::new(Resolver { millstream: self.clone(), continuous, left_out: left_out.clone() })
     }
 
     /// Commits what the jobs have and stops them.
@@ -212,6 +241,7 @@ fn lock(root: &Path) -> Result<std::fs::File> {
 struct Resolver {
     millstream: Arc<Millstream>,
     continuous: bool,
+    left_out: LeftOutRows,
 }
 
 impl TableResolver for Resolver {
@@ -237,11 +267,17 @@ impl Resolver {
             (objects.streams.get(name).cloned(), objects.views.get(name).cloned())
         };
         if let Some(def) = stream {
-            return Ok(Some(provider_as_source(Arc::new(StreamTable::new(def, self.continuous)))));
+            return Ok(Some(provider_as_source(Arc::new(StreamTable::new(
+                def,
+                self.continuous,
+                self.left_out.clone(),
+            )))));
         }
         let view = view.ok_or_else(|| self.millstream.missing("stream ", name))?;
-        let resolver = self.millstream.resolver(self.continuous);
-        let plan = query_plan(&session_state(), resolver, &view.create.query.query)?;
+        let resolver = self.millstream.resolver_noting(self.continuous, &self.left_out);
+        view.semantics.check().map_err(|e| e.context(format!("view \"{name}\"")))?;
+        let plan = query_plan(&session_state_of(view.semantics), resolver, &view.create.query.query)?;
+        let plan = conform(plan, &view.schema, ObjectKind::View, name)?;
         Ok(Some(provider_as_source(Arc::new(ViewTable::new(plan, Some(view.sql.clone()))))))
     }
 }

@@ -8,6 +8,7 @@ use futures::stream::BoxStream;
 use millstream_engine::runtime::JobPhase;
 use millstream_engine::time::EventTime;
 
+use super::left_out::{LeftOut, LeftOutRows};
 use crate::error::{Error, Result};
 
 /// How a store is opened.
@@ -44,6 +45,8 @@ pub struct Done {
     pub rows: Option<u64>,
     /// A further word for the user, such as that the stream existed already.
     pub notice: Option<String>,
+    /// Rows of the input that were left out because they could not be decoded.
+    pub left_out: Option<LeftOut>,
 }
 
 /// Rows that end.
@@ -52,6 +55,8 @@ pub struct RowStream {
     pub schema: SchemaRef,
     /// The rows.
     pub rows: BoxStream<'static, Result<RecordBatch>>,
+    /// Rows of the input that were left out because they could not be decoded: known when the rows have ended.
+    pub left_out: LeftOutRows,
 }
 
 /// Changes as they come, an epoch at a time.
@@ -196,24 +201,25 @@ fn default_memory() -> usize {
 impl Outcome {
     /// Done, with a tag.
     pub(crate) fn tag(tag: impl Into<String>) -> Self {
-        Outcome::Done(Done { tag: tag.into(), rows: None, notice: None })
+        Outcome::Done(Done { tag: tag.into(), rows: None, notice: None, left_out: None })
     }
 
-    /// Done to so many rows.
-    pub(crate) fn rows(tag: impl Into<String>, rows: u64) -> Self {
-        Outcome::Done(Done { tag: tag.into(), rows: Some(rows), notice: None })
+    /// Done to so many rows, with what its input had besides.
+    pub(crate) fn rows(tag: impl Into<String>, rows: u64, left_out: &LeftOutRows) -> Self {
+        Outcome::Done(Done { tag: tag.into(), rows: Some(rows), notice: None, left_out: left_out.get() })
     }
 
     /// Done, with a word for the user.
     pub(crate) fn notice(tag: impl Into<String>, notice: impl Into<String>) -> Self {
-        Outcome::Done(Done { tag: tag.into(), rows: None, notice: Some(notice.into()) })
+        Outcome::Done(Done { tag: tag.into(), rows: None, notice: Some(notice.into()), left_out: None })
     }
 
     /// Rows that are all there.
     pub(crate) fn table(batch: RecordBatch) -> Self {
         use futures::StreamExt;
         let schema = batch.schema();
-        Outcome::Rows(RowStream { schema, rows: futures::stream::iter([Ok(batch)]).boxed() })
+        let rows = futures::stream::iter([Ok(batch)]).boxed();
+        Outcome::Rows(RowStream { schema, rows, left_out: LeftOutRows::default() })
     }
 }
 

@@ -31,8 +31,10 @@ use millstream_engine::store::Store;
 use millstream_engine::table::{StreamLog, StreamSource};
 use tokio::sync::OwnedRwLockReadGuard;
 
+use super::left_out::LeftOutRows;
 use super::outcome::ObjectKind;
 use crate::error::{Error, Result};
+use crate::plan::Semantics;
 use crate::plan::lower::{ScanTable, StreamScan};
 
 /// A stream of the catalog, ready to be read.
@@ -45,6 +47,8 @@ pub struct StreamDef {
     pub(crate) sql: String,
     /// Its columns.
     pub(crate) schema: SchemaRef,
+    /// The rules by which its expressions are planned.
+    pub(crate) semantics: Semantics,
     /// The columns of its primary key.
     pub(crate) primary_key: Vec<usize>,
     /// The columns that identify a row, where known.
@@ -101,19 +105,27 @@ impl StreamScan for StreamDef {
         if let Some(log) = &self.log {
             return Ok(Arc::new(StreamSource::new(log.clone(), projection)?));
         }
-        let (connector, options) = self.connector.clone().ok_or_else(|| {
+        let request = self.source_request(projection, parallelism)?;
+        let connector = self.connector.as_ref().map_or("", |(name, _)| name);
+        Ok(open_source(connector, request)?)
+    }
+}
+
+impl StreamDef {
+    /// The scan of `projection` to ask its connector for.
+    pub(super) fn source_request(&self, projection: Vec<usize>, parallelism: usize) -> Result<SourceRequest> {
+        let (_, options) = self.connector.clone().ok_or_else(|| {
             Error::unsupported(format!("stream \"{}\" is written to a connector and cannot be read", self.name))
                 .with_hint("Create a derived stream of the same query without WITH (connector = …) and read that.")
         })?;
-        let request = SourceRequest {
+        Ok(SourceRequest {
             stream: self.name.clone(),
             schema: self.schema.clone(),
             projection,
             event_time: self.event_time.as_ref().map(|(column, _)| *column),
             options,
             parallelism,
-        };
-        Ok(open_source(&connector, request)?)
+        })
     }
 }
 
@@ -123,11 +135,13 @@ pub struct StreamTable {
     def: Arc<StreamDef>,
     /// Whether the plan is to run continuously.
     continuous: bool,
+    /// Where a batch read notes what it could not decode.
+    left_out: LeftOutRows,
 }
 
 impl StreamTable {
-    pub(crate) fn new(def: Arc<StreamDef>, continuous: bool) -> Self {
-        StreamTable { def, continuous }
+    pub(crate) fn new(def: Arc<StreamDef>, continuous: bool, left_out: LeftOutRows) -> Self {
+        StreamTable { def, continuous, left_out }
     }
 }
 
@@ -191,7 +205,7 @@ impl StreamTable {
             return Err(e.into());
         }
         let schema = Arc::new(self.def.schema.project(&columns)?);
-        let part = SourcePart { schema: schema.clone(), source };
+        let part = SourcePart { schema: schema.clone(), source, left_out: self.left_out.clone() };
         Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(part)], None, None, false, limit)?))
     }
 }
@@ -272,6 +286,7 @@ fn add_up(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
 struct SourcePart {
     schema: SchemaRef,
     source: Arc<dyn Source>,
+    left_out: LeftOutRows,
 }
 
 impl fmt::Debug for SourcePart {
@@ -287,7 +302,8 @@ impl PartitionStream for SourcePart {
 
     fn execute(&self, _ctx: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (source, schema) = (self.source.clone(), self.schema.clone());
-        let rows = futures::stream::try_unfold((source, None, false), |(source, mut reader, mut started)| async move {
+        let start = (source, self.left_out.clone(), None, false);
+        let rows = futures::stream::try_unfold(start, |(source, left_out, mut reader, mut started)| async move {
             if !started {
                 source.start(&Default::default()).await.map_err(Error::from)?;
                 started = true;
@@ -303,10 +319,8 @@ impl PartitionStream for SourcePart {
                 match open.next().await.map_err(Error::from)? {
                     None => continue,
                     Some(read) => {
-                        for letter in &read.dead {
-                            tracing::warn!(split = %letter.split, position = letter.position, "left out: {}", letter.reason);
-                        }
-                        return Ok(Some((read.rows.into_rows(), (source, Some(open), started))));
+                        left_out.add(&read.dead);
+                        return Ok(Some((read.rows.into_rows(), (source, left_out, Some(open), started))));
                     }
                 }
             }

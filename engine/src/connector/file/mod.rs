@@ -37,6 +37,15 @@ pub(crate) fn open_source(request: SourceRequest) -> Result<Arc<dyn Source>> {
     Ok(Arc::new(FileSource::open(request)?))
 }
 
+/// As [`open_source`]; errors too when the first file there is now lacks a column.
+pub(crate) fn check_source(request: SourceRequest) -> Result<()> {
+    let options = FileOptions::take(request.options.clone())?;
+    let wanted = request.schema.project(&request.projection)?;
+    let files = options.list()?;
+    FileSource::open(request)?;
+    check_columns(&options, &files, &wanted)
+}
+
 /// The columns of the first file that `options` mean.
 pub(crate) fn infer_schema(options: Options) -> Result<SchemaRef> {
     let options = FileOptions::take(options)?;

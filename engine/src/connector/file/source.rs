@@ -44,14 +44,12 @@ struct Spec {
 impl FileSource {
     pub(super) fn open(request: SourceRequest) -> Result<Self> {
         let options = FileOptions::take(request.options)?;
-        let files = options.list()?;
         let compressed = options.compression.is_some_and(|c| c != Compression::None);
         if compressed && !options.format.is_text() {
             return Err(Error::invalid(format!("{} files compress themselves", options.format.name()))
                 .with_hint("Leave out option compression."));
         }
         let projected = Arc::new(request.schema.project(&request.projection)?);
-        super::check_columns(&options, &files, &projected)?;
         let event_time = request.event_time.map(|column| request.schema.field(column).name().clone());
         let scanner = Scanner::new(options.clone(), event_time, request.parallelism);
         let pacer = options.rate.map(Pacer::new);

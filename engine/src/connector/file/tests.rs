@@ -242,21 +242,23 @@ async fn csv_without_header_and_with_other_characters() {
 async fn a_column_that_the_header_lacks_is_named() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = put(&dir.path().join("t.csv"), "a,b\n1,2\n");
-    let open = |pairs: &[(&str, &str)]| FileSource::open(request(&[("fare", DataType::Int64)], &[0], pairs));
-    let e = open(&[("path", &path)]).err().expect("no such column");
+    let wanted = |pairs: &[(&str, &str)]| request(&[("fare", DataType::Int64)], &[0], pairs);
+    let open = |pairs: &[(&str, &str)]| FileSource::open(wanted(pairs));
+    let e = check_source(wanted(&[("path", &path)])).expect_err("no such column");
     assert_eq!(e.message(), format!("file \"{path}\" has no column \"fare\""));
     assert!(e.hint().is_some_and(|h| h.contains("a, b")));
     let gz = put(&dir.path().join("z.csv.gz"), gzip(b"\"x\ny\",b\n1,2\n"));
-    let e = open(&[("path", &gz), ("newlines_in_values", "true")]).err().expect("no such column");
+    let e = check_source(wanted(&[("path", &gz), ("newlines_in_values", "true")])).expect_err("no such column");
     assert!(e.hint().is_some_and(|h| h.contains("x\ny, b")), "{e:?}");
     // By position, or where there is no header yet, nothing is known.
-    assert!(open(&[("path", &path), ("header", "false")]).is_ok());
+    assert!(check_source(wanted(&[("path", &path), ("header", "false")])).is_ok());
+    // It is checked once: what is there later is input.
+    assert!(open(&[("path", &path)]).is_ok());
     let folder = dir.path().join("more");
     std::fs::create_dir(&folder).expect("a folder");
     let first = put(&folder.join("a.csv"), "fa");
     let path = folder.to_str().expect("a plain path");
-    let source = open(&[("path", path), ("follow", "true"), ("format", "csv")]).expect("has no whole line");
-    drop(source);
+    check_source(wanted(&[("path", path), ("follow", "true"), ("format", "csv")])).expect("has no whole line");
     // A later file is looked at when it is read.
     put(Path::new(&first), "fare\n1\n");
     let second = put(&folder.join("b.csv"), "a,b\n1,2\n");
@@ -391,7 +393,7 @@ async fn a_followed_file_that_is_cut_or_replaced_is_an_error() {
     assert!(open().start(&consumed).await.is_err());
     // It may be away at the start, but not when the stream is created.
     std::fs::remove_file(&at).expect("removes");
-    let e = FileSource::open(request(&[("id", DataType::Int64)], &[0], &pairs)).err().expect("is not there");
+    let e = check_source(request(&[("id", DataType::Int64)], &[0], &pairs)).expect_err("is not there");
     assert!(e.message().contains("does not exist"), "{e}");
 }
 
@@ -399,12 +401,16 @@ async fn a_followed_file_that_is_cut_or_replaced_is_an_error() {
 async fn what_a_path_means() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let at = |name: &str| dir.path().join(name).to_str().expect("a plain path").to_owned();
-    let open = |pairs: &[(&str, &str)]| FileSource::open(request(&[("a", DataType::Int64)], &[0], pairs));
-    let e = open(&[("path", &at("none.csv"))]).err().expect("does not exist");
+    let wanted = |pairs: &[(&str, &str)]| request(&[("a", DataType::Int64)], &[0], pairs);
+    let open = |pairs: &[(&str, &str)]| FileSource::open(wanted(pairs));
+    let e = check_source(wanted(&[("path", &at("none.csv"))])).expect_err("does not exist");
     assert_eq!(e.message(), format!("file \"{}\" does not exist", at("none.csv")));
     assert!(e.hint().is_some());
-    assert!(open(&[("path", &at("")), ("format", "csv")]).is_err());
-    assert!(open(&[("path", &at("")), ("format", "csv"), ("follow", "true")]).is_ok());
+    // Only a start and a check look.
+    let source = open(&[("path", &at("none.csv"))]).expect("opens nothing");
+    assert!(source.start(&Offsets::default()).await.is_err_and(|e| e.message().contains("does not exist")));
+    assert!(check_source(wanted(&[("path", &at("")), ("format", "csv")])).is_err());
+    assert!(check_source(wanted(&[("path", &at("")), ("format", "csv"), ("follow", "true")])).is_ok());
     std::fs::create_dir(at("sub")).expect("writable");
     put(&dir.path().join("2.csv"), "a\n2\n");
     put(&dir.path().join("1.csv"), "a\n1\n");
@@ -500,7 +506,7 @@ async fn parquet_and_arrow_are_read_by_name_and_cast() {
         assert_eq!(all(request(&columns, &[], &[("path", path)])).await.rows.len(), 1000);
         let schema = infer_schema(options(&[("path", path)])).expect("has a schema");
         assert_eq!(schema.field(1).data_type(), &DataType::Utf8View);
-        let e = FileSource::open(request(&[("none", TIME)], &[0], &[("path", path)])).err().expect("no such column");
+        let e = check_source(request(&[("none", TIME)], &[0], &[("path", path)])).expect_err("no such column");
         assert_eq!(e.message(), format!("file \"{path}\" has no column \"none\""));
     }
     for (event_time, min) in [(None, None), (Some(0), Some(crate::time::EventTime(5_000)))] {
@@ -512,7 +518,7 @@ async fn parquet_and_arrow_are_read_by_name_and_cast() {
     }
     put(&dir.path().join("bad.parquet"), "not parquet");
     let path = dir.path().join("bad.parquet").to_str().expect("a plain path").to_owned();
-    let e = FileSource::open(request(&columns, &[2], &[("path", &path)])).err().expect("not Parquet");
+    let e = check_source(request(&columns, &[2], &[("path", &path)])).expect_err("not Parquet");
     assert!(e.message().contains("bad.parquet"), "{e}");
 }
 

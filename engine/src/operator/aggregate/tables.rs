@@ -11,11 +11,11 @@ use arrow::datatypes::{Int64Type, SchemaRef};
 
 use super::{Aggregate, Inputs, NULL_GROUP, Phase, TimeColumn, UnitInput, integers};
 use crate::changes::Changes;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::key::hash_rows;
 use crate::operator::window::evaluate_on;
 use crate::state::group_table::GroupTable;
-use crate::state::{Owner, State};
+use crate::state::{Owner, State, check_columns};
 use crate::time::{EventTime, time_array};
 
 /// Called between finding the slots of a part and changing them: (window, table, slots touched for the
@@ -274,10 +274,7 @@ impl State for Tables {
     }
 
     fn restore(&mut self, rows: &RecordBatch, owner: Owner) -> Result<()> {
-        if rows.schema().fields().len() != self.schema.fields().len() {
-            return Err(Error::data("the stored state does not fit the query")
-                .with_hint("Drop the stream and create it again."));
-        }
+        check_columns(rows.schema_ref(), &self.schema)?;
         let (_, states) = self.without_window(rows)?;
         let keys = self.spec.plain_keys().len();
         let mut hashes = vec![];

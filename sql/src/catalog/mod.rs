@@ -1,7 +1,9 @@
 //! The catalog: which streams and views there are, and its versions in the store.
 //!
-//! A version is the whole list of statements, in order of creation; it is written create-if-absent under
-//! the next number, so two writers cannot both succeed.
+//! A version is the whole list of statements, in order of creation, each with what it was resolved to; it is
+//! written create-if-absent under the next number, so two writers cannot both succeed.
+
+mod columns;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +12,10 @@ use bytes::Bytes;
 use millstream_engine::store::Store;
 use serde::{Deserialize, Serialize};
 
+pub use columns::{Column, columns_of, schema_of};
+
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::Semantics;
 
 /// One object as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +33,28 @@ pub struct Entry {
     /// The streams that it reads.
     #[serde(default)]
     pub reads: Vec<String>,
+    /// What the statement was resolved to when it made the object. The first builds did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Resolved>,
+}
+
+/// What a statement means for as long as its object exists, whatever files come later and whatever a later
+/// build makes of the same words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// The rules by which its expressions are planned.
+    pub semantics: Semantics,
+    /// Its columns.
+    pub columns: Vec<Column>,
+    /// Whether rows can be taken back.
+    #[serde(default)]
+    pub changelog: bool,
+    /// The columns that identify a row, by place, where a query tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Vec<usize>>,
+    /// The place of the event-time column, where a query tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_time: Option<usize>,
 }
 
 /// A version of the catalog.

@@ -1,0 +1,53 @@
+//! What the words of a statement mean, by version.
+//!
+//! A stream goes on with the meaning that it was made with: what its state holds and its files say was computed
+//! by those rules, and a row that is taken back must come out as it went in. So a rule that gives an expression
+//! another type or another value asks for the version where it is applied; new statements have the last one.
+//!
+//! | version | since then |
+//! |---|---|
+//! | 1 | the builds whose catalogs kept nothing but the text of statements |
+//! | 2 | a literal with a point is an exact decimal; types of numbers meet as docs/numbers.md says |
+
+use std::sync::Arc;
+
+use datafusion::execution::context::SessionState;
+use datafusion::prelude::SessionConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A version of the rules by which expressions are planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Semantics(u32);
+
+impl Semantics {
+    /// Of stores that do not say.
+    pub const FIRST: Semantics = Semantics(1);
+    /// Of new statements.
+    pub const NOW: Semantics = Semantics(2);
+
+    /// That of the statement that `state` plans.
+    pub fn of(state: &SessionState) -> Self {
+        state.config().get_extension::<Semantics>().map_or(Semantics::NOW, |s| *s)
+    }
+
+    /// Keeps it in `config`, for [`Semantics::of`].
+    pub(super) fn put(self, config: SessionConfig) -> SessionConfig {
+        config.with_extension(Arc::new(self))
+    }
+
+    /// Whether `0.1` is a decimal; a DOUBLE if not.
+    pub fn exact_literals(self) -> bool {
+        self >= Semantics(2)
+    }
+
+    /// Errors where this build does not know the version.
+    pub fn check(self) -> Result<()> {
+        if self <= Semantics::NOW {
+            return Ok(());
+        }
+        Err(Error::unsupported(format!("it was made by a later build, with rules of version {}", self.0))
+            .with_hint("Open the store with that build or a later one."))
+    }
+}
