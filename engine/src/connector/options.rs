@@ -16,12 +16,24 @@ pub struct Options {
     group: String,
     values: BTreeMap<String, String>,
     known: BTreeSet<&'static str>,
+    /// What was found out when the stream was created, where it was not written.
+    found: BTreeMap<String, String>,
 }
 
 impl Options {
     /// The options of `owner` (as in `stream "bids"`).
     pub fn new(owner: impl Into<String>, values: BTreeMap<String, String>) -> Self {
-        Options { owner: owner.into(), group: String::new(), values, known: BTreeSet::new() }
+        Options { owner: owner.into(), values, ..Options::default() }
+    }
+
+    /// With what was found out when the stream was created.
+    pub fn with_found(self, found: BTreeMap<String, String>) -> Self {
+        Options { found, ..self }
+    }
+
+    /// What was found out as option `name` when the stream was created.
+    pub fn found(&self, name: &str) -> Option<&str> {
+        self.found.get(name).map(String::as_str)
     }
 
     /// Who the options belong to.
@@ -38,7 +50,8 @@ impl Options {
         self.values = rest;
         let own: BTreeMap<String, String> = own;
         let values = own.into_iter().map(|(name, value)| (name[group.len()..].to_owned(), value)).collect();
-        Options { owner: self.owner.clone(), group: format!("{}{group}", self.group), values, known: BTreeSet::new() }
+        let group = format!("{}{group}", self.group);
+        Options { owner: self.owner.clone(), group, values, ..Options::default() }
     }
 
     /// Takes the text of option `name`.

@@ -1,5 +1,6 @@
 //! The connectors by name.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -44,6 +45,15 @@ pub struct SinkRequest {
 pub const SOURCES: [&str; 4] = ["file", "stdin", "nexmark", "datagen"];
 /// The names of the connectors that can be written.
 pub const SINKS: [&str; 3] = ["file", "stdout", "blackhole"];
+
+/// What `options` of connector `name` leave to be found out, so that it is found out once: for
+/// [`Options::with_found`].
+pub fn find_options(name: &str, options: &Options) -> Result<BTreeMap<String, String>> {
+    match name {
+        "file" => file::find_options(options),
+        _ => Ok(BTreeMap::new()),
+    }
+}
 
 /// Checks, once and before anything is made, that connector `name` has what `request` asks for: its files may be
 /// opened. What a source that was checked finds later is input, and no reason to refuse the stream.

@@ -5,6 +5,7 @@
 
 mod columns;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,14 @@ pub use columns::{Column, columns_of, schema_of};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Semantics;
+
+impl Resolved {
+    /// By the rules of `semantics`, as yet without columns.
+    pub fn by(semantics: Semantics) -> Self {
+        let (columns, options) = (vec![], BTreeMap::new());
+        Resolved { semantics, columns, options, changelog: false, key: None, event_time: None }
+    }
+}
 
 /// One object as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +55,9 @@ pub struct Resolved {
     pub semantics: Semantics,
     /// Its columns.
     pub columns: Vec<Column>,
+    /// Options of its connector that were not written and were found out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
     /// Whether rows can be taken back.
     #[serde(default)]
     pub changelog: bool,

@@ -41,7 +41,7 @@ fn check_name(name: &str) -> Result<()> {
 /// What CREATE finds under the name it is given.
 enum Place {
     Free,
-    Replaces(Entry),
+    Replaces(Box<Entry>),
     /// It exists and is to stay.
     Kept,
 }
@@ -157,7 +157,7 @@ impl Millstream {
         let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
         let replaced = match self.place(&catalog, &name, create.kind, create.or_replace, create.if_not_exists)? {
             Place::Free => None,
-            Place::Replaces(entry) => Some(entry),
+            Place::Replaces(entry) => Some(*entry),
             Place::Kept => return Ok(Outcome::notice(tag, format!("\"{name}\" exists already"))),
         };
         (create.or_replace, create.if_not_exists) = (false, false);
@@ -257,7 +257,7 @@ impl Millstream {
         let view = statement::ObjectKind::View;
         let replaced = match self.place(&catalog, &name, view, create.or_replace, create.if_not_exists)? {
             Place::Free => None,
-            Place::Replaces(entry) => Some(entry),
+            Place::Replaces(entry) => Some(*entry),
             Place::Kept => return Ok(Outcome::notice("CREATE VIEW", format!("\"{name}\" exists already"))),
         };
         (create.or_replace, create.if_not_exists) = (false, false);
@@ -330,7 +330,7 @@ impl Millstream {
                 .with_hint(format!("DROP {what} {0}, or write CREATE OR REPLACE {what} {0}.", quote_name(name))));
         }
         self.refuse_if_read(catalog, name)?;
-        Ok(Place::Replaces(entry.clone()))
+        Ok(Place::Replaces(Box::new(entry.clone())))
     }
 
     /// Who reads `name`: also those that could not be started.

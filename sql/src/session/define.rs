@@ -8,7 +8,9 @@ use datafusion::common::DFSchema;
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_engine::connector::ingest::IngestSource;
 use millstream_engine::connector::options::Options;
-use millstream_engine::connector::registry::{SINKS, SOURCES, SinkRequest, check_source, infer_schema, open_sink};
+use millstream_engine::connector::registry::{
+    SINKS, SOURCES, SinkRequest, check_source, find_options, infer_schema, open_sink,
+};
 use millstream_engine::nearest::nearest;
 use millstream_engine::table::{StreamLog, check_storable};
 
@@ -110,10 +112,12 @@ impl Millstream {
         semantics: Semantics,
     ) -> Result<(Resolved, Vec<String>)> {
         let (_, connector) = OwnOptions::of(create)?;
-        let mut resolved = Resolved { semantics, columns: vec![], changelog: false, key: None, event_time: None };
+        let mut resolved = Resolved::by(semantics);
         let mut reads = vec![];
         let schema = match (&create.query, connector) {
             (None, Some((connector, options))) => {
+                resolved.options = find_options(&connector, &options)?;
+                let options = options.with_found(resolved.options.clone());
                 if create.columns.is_empty() {
                     let found = infer_schema(&connector, options)?;
                     write_columns(create, &found);
@@ -166,19 +170,17 @@ impl Millstream {
             reads: vec![],
         };
         match (&create.query, connector) {
-            (None, Some(connector)) => self.define_external(&mut def, create, connector)?,
+            (None, Some((connector, options))) => {
+                def.connector = Some((connector, options.with_found(resolved.options.clone())));
+                self.define_external(&mut def, create)?;
+            }
             (None, None) => self.define_stored(&mut def, create)?,
             (Some(_), connector) => self.define_derived(&mut def, create, connector, parallelism, resolved)?,
         }
         Ok(def)
     }
 
-    fn define_external(
-        self: &Arc<Self>,
-        def: &mut StreamDef,
-        create: &CreateStream,
-        connector: (String, Options),
-    ) -> Result<()> {
+    fn define_external(self: &Arc<Self>, def: &mut StreamDef, create: &CreateStream) -> Result<()> {
         if create.primary_key.is_some() {
             return Err(Error::unsupported(format!(
                 "stream \"{}\": a connector cannot have a PRIMARY KEY yet",
@@ -186,7 +188,6 @@ impl Millstream {
             ))
             .with_hint("Read it into a stored stream with a PRIMARY KEY, or leave the key out."));
         }
-        def.connector = Some(connector);
         def.event_time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name, def.semantics)?;
         Ok(())
     }

@@ -69,8 +69,7 @@ pub(super) struct ViewDef {
 impl ViewDef {
     /// What the catalog keeps of it.
     pub(super) fn resolved(&self) -> Result<Resolved> {
-        let (semantics, columns) = (self.semantics, columns_of(&self.schema)?);
-        Ok(Resolved { semantics, columns, changelog: false, key: None, event_time: None })
+        Ok(Resolved { columns: columns_of(&self.schema)?, ..Resolved::by(self.semantics) })
     }
 }
 

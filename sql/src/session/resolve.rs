@@ -97,13 +97,8 @@ impl Written {
     }
 
     fn alone(self) -> Result<Resolved> {
-        Ok(Resolved {
-            semantics: Semantics::FIRST,
-            columns: columns_of(&native_schema(&self.columns))?,
-            changelog: self.changelog,
-            key: None,
-            event_time: None,
-        })
+        let columns = columns_of(&native_schema(&self.columns))?;
+        Ok(Resolved { columns, changelog: self.changelog, ..Resolved::by(Semantics::FIRST) })
     }
 }
 

@@ -15,6 +15,7 @@ mod source;
 mod tests;
 mod units;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::sync::Arc;
@@ -35,6 +36,15 @@ const SAMPLE: u64 = 1 << 20;
 /// Opens the files of `request`; errors when there are none, unless new ones are waited for.
 pub(crate) fn open_source(request: SourceRequest) -> Result<Arc<dyn Source>> {
     Ok(Arc::new(FileSource::open(request)?))
+}
+
+/// What `options` leave to the files that there are now, as options: the format, where it is not written.
+pub(crate) fn find_options(options: &Options) -> Result<BTreeMap<String, String>> {
+    if options.clone().text("format").is_some() {
+        return Ok(BTreeMap::new());
+    }
+    let format = FileOptions::take(options.clone())?.format.name().to_owned();
+    Ok([("format".to_owned(), format)].into())
 }
 
 /// As [`open_source`]; errors too when the first file there is now lacks a column.

@@ -53,7 +53,7 @@ impl FileOptions {
         let ordered = o.flag("ordered")?.unwrap_or(false);
         let rate = Pace::option(o, "rate")?;
         let fail = o.choice("on_error", &["dead_letter", "fail"])? == Some("fail");
-        let format = match named {
+        let format = match named.or_else(|| o.found("format")) {
             Some("json") => Format::Json,
             Some("csv") => Format::Csv,
             Some("parquet") => Format::Parquet,

@@ -407,7 +407,7 @@ async fn what_a_path_means() {
     assert_eq!(e.message(), format!("file \"{}\" does not exist", at("none.csv")));
     assert!(e.hint().is_some());
     // Only a start and a check look.
-    let source = open(&[("path", &at("none.csv"))]).expect("opens nothing");
+    let source = open(&[("path", &at("none.csv")), ("format", "csv")]).expect("opens nothing");
     assert!(source.start(&Offsets::default()).await.is_err_and(|e| e.message().contains("does not exist")));
     assert!(check_source(wanted(&[("path", &at("")), ("format", "csv")])).is_err());
     assert!(check_source(wanted(&[("path", &at("")), ("format", "csv"), ("follow", "true")])).is_ok());

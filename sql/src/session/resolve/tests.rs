@@ -55,11 +55,10 @@ fn what_says_something_else_now_is_refused_by_name() {
 #[test]
 fn files_decide_about_types() {
     let planned = |changelog, columns: &[(&str, DataType)]| Resolved {
-        semantics: Semantics::FIRST,
         columns: columns_of(&schema(columns)).unwrap(),
         changelog,
         key: Some(vec![0]),
-        event_time: None,
+        ..Resolved::by(Semantics::FIRST)
     };
     let written = |columns: &[(&str, DataType)]| Written::of(&schema(columns));
     let now = planned(true, &[("k", DataType::Utf8View), ("v", DataType::Decimal128(20, 1))]);
