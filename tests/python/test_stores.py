@@ -283,6 +283,10 @@ def test_what_a_stream_has_committed_is_read_without_its_source(store, tmp_path)
     file.unlink()
     process = run(store, "SELECT sum(b) AS s FROM d; DESCRIBE t; SELECT count(*) AS n FROM e;", "--format", "csv", cwd=tmp_path)
     assert process.stdout.split() == ["s", "6", "column,type,nullable,note", "a,BIGINT,true,", "n", "2"]
+    # A plan opens nothing; what reads it says what is missing.
+    process = run(store, "EXPLAIN STREAM d; EXPLAIN SELECT max(a) FROM t;", cwd=tmp_path)
+    assert process.stdout.count("file t.csv (csv)") == 2, process.stdout
+    assert 'file "t.csv" does not exist' in run(store, "SELECT * FROM t;", cwd=tmp_path, ok=False).stderr
 
 
 def test_a_catalog_of_a_later_build_says_so(store, tmp_path):
