@@ -9,6 +9,7 @@ pub mod epoch;
 pub mod error;
 pub mod format;
 pub mod graph;
+pub mod hidden;
 pub mod key;
 pub mod memory;
 pub mod metrics;

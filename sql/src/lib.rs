@@ -3,6 +3,7 @@
 
 pub mod catalog;
 pub mod error;
+pub(crate) mod function;
 pub mod plan;
 pub mod session;
 pub mod statement;

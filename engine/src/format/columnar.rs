@@ -1,7 +1,8 @@
 //! Files that hold Arrow columns already: Parquet and Arrow IPC.
 //!
-//! Columns are found by name and cast to the declared types; a value that its type cannot hold makes a dead
-//! letter of its row. A position is a row number.
+//! Columns are found by name and converted to the declared types (see [`convert`](super::convert)); a value that
+//! its type cannot hold makes a dead letter of its row. Files of one folder may differ: a column or field that one
+//! lacks is null in its rows. A position is a row number.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
@@ -9,19 +10,20 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::basic::{ConvertedType, LogicalType};
+use parquet::schema::types::Type;
 
 use crate::connector::DeadLetter;
 use crate::error::{Error, Result};
-use crate::format::sql_name;
+use crate::format::convert::{Misfit, convert, find_field};
 use crate::time::{EventTime, micros_of};
 
 /// The rows of a batch.
@@ -53,15 +55,23 @@ pub fn native_schema(schema: &Schema) -> Schema {
     Schema::new(schema.fields().iter().map(|f| native_field(f)).collect::<Vec<_>>())
 }
 
-/// Finds column `name` in `schema`, first to the letter, then without regard to case.
-pub(crate) fn find(schema: &Schema, name: &str, file: &str) -> Result<usize> {
-    let fields = schema.fields();
-    let exact = fields.iter().position(|f| f.name() == name);
-    exact.or_else(|| fields.iter().position(|f| f.name().eq_ignore_ascii_case(name))).ok_or_else(|| {
-        let names: Vec<_> = fields.iter().map(|f| f.name().as_str()).collect();
-        Error::invalid(format!("file \"{file}\" has no column \"{name}\""))
-            .with_hint(format!("It has: {}.", names.join(", ")))
-    })
+/// That `file`, which has the columns of `schema`, does not have `name`.
+pub(crate) fn lacks(schema: &Schema, name: &str, file: &str) -> Error {
+    let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    Error::invalid(format!("file \"{file}\" has no column \"{name}\""))
+        .with_hint(format!("It has: {}.", names.join(", ")))
+}
+
+/// What keeps a column of Parquet from being read: types whose values would come out as others.
+fn unreadable(t: &Type) -> Option<&'static str> {
+    let info = t.get_basic_info();
+    if matches!(info.logical_type_ref(), Some(LogicalType::Variant { .. })) {
+        return Some("VARIANT");
+    }
+    if info.converted_type() == ConvertedType::INTERVAL {
+        return Some("INTERVAL");
+    }
+    t.is_group().then(|| t.get_fields().iter().find_map(|f| unreadable(f)))?
 }
 
 /// The batches of a file, as its reader gives them.
@@ -88,6 +98,23 @@ impl ParquetFile {
     /// Its columns.
     pub fn schema(&self) -> Schema {
         native_schema(self.metadata.schema())
+    }
+
+    /// Errors when one of the columns at `places` cannot be read; `name` goes into it.
+    fn check(&self, places: impl Iterator<Item = usize>, name: &str) -> Result<()> {
+        let columns = self.metadata.parquet_schema().root_schema().get_fields();
+        for column in places.filter_map(|i| columns.get(i)) {
+            if let Some(kind) = unreadable(column) {
+                let column = column.name();
+                return Err(Error::unsupported(format!(
+                    "column \"{column}\" of file \"{name}\" is {kind}, which cannot be read from Parquet"
+                ))
+                .with_hint(format!(
+                    "Declare the columns without \"{column}\", or write it as another type, for example as text."
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The rows of its row groups, in order.
@@ -119,7 +146,7 @@ impl ParquetFile {
     pub fn min_time(&self, name: &str) -> Option<EventTime> {
         let metadata = self.metadata.metadata();
         let schema = self.metadata.schema();
-        let column = find(schema, name, "").ok()?;
+        let column = find_field(schema.fields(), name)?;
         let name = schema.field(column).name();
         let statistics = StatisticsConverter::try_new(name, schema, self.metadata.parquet_schema()).ok()?;
         let mins = statistics.row_group_mins(metadata.row_groups()).ok()?;
@@ -137,13 +164,14 @@ impl ParquetFile {
         let chosen: Vec<usize> = (0..groups.len()).filter(|i| overlaps(&groups[*i])).collect();
         let before = chosen.first().map_or(unit.start, |i| groups[*i].start);
         let schema = self.metadata.schema();
-        let columns = fit.columns(schema)?;
-        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), columns.iter().copied());
+        let columns = fit.columns(schema);
+        self.check(columns.iter().flatten().copied(), &fit.split)?;
+        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), columns.iter().flatten().copied());
         // The reader gives columns in the file's order.
-        let mut sorted = columns.clone();
+        let mut sorted: Vec<usize> = columns.iter().flatten().copied().collect();
         sorted.sort_unstable();
         sorted.dedup();
-        let order = columns.iter().filter_map(|c| sorted.binary_search(c).ok()).collect();
+        let order = columns.iter().map(|c| sorted.binary_search(&(*c)?).ok()).collect();
         let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
             .with_row_groups(chosen)
             .with_projection(mask)
@@ -178,7 +206,7 @@ pub fn ipc_schema(file: File, name: &str) -> Result<Schema> {
 /// Reads an Arrow IPC file from row `start` on.
 pub(crate) fn ipc_reader(file: File, start: u64, fit: Fit) -> Result<Batches> {
     let (schema, batches) = open_ipc(file, &fit.split)?;
-    let order = fit.columns(&schema)?;
+    let order = fit.columns(&schema);
     Ok(Batches { batches, order, fit, position: start, skip: start, end: None })
 }
 
@@ -196,8 +224,8 @@ pub(crate) struct Rows {
 /// A columnar file being read.
 pub(crate) struct Batches {
     batches: BoxedBatches,
-    /// Which columns of a batch to take, in the order of the schema.
-    order: Vec<usize>,
+    /// Which columns of a batch to take, in the order of the schema; none where the file lacks one.
+    order: Vec<Option<usize>>,
     fit: Fit,
     position: u64,
     /// Rows to pass over.
@@ -218,7 +246,7 @@ impl Batches {
         let first = self.position;
         self.position += batch.num_rows() as u64;
         let rows = batch.num_rows();
-        let columns = self.order.iter().map(|i| batch.column(*i).clone()).collect();
+        let columns = self.order.iter().map(|i| i.and_then(|i| batch.columns().get(i)).cloned()).collect();
         let (rows, dead) = self.fit.apply(columns, rows, first)?;
         Ok(Some(Rows { rows, dead, after: self.position, ended: false }))
     }
@@ -245,69 +273,51 @@ pub(crate) struct Fit {
 
 impl Fit {
     /// Where the wanted columns are in a file's schema.
-    fn columns(&self, file: &Schema) -> Result<Vec<usize>> {
-        self.schema.fields().iter().map(|f| find(file, f.name(), &self.split)).collect()
+    fn columns(&self, file: &Schema) -> Vec<Option<usize>> {
+        self.schema.fields().iter().map(|f| find_field(file.fields(), f.name())).collect()
     }
 
-    fn apply(&self, columns: Vec<ArrayRef>, rows: usize, first: u64) -> Result<(RecordBatch, Vec<DeadLetter>)> {
-        let mut bad = vec![];
+    fn apply(&self, columns: Vec<Option<ArrayRef>>, rows: usize, first: u64) -> Result<(RecordBatch, Vec<DeadLetter>)> {
+        let mut bad: Vec<Misfit> = vec![];
         let mut fitted = Vec::with_capacity(columns.len());
         for (column, field) in columns.into_iter().zip(self.schema.fields()) {
-            fitted.push(self.column(column, field, &mut bad)?);
+            let column = column.unwrap_or_else(|| new_null_array(&DataType::Null, rows));
+            let made = convert(&column, field, &mut bad);
+            fitted.push(made.map_err(|e| e.context(format_args!("file \"{}\"", self.split)))?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         // Until the bad rows are out, columns that must not be null may be.
         let nullable = |f: &FieldRef| f.as_ref().clone().with_nullable(true);
         let loose = Schema::new(self.schema.fields().iter().map(nullable).collect::<Vec<_>>());
         let mut batch = RecordBatch::try_new_with_options(Arc::new(loose), fitted, &options)?;
-        bad.sort_by_key(|(row, _, _)| *row);
-        bad.dedup_by_key(|(row, _, _)| *row);
+        bad.sort_by_key(|m| m.row);
+        bad.dedup_by_key(|m| m.row);
         if !bad.is_empty() {
             let mut good = vec![true; rows];
-            bad.iter().for_each(|(row, _, _)| good[*row] = false);
+            bad.iter().for_each(|m| good[m.row] = false);
             batch = filter_record_batch(&batch, &BooleanArray::from(good))?;
         }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), batch.columns().to_vec(), &options)?;
-        let dead = bad.into_iter().map(|(row, reason, raw)| {
+        let dead = bad.into_iter().map(|Misfit { row, reason, raw }| {
             let position = first + row as u64;
             DeadLetter { split: self.split.clone(), position, line: None, reason, raw }
         });
         Ok((batch, dead.collect()))
     }
-
-    fn column(&self, column: ArrayRef, field: &Field, bad: &mut Vec<(usize, String, Vec<u8>)>) -> Result<ArrayRef> {
-        let (from, to) = (column.data_type().clone(), field.data_type());
-        let name = field.name();
-        let mut fitted = column.clone();
-        if from != *to {
-            let options = CastOptions { safe: true, ..CastOptions::default() };
-            fitted = cast_with_options(&column, to, &options).map_err(|e| {
-                let (from, to) = (sql_name(&from), sql_name(to));
-                Error::invalid(format!(
-                    "column \"{name}\" of file \"{}\" is {from}, which cannot be read as {to}",
-                    self.split
-                ))
-                .with_hint(format!("Declare the column as {from}."))
-                .with_source(e)
-            })?;
-        }
-        if fitted.null_count() > column.null_count() {
-            let show = ArrayFormatter::try_new(&column, &FormatOptions::default())?;
-            for row in (0..column.len()).filter(|r| fitted.is_null(*r) && column.is_valid(*r)) {
-                let value = show.value(row).to_string();
-                bad.push((row, format!("column \"{name}\": {value} is not a {}", sql_name(to)), value.into_bytes()));
-            }
-        }
-        if !field.is_nullable() && column.null_count() > 0 {
-            let nulls = (0..column.len()).filter(|r| column.is_null(*r));
-            bad.extend(nulls.map(|row| (row, format!("column \"{name}\" is null"), vec![])));
-        }
-        Ok(fitted)
-    }
 }
 
-/// The columns of the Parquet file at `path`.
-pub fn parquet_schema(path: &Path, name: &str) -> Result<Schema> {
-    Ok(ParquetFile::open(&File::open(path)?, name)?.schema())
+/// The columns of the Parquet file at `path`; errors when one of `wanted`, or any if there are none, cannot be
+/// read.
+pub fn parquet_schema(path: &Path, name: &str, wanted: Option<&Schema>) -> Result<Schema> {
+    let file = ParquetFile::open(&File::open(path)?, name)?;
+    let schema = file.schema();
+    match wanted {
+        Some(wanted) => {
+            let places = wanted.fields().iter().filter_map(|f| find_field(schema.fields(), f.name()));
+            file.check(places, name)?;
+        }
+        None => file.check(0..schema.fields().len(), name)?,
+    }
+    Ok(schema)
 }

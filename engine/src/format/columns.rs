@@ -7,21 +7,23 @@
 use std::sync::Arc;
 
 use arrow::array::types::{
-    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
+    Decimal128Type, Decimal256Type, DecimalType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, BooleanBuilder, NullBufferBuilder, PrimitiveArray, StringViewBuilder,
 };
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{ArrowTimestampType, DataType, Field, FieldRef, Schema, TimeUnit};
-use arrow::json::ReaderBuilder;
+use arrow::datatypes::{ArrowTimestampType, DataType, FieldRef, TimeUnit};
 
 use crate::error::Result;
+use crate::format::digits::{Digits, read_unsigned, read_whole};
+use crate::format::json::nested;
+use crate::format::options::NullTexts;
 use crate::format::sql_name;
 use crate::format::timestamp::TimeFormat;
-use crate::format::values::{Escapes, is_json_number, read_bool, read_f64, read_loose_bool, read_whole};
+use crate::format::values::{Escapes, is_json_number, read_bool, read_float, read_loose_bool};
 
 /// How a value was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,8 @@ pub(crate) struct Dialect {
     pub(crate) text_time: TimeFormat,
     /// How timestamps are written as bare numbers; `None` in CSV.
     pub(crate) number_time: Option<TimeUnit>,
+    /// Texts inside nested values that are null; the tokenizer knows them for columns.
+    pub(crate) nulls: NullTexts,
 }
 
 /// A block's rows before they have types: `spans` holds `width` spans for each of `rows` rows.
@@ -74,11 +78,11 @@ pub(crate) struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
-    fn column(&self, column: usize) -> impl Iterator<Item = Span> + use<'a> {
+    pub(crate) fn column(&self, column: usize) -> impl Iterator<Item = Span> + use<'a> {
         self.spans.iter().skip(column).step_by(self.width).copied()
     }
 
-    fn bytes(&self, span: Span) -> &'a [u8] {
+    pub(crate) fn bytes(&self, span: Span) -> &'a [u8] {
         self.block.get(span.start as usize..span.end as usize).unwrap_or_default()
     }
 
@@ -93,6 +97,36 @@ impl<'a> Tokens<'a> {
 /// The rows that do not fit, with the reason; in no order, a row perhaps more than once.
 pub(crate) type BadRows = Vec<(usize, String)>;
 
+/// What a column, or a part of one, is to be.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) data_type: &'a DataType,
+    /// The name for messages; of a part with the way to it, like `order.items[].price`.
+    pub(crate) name: &'a str,
+    /// Of the items of lists: the row that each belongs to.
+    pub(crate) owners: Option<&'a [u32]>,
+}
+
+impl Target<'_> {
+    /// The row of the batch that value `row` belongs to.
+    pub(crate) fn owner(&self, row: usize) -> u32 {
+        self.owners.and_then(|owners| owners.get(row).copied()).unwrap_or(row as u32)
+    }
+
+    /// Says that value `row` cannot be read.
+    pub(crate) fn reject(&self, row: usize, reason: &str, bad: &mut BadRows) {
+        bad.push((self.owner(row) as usize, format!("column \"{}\": {reason}", self.name)));
+    }
+
+    /// Says that value `row`, which is written as `bytes`, is not of the type.
+    pub(crate) fn reject_value(&self, row: usize, bytes: &[u8], kind: Kind, bad: &mut BadRows) {
+        let shown = String::from_utf8_lossy(bytes.get(..60).unwrap_or(bytes));
+        let dots = if bytes.len() > 60 { "…" } else { "" };
+        let quote = if matches!(kind, Kind::Text | Kind::Escaped) { "\"" } else { "" };
+        self.reject(row, &format!("{quote}{shown}{dots}{quote} is not a {}", sql_name(self.data_type)), bad);
+    }
+}
+
 /// Builds column `column` of `tokens` as `field`'s type.
 pub(crate) fn build(
     field: &FieldRef,
@@ -101,10 +135,27 @@ pub(crate) fn build(
     column: usize,
     bad: &mut BadRows,
 ) -> Result<ArrayRef> {
-    let mut c = Column { field, dialect, tokens, column, bad };
+    let target = Target { data_type: field.data_type(), name: field.name(), owners: None };
+    build_as(&target, dialect, tokens, column, bad)
+}
+
+/// Builds column `column` of `tokens` as `target`.
+pub(crate) fn build_as(
+    target: &Target<'_>,
+    dialect: &Dialect,
+    tokens: Tokens<'_>,
+    column: usize,
+    bad: &mut BadRows,
+) -> Result<ArrayRef> {
+    if target.data_type.is_nested() {
+        return match dialect.escapes {
+            Escapes::Json => nested::build(target, dialect, tokens, column, bad),
+            Escapes::Csv(_) => nested::build_from_text(target, dialect, tokens, column, bad),
+        };
+    }
+    let mut c = Column { target, dialect, tokens, column, bad };
     let whole = |bytes: &[u8], kind: Kind| if kind == Kind::Bare { read_whole(bytes) } else { None };
-    let float = |bytes: &[u8], kind: Kind| if kind == Kind::Bare { read_f64(bytes) } else { None };
-    Ok(match field.data_type() {
+    Ok(match target.data_type {
         DataType::Int8 => c.numbers::<Int8Type>(|b, k| whole(b, k)?.try_into().ok()),
         DataType::Int16 => c.numbers::<Int16Type>(|b, k| whole(b, k)?.try_into().ok()),
         DataType::Int32 => c.numbers::<Int32Type>(|b, k| whole(b, k)?.try_into().ok()),
@@ -112,27 +163,24 @@ pub(crate) fn build(
         DataType::UInt8 => c.numbers::<UInt8Type>(|b, k| whole(b, k)?.try_into().ok()),
         DataType::UInt16 => c.numbers::<UInt16Type>(|b, k| whole(b, k)?.try_into().ok()),
         DataType::UInt32 => c.numbers::<UInt32Type>(|b, k| whole(b, k)?.try_into().ok()),
-        DataType::UInt64 => c.numbers::<UInt64Type>(|b, k| match whole(b, k) {
-            Some(n) => n.try_into().ok(),
-            None if k == Kind::Bare => std::str::from_utf8(b).ok()?.parse().ok(),
-            None => None,
-        }),
-        DataType::Float32 => c.numbers::<Float32Type>(|b, k| Some(float(b, k)? as f32)),
-        DataType::Float64 => c.numbers::<Float64Type>(float),
+        DataType::UInt64 => c.numbers::<UInt64Type>(|b, k| if k == Kind::Bare { read_unsigned(b) } else { None }),
+        DataType::Float32 => c.numbers::<Float32Type>(|b, k| if k == Kind::Bare { read_float(b) } else { None }),
+        DataType::Float64 => c.numbers::<Float64Type>(|b, k| if k == Kind::Bare { read_float(b) } else { None }),
+        DataType::Decimal128(precision, scale) => c.decimals::<Decimal128Type>(*precision, *scale)?,
+        DataType::Decimal256(precision, scale) => c.decimals::<Decimal256Type>(*precision, *scale)?,
         DataType::Boolean => c.booleans(),
         DataType::Utf8View => c.texts(),
         DataType::Timestamp(TimeUnit::Second, zone) => c.times::<TimestampSecondType>(zone),
         DataType::Timestamp(TimeUnit::Millisecond, zone) => c.times::<TimestampMillisecondType>(zone),
         DataType::Timestamp(TimeUnit::Microsecond, zone) => c.times::<TimestampMicrosecondType>(zone),
         DataType::Timestamp(TimeUnit::Nanosecond, zone) => c.times::<TimestampNanosecondType>(zone),
-        t if t.is_nested() && dialect.escapes == Escapes::Json => c.nested()?,
         _ => c.other()?,
     })
 }
 
 /// One column being built.
 struct Column<'a, 'b> {
-    field: &'a FieldRef,
+    target: &'a Target<'a>,
     dialect: &'a Dialect,
     tokens: Tokens<'a>,
     column: usize,
@@ -141,12 +189,7 @@ struct Column<'a, 'b> {
 
 impl Column<'_, '_> {
     fn reject(&mut self, row: usize, span: Span) {
-        let bytes = self.tokens.bytes(span);
-        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]);
-        let dots = if bytes.len() > 60 { "…" } else { "" };
-        let quote = if matches!(span.kind, Kind::Text | Kind::Escaped) { "\"" } else { "" };
-        let (name, wanted) = (self.field.name(), sql_name(self.field.data_type()));
-        self.bad.push((row, format!("column \"{name}\": {quote}{shown}{dots}{quote} is not a {wanted}")));
+        self.target.reject_value(row, self.tokens.bytes(span), span.kind, self.bad);
     }
 
     fn numbers<T: ArrowPrimitiveType>(&mut self, read: impl Fn(&[u8], Kind) -> Option<T::Native>) -> ArrayRef {
@@ -178,7 +221,7 @@ impl Column<'_, '_> {
     }
 
     fn times<T: ArrowTimestampType>(&mut self, zone: &Option<Arc<str>>) -> ArrayRef {
-        let Dialect { text_time, number_time, escapes } = self.dialect;
+        let Dialect { text_time, number_time, escapes, .. } = self.dialect;
         let mut scratch = vec![];
         let read = |bytes: &[u8], kind: Kind| match (kind, number_time) {
             (Kind::Bare, Some(unit)) => TimeFormat::Epoch(*unit).read(bytes, T::UNIT),
@@ -191,6 +234,25 @@ impl Column<'_, '_> {
             _ => text_time.read(bytes.trim_ascii(), T::UNIT),
         };
         Arc::new(self.primitive::<T>(read).with_timezone_opt(zone.clone()))
+    }
+
+    /// Decimals are read digit by digit. Digits behind the scale are rounded, half away from zero.
+    fn decimals<T: DecimalType>(&mut self, precision: u8, scale: i8) -> Result<ArrayRef> {
+        let escapes = self.dialect.escapes;
+        let mut scratch = vec![];
+        let read = |bytes: &[u8], kind: Kind| {
+            let digits = match kind {
+                Kind::Escaped => {
+                    scratch.clear();
+                    escapes.resolve(bytes, &mut scratch)?;
+                    Digits::read(scratch.trim_ascii())?
+                }
+                Kind::Nested | Kind::Null => return None,
+                _ => Digits::read(bytes.trim_ascii())?,
+            };
+            digits.scaled(scale, false).filter(|n| T::is_valid_decimal_precision(*n, precision))
+        };
+        Ok(Arc::new(self.primitive::<T>(read).with_data_type(T::TYPE_CONSTRUCTOR(precision, scale))))
     }
 
     fn booleans(&mut self) -> ArrayRef {
@@ -224,7 +286,7 @@ impl Column<'_, '_> {
                 scratch.clear();
                 let resolved = self.dialect.escapes.resolve(self.tokens.bytes(span), &mut scratch);
                 resolved.and_then(|()| std::str::from_utf8(&scratch).ok())
-            } else if span.kind == Kind::Bare && json && !is_json_literal(self.tokens.bytes(span)) {
+            } else if json && !is_json_value(span.kind, self.tokens.bytes(span)) {
                 None
             } else {
                 self.tokens.str(span)
@@ -244,7 +306,7 @@ impl Column<'_, '_> {
     fn other(&mut self) -> Result<ArrayRef> {
         let texts = self.texts();
         let options = CastOptions { safe: true, ..CastOptions::default() };
-        let values = cast_with_options(&texts, self.field.data_type(), &options)?;
+        let values = cast_with_options(&texts, self.target.data_type, &options)?;
         if values.null_count() > texts.null_count() {
             for (row, span) in self.tokens.column(self.column).enumerate() {
                 if values.is_null(row) && texts.is_valid(row) {
@@ -254,53 +316,13 @@ impl Column<'_, '_> {
         }
         Ok(values)
     }
-
-    /// Objects and arrays go through Arrow's own JSON decoder, as the one field of an object each.
-    fn nested(&mut self) -> Result<ArrayRef> {
-        let field = Field::new("v", self.field.data_type().clone(), true);
-        let schema = Arc::new(Schema::new(vec![field]));
-        let line = |tokens: &Tokens<'_>, span: Span, out: &mut Vec<u8>| {
-            out.extend_from_slice(b"{\"v\":");
-            match span.kind {
-                Kind::Null => out.extend_from_slice(b"null"),
-                Kind::Text | Kind::Escaped => {
-                    out.push(b'"');
-                    out.extend_from_slice(tokens.bytes(span));
-                    out.push(b'"');
-                }
-                Kind::Bare | Kind::Nested => out.extend_from_slice(tokens.bytes(span)),
-            }
-            out.extend_from_slice(b"}\n");
-        };
-        let decode = |lines: &[u8], rows: usize| -> Result<ArrayRef> {
-            let mut decoder = ReaderBuilder::new(schema.clone()).with_batch_size(rows + 1).build_decoder()?;
-            decoder.decode(lines)?;
-            let batch = decoder.flush()?.filter(|b| b.num_rows() == rows);
-            let batch = batch.ok_or_else(|| crate::Error::data("a nested value ended early"))?;
-            Ok(batch.column(0).clone())
-        };
-        if self.tokens.rows == 0 {
-            return Ok(arrow::array::new_empty_array(self.field.data_type()));
-        }
-        let mut lines = vec![];
-        self.tokens.column(self.column).for_each(|span| line(&self.tokens, span, &mut lines));
-        if let Ok(array) = decode(&lines, self.tokens.rows) {
-            return Ok(array);
-        }
-        let mut parts = Vec::with_capacity(self.tokens.rows);
-        for (row, span) in self.tokens.column(self.column).enumerate() {
-            lines.clear();
-            line(&self.tokens, span, &mut lines);
-            parts.push(decode(&lines, 1).unwrap_or_else(|_| {
-                self.reject(row, span);
-                arrow::array::new_null_array(self.field.data_type(), 1)
-            }));
-        }
-        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-        Ok(arrow::compute::concat(&parts)?)
-    }
 }
 
-fn is_json_literal(text: &[u8]) -> bool {
-    matches!(text, b"true" | b"false") || is_json_number(text)
+/// Whether `text` is JSON, where that was not looked at when its end was found.
+fn is_json_value(kind: Kind, text: &[u8]) -> bool {
+    match kind {
+        Kind::Bare => matches!(text, b"true" | b"false") || is_json_number(text),
+        Kind::Nested => serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok(),
+        Kind::Null | Kind::Text | Kind::Escaped => true,
+    }
 }

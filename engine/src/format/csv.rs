@@ -2,7 +2,7 @@
 //!
 //! Columns are found by the header's names, without regard to case; without a header by position. An empty
 //! field without quotes is null, and so are the ones that `null_values` lists. A line with another number of
-//! fields than the header is a dead letter.
+//! fields than the header is a dead letter. Structs and lists are read from JSON in a field.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use crate::error::{Error, Result};
 use crate::format::LineDecoder;
 use crate::format::columns::{Dialect, Kind, Span};
-use crate::format::options::CsvOptions;
+use crate::format::options::{CsvOptions, NullTexts};
 use crate::format::rows::{RowDecoder, Tokenizer};
 
 /// A decoder of CSV for one file.
@@ -27,7 +27,8 @@ pub fn decoder(
     header: Option<&[u8]>,
 ) -> Result<Box<dyn LineDecoder>> {
     let schema: SchemaRef = Arc::new(declared.project(projection)?);
-    let dialect = Dialect { escapes: options.escapes(), text_time: options.time.clone(), number_time: None };
+    let (escapes, nulls) = (options.escapes(), options.null_values.clone());
+    let dialect = Dialect { escapes, text_time: options.time.clone(), number_time: None, nulls };
     let mut fields = Fields {
         options: options.clone(),
         names: schema.fields().iter().map(|f| f.name().clone()).collect(),
@@ -44,7 +45,7 @@ pub fn decoder(
 
 /// The names in a header line.
 pub(crate) fn header_names(line: &[u8], options: &CsvOptions) -> Vec<String> {
-    let plain = CsvOptions { null_values: vec![], ..options.clone() };
+    let plain = CsvOptions { null_values: NullTexts::default(), ..options.clone() };
     let values = values(line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line), &plain).into_iter();
     values.map(|v| String::from_utf8_lossy(v.unwrap_or_default().trim_ascii()).into_owned()).collect()
 }
@@ -79,7 +80,7 @@ pub(crate) fn values(record: &[u8], options: &CsvOptions) -> Vec<Option<Vec<u8>>
         let read = match field.span.kind {
             Kind::Null => None,
             Kind::Escaped => options.escapes().resolve(raw, &mut value),
-            _ if !field.quoted && options.is_null(raw) => None,
+            _ if !field.quoted && options.null_values.has(raw) => None,
             _ => {
                 value.extend_from_slice(raw);
                 Some(())
@@ -225,7 +226,9 @@ impl Tokenizer for Fields {
                 return Err(format!("field {}: its quotes do not close", count + 1));
             }
             if let Some(Some(column)) = self.targets.get(count) {
-                if !found.quoted && self.options.is_null(&record[found.span.start as usize..found.span.end as usize]) {
+                if !found.quoted
+                    && self.options.null_values.has(&record[found.span.start as usize..found.span.end as usize])
+                {
                     found.span.kind = Kind::Null;
                 }
                 row[*column] = found.span;

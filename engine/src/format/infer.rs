@@ -1,47 +1,125 @@
 //! Columns and their types from a sample of a text file.
+//!
+//! A type is chosen only if values that differ stay different in it, as far as the sample tells: what no number
+//! type or timestamp tells apart is text, which takes everything as it is written.
+
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::format::columnar::native_schema;
 use crate::format::csv::header_names;
-use crate::format::options::{CsvOptions, JsonOptions};
+use crate::format::digits::{Digits, is_double, read_unsigned};
+use crate::format::options::CsvOptions;
 use crate::format::timestamp::TimeFormat;
-use crate::format::values::{read_f64, read_i64};
+use crate::format::values::read_i64;
 
 /// How many lines are looked at.
-const SAMPLE: usize = 1000;
+pub(crate) const SAMPLE: usize = 1000;
 
-/// What the values of a column can all be read as; the order is from the narrow to the wide.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Guess {
+/// What the values of a column can all be read as.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Guess {
     Nothing,
     Boolean,
-    Whole,
-    Float,
-    Time,
+    Number(Number),
+    Time(Time),
     Text,
+    /// Arrays of such items.
+    List(Box<Guess>),
+    /// Objects with such fields, in the order in which they were met.
+    Struct(Vec<(String, Guess)>),
+}
+
+/// Which types have all the numbers there are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Number {
+    /// All are written without point and exponent.
+    plain: bool,
+    signed: bool,
+    unsigned: bool,
+    double: bool,
+}
+
+/// What timestamps there are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Time {
+    /// Some count nanoseconds.
+    fine: bool,
+    /// All are so near 1970 that nanoseconds can be counted.
+    near: bool,
 }
 
 impl Guess {
-    fn and(self, other: Guess) -> Guess {
+    pub(super) fn and(self, other: Guess) -> Guess {
         match (self, other) {
             (Guess::Nothing, g) | (g, Guess::Nothing) => g,
+            (Guess::Number(a), Guess::Number(b)) => Guess::Number(Number {
+                plain: a.plain && b.plain,
+                signed: a.signed && b.signed,
+                unsigned: a.unsigned && b.unsigned,
+                double: a.double && b.double,
+            }),
+            (Guess::Time(a), Guess::Time(b)) => Guess::Time(Time { fine: a.fine || b.fine, near: a.near && b.near }),
+            (Guess::List(a), Guess::List(b)) => Guess::List(Box::new(a.and(*b))),
+            (Guess::Struct(mut fields), Guess::Struct(others)) => {
+                others.into_iter().for_each(|(name, guess)| add_field(&mut fields, name, guess));
+                Guess::Struct(fields)
+            }
             (a, b) if a == b => a,
-            (Guess::Whole | Guess::Float, Guess::Whole | Guess::Float) => Guess::Float,
             _ => Guess::Text,
         }
     }
 
-    fn data_type(self) -> DataType {
+    /// The guess for a number, which `text` is.
+    pub(super) fn number(text: &[u8]) -> Guess {
+        let plain = Digits::is_plain(text);
+        Guess::Number(Number {
+            plain,
+            signed: plain && read_i64(text).is_some(),
+            unsigned: plain && read_unsigned(text).is_some(),
+            double: is_double(text),
+        })
+    }
+
+    /// The guess for a timestamp, if `text` is one.
+    pub(super) fn time(text: &[u8], format: &TimeFormat) -> Option<Guess> {
+        if matches!(format, TimeFormat::Epoch(_)) {
+            return None;
+        }
+        format.read(text, TimeUnit::Microsecond)?;
+        let nanos = format.read(text, TimeUnit::Nanosecond);
+        // Readers drop what is behind the nanoseconds.
+        let behind = |dot: usize| text[dot + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
+        if *format == TimeFormat::Iso && memchr::memchr2(b'.', b',', text).is_some_and(|dot| behind(dot) > 9) {
+            return Some(Guess::Text);
+        }
+        Some(Guess::Time(Time { fine: nanos.is_some_and(|n| n % 1000 != 0), near: nanos.is_some() }))
+    }
+
+    pub(super) fn data_type(self) -> DataType {
         match self {
             Guess::Boolean => DataType::Boolean,
-            Guess::Whole => DataType::Int64,
-            Guess::Float => DataType::Float64,
-            Guess::Time => DataType::Timestamp(TimeUnit::Microsecond, None),
-            Guess::Nothing | Guess::Text => DataType::Utf8View,
+            Guess::Number(Number { plain: true, signed: true, .. }) => DataType::Int64,
+            Guess::Number(Number { plain: true, unsigned: true, .. }) => DataType::UInt64,
+            Guess::Number(Number { plain: false, double: true, .. }) => DataType::Float64,
+            Guess::Time(Time { fine: false, .. }) => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Guess::Time(Time { near: true, .. }) => DataType::Timestamp(TimeUnit::Nanosecond, None),
+            Guess::List(item) => DataType::List(Arc::new(Field::new_list_field(item.data_type(), true))),
+            // Nothing can hold objects without fields; text holds them, and what may come.
+            Guess::Struct(fields) if !fields.is_empty() => {
+                DataType::Struct(fields.into_iter().map(|(name, g)| Field::new(name, g.data_type(), true)).collect())
+            }
+            Guess::Nothing | Guess::Text | Guess::Number(_) | Guess::Time(_) | Guess::Struct(_) => DataType::Utf8View,
         }
+    }
+}
+
+/// Adds what is known of field `name`.
+pub(super) fn add_field(fields: &mut Vec<(String, Guess)>, name: String, guess: Guess) {
+    match fields.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, known)) => *known = std::mem::replace(known, Guess::Nothing).and(guess),
+        None => fields.push((name, guess)),
     }
 }
 
@@ -67,7 +145,9 @@ pub fn csv_schema(sample: &[u8], options: &CsvOptions, name: &str) -> Result<Sch
             continue;
         };
         if fields.len() == known.len() {
-            fields.iter().zip(&mut guesses).for_each(|(f, g)| *g = g.and(guess_text(f.as_deref(), &options.time)));
+            fields.iter().zip(&mut guesses).for_each(|(f, g)| {
+                *g = std::mem::replace(g, Guess::Nothing).and(guess_text(f.as_deref(), &options.time))
+            });
         }
     }
     let names = names.ok_or_else(|| empty(name))?;
@@ -86,85 +166,22 @@ fn record_end(sample: &[u8], start: usize, options: &CsvOptions) -> Option<usize
 
 fn guess_text(value: Option<&[u8]>, time: &TimeFormat) -> Guess {
     let Some(value) = value else { return Guess::Nothing };
-    if !matches!(time, TimeFormat::Epoch(_)) && time.read(value, TimeUnit::Microsecond).is_some() {
-        return Guess::Time;
+    if let Some(guess) = Guess::time(value, time) {
+        return guess;
     }
     if value.eq_ignore_ascii_case(b"true") || value.eq_ignore_ascii_case(b"false") {
         return Guess::Boolean;
     }
-    // Leading zeros are kept by text only (post codes).
-    let zeros = matches!(value, [b'0', b'0'..=b'9', ..]);
-    match (read_i64(value), read_f64(value)) {
-        _ if zeros => Guess::Text,
-        (Some(_), _) => Guess::Whole,
-        (None, Some(_)) if value.iter().any(u8::is_ascii_digit) => Guess::Float,
+    let unsigned = value.strip_prefix(b"-").or_else(|| value.strip_prefix(b"+")).unwrap_or(value);
+    match unsigned {
+        // Leading zeros are kept by text only (post codes).
+        [b'0', b'0'..=b'9', ..] => Guess::Text,
+        _ if Digits::read(value).is_some() => Guess::number(value),
         _ => Guess::Text,
     }
 }
 
-/// The columns of a JSON lines file that begins with `sample`, in the order in which they first appear.
-pub fn json_schema(sample: &[u8], options: &JsonOptions, name: &str) -> Result<Schema> {
-    let mut columns: Vec<(String, Guess)> = vec![];
-    let mut nested = false;
-    let mut objects = 0;
-    for line in sample.split(|b| *b == b'\n').take(SAMPLE) {
-        let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(line) else { continue };
-        objects += 1;
-        for (key, value) in object {
-            nested |= matches!(value, Value::Object(_) | Value::Array(_));
-            let guess = guess_json(&value, options);
-            match columns.iter_mut().find(|(k, _)| *k == key) {
-                Some((_, known)) => *known = known.and(guess),
-                None => columns.push((key, guess)),
-            }
-        }
-    }
-    if objects == 0 {
-        return Err(empty(name).with_hint("JSON files hold one object a line; declare the columns if it is empty now."));
-    }
-    order_as_written(&mut columns, sample);
-    // Where objects and scalars are mixed, text can hold them all.
-    let inner = if nested { nested_types(sample).ok() } else { None };
-    let field = |(name, guess): (String, Guess)| {
-        let found = inner.as_ref().and_then(|s| s.field_with_name(&name).ok()).map(|f| f.data_type().clone());
-        let data_type = found.filter(DataType::is_nested).unwrap_or_else(|| guess.data_type());
-        Field::new(name, data_type, true)
-    };
-    Ok(Schema::new(columns.into_iter().map(field).collect::<Vec<_>>()))
-}
-
-/// Objects come from the parser with their keys sorted; columns should stand as in the file.
-fn order_as_written(columns: &mut [(String, Guess)], sample: &[u8]) {
-    let place = |key: &str| {
-        let quoted = serde_json::to_string(key).unwrap_or_default();
-        memchr::memmem::find(sample, quoted.as_bytes()).unwrap_or(usize::MAX)
-    };
-    columns.sort_by_cached_key(|(key, _)| place(key));
-}
-
-fn nested_types(sample: &[u8]) -> Result<Schema> {
-    let good = sample.split(|b| *b == b'\n').take(SAMPLE).filter_map(|l| serde_json::from_slice::<Value>(l).ok());
-    let schema = arrow::json::reader::infer_json_schema_from_iterator(good.map(Ok::<_, arrow::error::ArrowError>))?;
-    Ok(native_schema(&schema))
-}
-
-fn guess_json(value: &Value, options: &JsonOptions) -> Guess {
-    match value {
-        Value::Null => Guess::Nothing,
-        Value::Bool(_) => Guess::Boolean,
-        Value::Number(n) if n.is_i64() => Guess::Whole,
-        Value::Number(_) => Guess::Float,
-        Value::String(s) if !matches!(options.text_time, TimeFormat::Epoch(_)) => {
-            match options.text_time.read(s.as_bytes(), TimeUnit::Microsecond) {
-                Some(_) => Guess::Time,
-                None => Guess::Text,
-            }
-        }
-        Value::String(_) | Value::Array(_) | Value::Object(_) => Guess::Text,
-    }
-}
-
-fn empty(name: &str) -> Error {
+pub(super) fn empty(name: &str) -> Error {
     Error::invalid(format!("the columns of file \"{name}\" cannot be found out: it has no rows"))
         .with_hint("Declare them: CREATE STREAM s (a BIGINT, …) WITH (…).")
 }

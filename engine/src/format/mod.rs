@@ -10,12 +10,15 @@ pub(crate) mod blocks;
 pub mod columnar;
 pub(crate) mod columns;
 pub mod compression;
+pub mod convert;
 pub mod csv;
+pub(crate) mod digits;
 pub mod infer;
 pub mod json;
 pub mod options;
 pub(crate) mod rows;
 pub mod timestamp;
+pub mod union;
 pub(crate) mod values;
 pub mod write;
 
@@ -107,6 +110,10 @@ pub fn sql_name(data_type: &DataType) -> Arc<str> {
         DataType::Int16 => "SMALLINT",
         DataType::Int32 => "INTEGER",
         DataType::Int64 => "BIGINT",
+        DataType::UInt8 => "TINYINT UNSIGNED",
+        DataType::UInt16 => "SMALLINT UNSIGNED",
+        DataType::UInt32 => "INTEGER UNSIGNED",
+        DataType::UInt64 => "BIGINT UNSIGNED",
         DataType::Float32 => "REAL",
         DataType::Float64 => "DOUBLE",
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "TEXT",
@@ -116,7 +123,31 @@ pub fn sql_name(data_type: &DataType) -> Arc<str> {
         DataType::Date32 | DataType::Date64 => "DATE",
         DataType::Time32(_) | DataType::Time64(_) => "TIME",
         DataType::Interval(_) => "INTERVAL",
-        other => return other.to_string().into(),
+        other => return nested_name(other).into(),
     }
     .into()
+}
+
+fn nested_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Decimal32(p, s)
+        | DataType::Decimal64(p, s)
+        | DataType::Decimal128(p, s)
+        | DataType::Decimal256(p, s) => format!("DECIMAL({p}, {s})"),
+        DataType::Dictionary(_, value) => sql_name(value).to_string(),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            format!("{}[]", sql_name(item.data_type()))
+        }
+        DataType::Struct(fields) => {
+            let fields: Vec<_> = fields.iter().map(|f| format!("{} {}", f.name(), sql_name(f.data_type()))).collect();
+            format!("STRUCT<{}>", fields.join(", "))
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(pair) if pair.len() == 2 => {
+                format!("MAP({}, {})", sql_name(pair[0].data_type()), sql_name(pair[1].data_type()))
+            }
+            other => other.to_string(),
+        },
+        other => other.to_string(),
+    }
 }

@@ -1,5 +1,7 @@
 //! The options of the text formats.
 
+use std::sync::Arc;
+
 use arrow::datatypes::TimeUnit;
 
 use crate::connector::options::Options;
@@ -14,11 +16,13 @@ pub struct JsonOptions {
     pub text_time: TimeFormat,
     /// What a number in a timestamp column counts.
     pub number_time: TimeUnit,
+    /// Strings that are null.
+    pub nulls: NullTexts,
 }
 
 impl Default for JsonOptions {
     fn default() -> Self {
-        JsonOptions { text_time: TimeFormat::Iso, number_time: TimeUnit::Millisecond }
+        JsonOptions { text_time: TimeFormat::Iso, number_time: TimeUnit::Millisecond, nulls: NullTexts::default() }
     }
 }
 
@@ -26,7 +30,7 @@ impl JsonOptions {
     /// Takes the options of JSON out of `options`.
     pub fn take(options: &mut Options) -> Result<Self> {
         let format = time_format(options)?;
-        let mut json = JsonOptions::default();
+        let mut json = JsonOptions { nulls: NullTexts::take(options), ..JsonOptions::default() };
         match format {
             // A number may also be written in quotes.
             Some(TimeFormat::Epoch(unit)) => (json.text_time, json.number_time) = (TimeFormat::Epoch(unit), unit),
@@ -49,7 +53,7 @@ pub struct CsvOptions {
     /// What takes the next character of a quoted field literally; a doubled quote when `None`.
     pub escape: Option<u8>,
     /// Fields without quotes that are null besides the empty one.
-    pub null_values: Vec<String>,
+    pub null_values: NullTexts,
     /// How timestamps are written.
     pub time: TimeFormat,
     /// Whether quoted values may have newlines in them; such a file is read by one task.
@@ -63,7 +67,7 @@ impl Default for CsvOptions {
             delimiter: b',',
             quote: b'"',
             escape: None,
-            null_values: vec![],
+            null_values: NullTexts::default(),
             time: TimeFormat::Iso,
             newlines_in_values: false,
         }
@@ -74,13 +78,12 @@ impl CsvOptions {
     /// Takes the options of CSV out of `options`.
     pub fn take(options: &mut Options) -> Result<Self> {
         let default = CsvOptions::default();
-        let nulls = options.text("null_values").unwrap_or_default();
         let csv = CsvOptions {
             header: options.flag("header")?.unwrap_or(default.header),
             delimiter: byte(options, "delimiter")?.unwrap_or(default.delimiter),
             quote: byte(options, "quote")?.unwrap_or(default.quote),
             escape: byte(options, "escape")?,
-            null_values: nulls.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect(),
+            null_values: NullTexts::take(options),
             time: time_format(options)?.unwrap_or(default.time),
             newlines_in_values: options.flag("newlines_in_values")?.unwrap_or(default.newlines_in_values),
         };
@@ -98,11 +101,22 @@ impl CsvOptions {
     pub(crate) fn escapes(&self) -> Escapes {
         Escapes::Csv(self.escape.unwrap_or(self.quote))
     }
+}
 
-    /// Whether `null_values` has `value`, which stood without quotes.
+/// Texts that stand for null: the values of option `null_values`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NullTexts(Arc<[String]>);
+
+impl NullTexts {
+    fn take(options: &mut Options) -> Self {
+        let texts = options.text("null_values").unwrap_or_default();
+        NullTexts(texts.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// Whether `value` is one of them.
     #[inline]
-    pub(crate) fn is_null(&self, value: &[u8]) -> bool {
-        !self.null_values.is_empty() && self.null_values.iter().any(|n| n.as_bytes() == value)
+    pub(crate) fn has(&self, value: &[u8]) -> bool {
+        !self.0.is_empty() && self.0.iter().any(|n| n.as_bytes() == value)
     }
 }
 

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringViewArray, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression as Codec, ZstdLevel};
@@ -26,7 +26,7 @@ pub fn output_schema(schema: &SchemaRef, retracts: bool) -> SchemaRef {
     Arc::new(Schema::new([op].into_iter().chain(schema.fields().iter().cloned()).collect::<Vec<_>>()))
 }
 
-/// `changes` as rows of `output`, which [`output_schema`] gave. Errors when rows are taken back although they
+/// `changes` as rows of `output`, which [`output_schema`] gave, perhaps with other types for the same. Errors when rows are taken back although they
 /// cannot be.
 pub fn output_rows(changes: &Changes, output: &SchemaRef, retracts: bool) -> Result<RecordBatch> {
     let rows = changes.rows();
@@ -52,7 +52,12 @@ fn ops(rows: usize, weight: impl Fn(usize) -> i64) -> ArrayRef {
 }
 
 fn assemble(op: Option<ArrayRef>, rows: &RecordBatch, output: &SchemaRef) -> Result<RecordBatch> {
-    let columns = op.into_iter().chain(rows.columns().iter().cloned()).collect();
+    let columns = op.into_iter().chain(rows.columns().iter().cloned()).zip(output.fields());
+    let columns = columns.map(|(column, field)| match column.data_type() == field.data_type() {
+        true => Ok(column),
+        false => cast(&column, field.data_type()),
+    });
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     Ok(RecordBatch::try_new_with_options(output.clone(), columns, &options)?)
 }

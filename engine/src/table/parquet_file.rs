@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -23,7 +23,8 @@ use crate::store::Store;
 const ROW_GROUP: usize = 256 << 10;
 
 /// The schema that files of a stream with `schema` have, as DuckDB, Spark and pyarrow expect it: plain
-/// text and binary, and no timestamps in seconds, which Parquet does not have.
+/// text and binary, no times in seconds, which Parquet does not have, and dates in days, since those in milliseconds
+/// are written as bare numbers.
 pub fn file_schema(schema: &Schema) -> SchemaRef {
     let plain = |f: &Arc<Field>| Arc::new(f.as_ref().clone().with_data_type(plain_type(f.data_type())));
     Arc::new(Schema::new(schema.fields().iter().map(plain).collect::<Vec<_>>()))
@@ -35,8 +36,11 @@ fn plain_type(t: &DataType) -> DataType {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
         DataType::Timestamp(TimeUnit::Second, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
+        DataType::Time32(TimeUnit::Second) => DataType::Time32(TimeUnit::Millisecond),
+        DataType::Date64 => DataType::Date32,
         DataType::Dictionary(_, value) => plain_type(value),
         DataType::List(f) | DataType::LargeList(f) => DataType::List(field(f)),
+        DataType::Map(f, ordered) => DataType::Map(field(f), *ordered),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
         other => other.clone(),
     }
@@ -44,16 +48,23 @@ fn plain_type(t: &DataType) -> DataType {
 
 /// Checks that files can hold rows of `schema`.
 ///
-/// Errors with `Unsupported` for the first column whose type Parquet does not have.
+/// Errors with `Unsupported` for the first column whose type Parquet does not have, or that others would read as
+/// something else: intervals lose months or come out as bytes, durations as bare numbers.
 pub fn check_storable(schema: &Schema) -> Result<()> {
     let Some(field) = schema.fields().iter().find(|f| !is_storable(f.data_type())) else { return Ok(()) };
     let message = format!("column \"{}\": {} cannot be stored", field.name(), sql_name(field.data_type()));
-    Err(Error::unsupported(message).with_hint("Store it in another form, for example cast to TEXT."))
+    let hint = match field.data_type() {
+        DataType::Duration(_) => {
+            "Store the number of seconds, date_part('epoch', a) - date_part('epoch', b), or cast to TEXT."
+        }
+        _ => "Store it in another form, for example cast to TEXT.",
+    };
+    Err(Error::unsupported(message).with_hint(hint))
 }
 
 fn is_storable(t: &DataType) -> bool {
     match t {
-        DataType::Interval(IntervalUnit::MonthDayNano) | DataType::Union(_, _) => false,
+        DataType::Interval(_) | DataType::Duration(_) | DataType::Union(_, _) => false,
         DataType::Dictionary(_, value) => is_storable(value),
         DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) | DataType::Map(f, _) => {
             is_storable(f.data_type())

@@ -62,11 +62,13 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
     options.execution.time_zone = Some("UTC".to_owned());
     let mut state = SessionStateBuilder::new()
         .with_config(config)
+        .with_expr_planners(crate::function::planners())
         .with_default_features()
         .with_relation_planners(vec![Arc::new(WindowFunctions)])
         .with_type_planner(Arc::new(StreamTypes))
         .with_query_planner(Arc::new(BatchPlanner))
         .build();
+    crate::function::replace(&mut state);
     // In batch now() is a constant: that of the statement.
     state.mark_start_execution();
     state

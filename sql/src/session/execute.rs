@@ -68,6 +68,7 @@ impl Session {
                 let (state, left_out) = (session_state(), LeftOutRows::default());
                 let copy_to = DfStatement::CopyTo(copy.clone());
                 let plan = statement_plan(&state, ms.batch_resolver(&left_out), copy_to)?;
+                let plan = super::copy::for_others(plan)?;
                 check_writable(&copy.target).await?;
                 let rows = count_of(snapshot(&state, plan, &left_out).await?).await?;
                 Ok(Outcome::rows("COPY", rows, &left_out))

@@ -16,6 +16,7 @@ use millstream_engine::memory::MemoryAccount;
 use millstream_engine::runtime::{JobHandle, JobPhase};
 
 use super::execute::{snapshot, with_parameters};
+use super::ingested::ingested;
 use super::jobs::{failed, not_stored, public};
 use super::left_out::LeftOutRows;
 use super::outcome::{IngestMode, JobState, Outcome};
@@ -188,7 +189,7 @@ impl Millstream {
         let mut count = 0;
         let mut ended = Ok(());
         while let Some(batch) = rows.next().await {
-            match batch.and_then(|b| fit(&b, &def.schema, stream)) {
+            match batch.and_then(|b| ingested(&b, &def.schema, stream)) {
                 Ok(batch) => {
                     let n = batch.num_rows() as u64;
                     ended = intake.push(batch).await;

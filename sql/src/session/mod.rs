@@ -1,11 +1,13 @@
 //! The door to Millstream: an opened store with its running jobs ([`Millstream`]), and sessions that execute
 //! SQL on it ([`Session`]).
 
+mod copy;
 mod dataflow;
 mod ddl;
 mod define;
 mod execute;
 mod explain;
+mod ingested;
 mod insert;
 mod jobs;
 mod left_out;

@@ -317,6 +317,12 @@ pub(super) fn sql_type(t: &DataType) -> Result<String> {
                 .map(|f| Ok(format!("{} {}", crate::statement::quote_name(f.name()), sql_type(f.data_type())?)));
             format!("STRUCT<{}>", inner.collect::<Result<Vec<_>>>()?.join(", "))
         }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(pair) if pair.len() == 2 => {
+                format!("MAP({}, {})", sql_type(pair[0].data_type())?, sql_type(pair[1].data_type())?)
+            }
+            other => return Err(Error::internal(format!("a map of {other}"))),
+        },
         other => return Err(Error::unsupported(format!("type {other} has no SQL name here"))),
     })
 }

@@ -6,7 +6,7 @@
 //! | `TIMESTAMPTZ`, `TIMESTAMP_LTZ`, `TIMESTAMP WITH TIME ZONE` | the same with `"UTC"` |
 //! | `TEXT`, `VARCHAR`, `STRING`, `CHAR` | `Utf8View` |
 //! | `BYTEA`, `BYTES`, `VARBINARY` | `BinaryView` |
-//! | `T[]`, `ARRAY<T>`, `STRUCT<…>`, `ROW<…>` | `List`, `Struct` |
+//! | `T[]`, `ARRAY<T>`, `STRUCT<…>`, `ROW<…>`, `MAP(K, V)` | `List`, `Struct`, `Map` |
 
 use std::sync::Arc;
 
@@ -35,6 +35,11 @@ pub fn arrow_type(sql: &Sql) -> Result<DataType> {
             Ok(DataType::List(Arc::new(Field::new_list_field(arrow_type(item)?, true))))
         }
         Sql::Struct(fields, _) => struct_type(sql, fields),
+        Sql::Map(key, value) => {
+            let key = Field::new("key", arrow_type(key)?, false);
+            let pair = DataType::Struct(vec![key, Field::new("value", arrow_type(value)?, true)].into());
+            Ok(DataType::Map(Arc::new(Field::new("entries", pair, false)), false))
+        }
         Sql::Custom(name, modifiers) => custom(sql, &name.to_string().to_ascii_lowercase(), modifiers),
         _ => Err(unknown(sql)),
     }
@@ -171,7 +176,8 @@ fn unknown(sql: &Sql) -> Error {
         Sql::Array(_) => error.with_hint("Write T[] or ARRAY<T>."),
         _ => error.with_hint(
             "The types are BOOLEAN, TINYINT, SMALLINT, INT, BIGINT (each also UNSIGNED), REAL, DOUBLE, DECIMAL(p, s), \
-             TEXT, BYTEA, DATE, TIME, TIMESTAMP, TIMESTAMPTZ, INTERVAL, T[] and STRUCT<…>.",
+             TEXT, BYTEA, DATE, TIME, TIMESTAMP, TIMESTAMPTZ, T[], STRUCT<…> and MAP(K, V); INTERVAL in queries, but not \
+             in columns that are stored.",
         ),
     }
 }

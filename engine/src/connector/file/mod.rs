@@ -28,10 +28,15 @@ use super::options::Options;
 use super::registry::{SinkRequest, SourceRequest};
 use super::{Sink, Source};
 use crate::error::{Error, Result};
-use crate::format::{Format, columnar, csv, infer};
+use crate::format::convert::find_field;
+use crate::format::union::union_schema;
+use crate::format::{Format, columnar, csv, infer, json};
 
 /// How much of a text file is looked at to find its columns.
 const SAMPLE: u64 = 1 << 20;
+
+/// How many JSON files are looked at to find their columns.
+const SAMPLED_FILES: usize = 10;
 
 /// Opens the files of `request`; errors when there are none, unless new ones are waited for.
 pub(crate) fn open_source(request: SourceRequest) -> Result<Arc<dyn Source>> {
@@ -47,7 +52,8 @@ pub(crate) fn find_options(options: &Options) -> Result<BTreeMap<String, String>
     Ok([("format".to_owned(), format)].into())
 }
 
-/// As [`open_source`]; errors too when the first file there is now lacks a column.
+/// As [`open_source`]; errors too when a column is in none of the files there are now, or cannot be read from the
+/// first.
 pub(crate) fn check_source(request: SourceRequest) -> Result<()> {
     let options = FileOptions::take(request.options.clone())?;
     let wanted = request.schema.project(&request.projection)?;
@@ -56,43 +62,75 @@ pub(crate) fn check_source(request: SourceRequest) -> Result<()> {
     check_columns(&options, &files, &wanted)
 }
 
-/// The columns of the first file that `options` mean.
+/// The columns of the files that `options` mean: of JSON those of the first few files, of CSV those of the first,
+/// of Parquet and Arrow those of all, each of a type that holds what all files have.
 pub(crate) fn infer_schema(options: Options) -> Result<SchemaRef> {
     let options = FileOptions::take(options)?;
     let files = options.list()?;
-    let Some(file) = files.first() else {
+    let Some(first) = files.first() else {
         return Err(Error::invalid(format!(
             "the columns of \"{}\" cannot be found out: it has no files",
             options.path
         ))
         .with_hint("Declare them: CREATE STREAM s (a BIGINT, …) WITH (…)."));
     };
-    Ok(Arc::new(schema_of(&options, file)?))
+    Ok(Arc::new(match options.format {
+        Format::Parquet | Format::Arrow => {
+            let schemas: Vec<_> = files.iter().map(|f| columns_of(&options, f, None)).collect();
+            // Files that cannot be read are told of when they are; if none can, now.
+            if schemas.iter().all(Result::is_err) {
+                return Err(columns_of(&options, first, None).err().unwrap_or_else(|| Error::internal("no error")));
+            }
+            union_schema(&schemas.into_iter().flatten().collect::<Vec<_>>())
+        }
+        Format::Csv => infer::csv_schema(&sample(&options, first)?, &options.csv, &first.name)?,
+        Format::Json => {
+            let mut lines = vec![];
+            let some = files.get(..files.len().min(SAMPLED_FILES)).unwrap_or_default();
+            for file in some {
+                let sample = sample(&options, file)?;
+                let taken = sample.split_inclusive(|b| *b == b'\n').take(infer::SAMPLE / some.len()).flatten();
+                lines.extend(taken);
+                lines.push(b'\n');
+            }
+            json::json_schema(&lines, &options.json, &first.name)?
+        }
+    }))
 }
 
-fn schema_of(options: &FileOptions, file: &FoundFile) -> Result<Schema> {
+/// The columns of a file that says which it has; errors when one of `wanted`, or any if there are none, cannot be
+/// read.
+fn columns_of(options: &FileOptions, file: &FoundFile, wanted: Option<&Schema>) -> Result<Schema> {
     let failed = |e| Error::from(e).context(format_args!("file \"{}\"", file.name));
     match options.format {
-        Format::Parquet => columnar::parquet_schema(&file.path, &file.name),
-        Format::Arrow => columnar::ipc_schema(File::open(&file.path).map_err(failed)?, &file.name),
-        Format::Csv => infer::csv_schema(&sample(options, file)?, &options.csv, &file.name),
-        Format::Json => infer::json_schema(&sample(options, file)?, &options.json, &file.name),
+        Format::Parquet => columnar::parquet_schema(&file.path, &file.name, wanted),
+        _ => columnar::ipc_schema(File::open(&file.path).map_err(failed)?, &file.name),
     }
 }
 
-/// Errors when the first file says which columns it has and one of `wanted` is not among them. A CSV file
-/// without a whole line yet says nothing.
+/// Errors when the files say which columns they have and one of `wanted` is in none of them. CSV files without a
+/// whole line yet say nothing.
 fn check_columns(options: &FileOptions, files: &[FoundFile], wanted: &Schema) -> Result<()> {
-    let Some(file) = files.first() else { return Ok(()) };
-    let mut names = wanted.fields().iter().map(|f| f.name());
+    let Some(first) = files.first() else { return Ok(()) };
     match options.format {
         Format::Parquet | Format::Arrow => {
-            let found = schema_of(options, file)?;
-            names.try_for_each(|name| columnar::find(&found, name, &file.name).map(drop))
+            let schema = columns_of(options, first, Some(wanted))?;
+            let lacking = |schema: &Schema, name: &str| find_field(schema.fields(), name).is_none();
+            let mut missing: Vec<&str> = wanted.fields().iter().map(|f| f.name().as_str()).collect();
+            missing.retain(|name| lacking(&schema, name));
+            let mut others = files.iter().skip(1);
+            while let (Some(name), other) = (missing.first(), others.next()) {
+                let Some(other) = other else { return Err(columnar::lacks(&schema, name, &first.name)) };
+                if let Ok(schema) = columns_of(options, other, Some(wanted)) {
+                    missing.retain(|name| lacking(&schema, name));
+                }
+            }
+            Ok(())
         }
         Format::Csv if options.csv.header => {
-            let Some(header) = csv::whole_header(&sample(options, file)?, &options.csv) else { return Ok(()) };
-            names.try_for_each(|name| csv::find(&header, name, &file.name).map(drop))
+            let Some(header) = csv::whole_header(&sample(options, first)?, &options.csv) else { return Ok(()) };
+            let mut names = wanted.fields().iter().map(|f| f.name());
+            names.try_for_each(|name| csv::find(&header, name, &first.name).map(drop))
         }
         Format::Csv | Format::Json => Ok(()),
     }

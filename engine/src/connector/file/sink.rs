@@ -26,6 +26,7 @@ use crate::format::Format;
 use crate::format::compression::Compression;
 use crate::format::options::CsvOptions;
 use crate::format::write::{output_rows, output_schema};
+use crate::table::{check_storable, file_schema};
 
 /// What a staged file is, for the manifest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,7 +72,11 @@ pub(super) fn open(mut request: SinkRequest) -> Result<Arc<dyn Sink>> {
     if format == Format::Parquet && compression != Compression::None {
         return Err(Error::invalid("Parquet files compress themselves").with_hint("Leave out option compression."));
     }
-    let schema = output_schema(&request.schema, request.retracts);
+    let mut schema = output_schema(&request.schema, request.retracts);
+    if format == Format::Parquet {
+        check_storable(&schema).map_err(|e| e.context(owner))?;
+        schema = file_schema(&schema);
+    }
     let layout = Layout { format, compression, delimiter: csv.delimiter, header: csv.header, schema };
     Ok(Arc::new(FileSink { shared: Arc::new(Shared::new(path, by_name.is_some(), layout, request.retracts)) }))
 }

@@ -2,7 +2,12 @@
 //!
 //! A missing field is null and an unknown one is skipped. A value of the wrong type makes a dead letter
 //! of its line, but numbers, truth values, objects and arrays may go to a TEXT column as they are written.
-//! Keys are matched exactly, else without regard to case (SQL folds names that are not quoted).
+//! Keys are matched exactly, else without regard to case (SQL folds names that are not quoted). All of this holds
+//! at every depth: fields of objects in columns are read as columns are.
+
+mod infer;
+mod line;
+pub(super) mod nested;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,9 +17,12 @@ use arrow::datatypes::SchemaRef;
 use crate::error::Result;
 use crate::format::LineDecoder;
 use crate::format::columns::{Dialect, Kind, Span};
-use crate::format::options::JsonOptions;
+use crate::format::options::{JsonOptions, NullTexts};
 use crate::format::rows::{RowDecoder, Tokenizer};
 use crate::format::values::Escapes;
+
+pub use infer::json_schema;
+use line::Line;
 
 /// A decoder of JSON lines to the columns of `schema`; `split` goes into dead letters.
 pub fn decoder(schema: SchemaRef, options: &JsonOptions, split: Arc<str>) -> Box<dyn LineDecoder> {
@@ -22,9 +30,10 @@ pub fn decoder(schema: SchemaRef, options: &JsonOptions, split: Arc<str>) -> Box
         escapes: Escapes::Json,
         text_time: options.text_time.clone(),
         number_time: Some(options.number_time),
+        nulls: options.nulls.clone(),
     };
     let names = schema.fields().iter().map(|f| f.name().clone()).collect();
-    Box::new(RowDecoder::new(Objects::new(names), dialect, split, schema))
+    Box::new(RowDecoder::new(Objects::new(names, options.nulls.clone()), dialect, split, schema))
 }
 
 /// A key that was met at some place in an object, as `"key":`, and the column it stands for.
@@ -43,6 +52,7 @@ struct Target {
 /// Takes objects apart.
 struct Objects {
     names: Vec<String>,
+    nulls: NullTexts,
     exact: HashMap<Vec<u8>, usize>,
     folded: HashMap<Vec<u8>, usize>,
     /// The keys of the last object by their place in it: the next object most likely has the same ones.
@@ -50,11 +60,11 @@ struct Objects {
 }
 
 impl Objects {
-    fn new(names: Vec<String>) -> Self {
+    fn new(names: Vec<String>, nulls: NullTexts) -> Self {
         let all = || names.iter().enumerate().rev();
         let exact = all().map(|(i, n)| (n.as_bytes().to_vec(), i)).collect();
         let folded = all().map(|(i, n)| (n.to_ascii_lowercase().into_bytes(), i)).collect();
-        Objects { names, exact, folded, met: vec![] }
+        Objects { names, nulls, exact, folded, met: vec![] }
     }
 
     fn find(&self, key: &[u8]) -> Option<Target> {
@@ -118,8 +128,11 @@ impl Tokenizer for Objects {
         let mut filled = 0u64;
         for place in 0.. {
             let (target, value) = self.key(&line, at, place)?;
-            let span = line.value(line.blank(value))?;
-            at = line.blank(span.end as usize + usize::from(matches!(span.kind, Kind::Text | Kind::Escaped)));
+            let mut span = line.value(line.blank(value))?;
+            at = line.after(span);
+            if span.kind == Kind::Text && self.nulls.has(line.span(span)) {
+                span.kind = Kind::Null;
+            }
             if let Some(Target { column, exact }) = target
                 && (exact || filled >> (column & 63) & 1 == 0 || column > 63)
             {
@@ -134,103 +147,5 @@ impl Tokenizer for Objects {
         }
         debug_assert_eq!(row.len(), self.names.len());
         line.rest(at + 1)
-    }
-}
-
-/// A line being read: `bytes` end with it; it begins at `start`.
-struct Line<'a> {
-    bytes: &'a [u8],
-    start: usize,
-}
-
-impl Line<'_> {
-    #[inline]
-    fn at(&self, at: usize) -> Option<u8> {
-        self.bytes.get(at).copied()
-    }
-
-    /// The first place from `at` on that is not blank.
-    #[inline]
-    fn blank(&self, mut at: usize) -> usize {
-        while matches!(self.at(at), Some(b' ' | b'\t' | b'\r')) {
-            at += 1;
-        }
-        at
-    }
-
-    fn expected(&self, what: &str, at: usize) -> String {
-        let place = at.min(self.bytes.len()) - self.start + 1;
-        match self.at(at) {
-            Some(_) => {
-                let rest = String::from_utf8_lossy(&self.bytes[at..]);
-                let found: String = rest.chars().take(20).collect();
-                format!("expected {what} at character {place}, found '{found}'")
-            }
-            None => format!("expected {what} at character {place}, found the end of the line"),
-        }
-    }
-
-    /// Nothing but blanks from `at` on.
-    fn rest(&self, at: usize) -> Result<bool, String> {
-        let at = self.blank(at);
-        if at < self.bytes.len() { Err(self.expected("the end of the line", at)) } else { Ok(true) }
-    }
-
-    /// The end of a string whose characters begin at `at`, and whether it has escapes.
-    #[inline]
-    fn string(&self, mut at: usize) -> Result<(usize, bool), String> {
-        let begin = at;
-        let mut escaped = false;
-        loop {
-            match self.bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
-                Some(i) if self.bytes[at + i] == b'"' => return Ok((at + i, escaped)),
-                Some(i) => {
-                    escaped = true;
-                    at += i + 2;
-                }
-                None => return Err(format!("the string at character {} has no end", begin - self.start)),
-            }
-        }
-    }
-
-    /// The value at `at`; for strings without the quotes.
-    #[inline]
-    fn value(&self, at: usize) -> Result<Span, String> {
-        let span = |start: usize, end: usize, kind| Ok(Span { start: start as u32, end: end as u32, kind });
-        match self.at(at) {
-            Some(b'"') => {
-                let (end, escaped) = self.string(at + 1)?;
-                span(at + 1, end, if escaped { Kind::Escaped } else { Kind::Text })
-            }
-            Some(b'-' | b'0'..=b'9') => {
-                let number = |b: &u8| matches!(b, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E');
-                let length = self.bytes[at..].iter().take_while(|b| number(b)).count();
-                span(at, at + length, Kind::Bare)
-            }
-            Some(b'{' | b'[') => span(at, self.nested(at)?, Kind::Nested),
-            Some(b't') if self.bytes[at..].starts_with(b"true") => span(at, at + 4, Kind::Bare),
-            Some(b'f') if self.bytes[at..].starts_with(b"false") => span(at, at + 5, Kind::Bare),
-            Some(b'n') if self.bytes[at..].starts_with(b"null") => span(at, at + 4, Kind::Null),
-            _ => Err(self.expected("a value", at)),
-        }
-    }
-
-    /// Where the object or array at `at` ends; what is in it is looked at when it is decoded.
-    fn nested(&self, mut at: usize) -> Result<usize, String> {
-        let begin = at;
-        let mut depth = 0usize;
-        while let Some(byte) = self.at(at) {
-            match byte {
-                b'{' | b'[' => depth += 1,
-                b'}' | b']' => depth -= 1,
-                b'"' => at = self.string(at + 1)?.0,
-                _ => {}
-            }
-            at += 1;
-            if depth == 0 {
-                return Ok(at);
-            }
-        }
-        Err(format!("the object or array at character {} has no end", begin - self.start + 1))
     }
 }
