@@ -28,7 +28,7 @@ class Type:
 
     def sql(self):
         if self.kind == "list":
-            return f"{self.item.sql()}[]"
+            return f"ARRAY<{self.item.sql()}>"
         if self.kind == "struct":
             return "STRUCT<" + ", ".join(f"{quoted(n)} {t.sql()}" for n, t in self.fields) + ">"
         return self.kind
@@ -188,6 +188,7 @@ class Case:
         self.format = self.chance.choice(["json", "csv", "parquet"])
         nested = self.format != "csv"
         self.fields = some_fields(self.chance, nested=nested)
+        self.used = set()
         self.rows = {}  # id -> values, as the other reader sees them
         self.dead = []  # (file, line or row)
         self.broken = self.chance.random() < 0.5
@@ -203,7 +204,8 @@ class Case:
     def _values(self):
         for _ in range(self.chance.choice([1, 3, 30])):
             identity = self.files * 1000 + self.chance.randrange(1000)
-            if identity not in self.rows and not any(identity == i for _, _, i in self.dead):
+            if identity not in self.used:
+                self.used.add(identity)
                 yield identity, {name: some_value(self.chance, t) for name, t in self.fields}
 
     def _json(self, path):

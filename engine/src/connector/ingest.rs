@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use async_trait::async_trait;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use super::{Offsets, Reach, Read, Source, Split, Unit, UnitReader};
 use crate::changes::Changes;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hidden::without_hidden;
 
 const SPLIT: &str = "ingest";
 /// Rows handed in and not yet read, in bytes.
@@ -67,6 +68,9 @@ impl IngestSource {
         if rows.num_rows() == 0 {
             return Ok(());
         }
+        let columns = rows.columns().iter().map(without_hidden).collect::<Result<Vec<_>, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let rows = RecordBatch::try_new_with_options(rows.schema(), columns, &options)?;
         let bytes = Changes::insertions(rows.clone()).bytes().clamp(1, WAITING_BYTES) as u32;
         let room = self.room.clone().acquire_many_owned(bytes).await.map_err(|_| stopped())?;
         let place = sender.reserve_owned().await.map_err(|_| stopped())?;

@@ -18,6 +18,6 @@ mod source;
 mod tests;
 
 pub use log::{FileEntry, Snapshot, StreamLog};
-pub use parquet_file::{check_storable, file_schema, open_rows};
+pub use parquet_file::{check_storable, check_writable, file_schema, open_rows};
 pub use sink::{TableSink, schema_of_files};
 pub use source::StreamSource;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -48,10 +48,21 @@ fn plain_type(t: &DataType) -> DataType {
 
 /// Checks that files can hold rows of `schema`.
 ///
-/// Errors with `Unsupported` for the first column whose type Parquet does not have, or that others would read as
-/// something else: intervals lose months or come out as bytes, durations as bare numbers.
+/// Errors with `Unsupported` for the first column whose type Parquet does not have.
+pub fn check_writable(schema: &Schema) -> Result<()> {
+    check(schema, |t| !matches!(t, DataType::Interval(IntervalUnit::MonthDayNano) | DataType::Union(_, _)))
+}
+
+/// Checks that others read rows of `schema` as what they are from their files.
+///
+/// Errors as [`check_writable`], and for types that others take for something else: intervals lose months or come
+/// out as bytes, durations as bare numbers. Streams that were made before this was looked at keep theirs.
 pub fn check_storable(schema: &Schema) -> Result<()> {
-    let Some(field) = schema.fields().iter().find(|f| !is_storable(f.data_type())) else { return Ok(()) };
+    check(schema, |t| !matches!(t, DataType::Interval(_) | DataType::Duration(_) | DataType::Union(_, _)))
+}
+
+fn check(schema: &Schema, good: fn(&DataType) -> bool) -> Result<()> {
+    let Some(field) = schema.fields().iter().find(|f| !all_of(f.data_type(), good)) else { return Ok(()) };
     let message = format!("column \"{}\": {} cannot be stored", field.name(), sql_name(field.data_type()));
     let hint = match field.data_type() {
         DataType::Duration(_) => {
@@ -62,16 +73,17 @@ pub fn check_storable(schema: &Schema) -> Result<()> {
     Err(Error::unsupported(message).with_hint(hint))
 }
 
-fn is_storable(t: &DataType) -> bool {
-    match t {
-        DataType::Interval(_) | DataType::Duration(_) | DataType::Union(_, _) => false,
-        DataType::Dictionary(_, value) => is_storable(value),
+/// Whether a type and all in it are `good`.
+fn all_of(t: &DataType, good: fn(&DataType) -> bool) -> bool {
+    let inner = match t {
+        DataType::Dictionary(_, value) => all_of(value, good),
         DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) | DataType::Map(f, _) => {
-            is_storable(f.data_type())
+            all_of(f.data_type(), good)
         }
-        DataType::Struct(fields) => fields.iter().all(|f| is_storable(f.data_type())),
+        DataType::Struct(fields) => fields.iter().all(|f| all_of(f.data_type(), good)),
         _ => true,
-    }
+    };
+    inner && good(t)
 }
 
 /// Casts the columns of `rows` to `schema`, which has the same columns in other forms.

@@ -39,8 +39,9 @@ impl GetField {
     /// One step of the path.
     fn step(&self, base: &ColumnarValue, key: &ColumnarValue, args: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         let parent = base.to_array(1)?;
+        let key = key_of(parent.data_type(), key)?;
         let step = ScalarFunctionArgs {
-            args: vec![ColumnarValue::Array(parent.clone()), key.clone()],
+            args: vec![ColumnarValue::Array(parent.clone()), key],
             arg_fields: vec![],
             number_rows: parent.len(),
             return_field: args.return_field.clone(),
@@ -50,6 +51,17 @@ impl GetField {
             ColumnarValue::Array(child) => Ok(ColumnarValue::Array(masked(&parent, &child)?)),
             scalar => Ok(scalar),
         }
+    }
+}
+
+/// `key` in the type that the keys of a map have.
+fn key_of(parent: &DataType, key: &ColumnarValue) -> Result<ColumnarValue> {
+    match (parent, key) {
+        (DataType::Map(entries, _), ColumnarValue::Scalar(key)) => match entries.data_type() {
+            DataType::Struct(pair) if !pair.is_empty() => Ok(ColumnarValue::Scalar(key.cast_to(pair[0].data_type())?)),
+            _ => Ok(ColumnarValue::Scalar(key.clone())),
+        },
+        (_, key) => Ok(key.clone()),
     }
 }
 

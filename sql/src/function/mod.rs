@@ -5,9 +5,16 @@ mod settle;
 
 use std::sync::Arc;
 
+use datafusion::common::DFSchema;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
+use datafusion::error::Result as DfResult;
 use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::registry::FunctionRegistry;
+use datafusion::logical_expr::{Expr, ScalarUDF};
 
 /// How `s.a`, `s['a']` and `m['key']` are planned; it is asked before DataFusion's planners.
 pub(crate) fn planners() -> Vec<Arc<dyn ExprPlanner>> {
@@ -17,11 +24,34 @@ pub(crate) fn planners() -> Vec<Arc<dyn ExprPlanner>> {
 /// Puts our functions in the place of DataFusion's of the same names, and adds the rules that use them.
 pub(crate) fn replace(state: &mut SessionState) {
     let entering: Vec<_> = settle::ENTERING.iter().filter_map(|name| state.udf(name).ok()).collect();
-    let ours = entering.into_iter().map(settle::settled).chain([field::get_field()]);
-    for function in ours.collect::<Vec<_>>() {
-        // A session takes every function.
-        let replaced = state.register_udf(function);
-        debug_assert!(replaced.is_ok());
+    let ours: Vec<_> = entering.into_iter().map(settle::settled).chain([field::get_field()]).collect();
+    // A session takes every function and every rule.
+    let mut taken = true;
+    for function in &ours {
+        taken &= state.register_udf(function.clone()).is_ok();
     }
+    taken &= state.register_function_rewrite(Arc::new(Ours(ours))).is_ok();
+    debug_assert!(taken);
     state.add_analyzer_rule(Arc::new(settle::SettleUnnested));
+}
+
+/// Replaces the functions that DataFusion's planners put into expressions by themselves, as for `list || item`.
+#[derive(Debug)]
+struct Ours(Vec<Arc<ScalarUDF>>);
+
+impl FunctionRewrite for Ours {
+    fn name(&self) -> &'static str {
+        "our_functions"
+    }
+
+    fn rewrite(&self, expr: Expr, _: &DFSchema, _: &ConfigOptions) -> DfResult<Transformed<Expr>> {
+        let Expr::ScalarFunction(call) = expr else { return Ok(Transformed::no(expr)) };
+        match self.0.iter().find(|ours| ours.name() == call.func.name() && **ours != call.func) {
+            Some(ours) => {
+                let replaced = ScalarFunction::new_udf(Arc::clone(ours), call.args);
+                Ok(Transformed::yes(Expr::ScalarFunction(replaced)))
+            }
+            None => Ok(Transformed::no(Expr::ScalarFunction(call))),
+        }
+    }
 }

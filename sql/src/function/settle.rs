@@ -18,8 +18,9 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use millstream_engine::hidden::without_hidden;
 
-/// Functions that look into null arrays and maps.
-pub(super) const ENTERING: [&str; 4] = ["map_extract", "map_keys", "map_values", "map_entries"];
+/// Functions that look into null lists and maps.
+pub(super) const ENTERING: [&str; 7] =
+    ["array_append", "array_prepend", "array_repeat", "map_extract", "map_keys", "map_values", "map_entries"];
 
 /// `function`, which sees nothing below nulls.
 pub(super) fn settled(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {

@@ -12,7 +12,7 @@ use millstream_engine::connector::registry::{
     SINKS, SOURCES, SinkRequest, check_source, find_options, infer_schema, open_sink,
 };
 use millstream_engine::nearest::nearest;
-use millstream_engine::table::{StreamLog, check_storable};
+use millstream_engine::table::{StreamLog, check_storable, check_writable};
 
 use super::Millstream;
 use super::outcome::ObjectKind;
@@ -96,6 +96,9 @@ impl Millstream {
         let (resolved, reads) = self.resolve(create, parallelism, Semantics::NOW)?;
         let mut def = self.define(create, create.to_string(), parallelism, &resolved)?;
         def.reads = reads;
+        if def.log.is_some() {
+            check_storable(&def.schema).map_err(|e| e.context(format!("stream \"{}\"", def.name)))?;
+        }
         if let (ObjectKind::External, Some((connector, _))) = (def.kind, &def.connector) {
             let all = (0..def.schema.fields().len()).collect();
             check_source(connector, def.source_request(all, parallelism)?)?;
@@ -237,7 +240,7 @@ impl Millstream {
     }
 
     fn log_of(&self, def: &StreamDef) -> Result<Arc<StreamLog>> {
-        check_storable(&def.schema).map_err(|e| e.context(format!("stream \"{}\"", def.name)))?;
+        check_writable(&def.schema).map_err(|e| e.context(format!("stream \"{}\"", def.name)))?;
         Ok(StreamLog::new(self.store().clone(), &def.name, def.schema.clone(), def.changelog))
     }
 

@@ -243,6 +243,10 @@ fn types_are_postgresql_s() {
     let row = |fields: Vec<(&str, DataType)>| {
         DataType::Struct(fields.into_iter().map(|(n, t)| Field::new(n, t, true)).collect())
     };
+    let map = |key, value| {
+        let pair = vec![Field::new("key", key, false), Field::new("value", value, true)];
+        DataType::Map(Arc::new(Field::new("entries", DataType::Struct(pair.into()), false)), false)
+    };
     use TimeUnit::*;
     for (sql, expect) in [
         ("TIMESTAMP", timestamp(Microsecond, None)),
@@ -284,6 +288,7 @@ fn types_are_postgresql_s() {
         ("STRUCT<a INT, b TEXT>", row(vec![("a", DataType::Int32), ("b", DataType::Utf8View)])),
         ("ROW<A INT, b ROW<c TEXT>>", row(vec![("a", DataType::Int32), ("b", row(vec![("c", DataType::Utf8View)]))])),
         ("ARRAY<ROW<a INT>>", list(row(vec![("a", DataType::Int32)]))),
+        ("MAP(TEXT, INT)", map(DataType::Utf8View, DataType::Int32)),
     ] {
         let create = stream(&format!("CREATE TABLE t (x {sql})"));
         assert_eq!(create.columns[0].data_type, expect, "{sql}");
