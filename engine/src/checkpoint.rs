@@ -53,8 +53,11 @@ pub struct Manifest {
     pub staged: BTreeMap<usize, Vec<Staged>>,
     /// The sinks' own state after it, by place.
     pub sinks: BTreeMap<usize, serde_json::Value>,
-    /// Files of rows put aside, of all checkpoints so far.
+    /// Files of rows put aside that are kept, oldest first.
     pub dead_letters: Vec<String>,
+    /// What is known of them.
+    #[serde(default)]
+    pub dead: DeadLetterLog,
     /// Rows dropped as late so far.
     pub late: u64,
 }
@@ -63,6 +66,33 @@ pub struct Manifest {
 #[derive(Deserialize)]
 struct Version {
     version: u32,
+}
+
+/// The dead letters of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterLog {
+    /// The files by path; those that an older build wrote are not among them.
+    pub files: BTreeMap<String, DeadLetterFile>,
+    /// Rows that were counted only.
+    pub beyond: u64,
+    /// Files that are not named any more, to be removed at the next commit.
+    pub retired: Vec<String>,
+}
+
+/// A file of dead letters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterFile {
+    /// Its rows.
+    pub rows: u64,
+    /// When the last of them was put aside, in microseconds since 1970.
+    pub newest: i64,
+}
+
+impl DeadLetterLog {
+    /// The rows in all files.
+    pub fn rows(&self) -> u64 {
+        self.files.values().map(|f| f.rows).sum()
+    }
 }
 
 /// A file of state.
@@ -90,6 +120,7 @@ impl Manifest {
             staged: BTreeMap::new(),
             sinks: BTreeMap::new(),
             dead_letters: vec![],
+            dead: DeadLetterLog::default(),
             late: 0,
         }
     }
@@ -155,6 +186,16 @@ impl Checkpoints {
         let path = format!("{}/dead_letters/{checkpoint}.parquet", self.folder);
         self.store.put(&path, bytes).await?;
         Ok(path)
+    }
+
+    /// Reads a file of the job.
+    pub async fn read(&self, path: &str) -> Result<Bytes> {
+        self.store.get(path).await
+    }
+
+    /// Removes a file of the job that no manifest names.
+    pub async fn remove(&self, path: &str) -> Result<()> {
+        self.store.delete(path).await
     }
 
     /// Commits `manifest`: from here on it is the truth.

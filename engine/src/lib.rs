@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod connector;
 pub mod epoch;
 pub mod error;
+pub mod expr;
 pub mod format;
 pub mod graph;
 pub mod hidden;

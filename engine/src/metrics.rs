@@ -30,7 +30,7 @@ pub struct NodeFigures {
     pub queued_bytes: u64,
     /// Rows dropped because their windows had closed.
     pub late: u64,
-    /// Rows put aside because they could not be decoded.
+    /// Rows put aside: they could not be decoded, or an expression failed on them.
     pub dead_letters: u64,
 }
 

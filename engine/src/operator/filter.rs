@@ -1,7 +1,7 @@
 //! `WHERE`, `HAVING`: keeps the rows for which the predicate is true.
 //!
-//! Stateless; weights pass unchanged, so a retraction is kept exactly when its insertion was. A projection
-//! may follow in the same operator: columns that are not needed any more are not copied.
+//! Stateless; weights pass unchanged, so a retraction is kept exactly when its insertion was. A row for which
+//! the predicate has no value is put aside, and so is its retraction. A projection may follow in the same operator: columns that are not needed any more are not copied.
 //!
 //! ```text
 //! WHERE v > 1     +(1) +(2) -(3)  ->  +(2) -(3)
@@ -17,6 +17,7 @@ use super::{BuildContext, Operator, OperatorSpec, Output};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::Result;
+use crate::expr::evaluate;
 
 /// The description.
 #[derive(Clone, Debug)]
@@ -51,7 +52,11 @@ struct Running(Filter);
 
 impl Operator for Running {
     fn on_changes(&mut self, _port: usize, changes: Changes, out: &mut Output) -> Result<()> {
-        let mask = self.0.predicate.evaluate(changes.rows())?.into_array(changes.num_rows())?;
+        let (mut mask, failures) = evaluate(&self.0.predicate, changes.rows())?;
+        if let Some(good) = failures.good(changes.num_rows()) {
+            mask = arrow::compute::filter(&mask, &good)?;
+        }
+        let changes = out.put_aside(changes, &failures)?;
         let mask = mask.as_boolean();
         let changes = match &self.0.projection {
             None => changes,

@@ -14,11 +14,13 @@ pub mod window;
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::UInt32Array;
 use arrow::datatypes::SchemaRef;
 
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::Result;
+use crate::expr::{Failure, Failures};
 use crate::state::StateRegistry;
 
 /// A running operator.
@@ -30,10 +32,20 @@ pub trait Operator: Send {
     fn on_epoch(&mut self, mark: &EpochMark, out: &mut Output) -> Result<()>;
 }
 
-/// Where an operator puts what it emits.
+/// Where an operator puts what it emits, and the rows that it cannot work on.
 #[derive(Debug, Default)]
 pub struct Output {
     ready: Vec<Changes>,
+    aside: Vec<Aside>,
+}
+
+/// Rows on which an expression failed, with their weights: they become dead letters of the job.
+#[derive(Clone, Debug)]
+pub struct Aside {
+    /// The rows, as the operator got them.
+    pub changes: Changes,
+    /// What failed, by row.
+    pub failures: Vec<Failure>,
 }
 
 impl Output {
@@ -47,6 +59,29 @@ impl Output {
     /// Takes what has been emitted.
     pub fn take(&mut self) -> Vec<Changes> {
         std::mem::take(&mut self.ready)
+    }
+
+    /// Puts the rows of `changes` aside that `failures` names, and gives the others. What is taken back later
+    /// fails in the same way, so both end up aside.
+    pub fn put_aside(&mut self, changes: Changes, failures: &Failures) -> Result<Changes> {
+        let Some(good) = failures.good(changes.num_rows()) else { return Ok(changes) };
+        let bad: UInt32Array = failures.iter().map(|(row, _)| row).collect();
+        let why = failures.iter().map(|(_, failure)| failure.clone()).collect();
+        self.aside.push(Aside { changes: changes.take(&bad)?, failures: why });
+        changes.filter(&good)
+    }
+
+    /// Puts all of `changes` aside, with a failure for each row.
+    pub fn put_all_aside(&mut self, changes: Changes, failures: Vec<Failure>) {
+        debug_assert_eq!(changes.num_rows(), failures.len());
+        if !changes.is_empty() {
+            self.aside.push(Aside { changes, failures });
+        }
+    }
+
+    /// Takes what has been put aside.
+    pub fn take_aside(&mut self) -> Vec<Aside> {
+        std::mem::take(&mut self.aside)
     }
 }
 

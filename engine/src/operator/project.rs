@@ -1,11 +1,12 @@
 //! `SELECT` expressions: computes new columns, row by row.
 //!
-//! Stateless; weights pass unchanged. Expressions must give the same value for the same row each time, or
+//! Stateless; weights pass unchanged. A row for which an expression has no value is put aside. Expressions must give the same value for the same row each time, or
 //! a retraction would not meet its insertion: the plan refuses volatile ones over changing input.
 
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::compute::filter;
 use arrow::datatypes::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
 
@@ -13,6 +14,7 @@ use super::{BuildContext, Operator, OperatorSpec, Output};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::Result;
+use crate::expr::{Failures, evaluate};
 
 /// The description.
 #[derive(Clone, Debug)]
@@ -50,12 +52,19 @@ struct Running(Project);
 
 impl Operator for Running {
     fn on_changes(&mut self, _port: usize, changes: Changes, out: &mut Output) -> Result<()> {
-        let rows = changes.num_rows();
         let mut columns = Vec::with_capacity(self.0.expressions.len());
+        let mut failures = Failures::default();
         for e in &self.0.expressions {
-            columns.push(e.evaluate(changes.rows())?.into_array(rows)?);
+            let (values, failed) = evaluate(e, changes.rows())?;
+            columns.push(values);
+            failures.merge(failed);
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let good = failures.good(changes.num_rows());
+        let changes = out.put_aside(changes, &failures)?;
+        if let Some(good) = good {
+            columns = columns.iter().map(|c| filter(c, &good)).collect::<Result<_, _>>()?;
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(changes.num_rows()));
         let batch = RecordBatch::try_new_with_options(self.0.schema.clone(), columns, &options)?;
         out.emit(changes.with_rows(batch));
         Ok(())

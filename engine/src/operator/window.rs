@@ -302,11 +302,16 @@ impl Closer {
                 Ok(BooleanBuffer::collect_bool(times.len(), late))
             }
             Closer::Function(expr) => {
-                let keys = evaluate_on(expr, times)?;
+                // A row whose group cannot be told is not late: the operator puts it aside.
+                let (keys, failed) = crate::expr::evaluate(expr, &one_column(times)?)?;
                 let bound = evaluate_on(expr, &time_array(watermark, times.data_type())?)?;
                 let bound = arrow::array::Scalar::new(bound);
                 let late: BooleanArray = arrow::compute::kernels::cmp::lt(&keys, &bound)?;
-                Ok(crate::state::accumulate::true_rows(&late))
+                let late = crate::state::accumulate::true_rows(&late);
+                Ok(match failed.good(times.len()) {
+                    None => late,
+                    Some(good) => &late & good.values(),
+                })
             }
         }
     }
@@ -314,9 +319,12 @@ impl Closer {
 
 /// Evaluates `expr`, which reads one column, on that column.
 pub fn evaluate_on(expr: &Arc<dyn PhysicalExpr>, column: &ArrayRef) -> Result<ArrayRef> {
+    Ok(expr.evaluate(&one_column(column)?)?.into_array(column.len())?)
+}
+
+fn one_column(column: &ArrayRef) -> Result<RecordBatch> {
     let schema = Arc::new(Schema::new(vec![Field::new("t", column.data_type().clone(), true)]));
-    let batch = RecordBatch::try_new(schema, vec![column.clone()])?;
-    Ok(expr.evaluate(&batch)?.into_array(column.len())?)
+    Ok(RecordBatch::try_new(schema, vec![column.clone()])?)
 }
 
 /// The description of a window function's operator.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc};
 
+use super::aside::Asides;
 use super::channel::{Event, Gate, Sender};
 use super::scan::Cut;
 use crate::changes::Changes;
@@ -17,13 +18,14 @@ use crate::key::{hash_rows, partition};
 use crate::metrics::NodeMetrics;
 use crate::operator::{Operator, Output};
 use crate::state::{StatePart, StateRegistry};
+use crate::table::dead_letters::Letter;
 
 /// What a task tells the coordinator.
 pub(crate) enum Report {
     /// A source task has ended an epoch.
     Cut(Cut),
     /// A task has done all of an epoch.
-    Done { epoch: u64, checkpoint: Option<Box<Parts>> },
+    Done { epoch: u64, checkpoint: Option<Box<Parts>>, aside: Vec<Letter> },
     /// A task failed; the job stops.
     Failed(Error),
 }
@@ -109,6 +111,15 @@ pub(crate) struct Chain {
     pub(crate) edges: Vec<OutEdge>,
     pub(crate) state: StateRegistry,
     pub(crate) reports: mpsc::Sender<Report>,
+    pub(crate) aside: AsideRows,
+}
+
+/// The rows of the present epoch that a task's operators have put aside.
+pub(crate) struct AsideRows {
+    pub(crate) shared: Arc<Asides>,
+    /// The split that the rows at hand come from, in a task that reads.
+    pub(crate) split: Option<Arc<str>>,
+    pub(crate) letters: Vec<Letter>,
 }
 
 impl Chain {
@@ -132,6 +143,11 @@ impl Chain {
     }
 
     async fn route(&mut self, at: usize, out: &mut Output, work: &mut VecDeque<(usize, usize, Changes)>) -> Result<()> {
+        for aside in out.take_aside() {
+            self.nodes[at].metrics.dead_letters(aside.failures.len());
+            let letters = self.aside.shared.letters(aside, self.aside.split.as_ref())?;
+            self.aside.letters.extend(letters);
+        }
         for changes in out.take() {
             self.nodes[at].metrics.rows_out(changes.num_rows());
             for target in 0..self.nodes[at].targets.len() {
@@ -146,6 +162,7 @@ impl Chain {
 
     /// Ends an epoch in every node, sends the mark on, and reports. Says whether the job goes on.
     pub(crate) async fn mark(&mut self, mark: EpochMark) -> Result<bool> {
+        self.aside.split = None;
         for at in 0..self.nodes.len() {
             let mut out = Output::default();
             let node = &mut self.nodes[at];
@@ -171,7 +188,8 @@ impl Chain {
             None => None,
             Some(n) => Some(Box::new(self.stage(n).await?)),
         };
-        let done = Report::Done { epoch: mark.epoch, checkpoint };
+        let aside = std::mem::take(&mut self.aside.letters);
+        let done = Report::Done { epoch: mark.epoch, checkpoint, aside };
         self.reports.send(done).await.map_err(|_| Error::new(ErrorKind::Cancelled, "the job is stopping"))?;
         Ok(!mark.end)
     }

@@ -4,11 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::aside::{Asides, DeadLetterLimits};
 use super::chain::Parts;
-use crate::checkpoint::{Checkpoints, Manifest, StateFile};
-use crate::connector::{Commit, DeadLetter, Sink, Staged};
+use crate::checkpoint::{Checkpoints, DeadLetterFile, Manifest, StateFile};
+use crate::connector::{Commit, Sink, Staged};
 use crate::error::Result;
 use crate::state::StatePart;
+use crate::table::dead_letters::Letter;
+
+/// A file of dead letters with fewer rows is made longer instead of adding another.
+const SMALL: u64 = 20_000;
 
 /// A checkpoint on its way to the store.
 pub(super) struct CommitJob {
@@ -16,7 +21,9 @@ pub(super) struct CommitJob {
     pub(super) manifest: Manifest,
     pub(super) before: Vec<StateFile>,
     pub(super) parts: Vec<Parts>,
-    pub(super) dead: Vec<DeadLetter>,
+    pub(super) dead: Vec<Letter>,
+    pub(super) asides: Arc<Asides>,
+    pub(super) limits: DeadLetterLimits,
     pub(super) sinks: BTreeMap<usize, Arc<dyn Sink>>,
     pub(super) job: String,
 }
@@ -44,10 +51,7 @@ impl CommitJob {
             let files = self.checkpoints.put_states(n, parts.task, &parts.states).await?;
             self.manifest.states.extend(files);
         }
-        if !self.dead.is_empty() {
-            let bytes = crate::table::dead_letters::encode(&self.job, &self.dead)?;
-            self.manifest.dead_letters.push(self.checkpoints.put_dead_letters(n, bytes).await?);
-        }
+        self.put_dead_letters().await?;
         for (node, sink) in &self.sinks {
             let gathered = sink.gather(n, staged.remove(node).unwrap_or_default()).await?;
             let staged = &staged.entry(*node).or_insert(gathered)[..];
@@ -61,6 +65,44 @@ impl CommitJob {
         }
         self.checkpoints.tidy(&self.manifest, &self.before).await?;
         Ok(self.manifest)
+    }
+
+    /// Writes what was put aside. The last file is made longer while it is small; files whose letters are all
+    /// older than the retention go.
+    async fn put_dead_letters(&mut self) -> Result<()> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let kept = &mut self.manifest.dead;
+        // Who reads at this moment may have them open: they go one commit after the manifest let them go.
+        for path in std::mem::take(&mut kept.retired) {
+            self.checkpoints.remove(&path).await?;
+        }
+        kept.beyond += self.asides.take_beyond();
+        let oldest = now.saturating_sub(self.limits.retention).as_micros() as i64;
+        let gone: Vec<String> = kept.files.iter().filter(|(_, f)| f.newest < oldest).map(|(p, _)| p.clone()).collect();
+        for path in gone {
+            self.asides.give_back(kept.files.remove(&path).map_or(0, |f| f.rows));
+            self.manifest.dead_letters.retain(|p| *p != path);
+            kept.retired.push(path);
+        }
+        if self.dead.is_empty() {
+            return Ok(());
+        }
+        let last = self.manifest.dead_letters.last().cloned();
+        let small = last.and_then(|path| Some((kept.files.get(&path).filter(|f| f.rows < SMALL)?.rows, path)));
+        let (mut rows, mut before) = (self.dead.len() as u64, None);
+        if let Some((more, path)) = small {
+            before = Some(crate::table::dead_letters::decode(self.checkpoints.read(&path).await?)?);
+            rows += more;
+            self.manifest.dead_letters.pop();
+            kept.files.remove(&path);
+            kept.retired.push(path);
+        }
+        let at = now.as_micros() as i64;
+        let bytes = crate::table::dead_letters::encode(&self.job, before, &self.dead, at)?;
+        let path = self.checkpoints.put_dead_letters(self.manifest.checkpoint, bytes).await?;
+        kept.files.insert(path.clone(), DeadLetterFile { rows, newest: at });
+        self.manifest.dead_letters.push(path);
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::aside::Asides;
 use super::chain::{Pulse, Report};
 use super::commit::CommitJob;
 use super::idle::Waits;
@@ -60,6 +61,7 @@ pub(super) struct Coordinator {
     pub(super) abort: Arc<Notify>,
     pub(super) running: JoinSet<()>,
     pub(super) io: tokio::runtime::Handle,
+    pub(super) asides: Arc<Asides>,
     pub(super) state: Run,
 }
 
@@ -306,7 +308,8 @@ impl Coordinator {
                 self.merge_cuts();
                 Ok(())
             }
-            Report::Done { epoch, checkpoint } => {
+            Report::Done { epoch, checkpoint, aside } => {
+                self.keep(epoch, aside.into_iter());
                 if let Some(e) = self.state.epochs.get_mut(&epoch) {
                     e.done += 1;
                     e.parts.extend(checkpoint.map(|c| *c));
@@ -356,13 +359,15 @@ impl Coordinator {
         let (dead, later): (Vec<_>, Vec<_>) =
             std::mem::take(&mut s.dead).into_iter().partition(|d| d.0 <= epoch.mark.epoch);
         s.dead = later;
-        s.dead_bytes = s.dead.iter().map(|(_, d)| d.raw.len() + 100).sum();
+        s.dead_bytes = s.dead.iter().map(|(_, d)| d.bytes()).sum();
         let commit = CommitJob {
             checkpoints,
             manifest,
             before,
             parts: std::mem::take(&mut epoch.parts),
             dead: dead.into_iter().map(|(_, d)| d).collect(),
+            asides: self.asides.clone(),
+            limits: self.config.dead_letters,
             sinks: self.sinks.clone(),
             job: self.config.name.clone(),
         };

@@ -10,7 +10,8 @@ use futures::FutureExt;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::chain::{Body, Chain, OutEdge, Pulse, Report, RunNode, Target, run_gated};
+use super::aside::{Asides, DeadLetterLimits, OnError};
+use super::chain::{AsideRows, Body, Chain, OutEdge, Pulse, Report, RunNode, Target, run_gated};
 use super::channel::{Gate, Receiver, edge};
 use super::coordinator::{Command, Coordinator, SourceView};
 use super::fragment::{Fragments, labels};
@@ -43,6 +44,10 @@ pub struct JobConfig {
     pub eager: bool,
     /// The bound of each edge, in bytes.
     pub edge_bytes: usize,
+    /// What happens to rows on which an expression fails.
+    pub on_error: OnError,
+    /// Which dead letters are kept.
+    pub dead_letters: DeadLetterLimits,
 }
 
 impl JobConfig {
@@ -56,6 +61,8 @@ impl JobConfig {
             checkpoint_interval: Duration::from_secs(1),
             eager: false,
             edge_bytes: 4 << 20,
+            on_error: OnError::default(),
+            dead_letters: DeadLetterLimits::default(),
         }
     }
 }
@@ -279,6 +286,7 @@ struct Build<'a> {
     opened: BTreeSet<String>,
     fragments: Fragments,
     metrics: Vec<Vec<Arc<NodeMetrics>>>,
+    asides: Arc<Asides>,
     /// The receiving ends, by (node, task).
     inputs: BTreeMap<(usize, usize), Vec<Receiver>>,
     /// The sending ends, by (from node, to node, port, task).
@@ -297,6 +305,8 @@ impl<'a> Build<'a> {
         let fragments = Fragments::of(&graph);
         let metrics = graph.nodes.iter().map(|n| (0..n.parallelism).map(|_| Arc::default()).collect()).collect();
         let (inputs, outputs, opened) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let (limit, kept) = (config.dead_letters.rows, manifest.dead.rows());
+        let asides = Arc::new(Asides::new(&config.name, config.on_error, limit, kept));
         let mut build = Build {
             runtime,
             graph,
@@ -307,6 +317,7 @@ impl<'a> Build<'a> {
             opened,
             fragments,
             metrics,
+            asides,
             inputs,
             outputs,
         };
@@ -426,6 +437,7 @@ impl<'a> Build<'a> {
             abort: abort.clone(),
             running,
             io: self.runtime.io.clone(),
+            asides: self.asides,
         };
         // Not among the tasks: it has to be on time when they have much to do.
         let watched = shared.clone();
@@ -474,7 +486,8 @@ impl<'a> Build<'a> {
         }
         state.restore(&self.states, Owner { task, parallelism }, self.manifest.watermark)?;
         self.opened.extend(state.names().map(str::to_owned));
-        Ok(Chain { fragment, task, nodes, edges, state, reports })
+        let aside = AsideRows { shared: self.asides.clone(), split: None, letters: vec![] };
+        Ok(Chain { fragment, task, nodes, edges, state, reports, aside })
     }
 }
 

@@ -9,6 +9,7 @@
 //! operators as direct calls. The coordinator cuts the input of all sources together into epochs, computes
 //! the watermark that each epoch's mark carries, and commits checkpoints.
 
+mod aside;
 mod chain;
 mod channel;
 mod commit;
@@ -22,6 +23,7 @@ mod reports;
 mod run;
 mod scan;
 
+pub use aside::{DeadLetterLimits, OnError};
 pub use fragment::labels;
 pub use job::{JobConfig, JobHandle, JobPhase, JobStatus, Runtime};
 pub use progress::Progress;

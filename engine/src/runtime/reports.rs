@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::coordinator::Coordinator;
 use super::scan::Cut;
+use crate::table::dead_letters::Letter;
 use crate::time::EventTime;
 
 impl Coordinator {
@@ -48,10 +49,17 @@ impl Coordinator {
                 }
                 self.state.progress[cut.source].add(consumed);
             }
-            self.state.dead_bytes += cut.dead.iter().map(|d| d.raw.len() + 100).sum::<usize>();
-            if self.checkpoints.is_some() {
-                self.state.dead.extend(cut.dead.into_iter().map(|d| (cut.epoch, d)));
-            }
+            let admitted = self.asides.admit(cut.dead.len());
+            self.keep(cut.epoch, cut.dead.into_iter().take(admitted).map(Letter::from));
+        }
+    }
+
+    /// Keeps the letters of an epoch for its checkpoint.
+    pub(super) fn keep(&mut self, epoch: u64, letters: impl Iterator<Item = Letter>) {
+        if self.checkpoints.is_some() {
+            let before = self.state.dead.len();
+            self.state.dead.extend(letters.map(|letter| (epoch, letter)));
+            self.state.dead_bytes += self.state.dead[before..].iter().map(|(_, l)| l.bytes()).sum::<usize>();
         }
     }
 

@@ -11,9 +11,10 @@ use super::job::JobConfig;
 use super::progress::Progress;
 use super::scan::Cut;
 use crate::checkpoint::Manifest;
-use crate::connector::{DeadLetter, Reach};
+use crate::connector::Reach;
 use crate::epoch::EpochMark;
 use crate::error::Result;
+use crate::table::dead_letters::Letter;
 use crate::time::EventTime;
 
 /// Somebody who waits for a commit.
@@ -74,7 +75,7 @@ pub(super) struct Run {
     pub(super) flushes: Vec<Flush>,
     pub(super) committing: Option<oneshot::Receiver<Result<Manifest>>>,
     /// Rows put aside since the last checkpoint, with their epoch.
-    pub(super) dead: Vec<(u64, DeadLetter)>,
+    pub(super) dead: Vec<(u64, Letter)>,
     pub(super) dead_bytes: usize,
     /// The first checkpoint after a start writes all state anew.
     pub(super) fresh_states: bool,

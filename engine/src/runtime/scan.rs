@@ -206,6 +206,7 @@ impl Scanning {
                 changes = changes.filter(&arrow::array::BooleanArray::new(!&late, None))?;
             }
         }
+        self.scan.chain.aside.split = Some(current.unit.split.clone());
         self.scan.chain.push(0, 0, changes).await
     }
 
@@ -290,7 +291,8 @@ impl Current {
         let bound = match &time.bound {
             None => None,
             Some(TimeBound::Behind(micros)) => latest.map(|t| EventTime(t.0.saturating_sub(*micros))),
-            Some(TimeBound::Rows(bound)) => max_time(&bound.evaluate(rows)?.into_array(rows.num_rows())?)?,
+            // A row whose bound cannot be told sets none.
+            Some(TimeBound::Rows(bound)) => max_time(&crate::expr::evaluate(bound, rows)?.0)?,
         };
         self.max_time = self.max_time.max(latest);
         self.bound = self.bound.max(bound);

@@ -23,16 +23,21 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::var_provider::{VarType, is_system_variables};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::optimizer::{Optimizer, OptimizerContext};
+use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
+use super::harden::{CheckConstants, HardenExpressions};
 use super::lower::refuse_clauses;
+use super::risk::{GuardArguments, PinRisky, RiskyLast};
 use super::semantics::Semantics;
+use super::stay_put::StayPutPlanner;
 use super::window_call::WindowFunctions;
 use super::window_exec::WindowPlanner;
 use crate::error::{Error, Result};
@@ -67,11 +72,26 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
         .with_relation_planners(vec![Arc::new(WindowFunctions)])
         .with_type_planner(Arc::new(StreamTypes))
         .with_query_planner(Arc::new(BatchPlanner))
+        .with_optimizer_rules(logical_rules())
+        .with_physical_optimizer_rules(physical_rules())
         .build();
     crate::function::replace(&mut state);
     // In batch now() is a constant: that of the statement.
     state.mark_start_execution();
     state
+}
+
+/// DataFusion's rules, with ours where constants are still as they were written.
+fn logical_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let first: [Arc<dyn OptimizerRule + Send + Sync>; 4] =
+        [Arc::new(CheckConstants), Arc::new(RiskyLast), Arc::new(GuardArguments), Arc::new(PinRisky)];
+    first.into_iter().chain(Optimizer::new().rules).collect()
+}
+
+/// DataFusion's rules, after ours.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let first: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(HardenExpressions);
+    [first].into_iter().chain(PhysicalOptimizer::new().rules).collect()
 }
 
 /// Plans a query.
@@ -129,7 +149,11 @@ pub fn streaming_plan(state: &SessionState, plan: LogicalPlan) -> Result<Logical
 ///   in batch; the inner join is the cheaper operator here and its output stays append-only.
 /// - `common_sub_expression_eliminate`, `extract_leaf_expressions` and `push_down_leaf_projections` add
 ///   projections with made-up names (`__common_expr_1`), on which the identity of state would depend.
-const NOT_FOR_STREAMS: [&str; 5] = [
+/// - `risky_last`, `guard_arguments` and `pin_risky`: operators evaluate on the rows that reach them anyway.
+const NOT_FOR_STREAMS: [&str; 8] = [
+    "risky_last",
+    "guard_arguments",
+    "pin_risky",
     "single_distinct_aggregation_to_group_by",
     "eliminate_join",
     "common_sub_expression_eliminate",
@@ -272,8 +296,8 @@ impl QueryPlanner for BatchPlanner {
         plan: &LogicalPlan,
         session: &dyn Session,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(WindowPlanner::default())])
-            .create_physical_plan(plan, session)
-            .await
+        let planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> =
+            vec![Arc::new(WindowPlanner::default()), Arc::new(StayPutPlanner)];
+        DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(plan, session).await
     }
 }

@@ -7,8 +7,11 @@
 //! ```
 
 mod context;
+mod harden;
 pub mod lower;
+mod risk;
 mod semantics;
+mod stay_put;
 mod window_call;
 mod window_exec;
 mod window_rows;

@@ -12,6 +12,7 @@ use millstream_engine::connector::registry::{
     SINKS, SOURCES, SinkRequest, check_source, find_options, infer_schema, open_sink,
 };
 use millstream_engine::nearest::nearest;
+use millstream_engine::runtime::{DeadLetterLimits, OnError};
 use millstream_engine::table::{StreamLog, check_storable, check_writable};
 
 use super::Millstream;
@@ -29,6 +30,8 @@ use crate::statement::{CreateStream, Watermark};
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const OWN: [&str; 3] = ["checkpoint_interval", "idle_timeout", "parallelism"];
+/// Those of streams with a query.
+const OF_QUERIES: [&str; 3] = ["dead_letter_limit", "dead_letter_retention", "on_error"];
 
 /// Options that are Millstream's own, not a connector's.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,6 +39,8 @@ pub(super) struct OwnOptions {
     pub(super) parallelism: Option<usize>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) checkpoint_interval: Option<Duration>,
+    pub(super) on_error: OnError,
+    pub(super) dead_letters: DeadLetterLimits,
 }
 
 impl OwnOptions {
@@ -44,10 +49,25 @@ impl OwnOptions {
         let owner = format!("stream \"{}\"", create.name.name);
         let mut values = create.options.clone();
         let connector = values.remove("connector");
-        let own = OWN.iter().filter_map(|name| values.remove_entry(*name)).collect();
+        let own = own_names(create).filter_map(|name| values.remove_entry(name)).collect();
         let mut own = Options::new(owner.clone(), own);
+        let usual = DeadLetterLimits::default();
+        let dead_letters = DeadLetterLimits {
+            rows: own.value("dead_letter_limit", "a number of rows")?.unwrap_or(usual.rows),
+            retention: own.duration("dead_letter_retention")?.unwrap_or(usual.retention),
+        };
+        let on_error = match own.text("on_error").as_deref() {
+            None | Some("dead_letter") => OnError::DeadLetter,
+            Some("fail") => OnError::Fail,
+            Some(other) => {
+                let message = format!("option \"on_error\" of {owner} is '{other}'");
+                return Err(Error::invalid(message).with_hint("Write on_error = 'dead_letter' or 'fail'."));
+            }
+        };
         let interval = own.text("checkpoint_interval").map(|text| checkpoint_interval(&text)).transpose();
         let result = OwnOptions {
+            on_error,
+            dead_letters,
             parallelism: own.value("parallelism", "a number from 1 to 256")?,
             idle_timeout: own.duration("idle_timeout")?,
             checkpoint_interval: interval
@@ -64,17 +84,22 @@ impl OwnOptions {
     }
 }
 
+/// The options of `create` that are not a connector's.
+fn own_names(create: &CreateStream) -> impl Iterator<Item = &'static str> {
+    OWN.into_iter().chain(OF_QUERIES.into_iter().filter(|_| create.query.is_some()))
+}
+
 /// Options that a stream without a connector does not have.
 fn without_connector(create: &CreateStream, option: &str) -> Error {
     let message = format!("stream \"{}\" has option \"{option}\" and no connector", create.name.name);
-    let hint = match nearest(option, OWN.into_iter().chain(["connector"])) {
+    let hint = match nearest(option, own_names(create).chain(["connector"])) {
         Some(near) => format!("Did you mean {near}?"),
         None => {
             let connectors = if create.query.is_some() { &SINKS[..] } else { &SOURCES[..] };
             format!(
                 "Add connector = '…', one of {}. Without one its options are: {}.",
                 connectors.join(", "),
-                OWN.join(", ")
+                own_names(create).collect::<Vec<_>>().join(", ")
             )
         }
     };

@@ -189,6 +189,7 @@ impl Millstream {
         config.checkpoint_interval = own.checkpoint_interval.unwrap_or(self.config().checkpoint_interval);
         config.every = every(create.emit());
         config.eager = def.ingest.is_some();
+        (config.on_error, config.dead_letters) = (own.on_error, own.dead_letters);
         let checkpoints = Checkpoints::new(self.store().clone(), &entry.job);
         let reader = format!("stream \"{}\"", def.name);
         self.refuse_second_stdin(&reader, &def.reads)?;

@@ -30,16 +30,15 @@ impl Closing {
 }
 
 impl Operator for Closing {
-    fn on_changes(&mut self, _port: usize, changes: Changes, _out: &mut Output) -> Result<()> {
+    fn on_changes(&mut self, _port: usize, changes: Changes, out: &mut Output) -> Result<()> {
         let sliding = &mut self.sliding;
-        self.tables.with(|tables| {
-            tables.apply(&changes, &mut |window, _, _, _| {
-                if let Some(sliding) = sliding {
-                    sliding.touched(window);
-                }
-                Ok(())
-            })
-        })
+        let mut before = |window: i64, _: &mut GroupTable, _: &[u32], _: usize| {
+            if let Some(sliding) = sliding {
+                sliding.touched(window);
+            }
+            Ok(())
+        };
+        self.tables.with(|tables| tables.apply(changes, &mut before, out))
     }
 
     fn on_epoch(&mut self, mark: &EpochMark, out: &mut Output) -> Result<()> {

@@ -35,8 +35,10 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::window::WindowSpec;
-use super::{BuildContext, Operator, OperatorSpec, StateBound};
+use super::{BuildContext, Operator, OperatorSpec, Output, StateBound};
+use crate::changes::Changes;
 use crate::error::{Error, Result};
+use crate::expr::Failures;
 use crate::state::accumulate::{Accumulate, Touch};
 use crate::state::group_table::{GroupTable, state_schema};
 
@@ -386,15 +388,32 @@ impl UnitInput {
 }
 
 impl Aggregate {
-    /// Evaluates what the aggregation needs of `rows`. Calls that share an argument or a filter share
-    /// its column.
-    fn inputs(&self, rows: &RecordBatch) -> Result<Inputs> {
+    /// Evaluates what the aggregation needs of `changes`. A row on which a key, an argument or a filter fails
+    /// counts in no group: it is put aside in `out`, and is not among the changes that are given back.
+    fn inputs(&self, changes: Changes, out: &mut Output) -> Result<(Changes, Inputs)> {
+        let (inputs, failures) = self.evaluated(changes.rows())?;
+        if failures.is_empty() {
+            return Ok((changes, inputs));
+        }
+        let good = out.put_aside(changes, &failures)?;
+        let (inputs, failures) = self.evaluated(good.rows())?;
+        match failures.error() {
+            None => Ok((good, inputs)),
+            Some(e) => Err(Error::from(e).context("a row that was good among others")),
+        }
+    }
+
+    /// The inputs over `rows`, with the rows that fail. Calls that share an argument or a filter share its
+    /// column.
+    fn evaluated(&self, rows: &RecordBatch) -> Result<(Inputs, Failures)> {
         let mut seen: Vec<(Arc<dyn PhysicalExpr>, ArrayRef)> = vec![];
+        let mut failures = Failures::default();
         let mut evaluate = |e: &Arc<dyn PhysicalExpr>| -> Result<ArrayRef> {
             if let Some((_, array)) = seen.iter().find(|(s, _)| s == e) {
                 return Ok(array.clone());
             }
-            let array = e.evaluate(rows)?.into_array(rows.num_rows())?;
+            let (array, failed) = crate::expr::evaluate(e, rows)?;
+            failures.merge(failed);
             seen.push((e.clone(), array.clone()));
             Ok(array)
         };
@@ -426,7 +445,7 @@ impl Aggregate {
             }
             units.push(UnitInput { args, filters });
         }
-        Ok(Inputs { windows, keys, units })
+        Ok((Inputs { windows, keys, units }, failures))
     }
 
     /// `count(*)`, written as `count(1)`: no argument to look at.

@@ -46,8 +46,8 @@ impl Partial {
 
 impl Operator for Partial {
     fn on_changes(&mut self, _port: usize, changes: Changes, out: &mut Output) -> Result<()> {
+        let (changes, inputs) = self.spec.inputs(changes, out)?;
         let rows = changes.num_rows();
-        let inputs = self.spec.inputs(changes.rows())?;
         let table = match &mut self.table {
             Some(table) => table,
             none => {

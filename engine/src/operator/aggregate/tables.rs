@@ -13,6 +13,7 @@ use super::{Aggregate, Inputs, NULL_GROUP, Phase, TimeColumn, UnitInput, integer
 use crate::changes::Changes;
 use crate::error::Result;
 use crate::key::hash_rows;
+use crate::operator::Output;
 use crate::operator::window::evaluate_on;
 use crate::state::group_table::GroupTable;
 use crate::state::{Owner, State, check_columns};
@@ -58,13 +59,13 @@ impl Tables {
         })
     }
 
-    /// Takes in rows, or states in the final phase.
-    pub(super) fn apply(&mut self, changes: &Changes, before: &mut Before<'_>) -> Result<()> {
+    /// Takes in rows, or states in the final phase. Rows that fail are put aside in `out`.
+    pub(super) fn apply(&mut self, changes: Changes, before: &mut Before<'_>, out: &mut Output) -> Result<()> {
         if self.spec.phase == Phase::Final {
             return self.apply_states(changes.rows(), before);
         }
         let spec = self.spec.clone();
-        let inputs = spec.inputs(changes.rows())?;
+        let (changes, inputs) = spec.inputs(changes, out)?;
         let weights = changes.weights().map(|w| &w[..]);
         let Some(ids) = &inputs.windows else {
             return self.apply_rows(0, &inputs, weights, changes.num_rows(), before);

@@ -62,22 +62,21 @@ impl Updating {
 }
 
 impl Operator for Updating {
-    fn on_changes(&mut self, _port: usize, changes: Changes, _out: &mut Output) -> Result<()> {
+    fn on_changes(&mut self, _port: usize, changes: Changes, out: &mut Output) -> Result<()> {
         self.start_global()?;
         let (spec, before) = (self.spec.clone(), &mut self.before);
-        self.tables.with(|tables| {
-            tables.apply(&changes, &mut |window, table, first, len| {
-                let before = before.entry(window).or_default();
-                let existed = |s: &u32| (*s as usize) < len && (spec.groups.is_empty() || table.exists(*s));
-                let (old, fresh): (Vec<u32>, Vec<u32>) = first.iter().partition(|s| existed(s));
-                before.fresh.extend(fresh);
-                if !old.is_empty() {
-                    before.rows.push(spec.rows_of(window, table, &old)?);
-                    before.slots.extend(old);
-                }
-                Ok(())
-            })
-        })
+        let mut note = |window: i64, table: &mut GroupTable, first: &[u32], len: usize| {
+            let before = before.entry(window).or_default();
+            let existed = |s: &u32| (*s as usize) < len && (spec.groups.is_empty() || table.exists(*s));
+            let (old, fresh): (Vec<u32>, Vec<u32>) = first.iter().partition(|s| existed(s));
+            before.fresh.extend(fresh);
+            if !old.is_empty() {
+                before.rows.push(spec.rows_of(window, table, &old)?);
+                before.slots.extend(old);
+            }
+            Ok(())
+        };
+        self.tables.with(|tables| tables.apply(changes, &mut note, out))
     }
 
     fn on_epoch(&mut self, mark: &EpochMark, out: &mut Output) -> Result<()> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Aggregate as Plan, Expr};
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
+use millstream_engine::expr::harden_aggregate;
 use millstream_engine::graph::{Edge, Exchange, NodeId, NodeKind};
 use millstream_engine::operator::aggregate::{Aggregate, Call, EmitMode, Phase, TimeColumn, TimeKey};
 use millstream_engine::operator::window::{Closer, WindowAssign, WindowSpec};
@@ -61,7 +62,8 @@ impl Lowering<'_> {
         let lowered = LoweredAggregateBuilder::new(expr, from, from.as_arrow(), props, &context).build()?;
         // What some functions cannot take they say only here.
         lowered.aggregate.create_accumulator()?;
-        Ok(Call { function: lowered.aggregate, filter: lowered.filter })
+        let (function, filter) = harden_aggregate(&lowered.aggregate, lowered.filter, from.as_arrow())?;
+        Ok(Call { function, filter })
     }
 
     /// Which group columns close, by what they tell of event time.

@@ -17,6 +17,7 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use millstream_engine::expr::harden;
 use millstream_engine::graph::{Edge, Exchange, Graph, NodeId, NodeKind, SinkNode};
 use millstream_engine::operator::SpecRef;
 use millstream_engine::operator::aggregate::EmitMode;
@@ -166,7 +167,8 @@ impl<'a> Lowering<'a> {
     fn physical(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         refuse_unstable(expr)?;
         let context = PhysicalPlanningContext::default();
-        Ok(create_physical_expr(expr, schema, self.state.execution_props(), &context)?)
+        let physical = create_physical_expr(expr, schema, self.state.execution_props(), &context)?;
+        Ok(harden(physical, schema.as_arrow())?)
     }
 
     fn project(&mut self, input: Output, from: &DFSchema, exprs: &[Expr], to: &DFSchema) -> Result<Output> {
