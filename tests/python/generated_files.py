@@ -123,7 +123,9 @@ def json_text(chance, t, value, extra):
     if t.kind == "struct":
         return json_object(chance, t.fields, value, extra)
     if t.kind == "TEXT":
-        return json.dumps(value, ensure_ascii=chance.random() < 0.5)
+        # text takes truth values, numbers and objects as they are written
+        bare = value in ("true", "12", "{}") and chance.random() < 0.5
+        return value if bare else json.dumps(value, ensure_ascii=chance.random() < 0.5)
     if t.kind == "BOOLEAN":
         return "true" if value else "false"
     if t.kind in ("TIMESTAMP", "DATE"):
@@ -252,6 +254,8 @@ class Case:
             return datetime.datetime.fromisoformat(value)
         if t.kind == "DATE":
             return datetime.date.fromisoformat(value)
+        if t.kind == "TEXT" and not isinstance(value, str):
+            return json.dumps(value)
         if t.kind.startswith("DECIMAL"):
             return decimal.Decimal(value).quantize(decimal.Decimal("0.0001"))
         return value

@@ -308,11 +308,9 @@ pub(super) fn sql_type(t: &DataType) -> Result<String> {
         }
         DataType::Interval(_) => "INTERVAL".to_owned(),
         DataType::Dictionary(_, value) => sql_type(value)?,
-        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => match sql_type(f.data_type())? {
-            // Brackets behind `>>` are taken for those of the inner type.
-            item if item.ends_with(">>") => format!("ARRAY<{item}>"),
-            item => format!("{item}[]"),
-        },
+        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => {
+            format!("{}[]", sql_type(f.data_type())?)
+        }
         DataType::Struct(fields) => {
             let inner = fields
                 .iter()

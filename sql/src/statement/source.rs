@@ -29,7 +29,7 @@ impl<'a> Source<'a> {
         let mut statements = Vec::new();
         for statement in tokens.split(|t| t.token == Token::SemiColon) {
             if !statement.is_empty() {
-                statements.push(row_types_as_structs(statement.to_vec()));
+                statements.push(row_types_as_structs(brackets_apart(statement)));
             }
         }
         Ok(statements)
@@ -61,6 +61,24 @@ fn refuse_hints(tokens: &[TokenWithSpan]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `>>` before `[]` as two tokens: the parser would give the list to the inner type, and `STRUCT<a STRUCT<b INT>>[]`
+/// would be a struct with a list instead of a list of structs.
+fn brackets_apart(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
+    let mut apart = Vec::with_capacity(tokens.len());
+    for (i, token) in tokens.iter().enumerate() {
+        let next = |n: usize| tokens.get(i + n).map(|t| &t.token);
+        if token.token == Token::ShiftRight && next(1) == Some(&Token::LBracket) && next(2) == Some(&Token::RBracket) {
+            let Span { start, end } = token.span;
+            let middle = Location { column: start.column + 1, ..start };
+            apart.push(TokenWithSpan { token: Token::Gt, span: Span { start, end: middle } });
+            apart.push(TokenWithSpan { token: Token::Gt, span: Span { start: middle, end } });
+        } else {
+            apart.push(token.clone());
+        }
+    }
+    apart
 }
 
 /// Flink's `ROW<a INT>` is a struct. `row < a` stays a comparison: in a type, a name and a type follow.

@@ -288,6 +288,8 @@ fn types_are_postgresql_s() {
         ("STRUCT<a INT, b TEXT>", row(vec![("a", DataType::Int32), ("b", DataType::Utf8View)])),
         ("ROW<A INT, b ROW<c TEXT>>", row(vec![("a", DataType::Int32), ("b", row(vec![("c", DataType::Utf8View)]))])),
         ("ARRAY<ROW<a INT>>", list(row(vec![("a", DataType::Int32)]))),
+        ("STRUCT<a STRUCT<b INT>>[]", list(row(vec![("a", row(vec![("b", DataType::Int32)]))]))),
+        ("STRUCT<a STRUCT<b INT>[]>", row(vec![("a", list(row(vec![("b", DataType::Int32)])))])),
         ("MAP(TEXT, INT)", map(DataType::Utf8View, DataType::Int32)),
     ] {
         let create = stream(&format!("CREATE TABLE t (x {sql})"));

@@ -1,3 +1,5 @@
+//! What fits and what does not, by pairs of types.
+
 use arrow::array::{
     Date64Array, Decimal128Array, Float32Array, Float64Array, Int32Array, Int64Array, ListArray, NullArray,
     StringArray, StructArray, TimestampMicrosecondArray, UInt64Array,
