@@ -4,5 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod consistency;
+mod late;
+mod poison;
+mod random;
 mod refused;
 mod tidy;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use arrow::datatypes::{DataType, Float64Type, Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::physical_plan::collect;
@@ -75,7 +75,7 @@ impl Multiset {
         let negative = self.converter.convert_rows(negative)?;
         if negative.first().is_some_and(|c| !c.is_empty()) {
             let rows = RecordBatch::try_new(self.schema.clone(), negative)?;
-            let shown: Vec<String> = cells(&rows)?.into_iter().map(|r| r.to_string()).collect();
+            let shown: Vec<String> = cells(&rows, &floats(&self.schema))?.into_iter().map(|r| r.to_string()).collect();
             return Err(format!("rows taken back that are not there:\n  {}", shown.join("\n  ")).into());
         }
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
@@ -101,13 +101,11 @@ impl std::fmt::Display for Cells {
     }
 }
 
-fn cells(batch: &RecordBatch) -> Result<Vec<Cells>> {
+fn cells(batch: &RecordBatch, floats: &[Option<f64>]) -> Result<Vec<Cells>> {
     let options = FormatOptions::default().with_null("null");
-    let is_float = |c: &ArrayRef| c.data_type().is_floating();
-    let texts = batch.columns().iter().filter(|c| !is_float(c));
-    let texts = texts.map(|c| ArrayFormatter::try_new(c, &options)).collect::<Result<Vec<_>, _>>()?;
-    let floats = batch.columns().iter().filter(|c| is_float(c));
-    let floats = floats.map(|c| cast(c, &DataType::Float64)).collect::<Result<Vec<_>, _>>()?;
+    let split = |wanted: bool| batch.columns().iter().zip(floats).filter(move |(_, f)| f.is_some() == wanted);
+    let texts = split(false).map(|(c, _)| ArrayFormatter::try_new(c, &options)).collect::<Result<Vec<_>, _>>()?;
+    let floats = split(true).map(|(c, _)| cast(c, &DataType::Float64)).collect::<Result<Vec<_>, _>>()?;
     let row = |i: usize| {
         let text: Vec<String> = texts.iter().map(|t| format!("{:?}", t.value(i).to_string())).collect();
         let float = |c: &ArrayRef| c.is_valid(i).then(|| c.as_primitive::<Float64Type>().value(i));
@@ -116,10 +114,11 @@ fn cells(batch: &RecordBatch) -> Result<Vec<Cells>> {
     Ok((0..batch.num_rows()).map(row).collect())
 }
 
-fn close(a: &Cells, b: &Cells) -> bool {
-    a.floats.iter().zip(&b.floats).all(|(a, b)| match (a, b) {
+fn close(a: &Cells, b: &Cells, within: &[f64]) -> bool {
+    a.floats.iter().zip(&b.floats).zip(within).all(|((a, b), within)| match (a, b) {
         (Some(a), Some(b)) => {
-            let near = || a.is_finite() && b.is_finite() && (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1.0);
+            let most = (1e-9 * a.abs().max(b.abs()).max(1.0)).max(*within);
+            let near = || a.is_finite() && b.is_finite() && (a - b).abs() <= most;
             a == b || (a.is_nan() && b.is_nan()) || near()
         }
         (None, None) => true,
@@ -127,23 +126,41 @@ fn close(a: &Cells, b: &Cells) -> bool {
     })
 }
 
+/// Which columns are compared as floats, each with the difference that is none.
+fn floats(schema: &Schema) -> Vec<Option<f64>> {
+    schema.fields().iter().map(|f| f.data_type().is_floating().then_some(0.0)).collect()
+}
+
 /// Errors with the differences when the rows of `expected` are not those of `found`, in any order.
 pub fn equal(expected: &[RecordBatch], found: &RecordBatch) -> Result<()> {
-    let mut open: BTreeMap<String, Vec<Cells>> = BTreeMap::new();
+    let types =
+        |b: &RecordBatch| -> Vec<DataType> { b.schema().fields().iter().map(|f| f.data_type().clone()).collect() };
     for batch in expected {
-        let types =
-            |b: &RecordBatch| -> Vec<DataType> { b.schema().fields().iter().map(|f| f.data_type().clone()).collect() };
         if types(batch) != types(found) {
             return Err(format!("types {:?}, in batch {:?}", types(found), types(batch)).into());
         }
-        for row in cells(batch)? {
+    }
+    differences(expected, found, &floats(&found.schema()))
+}
+
+/// The same, where some columns may be so far apart whatever their types.
+pub fn equal_within(expected: &[RecordBatch], found: &RecordBatch, within: &[Option<f64>]) -> Result<()> {
+    let floats: Vec<_> = floats(&found.schema()).iter().zip(within).map(|(f, w)| w.or(*f)).collect();
+    differences(expected, found, &floats)
+}
+
+fn differences(expected: &[RecordBatch], found: &RecordBatch, floats: &[Option<f64>]) -> Result<()> {
+    let within: Vec<f64> = floats.iter().flatten().copied().collect();
+    let mut open: BTreeMap<String, Vec<Cells>> = BTreeMap::new();
+    for batch in expected {
+        for row in cells(batch, floats)? {
             open.entry(row.text.clone()).or_default().push(row);
         }
     }
     let mut extra = vec![];
-    for row in cells(found)? {
+    for row in cells(found, floats)? {
         let same = open.get_mut(&row.text);
-        let at = same.as_ref().and_then(|rows| rows.iter().position(|r| close(r, &row)));
+        let at = same.as_ref().and_then(|rows| rows.iter().position(|r| close(r, &row, &within)));
         match (same, at) {
             (Some(rows), Some(at)) => {
                 rows.swap_remove(at);

@@ -22,23 +22,30 @@ use rand::{Rng, SeedableRng};
 
 use crate::Result;
 use crate::input::{Input, InputRef};
-use crate::rows::{column, event_times};
+use crate::rows::{column, event_times, tardy_times};
 use crate::source::ScriptedSource;
 
 /// The streams: one with every type, one to join it in unions, one over two years, an empty one, one with times
-/// that no clock shows, and two whose rows are taken back (with a key, and with weights beyond 1).
+/// that no clock shows, one whose rows come too late, and two whose rows are taken back (with a key, and with
+/// weights beyond 1). What the names of columns mean says `rows.rs`.
 const STREAMS: &str = "
 CREATE STREAM bids (id BIGINT, k INT, name TEXT, price BIGINT, small SMALLINT, x DOUBLE, f DOUBLE, r REAL,
-    d DECIMAL(12, 2), b BOOLEAN, day DATE, at TIMESTAMPTZ, ts TIMESTAMP,
+    d DECIMAL(12, 2), b BOOLEAN, day DATE, at TIMESTAMPTZ, ts TIMESTAMP, bin BYTEA, s STRUCT<a BIGINT, t TEXT>,
+    l BIGINT[], ls STRUCT<v BIGINT, o STRUCT<c INT>>[], wb BIGINT, wt TINYINT, wu BIGINT UNSIGNED, wf DOUBLE, wr REAL,
+    wd DECIMAL(38, 10), wday DATE, wts TIMESTAMP, p INT,
     WATERMARK FOR ts AS ts - INTERVAL '5 seconds');
-CREATE STREAM clicks (id BIGINT, k INT, name TEXT, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '2 seconds');
-CREATE STREAM visits (id BIGINT, name TEXT, amount DECIMAL(10, 2), ts TIMESTAMP,
+CREATE STREAM clicks (id BIGINT, k INT, name TEXT, ts TIMESTAMP, p INT,
+    WATERMARK FOR ts AS ts - INTERVAL '2 seconds');
+CREATE STREAM visits (id BIGINT, name TEXT, amount DECIMAL(10, 2), ts TIMESTAMP, p INT,
     WATERMARK FOR ts AS ts - INTERVAL '10 days');
-CREATE STREAM nothing (id BIGINT, k INT, x DOUBLE, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '5 seconds');
-CREATE STREAM far (id BIGINT, k INT, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '5 seconds');
+CREATE STREAM nothing (id BIGINT, k INT, x DOUBLE, ts TIMESTAMP, p INT,
+    WATERMARK FOR ts AS ts - INTERVAL '5 seconds');
+CREATE STREAM far (id BIGINT, k INT, ts TIMESTAMP, p INT, WATERMARK FOR ts AS ts - INTERVAL '5 seconds');
+CREATE STREAM tardy (id BIGINT, k INT, ts TIMESTAMP, p INT, WATERMARK FOR ts AS ts - INTERVAL '5 seconds');
 CREATE STREAM accounts (id BIGINT, k INT, name TEXT, price BIGINT, x DOUBLE, f DOUBLE, d DECIMAL(12, 2), day DATE,
-    PRIMARY KEY (id));
-CREATE STREAM loose (k INT, name TEXT, price BIGINT, x DOUBLE, f DOUBLE, b BOOLEAN);
+    s STRUCT<a BIGINT, t TEXT>, wb BIGINT, wf DOUBLE, p INT, PRIMARY KEY (id));
+CREATE STREAM loose (k INT, name TEXT, price BIGINT, x DOUBLE, f DOUBLE, b BOOLEAN, l BIGINT[], wf DOUBLE,
+    wd DECIMAL(38, 10), p INT);
 ";
 
 const SECOND: i64 = 1_000_000;
@@ -123,19 +130,31 @@ impl World {
         Arc::new(Tables(self.streams.iter().map(|(name, s)| (name.clone(), table(s))).collect()))
     }
 
-    /// Finds the streams for a batch query over what lies before `ends`, by stream.
-    pub fn batch(&self, ends: &BTreeMap<String, Vec<u64>>) -> Result<Arc<dyn TableResolver>> {
-        let mut tables = BTreeMap::new();
-        for (name, stream) in &self.streams {
+    /// What lies before `ends`, of some streams.
+    pub fn content(&self, streams: &[String], ends: &BTreeMap<String, Vec<u64>>) -> Result<Content> {
+        let rows = |name: &String| {
+            let stream = self.streams.get(name).ok_or_else(|| format!("no stream {name}"))?;
             let rows = match ends.get(name) {
                 Some(ends) => stream.input.content(ends)?,
                 None => RecordBatch::new_empty(stream.schema()),
             };
-            let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?);
-            tables.insert(name.clone(), provider_as_source(table));
-        }
-        Ok(Arc::new(Tables(tables)))
+            Ok((name.clone(), rows))
+        };
+        streams.iter().map(rows).collect()
     }
+}
+
+/// The rows of each stream.
+pub type Content = BTreeMap<String, RecordBatch>;
+
+/// Finds the streams for a batch query over their rows.
+pub fn tables(content: &Content) -> Result<Arc<dyn TableResolver>> {
+    let mut tables = BTreeMap::new();
+    for (name, rows) in content {
+        let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows.clone()]])?);
+        tables.insert(name.clone(), provider_as_source(table));
+    }
+    Ok(Arc::new(Tables(tables)))
 }
 
 struct Tables(BTreeMap<String, Arc<dyn TableSource>>);
@@ -181,7 +200,10 @@ fn growing(rng: &mut StdRng, name: &str, schema: &SchemaRef, n: usize) -> Result
     let (span, bound) = if name == "visits" { (700 * DAY, 10 * DAY) } else { (90 * SECOND, 2 * SECOND) };
     // Across 1970, where rounding down is not rounding to zero, or in our days.
     let start = if rng.random_bool(0.5) { -span / 3 } else { 1_704_067_200 * SECOND + 500 };
-    let mut times = event_times(rng, n, start, span, bound);
+    let mut times = match name {
+        "tardy" => tardy_times(rng, n, start, 5 * SECOND),
+        _ => event_times(rng, n, start, span, bound),
+    };
     if name == "far" {
         let edge = i64::MAX / 4;
         for time in &mut times {
