@@ -53,11 +53,6 @@ const CASES: &[(&str, &[Closing])] = &[
         "SELECT window_end, count(*) AS n FROM TUMBLE(tardy, ts, INTERVAL '10 seconds') GROUP BY window_end EMIT CHANGES",
         &[TEN],
     ),
-    (
-        "SELECT window_end, max(id) AS n FROM HOP(tardy, ts, INTERVAL '5 seconds', INTERVAL '10 seconds')
-         WHERE seen < window_end GROUP BY window_end EMIT CHANGES",
-        &[closing(5, 10, 0)],
-    ),
 ];
 
 #[test]

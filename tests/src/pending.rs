@@ -13,6 +13,10 @@ pub enum Pending {
     DecimalLiterals,
     /// Averages of decimals to the last digit.
     DecimalAverages,
+    /// `min` and `max` over NaN.
+    NanExtremes,
+    /// A float divided by itself.
+    Simplified,
     /// Whether the whole text is like the pattern.
     SimilarTo,
 }
@@ -23,6 +27,8 @@ pub const PENDING: &[(Pending, &str)] = &[
     (Pending::BelowNull, "access below a null struct shows what lies there"),
     (Pending::DecimalLiterals, "a literal with a point is a DOUBLE"),
     (Pending::DecimalAverages, "averages of decimals are cut off, not rounded"),
+    (Pending::NanExtremes, "min and max in batch take NaN for absent, in streams for the largest"),
+    (Pending::Simplified, "x / x is simplified to 1, also where x is 0 or NaN"),
     (Pending::SimilarTo, "SIMILAR TO finds the pattern anywhere"),
 ];
 

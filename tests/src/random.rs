@@ -10,6 +10,12 @@ use crate::watch::Watchdog;
 
 /// How many queries a run of all tests checks.
 const QUERIES: u64 = 500;
+/// What may be refused though it has an answer, by what is then said, and why.
+const REFUSED: [(&str, &str); 3] = [
+    ("a query without a stream cannot run", "a filter that is never true is folded, and the stream with it"),
+    ("have the same name", "a key that is a cast of another key has its name"),
+    ("duplicate unqualified field name", "a key that is a cast of another key has its name"),
+];
 /// How often a query that fails is run again to make it smaller.
 const TRIES: usize = 80;
 
@@ -25,11 +31,15 @@ pub fn check(part: u64, of: u64) -> Result<()> {
     println!("queries from MILLSTREAM_SEED={first}, {many} in all");
     let dog = Watchdog::start();
     let mut duck = Duck::start()?;
-    let mut failures = vec![];
+    let (mut failures, mut refused) = (vec![], 0);
     for seed in &all {
         let body = generate::query(*seed);
         dog.step(format!("{body}\n  MILLSTREAM_QUERY={seed}"));
         if let Err(e) = run(&body, *seed, &mut duck) {
+            if REFUSED.iter().any(|(said, _)| e.to_string().contains(said)) {
+                refused += 1;
+                continue;
+            }
             let (body, e) = shrunk(body, e, *seed, &mut duck, &dog);
             failures.push(format!("MILLSTREAM_QUERY={seed} fails:\n  {body}\n  {e}"));
             if failures.len() >= 20 {
@@ -38,7 +48,11 @@ pub fn check(part: u64, of: u64) -> Result<()> {
         }
     }
     told(failures, all.len())?;
-    println!("{}", duck.report()?);
+    println!("{}; {refused} were refused", duck.report()?);
+    // Each that is refused is not compared.
+    if refused * 10 > all.len() {
+        return Err(format!("{refused} of {} queries were refused", all.len()).into());
+    }
     for (kind, why) in PENDING {
         println!("left out: {kind:?}, since {why}");
     }

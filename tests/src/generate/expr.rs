@@ -237,6 +237,7 @@ impl Generator {
             0..2 => format!("({a} + {b})"),
             2 => format!("({a} - {b})"),
             3 => format!("({a} * 2.5e0)"),
+            4 if is_pending(Pending::Simplified) => format!("({a} / 4e0)"),
             4 => format!("({a} / {b})"),
             5 => format!("{}({a})", self.pick(&["abs", "floor", "ceil", "-"])),
             _ => {
@@ -329,6 +330,7 @@ impl Generator {
                 let of: Vec<&Column> = columns
                     .iter()
                     .filter(|c| matches!(c.kind, Int | Double | Decimal | Text | Date | Time | Bool))
+                    .filter(|c| !(is_pending(Pending::NanExtremes) && c.kind == Double && c.wild))
                     .collect();
                 match of.choose(&mut self.rng) {
                     Some(c) => (format!("{}({})", self.pick(&["min", "max"]), c.name), c.kind, c.wild),

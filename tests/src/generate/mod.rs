@@ -151,7 +151,9 @@ impl Generator {
 
     /// Parts that have columns of the same kinds.
     fn union(&mut self, depth: usize) -> Body {
-        let first = self.rows(depth);
+        let mut first = self.rows(depth);
+        // Values of the others cannot be computed, and a part must have some.
+        first.items.retain(|i| !matches!(i.column.kind, Kind::Struct | Kind::List | Kind::Bytes | Kind::Structs));
         let kinds: Vec<Column> = first.items.iter().map(|i| i.column.clone()).collect();
         let mut parts = vec![first];
         for _ in 0..self.rng.random_range(1..3) {
@@ -240,6 +242,9 @@ impl Generator {
             };
             let constant = |sql: &str| !columns.iter().any(|c| sql.contains(c.name.as_str()));
             keys.extend(key.filter(|k| keys.iter().all(|other| other.sql != k.sql) && !constant(&k.sql)));
+        }
+        if keys.is_empty() {
+            keys.extend(self.passed(columns));
         }
         keys.iter_mut().for_each(|k| k.key = true);
         keys
