@@ -90,10 +90,13 @@ impl OptimizerRule for RiskyLast {
     }
 
     fn rewrite(&self, plan: LogicalPlan, _config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
-        let schema = match plan.inputs().as_slice() {
-            [] => return Ok(Transformed::no(plan)),
-            [one] => one.schema().as_ref().clone(),
-            [left, right] => left.schema().join(right.schema())?,
+        let schema = match (&plan, plan.inputs().as_slice()) {
+            (_, [one]) => one.schema().as_ref().clone(),
+            // Names that both sides have are not told apart here: such a condition stays as it is.
+            (LogicalPlan::Join(_), [left, right]) => match left.schema().join(right.schema()) {
+                Ok(both) => both,
+                Err(_) => return Ok(Transformed::no(plan)),
+            },
             _ => return Ok(Transformed::no(plan)),
         };
         let names = NamePreserver::new(&plan);
