@@ -18,3 +18,8 @@ fn windows() -> Result<()> {
 fn aggregates() -> Result<()> {
     check(&cases("aggregates.sql")?)
 }
+
+#[test]
+fn numbers() -> Result<()> {
+    check(&cases("numbers.sql")?)
+}

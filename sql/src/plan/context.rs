@@ -35,6 +35,7 @@ use datafusion::sql::sqlparser::ast;
 
 use super::harden::{CheckConstants, HardenExpressions};
 use super::lower::refuse_clauses;
+use super::numbers;
 use super::risk::{GuardArguments, PinRisky, RiskyLast};
 use super::semantics::Semantics;
 use super::stay_put::StayPutPlanner;
@@ -63,12 +64,17 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     // Errors say where.
     options.sql_parser.collect_spans = true;
+    // `numbers` says which literals are doubles after all.
+    options.sql_parser.parse_float_as_decimal = semantics.exact_literals();
     // What TIMESTAMPTZ is everywhere; now() follows it.
     options.execution.time_zone = Some("UTC".to_owned());
+    let mut planners = crate::function::planners();
+    planners.push(Arc::new(numbers::NumberLiterals));
     let mut state = SessionStateBuilder::new()
         .with_config(config)
-        .with_expr_planners(crate::function::planners())
+        .with_expr_planners(planners)
         .with_default_features()
+        .with_analyzer_rules(numbers::analyzer_rules(semantics))
         .with_relation_planners(vec![Arc::new(WindowFunctions)])
         .with_type_planner(Arc::new(StreamTypes))
         .with_query_planner(Arc::new(BatchPlanner))
@@ -105,10 +111,11 @@ pub fn query_plan(state: &SessionState, resolver: Arc<dyn TableResolver>, query:
 pub fn statement_plan(
     state: &SessionState,
     resolver: Arc<dyn TableResolver>,
-    statement: DfStatement,
+    mut statement: DfStatement,
 ) -> Result<LogicalPlan> {
+    numbers::mark_statement(&mut statement);
     let context = PlanContext::new(state, resolver);
-    Ok(context.planner().statement_to_plan(statement)?)
+    Ok(numbers::name_columns(context.planner().statement_to_plan(statement)?)?)
 }
 
 /// Plans an expression over `schema`, as WATERMARK has one.
@@ -119,7 +126,10 @@ pub fn expression(
     schema: &DFSchema,
 ) -> Result<Expr> {
     let context = PlanContext::new(state, resolver);
-    Ok(context.planner().sql_to_expr(expr.clone(), schema, &mut PlannerContext::new())?)
+    let mut expr = expr.clone();
+    numbers::mark_literals(&mut expr);
+    let expr = context.planner().sql_to_expr(expr, schema, &mut PlannerContext::new())?;
+    Ok(numbers::typed(state, expr, schema)?)
 }
 
 /// Analyzes and rewrites a plan: for batch as DataFusion does, for streaming by the rules that keep a plan
@@ -231,7 +241,9 @@ impl ContextProvider for PlanContext<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.state.scalar_functions().get(name).cloned()
+        let exact = Semantics::of(self.state).exact_literals();
+        let function = self.state.scalar_functions().get(name).cloned();
+        if exact { function.map(numbers::planned) } else { function }
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

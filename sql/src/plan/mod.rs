@@ -3,12 +3,14 @@
 //!
 //! ```text
 //! statement ─ context ─► logical plan ─ optimize ─► plan for the dataflow graph, or for DataFusion's batch
-//!                └ windows: TUMBLE, HOP, CUMULATE as `WindowAssign`
+//!                ├ windows: TUMBLE, HOP, CUMULATE as `WindowAssign`
+//!                └ numbers: exact literals, the types in which numbers meet
 //! ```
 
 mod context;
 mod harden;
 pub mod lower;
+mod numbers;
 mod risk;
 mod semantics;
 mod stay_put;
@@ -24,6 +26,7 @@ pub use context::{
     PlanContext, StreamTypes, TableResolver, expression, optimize, query_plan, session_state, session_state_of,
     statement_plan, streaming_plan,
 };
+pub(crate) use numbers::assign_columns;
 pub use semantics::Semantics;
 pub use window_call::WindowFunctions;
 pub use window_exec::{WindowAssignExec, WindowAssigner, WindowPlanner};

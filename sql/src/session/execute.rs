@@ -160,7 +160,7 @@ impl Session {
             }
             Statement::Query(query) => {
                 let plan = query_plan(&state, ms.resolver(false), &query.query)?;
-                (Arc::new(plan.schema().as_arrow().clone()), parameters_of(&plan)?, true)
+                (result_schema(&state, &plan), parameters_of(&plan)?, true)
             }
             Statement::Insert(insert) => {
                 let statement = DfStatement::Statement(Box::new(insert.statement.clone()));
@@ -224,6 +224,12 @@ pub(super) fn with_parameters(plan: LogicalPlan, parameters: Option<ParamValues>
         None => Ok(plan),
         Some(values) => Ok(plan.with_param_values(values)?),
     }
+}
+
+/// The columns of a query's result. While parameters are open, those without a type leave it as the planner has it.
+fn result_schema(state: &SessionState, plan: &LogicalPlan) -> SchemaRef {
+    let analyzed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {});
+    Arc::new(analyzed.as_ref().unwrap_or(plan).schema().as_arrow().clone())
 }
 
 /// The parameters of a plan as fields `$1`, `$2`, ….

@@ -23,7 +23,7 @@ use super::outcome::{IngestMode, JobState, Outcome};
 use super::tables::StreamDef;
 use super::{Millstream, Session};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{session_state, statement_plan};
+use crate::plan::{assign_columns, session_state, statement_plan};
 use crate::statement::{Insert, quote_name};
 
 impl Session {
@@ -62,7 +62,8 @@ impl Session {
             let LogicalPlan::Dml(dml) = with_parameters(plan, parameters)? else {
                 return Err(Error::internal("an INSERT that is none"));
             };
-            gathered.add(snapshot(&state, dml.input.as_ref().clone(), &left_out).await?).await?;
+            let input = assign_columns(dml.input.as_ref().clone(), &gathered.def.name)?;
+            gathered.add(snapshot(&state, input, &left_out).await?).await?;
         }
         let rows = gathered.whole()?;
         let count = rows.num_rows() as u64;
