@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 
 use crate::changes::Changes;
 use crate::error::{Error, Result};
+use crate::float::{canonical, with_one_nan};
 
 /// The column that holds the operation.
 pub const OP: &str = "_op";
@@ -71,7 +72,9 @@ fn net_rows(all: &Changes) -> Result<Vec<(u32, i64)>> {
         return Ok(if sum == 0 { vec![] } else { vec![(0, sum)] });
     }
     let converter = converter(columns)?;
-    let rows = converter.convert_columns(columns)?;
+    // Zeros keep their signs, so that a change of nothing but the sign is still published.
+    let one_nan = columns.iter().map(with_one_nan).collect::<Result<Vec<_>, _>>()?;
+    let rows = converter.convert_columns(&one_nan)?;
     let mut places: HashMap<arrow::row::Row<'_>, usize, foldhash::fast::FixedState> = HashMap::default();
     let mut net: Vec<(u32, i64)> = vec![];
     for i in 0..all.num_rows() {
@@ -104,7 +107,7 @@ fn plain_order(net: &[(u32, i64)]) -> (Vec<u32>, Vec<Op>) {
 }
 
 fn paired_order(all: &Changes, net: &[(u32, i64)], key: &[usize]) -> Result<(Vec<u32>, Vec<Op>)> {
-    let columns: Vec<ArrayRef> = key.iter().map(|c| all.rows().column(*c).clone()).collect();
+    let columns = key.iter().map(|c| canonical(all.rows().column(*c))).collect::<Result<Vec<_>, _>>()?;
     let mut groups: Vec<(Vec<u32>, Vec<u32>)> = vec![];
     if columns.is_empty() {
         groups.push((vec![], vec![]));
@@ -209,6 +212,18 @@ mod tests {
         let c = changes(&[(1, 10, 2), (2, 20, -1), (1, 10, -3)]);
         let (c, ops) = consolidate(&c.schema(), std::slice::from_ref(&c), None).expect("consolidates");
         assert_eq!(show(&c, &ops), ["-D 1 10", "-D 2 20"]);
+    }
+
+    #[test]
+    fn rows_with_nan_cancel_whatever_its_bits_and_zeros_are_one_key() {
+        let row = |v: f64, weight: i64| {
+            let v: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![v]));
+            let batch = RecordBatch::try_from_iter([("v", v)]).expect("a column");
+            Changes::weighted(batch, vec![weight].into()).expect("a weight")
+        };
+        let parts = [row(f64::NAN, -1), row(-f64::NAN, 1), row(0.0, -1), row(-0.0, 1)];
+        let (c, ops) = consolidate(&parts[0].schema(), &parts, Some(&[0])).expect("consolidates");
+        assert_eq!((c.num_rows(), ops), (2, vec![Op::Before, Op::After]));
     }
 
     #[test]

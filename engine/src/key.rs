@@ -14,6 +14,7 @@ use arrow::row::{RowConverter, SortField};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::Result;
+use crate::float::canonical_value;
 
 /// Keys fall into this many groups, the unit in which state moves between tasks.
 pub const KEY_GROUPS: u64 = 256;
@@ -63,11 +64,11 @@ fn hash_column(column: &ArrayRef, hashes: &mut [u64]) -> Result<()> {
         }
         DataType::Float64 => {
             let a = column.as_primitive::<Float64Type>();
-            fold(a, hashes, |i| mix(canonical(a.value(i))));
+            fold(a, hashes, |i| mix(canonical_value(a.value(i)).to_bits()));
         }
         DataType::Float32 => {
             let a = column.as_primitive::<Float32Type>();
-            fold(a, hashes, |i| mix(canonical(f64::from(a.value(i)))));
+            fold(a, hashes, |i| mix(canonical_value(f64::from(a.value(i))).to_bits()));
         }
         DataType::Boolean => {
             let a = column.as_boolean();
@@ -96,23 +97,13 @@ fn hash_column(column: &ArrayRef, hashes: &mut [u64]) -> Result<()> {
         other => {
             // Rare key types (lists, structs, dictionaries): hash their order-preserving row form.
             let converter = RowConverter::new(vec![SortField::new(other.clone())])?;
-            let rows = converter.convert_columns(std::slice::from_ref(column))?;
+            let rows = converter.convert_columns(&[crate::float::canonical(column)?])?;
             for (h, row) in hashes.iter_mut().zip(rows.iter()) {
                 *h = mix(*h ^ xxh3_64(row.as_ref()));
             }
         }
     }
     Ok(())
-}
-
-fn canonical(v: f64) -> u64 {
-    if v == 0.0 {
-        0
-    } else if v.is_nan() {
-        f64::NAN.to_bits()
-    } else {
-        v.to_bits()
-    }
 }
 
 fn fold(array: &dyn Array, hashes: &mut [u64], hash: impl Fn(usize) -> u64) {

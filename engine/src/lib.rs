@@ -8,6 +8,7 @@ pub mod connector;
 pub mod epoch;
 pub mod error;
 pub mod expr;
+pub mod float;
 pub mod format;
 pub mod graph;
 pub mod hidden;

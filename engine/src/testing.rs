@@ -17,7 +17,7 @@ use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
 use crate::memory::MemoryBudget;
-use crate::operator::{BuildContext, Operator, Output, SpecRef};
+use crate::operator::{Aside, BuildContext, Operator, Output, SpecRef};
 use crate::state::{Owner, StatePart, StateRegistry};
 use crate::time::EventTime;
 
@@ -67,6 +67,11 @@ impl Bench {
         let mark = EpochMark { epoch: self.epoch, watermark: self.watermark, checkpoint: None, end };
         self.operator.on_epoch(&mark, &mut self.out)?;
         Ok(self.out.take())
+    }
+
+    /// Takes what has been put aside since the last call.
+    pub fn take_aside(&mut self) -> Vec<Aside> {
+        self.out.take_aside()
     }
 
     /// Takes a checkpoint and goes on with a new operator restored from it. Call it between epochs.

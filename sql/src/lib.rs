@@ -3,6 +3,7 @@
 
 pub mod catalog;
 pub mod error;
+mod files;
 pub(crate) mod function;
 pub mod plan;
 pub mod session;

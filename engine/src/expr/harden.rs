@@ -134,8 +134,9 @@ fn is_infallible(e: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
 }
 
 /// Functions that have a value for every argument; those that are not listed may have too.
-const INFALLIBLE: [&str; 16] = [
+const INFALLIBLE: [&str; 17] = [
     "btrim",
+    "canonical_float",
     "character_length",
     "contains",
     "date_part",

@@ -15,6 +15,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::changes::Changes;
 use crate::error::{Error, Result};
+use crate::float::without_float_statistics;
 use crate::format::Format;
 
 /// The columns that are written for rows of `schema`.
@@ -88,7 +89,8 @@ pub fn write_header(delimiter: u8, schema: &SchemaRef, out: &mut Vec<u8>) -> Res
 /// A writer of a Parquet file, compressed with zstd.
 pub fn parquet_writer<W: Write + Send>(schema: &SchemaRef, out: W) -> Result<ArrowWriter<W>> {
     let codec = Codec::ZSTD(ZstdLevel::try_new(3)?);
-    let properties = WriterProperties::builder().set_compression(codec).build();
+    let properties = WriterProperties::builder().set_compression(codec);
+    let properties = without_float_statistics(properties, schema)?.build();
     Ok(ArrowWriter::try_new(out, schema.clone(), Some(properties))?)
 }
 

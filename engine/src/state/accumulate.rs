@@ -4,6 +4,7 @@ use arrow::array::{ArrayRef, BooleanArray};
 use arrow::buffer::BooleanBuffer;
 
 use crate::error::Result;
+use crate::expr::Failures;
 
 /// The rows of one update: for each its slot and weight, and which of them count.
 #[derive(Clone, Copy)]
@@ -81,8 +82,9 @@ pub trait Accumulate: Send {
     /// Adds states that [`Accumulate::state`] gave, one per entry of `slots`.
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()>;
 
-    /// The aggregate's value for each of `slots`: a column for each of the calls it serves.
-    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>>;
+    /// The aggregate's value for each of `slots`: a column for each of the calls it serves. Where there is none,
+    /// because it does not fit its type or cannot be computed, `failures` says why, by place in `slots`.
+    fn values(&mut self, slots: &[u32], failures: &mut Failures) -> Result<Vec<ArrayRef>>;
 
     /// The state of each of `slots`, as the columns of the aggregate's state fields.
     fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>>;

@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use crate::error::Result;
+use crate::expr::Failures;
 use crate::state::accumulate::{Accumulate, Touch};
 use crate::state::key_index::KeyIndex;
 
@@ -166,13 +167,19 @@ impl GroupTable {
         self.keys.gather(slots)
     }
 
-    /// The values of all aggregates for `slots`, the columns of each behind one another.
-    pub fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    /// The values of all aggregates for `slots`, the columns of each behind one another, and the places in
+    /// `slots` of groups that lack one.
+    pub fn values(&mut self, slots: &[u32]) -> Result<(Vec<ArrayRef>, Failures)> {
         let mut columns = Vec::with_capacity(self.aggregates.len());
+        let mut failures = Failures::default();
         for a in &mut self.aggregates {
-            columns.extend(a.values(slots)?);
+            let mut failed = Failures::default();
+            columns.extend(a.values(slots, &mut failed)?);
+            if !failed.is_empty() {
+                failures.merge(failed);
+            }
         }
-        Ok(columns)
+        Ok((columns, failures))
     }
 
     /// The states of `slots`, in the table's state schema.
@@ -249,7 +256,12 @@ pub fn state_schema(keys: &Schema, aggregates: &[Vec<DataType>], append_only: bo
         fields.push(Field::new(ROWS, DataType::Int64, false));
     }
     for (i, types) in aggregates.iter().enumerate() {
-        fields.extend(types.iter().enumerate().map(|(j, t)| Field::new(format!("a{i}:{j}"), t.clone(), true)));
+        fields.extend(types.iter().enumerate().map(|(j, t)| Field::new(state_column(i, j), t.clone(), true)));
     }
     Arc::new(Schema::new(fields))
+}
+
+/// The name of state column `column` of aggregate `aggregate`.
+pub fn state_column(aggregate: usize, column: usize) -> String {
+    format!("a{aggregate}:{column}")
 }

@@ -16,6 +16,7 @@ use hashbrown::HashTable;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::float::{canonical_columns, has_floats};
 use crate::key::{hash_rows, mix};
 
 /// Distinct keys, numbered 0, 1, 2… in order of arrival.
@@ -24,13 +25,16 @@ pub struct KeyIndex {
     columns: Vec<Box<dyn KeyColumn>>,
     len: usize,
     hashes: Vec<u64>,
+    /// Whether a column holds floats, which are kept in canonical form.
+    floats: bool,
 }
 
 impl KeyIndex {
     /// An empty index over keys with the columns of `schema`; with none there is one key, the empty one.
     pub fn new(schema: &Schema) -> Result<Self> {
         let columns = schema.fields().iter().map(|f| key_column(f.data_type())).collect::<Result<_>>()?;
-        Ok(KeyIndex { table: HashTable::new(), columns, len: 0, hashes: vec![] })
+        let floats = schema.fields().iter().any(|f| has_floats(f.data_type()));
+        Ok(KeyIndex { table: HashTable::new(), columns, len: 0, hashes: vec![], floats })
     }
 
     /// The number of distinct keys.
@@ -56,6 +60,13 @@ impl KeyIndex {
             slots.resize(rows, 0);
             return Ok(());
         }
+        let canonical;
+        let keys = if self.floats {
+            canonical = canonical_columns(keys)?;
+            &canonical
+        } else {
+            keys
+        };
         let mut hashes = std::mem::take(&mut self.hashes);
         hash_rows(keys, rows, &mut hashes)?;
         let all: Vec<u32> = vec![];
@@ -182,7 +193,7 @@ impl<T: ArrowPrimitiveType> KeyColumn for Fixed<T> {
         let a = array.as_primitive::<T>();
         if a.null_count() == 0 && self.nulls.is_empty() {
             for (row, (v, slot)) in a.values().iter().zip(slots).enumerate() {
-                if !same(self.values[*slot as usize], *v) {
+                if !self.values[*slot as usize].is_eq(*v) {
                     wrong.push(row as u32);
                 }
             }
@@ -193,16 +204,12 @@ impl<T: ArrowPrimitiveType> KeyColumn for Fixed<T> {
             let null = self.nulls.get(slot).copied().unwrap_or(false);
             let equal = match (null, a.is_null(row)) {
                 (true, true) => true,
-                (false, false) => same(self.values[slot], a.values()[row]),
+                (false, false) => self.values[slot].is_eq(a.values()[row]),
                 _ => false,
             };
             if !equal {
                 wrong.push(row as u32);
             }
-        }
-        // -0.0 and 0.0 are one key, as are all NaNs; the total order would part the former.
-        fn same<N: ArrowNativeTypeOp>(a: N, b: N) -> bool {
-            a.is_eq(b) || (a.is_zero() && b.is_zero())
         }
         Ok(())
     }
@@ -405,7 +412,7 @@ mod tests {
 
     #[test]
     fn zeros_and_nans_are_one_key_each() {
-        let a: ArrayRef = Arc::new(Float64Array::from(vec![0.0, -0.0, f64::NAN, f64::NAN, 1.0]));
+        let a: ArrayRef = Arc::new(Float64Array::from(vec![0.0, -0.0, f64::NAN, -f64::NAN, 1.0]));
         assert_eq!(intern(&mut index(std::slice::from_ref(&a)), &[a]), vec![0, 0, 1, 1, 2]);
     }
 

@@ -16,6 +16,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use crate::error::{Error, Result};
+use crate::float::without_float_statistics;
 use crate::format::sql_name;
 use crate::store::Store;
 
@@ -111,8 +112,8 @@ impl FileWriter {
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
             .set_max_row_group_row_count(Some(ROW_GROUP))
-            .set_created_by("millstream".to_owned())
-            .build();
+            .set_created_by("millstream".to_owned());
+        let properties = without_float_statistics(properties, &schema)?.build();
         let options = ArrowWriterOptions::new().with_properties(properties);
         Ok(FileWriter { writer: ArrowWriter::try_new_with_options(vec![], schema.clone(), options)?, schema, rows: 0 })
     }

@@ -42,6 +42,7 @@ use super::stay_put::StayPutPlanner;
 use super::window_call::WindowFunctions;
 use super::window_exec::WindowPlanner;
 use crate::error::{Error, Result};
+use crate::function::CanonicalFloats;
 use crate::statement::{arrow_type, check_query};
 
 /// Finds the streams and views that a statement names.
@@ -81,7 +82,9 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
         .with_optimizer_rules(logical_rules())
         .with_physical_optimizer_rules(physical_rules())
         .build();
-    crate::function::replace(&mut state);
+    crate::function::replace(&mut state, semantics);
+    let replaced = crate::files::register(&mut state);
+    debug_assert!(replaced.is_ok());
     // In batch now() is a constant: that of the statement.
     state.mark_start_execution();
     state
@@ -143,7 +146,8 @@ pub fn optimize(state: &SessionState, plan: LogicalPlan, for_streaming: bool) ->
     // Without a start time now() is not folded to a constant, which would be that of CREATE for ever.
     let context = OptimizerContext::new_with_config_options(Arc::clone(state.config_options()))
         .without_query_execution_start_time();
-    Ok(Optimizer::with_rules(rules.collect()).optimize(plan, &context, |_, _| {})?)
+    let plan = Optimizer::with_rules(rules.collect()).optimize(plan, &context, |_, _| {})?;
+    Ok(CanonicalFloats::new().rewrite(plan)?)
 }
 
 /// The plan of a continuous query; what cannot run is refused by name where the optimizer would rewrite it.
@@ -308,8 +312,9 @@ impl QueryPlanner for BatchPlanner {
         plan: &LogicalPlan,
         session: &dyn Session,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let plan = CanonicalFloats::new().rewrite(plan.clone())?;
         let planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> =
             vec![Arc::new(WindowPlanner::default()), Arc::new(StayPutPlanner)];
-        DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(plan, session).await
+        DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(&plan, session).await
     }
 }

@@ -11,7 +11,6 @@ use async_trait::async_trait;
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::Result as DfResult;
@@ -34,6 +33,7 @@ use tokio::sync::OwnedRwLockReadGuard;
 use super::left_out::LeftOutRows;
 use super::outcome::ObjectKind;
 use crate::error::{Error, Result};
+use crate::files::ParquetFiles;
 use crate::plan::Semantics;
 use crate::plan::lower::{ScanTable, StreamScan};
 
@@ -247,7 +247,7 @@ pub(super) async fn scan_files(
         .iter()
         .map(|f| ListingTableUrl::parse(format!("file://{}", store.locate(f))))
         .collect::<DfResult<Vec<_>>>()?;
-    let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension("parquet");
+    let options = ListingOptions::new(Arc::new(ParquetFiles::default())).with_file_extension("parquet");
     let config =
         ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(schema.clone());
     ListingTable::try_new(config)?.scan(session, projection, filters, limit).await

@@ -4,12 +4,13 @@
 
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
-use datafusion_common::ScalarValue;
+use datafusion_common::{DataFusionError, ScalarValue};
 use datafusion_expr::Accumulator;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::expr::{Failure, Failures};
 use crate::state::accumulate::{Accumulate, Touch};
 
 pub(crate) struct Boxed {
@@ -57,6 +58,34 @@ impl Boxed {
     }
 }
 
+/// The value that an accumulator gave; one that it could not give is the failure of the slot at `place`.
+pub(super) fn value_or_failure(
+    function: &AggregateFunctionExpr,
+    value: datafusion_common::Result<ScalarValue>,
+    place: usize,
+    failures: &mut Failures,
+) -> Result<ScalarValue> {
+    match value {
+        Ok(value) => Ok(value),
+        Err(e) if is_of_data(&e) => {
+            let text = e.find_root().strip_backtrace();
+            // Ours name the call.
+            let named = text.starts_with(&format!("{}(", function.fun().name()));
+            let (expression, reason) =
+                text.split_once(": ").filter(|_| named).unwrap_or((function.name(), text.as_str()));
+            failures.push(place as u32, Failure { expression: expression.into(), reason: reason.into() });
+            Ok(ScalarValue::try_from(function.field().data_type())?)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Whether an error is the data's fault.
+fn is_of_data(e: &DataFusionError) -> bool {
+    use DataFusionError::{Internal, NotImplemented, ResourcesExhausted};
+    !matches!(e.find_root(), Internal(_) | NotImplemented(_) | ResourcesExhausted(_))
+}
+
 impl Accumulate for Boxed {
     fn grow(&mut self, slots: usize) {
         self.slots.resize_with(slots, || None);
@@ -70,10 +99,11 @@ impl Accumulate for Boxed {
         self.by_slot(slots, None, state, |a, slice| Ok(a.merge_batch(slice)?))
     }
 
-    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    fn values(&mut self, slots: &[u32], failures: &mut Failures) -> Result<Vec<ArrayRef>> {
         let mut values = Vec::with_capacity(slots.len());
-        for slot in slots {
-            values.push(self.slot(*slot)?.evaluate()?);
+        for (place, slot) in slots.iter().enumerate() {
+            let value = self.slot(*slot)?.evaluate();
+            values.push(value_or_failure(&self.function, value, place, failures)?);
         }
         let values = ScalarValue::iter_to_array(values)?;
         // An accumulator may answer in a narrower form of its declared type (a null without a type).

@@ -67,11 +67,13 @@ impl Operator for Closing {
     }
 }
 
-/// Emits all groups of a closed window.
+/// Emits all groups of a closed window; those that lack a value are put aside.
 pub(super) fn emit_all(spec: &Aggregate, window: i64, table: &mut GroupTable, out: &mut Output) -> Result<()> {
     let slots: Vec<u32> = table.all().into_iter().filter(|s| table.exists(*s)).collect();
     for slots in slots.chunks(1 << 15) {
-        out.emit(Changes::insertions(spec.rows_of(window, table, slots)?));
+        let (rows, failures) = spec.rows_of(window, table, slots)?;
+        let rows = out.put_aside(Changes::insertions(rows), &failures)?;
+        out.emit(rows);
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, UInt32Type};
 
 use crate::error::Result;
+use crate::expr::Failures;
 use crate::state::accumulate::{Accumulate, Touch};
 use crate::state::key_index::KeyIndex;
 
@@ -99,7 +100,7 @@ impl Accumulate for CountDistinct {
         self.add(Arc::new(UInt32Array::from(rows)), values.values().slice(start, n), |row| times.value(row))
     }
 
-    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    fn values(&mut self, slots: &[u32], _failures: &mut Failures) -> Result<Vec<ArrayRef>> {
         Ok(vec![Arc::new(Int64Array::from_iter_values(slots.iter().map(|s| self.counts[*s as usize])))])
     }
 

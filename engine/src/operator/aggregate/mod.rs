@@ -13,6 +13,7 @@
 //! Input with weights below 0 takes rows back; a group without rows vanishes.
 
 mod boxed;
+mod call;
 mod closing;
 mod distinct;
 mod native;
@@ -21,6 +22,7 @@ mod rows;
 mod said;
 mod seen;
 mod sliding;
+pub mod sum;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -30,9 +32,11 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{DataType, Decimal128Type, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
+
+use call::Kind;
 
 use super::window::WindowSpec;
 use super::{BuildContext, Operator, OperatorSpec, Output, StateBound};
@@ -40,7 +44,7 @@ use crate::changes::Changes;
 use crate::error::{Error, Result};
 use crate::expr::Failures;
 use crate::state::accumulate::{Accumulate, Touch};
-use crate::state::group_table::{GroupTable, state_schema};
+use crate::state::group_table::{GroupTable, state_column, state_schema};
 
 /// An aggregate call.
 #[derive(Clone, Debug)]
@@ -141,6 +145,17 @@ impl Aggregate {
         self.units()?.iter().map(|u| self.calls[u[0]].state_types(self)).collect()
     }
 
+    /// The columns of states that an older build did not write.
+    fn new_state(&self) -> Result<Vec<String>> {
+        let mut names = vec![];
+        for (i, unit) in self.units()?.iter().enumerate() {
+            let call = &self.calls[unit[0]];
+            let all = call.state_types(self)?.len();
+            names.extend((all - call.new_state(self)?..all).map(|j| state_column(i, j)));
+        }
+        Ok(names)
+    }
+
     /// The calls by accumulator: `count(DISTINCT x)` with several filters over one `x` share one.
     fn units(&self) -> Result<&[Vec<usize>]> {
         if self.units.get().is_none() {
@@ -202,122 +217,6 @@ impl Aggregate {
     /// An empty table.
     fn table(&self) -> Result<GroupTable> {
         GroupTable::new(&self.key_schema(), self.accumulators()?, self.table_schema()?, self.append_only)
-    }
-}
-
-impl Call {
-    /// Its arguments, then its `ORDER BY` expressions.
-    fn inputs(&self) -> Vec<Arc<dyn PhysicalExpr>> {
-        let mut all = self.function.expressions();
-        all.extend(self.function.order_bys().iter().map(|o| o.expr.clone()));
-        all
-    }
-
-    fn input_types(&self, spec: &Aggregate) -> Result<Vec<DataType>> {
-        Ok(self.inputs().iter().map(|e| e.data_type(&spec.input)).collect::<Result<_, _>>()?)
-    }
-
-    fn kind(&self, spec: &Aggregate) -> Result<Kind> {
-        use datafusion_expr::utils::AggregateOrderSensitivity as Order;
-        let (name, types) = (self.function.fun().name(), self.input_types(spec)?);
-        let ordered = !self.function.order_bys().is_empty();
-        if self.function.is_distinct() {
-            let countable = name == "count" && types.len() == 1 && !ordered;
-            return Ok(match countable {
-                true if spec.append_only => Kind::Seen(types[0].clone()),
-                true => Kind::CountDistinct(types[0].clone()),
-                false if spec.append_only => Kind::Boxed,
-                false => Kind::Rows(types),
-            });
-        }
-        let result = self.function.field().data_type().clone();
-        Ok(match name {
-            "count" => Kind::Count,
-            "sum" if types[0].is_floating() && result == DataType::Float64 => Kind::Float { average: false },
-            "sum" if matches!(result, DataType::Int64 | DataType::UInt64 | DataType::Decimal128(_, _)) => {
-                Kind::Sum(result)
-            }
-            "avg" if types[0].is_numeric() && result == DataType::Float64 => Kind::Float { average: true },
-            "min" | "max" if spec.append_only && result.is_primitive() && types[0] == result => {
-                Kind::Extreme(result, name == "max")
-            }
-            _ if !spec.append_only => Kind::Rows(types),
-            _ if ordered && self.function.order_sensitivity() == Order::HardRequirement => Kind::Rows(types),
-            _ => Kind::Boxed,
-        })
-    }
-
-    fn state_types(&self, spec: &Aggregate) -> Result<Vec<DataType>> {
-        Ok(match self.kind(spec)? {
-            Kind::Count => vec![DataType::Int64],
-            Kind::Sum(t) => vec![t, DataType::Int64],
-            Kind::Float { .. } => {
-                use DataType::{Float64, Int64};
-                vec![Float64, Float64, Int64, Int64, Int64, Int64]
-            }
-            Kind::Extreme(t, _) => vec![t],
-            Kind::Seen(t) => seen::Seen::state_types(&t),
-            Kind::CountDistinct(t) => distinct::CountDistinct::state_types(&t),
-            Kind::Rows(types) => self.with_said(spec, rows::KeptRows::state_types(&types)),
-            Kind::Boxed => {
-                let state = self.function.state_fields()?;
-                self.with_said(spec, state.iter().map(|f| f.data_type().clone()).collect())
-            }
-        })
-    }
-
-    fn with_said(&self, spec: &Aggregate, mut types: Vec<DataType>) -> Vec<DataType> {
-        if spec.emit == EmitMode::Changes {
-            types.push(self.function.field().data_type().clone());
-        }
-        types
-    }
-
-    /// The accumulator of this call and of those that share it, `calls` in all.
-    fn accumulator(&self, spec: &Aggregate, calls: usize) -> Result<Box<dyn Accumulate>> {
-        let said = |a: Box<dyn Accumulate>| -> Box<dyn Accumulate> {
-            match spec.emit {
-                EmitMode::Changes => Box::new(said::Said::new(a, self.function.field().data_type().clone())),
-                EmitMode::OnClose => a,
-            }
-        };
-        Ok(match self.kind(spec)? {
-            Kind::Count => Box::new(native::Count::default()),
-            Kind::Sum(DataType::UInt64) => Box::new(native::Sum::<UInt64Type>::new(DataType::UInt64)),
-            Kind::Sum(t @ DataType::Decimal128(_, _)) => Box::new(native::Sum::<Decimal128Type>::new(t)),
-            Kind::Sum(t) => Box::new(native::Sum::<Int64Type>::new(t)),
-            Kind::Float { average } => Box::new(native::FloatSum::new(average)),
-            Kind::Extreme(t, max) => extreme(&t, max)?,
-            Kind::Seen(t) => Box::new(seen::Seen::new(&t, calls)?),
-            Kind::CountDistinct(t) => Box::new(distinct::CountDistinct::new(t)?),
-            Kind::Rows(types) => said(Box::new(rows::KeptRows::new(self.function.clone(), types)?)),
-            Kind::Boxed => said(Box::new(boxed::Boxed::new(self.function.clone()))),
-        })
-    }
-}
-
-/// How a call is computed.
-enum Kind {
-    Count,
-    Sum(DataType),
-    Float { average: bool },
-    Extreme(DataType, bool),
-    Seen(DataType),
-    CountDistinct(DataType),
-    Rows(Vec<DataType>),
-    Boxed,
-}
-
-fn extreme(data_type: &DataType, max: bool) -> Result<Box<dyn Accumulate>> {
-    use arrow::array::downcast_primitive;
-    macro_rules! make {
-        ($t:ty, $dt:expr, $max:expr) => {
-            return Ok(Box::new(native::Extreme::<$t>::new($dt.clone(), $max)))
-        };
-    }
-    downcast_primitive! {
-        data_type => (make, data_type, max),
-        other => Err(Error::internal(format!("min or max over {other} is not primitive"))),
     }
 }
 

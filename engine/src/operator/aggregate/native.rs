@@ -1,4 +1,5 @@
-//! `count`, `sum`, `avg`, `min` and `max` over primitive columns, columnar and readable by slot.
+//! `count`, `min`, `max`, and `sum` and `avg` of floats, over primitive columns, columnar and readable by
+//! slot; `sum` of integers and decimals is in `sum.rs`.
 //!
 //! `count`, `sum` and `avg` are linear: they take weights, so rows can be taken back. Sums of floats over
 //! changes are compensated (Neumaier, "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher
@@ -15,6 +16,8 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 
 use crate::error::Result;
+use crate::expr::Failures;
+use crate::float::canonical;
 use crate::state::accumulate::{Accumulate, Touch};
 
 /// `count(*)`, `count(x)`: rows in which no argument is null.
@@ -45,7 +48,7 @@ impl Accumulate for Count {
         Ok(())
     }
 
-    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    fn values(&mut self, slots: &[u32], _failures: &mut Failures) -> Result<Vec<ArrayRef>> {
         Ok(vec![ints(&self.counts, slots)])
     }
 
@@ -64,109 +67,12 @@ impl Accumulate for Count {
     }
 }
 
-fn ints(values: &[i64], slots: &[u32]) -> ArrayRef {
+pub(super) fn ints(values: &[i64], slots: &[u32]) -> ArrayRef {
     Arc::new(Int64Array::from_iter_values(slots.iter().map(|s| values[*s as usize])))
 }
 
-/// `sum` over integers and decimals, wrapping as DataFusion's does.
-pub(crate) struct Sum<T: ArrowPrimitiveType> {
-    data_type: DataType,
-    sums: Vec<T::Native>,
-    counts: Vec<i64>,
-}
-
-impl<T: ArrowPrimitiveType> Sum<T> {
-    pub(crate) fn new(data_type: DataType) -> Self {
-        Sum { data_type, sums: vec![], counts: vec![] }
-    }
-}
-
-impl<T: ArrowPrimitiveType> Accumulate for Sum<T> {
-    fn grow(&mut self, slots: usize) {
-        self.sums.resize(slots, T::Native::ZERO);
-        self.counts.resize(slots, 0);
-    }
-
-    fn update(&mut self, touch: &Touch<'_>, args: &[ArrayRef]) -> Result<()> {
-        let widened;
-        let array = if args[0].data_type() == &self.data_type || same_native(args[0].data_type(), &self.data_type) {
-            &args[0]
-        } else {
-            widened = cast(&args[0], &self.data_type)?;
-            &widened
-        };
-        let a = array.as_primitive::<T>();
-        let (sums, counts) = (&mut self.sums, &mut self.counts);
-        let mut add = |row: usize, slot: usize, w: i64| {
-            let v = a.values()[row];
-            sums[slot] = match w {
-                1 => sums[slot].add_wrapping(v),
-                -1 => sums[slot].sub_wrapping(v),
-                w => times(sums[slot], v, w),
-            };
-            counts[slot] += w;
-        };
-        if a.null_count() == 0 {
-            touch.each(add);
-        } else {
-            touch.each(|row, slot, w| {
-                if a.is_valid(row) {
-                    add(row, slot, w);
-                }
-            });
-        }
-        Ok(())
-    }
-
-    fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
-        let (sums, counts) = (state[0].as_primitive::<T>(), state[1].as_primitive::<Int64Type>());
-        for (i, slot) in slots.iter().enumerate() {
-            let slot = *slot as usize;
-            self.sums[slot] = self.sums[slot].add_wrapping(sums.value(i));
-            self.counts[slot] += counts.value(i);
-        }
-        Ok(())
-    }
-
-    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        let values: ScalarBuffer<T::Native> = slots.iter().map(|s| self.sums[*s as usize]).collect();
-        let array = PrimitiveArray::<T>::new(values, some(&self.counts, slots));
-        Ok(vec![Arc::new(array.with_data_type(self.data_type.clone()))])
-    }
-
-    fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        let values: ScalarBuffer<T::Native> = slots.iter().map(|s| self.sums[*s as usize]).collect();
-        let array = PrimitiveArray::<T>::new(values, None).with_data_type(self.data_type.clone());
-        Ok(vec![Arc::new(array), ints(&self.counts, slots)])
-    }
-
-    fn clear(&mut self, slots: &[u32]) {
-        for s in slots {
-            self.sums[*s as usize] = T::Native::ZERO;
-            self.counts[*s as usize] = 0;
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.sums.capacity() * size_of::<T::Native>() + self.counts.capacity() * 8
-    }
-}
-
-/// Decimals of another precision but the same scale have the same native values.
-fn same_native(a: &DataType, b: &DataType) -> bool {
-    matches!((a, b), (DataType::Decimal128(_, s), DataType::Decimal128(_, t)) if s == t)
-}
-
-fn times<N: ArrowNativeTypeOp>(sum: N, v: N, w: i64) -> N {
-    let mut all = sum;
-    for _ in 0..w.unsigned_abs() {
-        all = if w > 0 { all.add_wrapping(v) } else { all.sub_wrapping(v) };
-    }
-    all
-}
-
 /// Valid where a count is not 0.
-fn some(counts: &[i64], slots: &[u32]) -> Option<NullBuffer> {
+pub(super) fn some(counts: &[i64], slots: &[u32]) -> Option<NullBuffer> {
     let valid = BooleanBuffer::collect_bool(slots.len(), |i| counts[slots[i] as usize] != 0);
     Some(NullBuffer::new(valid)).filter(|n| n.null_count() > 0)
 }
@@ -262,7 +168,7 @@ impl Accumulate for FloatSum {
         Ok(())
     }
 
-    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    fn values(&mut self, slots: &[u32], _failures: &mut Failures) -> Result<Vec<ArrayRef>> {
         let values: ScalarBuffer<f64> = slots.iter().map(|s| self.read(*s as usize)).collect();
         Ok(vec![Arc::new(Float64Array::new(values, some(&self.counts, slots)))])
     }
@@ -293,8 +199,8 @@ impl Accumulate for FloatSum {
     }
 }
 
-/// `min` or `max` over a primitive column, for input that only grows. Floats compare by total order, in
-/// which NaN is the largest.
+/// `min` or `max` over a primitive column, for input that only grows. Floats are taken in canonical form and
+/// compared by total order, in which NaN is then the largest.
 pub(crate) struct Extreme<T: ArrowPrimitiveType> {
     data_type: DataType,
     max: bool,
@@ -336,24 +242,24 @@ impl<T: ArrowPrimitiveType> Accumulate for Extreme<T> {
     }
 
     fn update(&mut self, touch: &Touch<'_>, args: &[ArrayRef]) -> Result<()> {
-        self.take_in(touch, args[0].as_primitive::<T>());
+        self.take_in(touch, canonical(&args[0])?.as_primitive::<T>());
         Ok(())
     }
 
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
         let touch = Touch { slots, weights: None, keep: None, filters: &[] };
-        self.take_in(&touch, state[0].as_primitive::<T>());
+        self.take_in(&touch, canonical(&state[0])?.as_primitive::<T>());
         Ok(())
     }
 
-    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    fn values(&mut self, slots: &[u32], _failures: &mut Failures) -> Result<Vec<ArrayRef>> {
         let values: ScalarBuffer<T::Native> = slots.iter().map(|s| self.values[*s as usize]).collect();
         let array = PrimitiveArray::<T>::new(values, some(&self.counts, slots));
         Ok(vec![Arc::new(array.with_data_type(self.data_type.clone()))])
     }
 
     fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        self.values(slots)
+        self.values(slots, &mut Failures::default())
     }
 
     fn clear(&mut self, slots: &[u32]) {

@@ -14,7 +14,9 @@ use datafusion_common::ScalarValue;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use hashbrown::HashMap;
 
+use super::boxed::value_or_failure;
 use crate::error::{Error, Result};
+use crate::expr::Failures;
 use crate::state::accumulate::{Accumulate, Touch};
 
 /// The rows of one group: how often each occurs, and when it first came.
@@ -69,7 +71,7 @@ impl KeptRows {
         Ok(self.converter.convert_rows(rows.into_iter().map(|r| parser.parse(r)))?)
     }
 
-    fn evaluate(&self, slot: usize) -> Result<ScalarValue> {
+    fn evaluate(&self, slot: usize, place: usize, failures: &mut Failures) -> Result<ScalarValue> {
         let rows = self.rows_of(slot);
         let repeated = rows.iter().flat_map(|(row, n)| std::iter::repeat_n(*row, (*n).max(0) as usize));
         let mut columns = self.decode(repeated)?;
@@ -88,8 +90,8 @@ impl KeptRows {
             columns = columns.iter().map(|c| take(c, &order, None)).collect::<Result<_, _>>()?;
         }
         let mut accumulator = self.function.create_accumulator()?;
-        accumulator.update_batch(&columns)?;
-        Ok(accumulator.evaluate()?)
+        let value = accumulator.update_batch(&columns).and_then(|()| accumulator.evaluate());
+        value_or_failure(&self.function, value, place, failures)
     }
 }
 
@@ -128,8 +130,9 @@ impl Accumulate for KeptRows {
         Ok(())
     }
 
-    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        let values = slots.iter().map(|s| self.evaluate(*s as usize)).collect::<Result<Vec<_>>>()?;
+    fn values(&mut self, slots: &[u32], failures: &mut Failures) -> Result<Vec<ArrayRef>> {
+        let value = |(place, slot): (usize, &u32)| self.evaluate(*slot as usize, place, failures);
+        let values = slots.iter().enumerate().map(value).collect::<Result<Vec<_>>>()?;
         let array = ScalarValue::iter_to_array(values)?;
         let declared = self.function.field();
         if array.data_type() == declared.data_type() {

@@ -9,6 +9,7 @@ use arrow::datatypes::DataType;
 use datafusion_common::ScalarValue;
 
 use crate::error::{Error, Result};
+use crate::expr::{Failure, Failures};
 use crate::state::accumulate::{Accumulate, Touch};
 
 /// An aggregate of one call with the last value read of each slot. A value is computed anew only for slots
@@ -23,6 +24,8 @@ pub(crate) struct Said {
 #[derive(Clone, Default)]
 struct Slot {
     value: Option<ScalarValue>,
+    /// Why there is no value, if so.
+    failure: Option<Failure>,
     /// Rows came since `value` was read.
     stale: bool,
 }
@@ -39,7 +42,7 @@ impl Said {
         if let Some(old) = place.value.replace(value) {
             self.bytes = self.bytes.saturating_sub(old.size());
         }
-        place.stale = false;
+        (place.failure, place.stale) = (None, false);
     }
 
     fn soil(&mut self, slots: &[u32]) {
@@ -85,14 +88,23 @@ impl Accumulate for Said {
         self.inner.merge(slots, parts(state)?.0)
     }
 
-    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    fn values(&mut self, slots: &[u32], failures: &mut Failures) -> Result<Vec<ArrayRef>> {
         let unread = |s: &Slot| s.stale || s.value.is_none();
         let anew: Vec<u32> = slots.iter().copied().filter(|s| unread(&self.slots[*s as usize])).collect();
         if !anew.is_empty() {
-            let columns = self.inner.values(&anew)?;
+            let mut failed = Failures::default();
+            let columns = self.inner.values(&anew, &mut failed)?;
             let [values] = &columns[..] else { return Err(Error::internal("an aggregate of several calls")) };
             for (i, slot) in anew.iter().enumerate() {
                 self.set(*slot, ScalarValue::try_from_array(values, i)?);
+            }
+            for (i, failure) in failed.iter() {
+                self.slots[anew[i as usize] as usize].failure = Some(failure.clone());
+            }
+        }
+        for (place, slot) in slots.iter().enumerate() {
+            if let Some(failure) = &self.slots[*slot as usize].failure {
+                failures.push(place as u32, failure.clone());
             }
         }
         Ok(vec![self.column(slots)?])
@@ -115,6 +127,8 @@ impl Accumulate for Said {
         self.inner.restore(slots, inner)?;
         for (i, slot) in slots.iter().enumerate() {
             self.set(*slot, ScalarValue::try_from_array(values, i)?);
+            // A null may stand for a value that did not fit: it is computed anew.
+            self.slots[*slot as usize].stale = values.is_null(i);
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, UInt32Type}
 use hashbrown::HashTable;
 
 use crate::error::{Error, Result};
+use crate::expr::Failures;
 use crate::key::mix;
 use crate::state::accumulate::{Accumulate, Touch};
 use crate::state::key_index::KeyIndex;
@@ -291,7 +292,7 @@ impl Accumulate for Seen {
         self.add_indexed(Arc::new(UInt32Array::from(owners)), found, |row| bits.value(row))
     }
 
-    fn values(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    fn values(&mut self, slots: &[u32], _failures: &mut Failures) -> Result<Vec<ArrayRef>> {
         let column = |counts: &Vec<i64>| -> ArrayRef {
             Arc::new(Int64Array::from_iter_values(slots.iter().map(|s| counts[*s as usize])))
         };

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, new_null_array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{concat_batches, take};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::compute::{cast, concat_batches, take};
+use arrow::datatypes::{DataType, FieldRef, Int64Type, Schema, SchemaRef};
 
 use super::{Aggregate, Inputs, NULL_GROUP, Phase, TimeColumn, UnitInput, integers};
 use crate::changes::Changes;
@@ -140,6 +140,39 @@ impl Tables {
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(states.num_rows()));
         let columns = states.columns()[1..].to_vec();
         Ok((ids, RecordBatch::try_new_with_options(self.table_schema.clone(), columns, &options)?))
+    }
+
+    /// Stored state in the form of this build: columns that an older one did not write are null, and sums of
+    /// durations have become decimals.
+    fn fitted(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        if rows.schema_ref().fields() == self.schema.fields() {
+            return Ok(rows.clone());
+        }
+        let new = self.spec.new_state()?;
+        let missing = |f: &FieldRef| new.contains(f.name()) && rows.column_by_name(f.name()).is_none();
+        let (mut fields, mut columns) = (vec![], vec![]);
+        let mut stored = rows.schema_ref().fields().iter().zip(rows.columns());
+        for wanted in self.schema.fields() {
+            let (field, column) = if missing(wanted) {
+                (wanted.clone(), new_null_array(wanted.data_type(), rows.num_rows()))
+            } else {
+                let Some((field, column)) = stored.next() else { break };
+                match (field.data_type(), wanted.data_type()) {
+                    (DataType::Duration(_), DataType::Decimal128(_, _)) => {
+                        let raw = cast(column, &DataType::Int64)?;
+                        (wanted.clone(), cast(&raw, wanted.data_type())?)
+                    }
+                    _ => (field.clone(), column.clone()),
+                }
+            };
+            fields.push(field);
+            columns.push(column);
+        }
+        let rest: Vec<_> = stored.collect();
+        fields.extend(rest.iter().map(|(f, _)| (*f).clone()));
+        columns.extend(rest.into_iter().map(|(_, c)| c.clone()));
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
     }
 
     /// Moves the bound of what is closed.
@@ -275,6 +308,7 @@ impl State for Tables {
     }
 
     fn restore(&mut self, rows: &RecordBatch, owner: Owner) -> Result<()> {
+        let rows = &self.fitted(rows)?;
         check_columns(rows.schema_ref(), &self.schema)?;
         let (_, states) = self.without_window(rows)?;
         let keys = self.spec.plain_keys().len();

@@ -1,17 +1,21 @@
 //! Tests of aggregation, as scripts.
 
+use arrow::array::{Array, AsArray, Float64Array, Int64Array, StringViewArray};
 use arrow::datatypes::TimeUnit;
 use datafusion_expr::AggregateUDF;
 use datafusion_functions_aggregate::count::count_udaf;
-use datafusion_functions_aggregate::min_max::max_udaf;
+use datafusion_functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion_functions_aggregate::sum::sum_udaf;
 use datafusion_physical_expr::aggregate::AggregateExprBuilder;
 use datafusion_physical_expr::expressions::Column;
 
 use super::*;
+use crate::changes::Changes;
 use crate::operator::window::{Length, Panes};
+use crate::state::{Owner, State};
 use crate::testing::Step::{self, End, Mark, Recover, Rows};
-use crate::testing::check;
+use crate::testing::{Bench, check, parse, show};
+use crate::time::EventTime;
 
 const S: i64 = 1_000_000;
 
@@ -52,6 +56,172 @@ fn counted(groups: &[usize], append_only: bool) -> Aggregate {
 fn windowed(windows: WindowSpec, panes: bool) -> Aggregate {
     let time = TimeKey { columns: vec![(1, TimeColumn::End)], windows: Some(windows), panes };
     aggregate(&[0, 2], vec![call(count_udaf(), 1), call(max_udaf(), 1)], Some(time), true)
+}
+
+/// As [`check`], with what was put aside: its rows, weights and reasons.
+fn says(bench: &mut Bench, step: Step<'_>) -> (Vec<String>, Vec<String>) {
+    let seconds = match step {
+        Rows(text) => {
+            bench.changes(0, parse(&input(), text).expect("rows")).expect("taken in");
+            return (vec![], vec![]);
+        }
+        Recover => {
+            bench.recover().expect("restored");
+            return (vec![], vec![]);
+        }
+        Mark(seconds, _) => EventTime(seconds * S),
+        End(_) => EventTime::MAX,
+    };
+    let said = bench.mark(seconds).expect("an epoch");
+    let mut said: Vec<String> = said.iter().flat_map(|c| show(c).expect("text")).collect();
+    let aside = bench.take_aside().into_iter().flat_map(|a| {
+        let rows = show(&a.changes).expect("text");
+        rows.into_iter().zip(a.failures).map(|(row, why)| format!("{row}: {why}")).collect::<Vec<_>>()
+    });
+    let mut aside: Vec<String> = aside.collect();
+    said.sort();
+    aside.sort();
+    (said, aside)
+}
+
+/// Runs steps; each mark says what is emitted, and behind `|` what is put aside.
+fn run_with_aside(spec: Aggregate, script: &[Step<'_>]) {
+    let mut bench = Bench::new(Arc::new(spec)).expect("built");
+    for (i, step) in script.iter().enumerate() {
+        let expected = match step {
+            Mark(_, text) | End(text) => *text,
+            _ => "",
+        };
+        let (emitted, aside) = expected.split_once('|').unwrap_or((expected, ""));
+        let lines = |text: &str| {
+            let mut lines: Vec<String> =
+                text.split(" & ").map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(says(&mut bench, *step), (lines(emitted), lines(aside)), "step {i}");
+    }
+}
+
+const MAX: i64 = i64::MAX;
+
+#[test]
+fn a_sum_that_does_not_fit_is_put_aside_and_comes_back() {
+    let over = |weight: &str, n: i64, sum: &str| {
+        format!("{weight} a {n} null: sum(v): {sum} does not fit BIGINT; write sum(v::DECIMAL(38, 0))")
+    };
+    let first = format!("+1 a {MAX} null; +1 b 1 null");
+    let says = format!("+1 a 1 {MAX} & +1 b 1 1");
+    let too_much = format!("-1 a 1 {MAX} | {}", over("+1", 2, "9223372036854775808"));
+    let other = format!(" | {} & {}", over("-1", 2, "9223372036854775808"), over("+1", 3, "9223372036854775810"));
+    let back = format!("+1 a 2 3 | {}", over("-1", 3, "9223372036854775810"));
+    let gone = format!("+1 c {MAX} null; +1 c 1 null");
+    let new = format!("| {}", over("+1", 2, "9223372036854775808").replace(" a ", " c "));
+    let never = format!("| {}", over("-1", 2, "9223372036854775808").replace(" a ", " c "));
+    let minus = format!("-1 a {MAX} null");
+    let minus_c = format!("-1 c {MAX} null; -1 c 1 null");
+    let script = [
+        Rows(&first),
+        Mark(0, &says),
+        Rows("+1 a 1 null"),
+        Mark(0, &too_much),
+        Recover,
+        // A group that is touched and stays as it is says nothing.
+        Rows("+1 a null null; +1 b null null"),
+        Mark(0, ""),
+        Rows("+1 a 2 null"),
+        Mark(0, &other),
+        Recover,
+        Rows(&minus),
+        Mark(0, &back),
+        Rows(&gone),
+        Mark(0, &new),
+        Recover,
+        Rows(&minus_c),
+        Mark(0, &never),
+    ];
+    run_with_aside(counted(&[0], false), &script);
+}
+
+#[test]
+fn within_an_epoch_only_the_end_counts() {
+    let rows = format!("+1 a {MAX} null; +1 a {MAX} null; -1 a {MAX} null; +3 a 7 null; -3 a 7 null");
+    let says = format!("+1 a 1 {MAX}");
+    run_with_aside(counted(&[0], false), &[Rows(&rows), Mark(0, &says)]);
+}
+
+#[test]
+fn a_window_whose_sum_does_not_fit_is_put_aside_when_it_closes() {
+    let windows = WindowSpec::Hop { slide: Length::Micros(5 * S), size: Length::Micros(10 * S), offset: 0 };
+    let time = TimeKey { columns: vec![(1, TimeColumn::End)], windows: Some(windows), panes: true };
+    let spec = aggregate(&[0, 2], vec![call(sum_udaf(), 1)], Some(time), true);
+    let at = |s: i64| format!("1970-01-01T00:00:{s:02}");
+    let rows = format!("+1 a {MAX} {}; +1 a 1 {}", at(5), at(10));
+    let reason = "sum(v): 9223372036854775808 does not fit BIGINT; write sum(v::DECIMAL(38, 0))";
+    let says = format!("+1 a {} {MAX} & +1 a {} 1 | +1 a {} null: {reason}", at(5), at(15), at(10));
+    run_with_aside(spec, &[Rows(&rows), Recover, End(&says)]);
+}
+
+#[test]
+fn two_phases_carry_what_does_not_fit() {
+    let partial = Aggregate { phase: Phase::Partial, ..counted(&[0], false) };
+    let mut first = Bench::new(Arc::new(partial.clone())).expect("built");
+    let mut last = Bench::new(Arc::new(Aggregate { phase: Phase::Final, ..partial })).expect("built");
+    let rows = format!("+1 a {MAX} null; +1 a {MAX} null");
+    first.changes(0, parse(&input(), &rows).expect("rows")).expect("taken in");
+    for states in first.mark(EventTime(0)).expect("states") {
+        last.changes(0, states).expect("taken in");
+    }
+    let (said, aside) = says(&mut last, Mark(0, ""));
+    assert!(said.is_empty() && aside[0].contains("18446744073709551614 does not fit BIGINT"), "{said:?} {aside:?}");
+    first.changes(0, parse(&input(), &format!("-1 a {MAX} null")).expect("rows")).expect("taken in");
+    for states in first.mark(EventTime(0)).expect("states") {
+        last.changes(0, states).expect("taken in");
+    }
+    assert_eq!(says(&mut last, Mark(0, "")).0, [format!("+1 a 1 {MAX}")]);
+}
+
+#[test]
+fn a_state_without_carries_is_restored() {
+    // As builds before wrote it: key, rows, then count(v), and sum(v) with its number of values.
+    let old: [(&str, ArrayRef); 6] = [
+        ("w", Arc::new(Int64Array::from(vec![0, 0]))),
+        ("k:k", Arc::new(StringViewArray::from(vec!["a", "b"]))),
+        ("__rows", Arc::new(Int64Array::from(vec![2, 1]))),
+        ("a0:0", Arc::new(Int64Array::from(vec![2, 0]))),
+        ("a1:0", Arc::new(Int64Array::from(vec![5, 0]))),
+        ("a1:1", Arc::new(Int64Array::from(vec![2, 0]))),
+    ];
+    let old = RecordBatch::try_from_iter(old).expect("a state");
+    let mut tables = tables::Tables::new(Arc::new(counted(&[0], false))).expect("tables");
+    tables.restore(&old, Owner { task: 0, parallelism: 1 }).expect("restores");
+    let table = tables.table(0).expect("a table");
+    let (values, failures) = table.values(&[0, 1]).expect("values");
+    let sum = values[1].as_primitive::<Int64Type>();
+    assert!(failures.is_empty() && sum.value(0) == 5 && sum.is_null(1));
+    let short = old.project(&[0, 1, 2, 4, 5]).expect("fewer columns");
+    assert!(tables.restore(&short, Owner { task: 0, parallelism: 1 }).is_err());
+}
+
+#[test]
+fn nan_is_the_largest_number_whatever_its_bits() {
+    let fields = vec![Field::new("v", DataType::Float64, true)];
+    let schema = Arc::new(Schema::new(fields));
+    let v: Arc<dyn PhysicalExpr> = Arc::new(Column::new("v", 0));
+    let call = |function: Arc<AggregateUDF>| {
+        let name = function.name().to_owned();
+        let builder = AggregateExprBuilder::new(function, vec![v.clone()]).schema(schema.clone()).alias(name);
+        Call { function: Arc::new(builder.build().expect("an aggregate")), filter: None }
+    };
+    let calls = vec![call(min_udaf()), call(max_udaf()), call(count_udaf())];
+    let output = Arc::new(Schema::new(calls.iter().map(|c| c.function.field()).collect::<Vec<_>>()));
+    let spec = Aggregate { output, input: schema.clone(), ..aggregate(&[], calls, None, true) };
+    let mut bench = Bench::new(Arc::new(spec)).expect("built");
+    let values = Float64Array::from(vec![-f64::NAN, f64::INFINITY, 2.0]);
+    let rows = RecordBatch::try_new(schema, vec![Arc::new(values)]).expect("a column");
+    bench.changes(0, Changes::insertions(rows)).expect("taken in");
+    let said = bench.mark(EventTime(0)).expect("an epoch");
+    assert_eq!(show(&said[0]).expect("text"), ["+1 2.0 NaN 3"]);
 }
 
 fn run(spec: Aggregate, script: &[Step<'_>]) {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::slice;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cmp::distinct;
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::row::{RowConverter, SortField};
 
 use super::tables::Tables;
@@ -15,6 +15,7 @@ use super::{Aggregate, NULL_GROUP, TimeColumn};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
+use crate::expr::Failures;
 use crate::operator::{BuildContext, Operator, Output};
 use crate::state::Handle;
 use crate::state::group_table::GroupTable;
@@ -29,9 +30,10 @@ pub(super) struct Updating {
 /// The groups of a window that were touched in this epoch.
 #[derive(Default)]
 struct Before {
-    /// Those that existed, with their rows then.
+    /// Those that existed, with their rows then, and those among these that had none because a value was missing.
     slots: Vec<u32>,
     rows: Vec<RecordBatch>,
+    failures: Failures,
     /// Those that did not.
     fresh: Vec<u32>,
 }
@@ -71,8 +73,8 @@ impl Operator for Updating {
             let (old, fresh): (Vec<u32>, Vec<u32>) = first.iter().partition(|s| existed(s));
             before.fresh.extend(fresh);
             if !old.is_empty() {
-                before.rows.push(spec.rows_of(window, table, &old)?);
-                before.slots.extend(old);
+                let (rows, failures) = spec.rows_of(window, table, &old)?;
+                before.add(old, rows, &failures);
             }
             Ok(())
         };
@@ -101,29 +103,74 @@ impl Operator for Updating {
 }
 
 impl Before {
+    fn add(&mut self, slots: Vec<u32>, rows: RecordBatch, failures: &Failures) {
+        let first = self.slots.len() as u32;
+        for (row, failure) in failures.iter() {
+            self.failures.push(first + row, failure.clone());
+        }
+        self.rows.push(rows);
+        self.slots.extend(slots);
+    }
+
+    /// Emits what has changed. A group that lacks a value has no row: it is put aside, and taken back from there
+    /// when it has one again or another reason.
     fn difference(self, spec: &Aggregate, window: i64, table: &mut GroupTable, out: &mut Output) -> Result<()> {
         let alive = |s: u32, table: &GroupTable| spec.groups.is_empty() || table.exists(s);
         let fresh: Vec<u32> = self.fresh.into_iter().filter(|s| alive(*s, table)).collect();
         if !self.slots.is_empty() {
             let old = concat_batches(&spec.output, &self.rows)?;
             let lives = BooleanBuffer::collect_bool(self.slots.len(), |i| alive(self.slots[i], table));
-            let new = spec.rows_of(window, table, &self.slots)?;
+            let (new, failures) = spec.rows_of(window, table, &self.slots)?;
             let first = spec.groups.len();
-            let changed = differs(&old.columns()[first..], &new.columns()[first..], old.num_rows())?;
+            let mut changed = differs(&old.columns()[first..], &new.columns()[first..], old.num_rows())?;
+            if self.failures != failures {
+                changed = &changed | &other_failures(&self.failures, &failures, old.num_rows());
+            }
             // A group that vanished is only taken back, one that is as before says nothing.
             let gone = !&lives;
-            let retract = BooleanArray::new(&changed | &gone, None);
-            let insert = BooleanArray::new(&changed & &lives, None);
-            let (old, new) = (filter_record_batch(&old, &retract)?, filter_record_batch(&new, &insert)?);
+            let old = taken(&old, &(&changed | &gone), &self.failures, -1, out)?;
+            let new = taken(&new, &(&changed & &lives), &failures, 1, out)?;
             let weights = std::iter::repeat_n(-1, old.num_rows()).chain(std::iter::repeat_n(1, new.num_rows()));
             let weights: arrow::buffer::ScalarBuffer<i64> = weights.collect();
             out.emit(Changes::weighted(concat_batches(&spec.output, [&old, &new])?, weights)?);
         }
         for slots in fresh.chunks(1 << 15) {
-            out.emit(Changes::insertions(spec.rows_of(window, table, slots)?));
+            let (rows, failures) = spec.rows_of(window, table, slots)?;
+            let rows = out.put_aside(Changes::insertions(rows), &failures)?;
+            out.emit(rows);
         }
         Ok(())
     }
+}
+
+/// The rows of `all` that `which` names; those that lack a value go aside with `weight` instead.
+fn taken(
+    all: &RecordBatch,
+    which: &BooleanBuffer,
+    failures: &Failures,
+    weight: i64,
+    out: &mut Output,
+) -> Result<RecordBatch> {
+    let Some(good) = failures.good(all.num_rows()) else {
+        return Ok(filter_record_batch(all, &BooleanArray::new(which.clone(), None))?);
+    };
+    let aside: Vec<_> = failures.iter().filter(|(row, _)| which.value(*row as usize)).collect();
+    if !aside.is_empty() {
+        let rows: UInt32Array = aside.iter().map(|(row, _)| *row).collect();
+        let rows = take_record_batch(all, &rows)?;
+        let weights = vec![weight; rows.num_rows()];
+        let why = aside.into_iter().map(|(_, failure)| failure.clone()).collect();
+        out.put_all_aside(Changes::weighted(rows, weights.into())?, why);
+    }
+    Ok(filter_record_batch(all, &BooleanArray::new(which & good.values(), None))?)
+}
+
+/// The rows of so many that lack a value before and after for different reasons, or on one side only.
+fn other_failures(before: &Failures, after: &Failures, rows: usize) -> BooleanBuffer {
+    let mut reasons = vec![(None, None); rows];
+    before.iter().for_each(|(row, failure)| reasons[row as usize].0 = Some(failure));
+    after.iter().for_each(|(row, failure)| reasons[row as usize].1 = Some(failure));
+    BooleanBuffer::collect_bool(rows, |row| reasons[row].0 != reasons[row].1)
 }
 
 /// The rows in which any column differs; null equals null.
@@ -144,10 +191,15 @@ fn differs(old: &[ArrayRef], new: &[ArrayRef], rows: usize) -> Result<BooleanBuf
 }
 
 impl Aggregate {
-    /// The result rows of `slots` of the table of `window`.
-    pub(super) fn rows_of(&self, window: i64, table: &mut GroupTable, slots: &[u32]) -> Result<RecordBatch> {
-        let (keys, values) = (table.keys(slots)?, table.values(slots)?);
-        self.result(window, keys, values, slots.len())
+    /// The result rows of `slots` of the table of `window`, and those among them that lack a value.
+    pub(super) fn rows_of(
+        &self,
+        window: i64,
+        table: &mut GroupTable,
+        slots: &[u32],
+    ) -> Result<(RecordBatch, Failures)> {
+        let (keys, (values, failures)) = (table.keys(slots)?, table.values(slots)?);
+        Ok((self.result(window, keys, values, slots.len())?, failures))
     }
 
     /// Result rows from a window, plain keys and aggregate values.
