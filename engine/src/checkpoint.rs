@@ -47,6 +47,9 @@ pub struct Manifest {
     pub end: bool,
     /// What was read, by source.
     pub sources: Vec<Progress>,
+    /// What the sources know besides, by their place among the graph's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub source_states: BTreeMap<usize, serde_json::Value>,
     /// State files in the order in which they are restored.
     pub states: Vec<StateFile>,
     /// What this checkpoint's sinks staged, by their place among the graph's sinks.
@@ -116,6 +119,7 @@ impl Manifest {
             watermark: EventTime::MIN,
             end: false,
             sources: vec![Progress::default(); sources],
+            source_states: BTreeMap::new(),
             states: vec![],
             staged: BTreeMap::new(),
             sinks: BTreeMap::new(),

@@ -155,11 +155,27 @@ pub trait UnitReader: Send {
     /// The next rows, or `None` at the end of the unit. Gives what is there and does not wait for more
     /// to fill a batch.
     async fn next(&mut self) -> Result<Option<Read>>;
+
+    /// Asked at the end: whether all of the unit has been read. If not, the source hands out the rest again.
+    fn is_whole(&self) -> bool {
+        true
+    }
 }
 
 /// The input of a scan; shared by the tasks that read it.
 #[async_trait]
 pub trait Source: Send + Sync {
+    /// What the source wants to find in a manifest besides offsets: what it knows of splits of which something has been
+    /// handed out. It may know more than the manifest's offsets say.
+    async fn state(&self) -> Result<serde_json::Value> {
+        Ok(serde_json::Value::Null)
+    }
+
+    /// Called before [`Source::start`] with what [`Source::state`] gave for the last manifest.
+    fn restore(&self, _state: &serde_json::Value) -> Result<()> {
+        Ok(())
+    }
+
     /// Called once before reading: `consumed` was read and checkpointed by an earlier run.
     async fn start(&self, consumed: &Offsets) -> Result<()>;
 

@@ -88,6 +88,8 @@ pub(crate) struct Blocks {
     position: u64,
     /// Inside a line that is not wanted.
     skipping: bool,
+    /// What is skipped continues a line that was taken for whole by an earlier reader: its bytes, as far as shown.
+    torn: Option<Vec<u8>>,
     started: bool,
     done: bool,
 }
@@ -103,7 +105,17 @@ impl Blocks {
     /// Reads `input`, which stands just before `want.start`.
     pub(crate) fn new(input: Box<dyn Read + Send>, want: Want) -> Self {
         let position = want.start;
-        Blocks { input, want, discard: 0, carry: vec![], position, skipping: false, started: false, done: false }
+        Blocks {
+            input,
+            want,
+            discard: 0,
+            carry: vec![],
+            position,
+            skipping: false,
+            torn: None,
+            started: false,
+            done: false,
+        }
     }
 
     /// Reads `input`, which stands at 0.
@@ -121,7 +133,11 @@ impl Blocks {
         loop {
             let fill = self.fill(&mut bytes)?;
             if self.skipping {
+                let position = self.position;
                 self.skip(&mut bytes);
+                if let Some(raw) = self.torn.take_if(|_| !self.skipping || matches!(fill, Fill::End)) {
+                    return Ok(Some(self.rest_of_line(position, raw, bytes, matches!(fill, Fill::End))));
+                }
             }
             if self.position >= self.want.end {
                 return Ok(self.finish(vec![], self.want.end, false));
@@ -176,6 +192,8 @@ impl Blocks {
         }
         self.done = before.is_empty();
         self.skipping = before.first().is_some_and(|b| *b != b'\n');
+        // Units of a compressed file begin where the one before has ended.
+        self.torn = (self.skipping && self.want.fragile.is_some() && self.want.end == u64::MAX).then(Vec::new);
         Ok(!self.done)
     }
 
@@ -210,9 +228,21 @@ impl Blocks {
     fn skip(&mut self, bytes: &mut Vec<u8>) {
         let end = memchr::memchr(b'\n', bytes);
         let dropped = end.map_or(bytes.len(), |i| i + 1);
+        if let Some(torn) = &mut self.torn {
+            torn.extend(bytes.iter().take(dropped.min(SHOWN.saturating_sub(torn.len()))));
+        }
         bytes.drain(..dropped);
         self.position += dropped as u64;
         self.skipping = end.is_none();
+    }
+
+    /// Tells of what was added to a line that had been taken.
+    fn rest_of_line(&mut self, position: u64, raw: Vec<u8>, carry: Vec<u8>, ended: bool) -> Block {
+        self.done = ended && carry.is_empty();
+        self.carry = carry;
+        let reason = "the rest of a line that was taken before it was whole".to_owned();
+        let damage = (!raw.is_empty()).then_some(Damage { position, reason, raw });
+        Block { position: self.position, bytes: vec![], damage, after: self.position, ended: self.done }
     }
 
     fn finish(&mut self, bytes: Vec<u8>, after: u64, ended: bool) -> Option<Block> {

@@ -133,6 +133,12 @@ impl ParquetFile {
         self.metadata.metadata().row_groups().iter().map(|g| g.num_rows().unsigned_abs()).sum()
     }
 
+    /// The place in the file behind its last values: what follows is replaced when rows are added to it.
+    pub fn data_end(&self) -> u64 {
+        let columns = self.metadata.metadata().row_groups().iter().flat_map(|group| group.columns());
+        columns.map(|c| c.byte_range()).map(|(start, length)| start.saturating_add(length)).max().unwrap_or(0)
+    }
+
     /// The pieces to read it in: row groups, or parts of large ones.
     pub fn units(&self) -> Vec<Range<u64>> {
         let cut = |g: Range<u64>| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::aside::{Asides, DeadLetterLimits};
 use super::chain::Parts;
 use crate::checkpoint::{Checkpoints, DeadLetterFile, Manifest, StateFile};
-use crate::connector::{Commit, Sink, Staged};
+use crate::connector::{Commit, Sink, Source, Staged};
 use crate::error::Result;
 use crate::state::StatePart;
 use crate::table::dead_letters::Letter;
@@ -24,6 +24,7 @@ pub(super) struct CommitJob {
     pub(super) dead: Vec<Letter>,
     pub(super) asides: Arc<Asides>,
     pub(super) limits: DeadLetterLimits,
+    pub(super) sources: Vec<Arc<dyn Source>>,
     pub(super) sinks: BTreeMap<usize, Arc<dyn Sink>>,
     pub(super) job: String,
 }
@@ -52,6 +53,12 @@ impl CommitJob {
             self.manifest.states.extend(files);
         }
         self.put_dead_letters().await?;
+        for (i, source) in self.sources.iter().enumerate() {
+            match source.state().await? {
+                serde_json::Value::Null => self.manifest.source_states.remove(&i),
+                state => self.manifest.source_states.insert(i, state),
+            };
+        }
         for (node, sink) in &self.sinks {
             let gathered = sink.gather(n, staged.remove(node).unwrap_or_default()).await?;
             let staged = &staged.entry(*node).or_insert(gathered)[..];

@@ -368,6 +368,7 @@ impl Coordinator {
             dead: dead.into_iter().map(|(_, d)| d).collect(),
             asides: self.asides.clone(),
             limits: self.config.dead_letters,
+            sources: self.sources.iter().map(|view| view.source.clone()).collect(),
             sinks: self.sinks.clone(),
             job: self.config.name.clone(),
         };

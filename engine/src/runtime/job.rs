@@ -256,6 +256,9 @@ impl Runtime {
         let mut i = 0;
         for node in &graph.nodes {
             if let NodeKind::Source(s) = &node.kind {
+                if let Some(state) = manifest.source_states.get(&i) {
+                    s.source.restore(state)?;
+                }
                 s.source.start(&manifest.sources[i].offsets()).await?;
                 i += 1;
             }

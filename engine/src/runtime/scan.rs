@@ -63,6 +63,8 @@ enum Step {
     Opened(Unit, Box<dyn UnitReader>),
     Rows(Box<dyn UnitReader>, Read),
     UnitDone,
+    /// The rest of the unit is the source's again.
+    UnitGivenBack,
     Ended,
 }
 
@@ -87,7 +89,8 @@ fn read_on(mut reader: Box<dyn UnitReader>) -> Pending {
     Box::pin(async move {
         Ok(match reader.next().await? {
             Some(read) => Step::Rows(reader, read),
-            None => Step::UnitDone,
+            None if reader.is_whole() => Step::UnitDone,
+            None => Step::UnitGivenBack,
         })
     })
 }
@@ -157,9 +160,10 @@ impl Scanning {
                 self.share().await;
                 self.pending = Some(read_on(reader));
             }
-            Step::UnitDone => {
+            Step::UnitDone | Step::UnitGivenBack => {
+                let done = matches!(step, Step::UnitDone);
                 if let Some(mut current) = self.current.take() {
-                    if current.unit.end != u64::MAX {
+                    if done && current.unit.end != u64::MAX {
                         current.at = current.unit.end;
                     }
                     self.done.push(current.consumed(self.scan.time.as_ref())?);

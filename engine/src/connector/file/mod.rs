@@ -5,15 +5,23 @@
 //! the line that began before its unit and reads the last one to its end.
 
 mod append;
+mod arrive;
+mod aside;
+mod find;
+mod known;
+mod names;
 mod options;
 mod paced;
 mod part;
+mod print;
+mod queue;
 mod scan;
 mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
 mod units;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -27,7 +35,7 @@ use self::source::FileSource;
 use super::options::Options;
 use super::registry::{SinkRequest, SourceRequest};
 use super::{Sink, Source};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::convert::find_field;
 use crate::format::union::union_schema;
 use crate::format::{Format, columnar, csv, infer, json};
@@ -52,21 +60,27 @@ pub(crate) fn find_options(options: &Options) -> Result<BTreeMap<String, String>
     Ok([("format".to_owned(), format)].into())
 }
 
-/// As [`open_source`]; errors too when a column is in none of the files there are now, or cannot be read from the
-/// first.
+/// As [`open_source`]; errors too when a column is in none of the files there are now, or no CSV file has all of them.
 pub(crate) fn check_source(request: SourceRequest) -> Result<()> {
     let options = FileOptions::take(request.options.clone())?;
     let wanted = request.schema.project(&request.projection)?;
-    let files = options.list()?;
     FileSource::open(request)?;
-    check_columns(&options, &files, &wanted)
+    check_columns(&options, &wanted)
+}
+
+/// The files of `options`, those first whose names say that they are of its format.
+fn likely_first(options: &FileOptions) -> Result<Vec<FoundFile>> {
+    let mut files = options.list()?;
+    files.sort_by_key(|file| Format::of_name(&file.name) != Some(options.format));
+    Ok(files)
 }
 
 /// The columns of the files that `options` mean: of JSON those of the first few files, of CSV those of the first,
-/// of Parquet and Arrow those of all, each of a type that holds what all files have.
+/// of Parquet and Arrow those of all, each of a type that holds what all files have. Files that cannot be read are
+/// told of when they are; if none can, now.
 pub(crate) fn infer_schema(options: Options) -> Result<SchemaRef> {
     let options = FileOptions::take(options)?;
-    let files = options.list()?;
+    let files = likely_first(&options)?;
     let Some(first) = files.first() else {
         return Err(Error::invalid(format!(
             "the columns of \"{}\" cannot be found out: it has no files",
@@ -77,18 +91,26 @@ pub(crate) fn infer_schema(options: Options) -> Result<SchemaRef> {
     Ok(Arc::new(match options.format {
         Format::Parquet | Format::Arrow => {
             let schemas: Vec<_> = files.iter().map(|f| columns_of(&options, f, None)).collect();
-            // Files that cannot be read are told of when they are; if none can, now.
             if schemas.iter().all(Result::is_err) {
                 return Err(columns_of(&options, first, None).err().unwrap_or_else(|| Error::internal("no error")));
             }
             union_schema(&schemas.into_iter().flatten().collect::<Vec<_>>())
         }
-        Format::Csv => infer::csv_schema(&sample(&options, first)?, &options.csv, &first.name)?,
+        Format::Csv => {
+            let schema = |file: &FoundFile| infer::csv_schema(&sample(&options, file)?, &options.csv, &file.name);
+            match files.iter().find_map(|file| schema(file).ok()) {
+                Some(found) => found,
+                None => schema(first)?,
+            }
+        }
         Format::Json => {
             let mut lines = vec![];
-            let some = files.get(..files.len().min(SAMPLED_FILES)).unwrap_or_default();
-            for file in some {
-                let sample = sample(&options, file)?;
+            let samples = files.iter().filter_map(|file| sample(&options, file).ok());
+            let some: Vec<_> = samples.take(SAMPLED_FILES).collect();
+            if some.is_empty() {
+                sample(&options, first)?;
+            }
+            for sample in &some {
                 let taken = sample.split_inclusive(|b| *b == b'\n').take(infer::SAMPLE / some.len()).flatten();
                 lines.extend(taken);
                 lines.push(b'\n');
@@ -108,32 +130,54 @@ fn columns_of(options: &FileOptions, file: &FoundFile, wanted: Option<&Schema>) 
     }
 }
 
-/// Errors when the files say which columns they have and one of `wanted` is in none of them. CSV files without a
-/// whole line yet say nothing.
-fn check_columns(options: &FileOptions, files: &[FoundFile], wanted: &Schema) -> Result<()> {
-    let Some(first) = files.first() else { return Ok(()) };
+/// Errors when the files say which columns they have and one of `wanted` is in none of them, or, of CSV, none has them
+/// all. CSV files without a whole line yet say nothing, nor do files that are still being written.
+fn check_columns(options: &FileOptions, wanted: &Schema) -> Result<()> {
+    let files = likely_first(options)?;
     match options.format {
-        Format::Parquet | Format::Arrow => {
-            let schema = columns_of(options, first, Some(wanted))?;
-            let lacking = |schema: &Schema, name: &str| find_field(schema.fields(), name).is_none();
-            let mut missing: Vec<&str> = wanted.fields().iter().map(|f| f.name().as_str()).collect();
-            missing.retain(|name| lacking(&schema, name));
-            let mut others = files.iter().skip(1);
-            while let (Some(name), other) = (missing.first(), others.next()) {
-                let Some(other) = other else { return Err(columnar::lacks(&schema, name, &first.name)) };
-                if let Ok(schema) = columns_of(options, other, Some(wanted)) {
-                    missing.retain(|name| lacking(&schema, name));
+        Format::Parquet | Format::Arrow => check_columnar(options, &files, wanted),
+        Format::Csv if options.csv.header => {
+            let mut first = None;
+            for file in &files {
+                match check_header(options, file, wanted) {
+                    Ok(()) => return Ok(()),
+                    Err(e) if options.fail => return Err(e),
+                    Err(e) => first = first.or(Some(e)),
                 }
             }
-            Ok(())
-        }
-        Format::Csv if options.csv.header => {
-            let Some(header) = csv::whole_header(&sample(options, first)?, &options.csv) else { return Ok(()) };
-            let mut names = wanted.fields().iter().map(|f| f.name());
-            names.try_for_each(|name| csv::find(&header, name, &first.name).map(drop))
+            first.map_or(Ok(()), Err)
         }
         Format::Csv | Format::Json => Ok(()),
     }
+}
+
+fn check_columnar(options: &FileOptions, files: &[FoundFile], wanted: &Schema) -> Result<()> {
+    let mut missing: Vec<&str> = wanted.fields().iter().map(|f| f.name().as_str()).collect();
+    let (mut shown, mut failed) = (None, None);
+    for file in files {
+        match columns_of(options, file, Some(wanted)) {
+            Ok(schema) => {
+                missing.retain(|name| find_field(schema.fields(), name).is_none());
+                if missing.is_empty() {
+                    return Ok(());
+                }
+                shown = shown.or(Some((schema, file)));
+            }
+            Err(e) if options.fail => return Err(e),
+            Err(e) => failed = failed.or(Some(e)),
+        }
+    }
+    match (shown, missing.first(), failed) {
+        (Some((schema, file)), Some(name), _) => Err(columnar::lacks(&schema, name, &file.name)),
+        (_, _, Some(e)) if !options.follow || e.kind() == ErrorKind::Invalid => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn check_header(options: &FileOptions, file: &FoundFile, wanted: &Schema) -> Result<()> {
+    let Some(header) = csv::whole_header(&sample(options, file)?, &options.csv) else { return Ok(()) };
+    let mut names = wanted.fields().iter().map(|f| f.name());
+    names.try_for_each(|name| csv::find(&header, name, &file.name).map(drop))
 }
 
 /// The first lines of a text file; whole ones, unless the first is longer than the sample.

@@ -11,6 +11,9 @@ use crate::format::Format;
 use crate::format::compression::Compression;
 use crate::format::options::{CsvOptions, JsonOptions};
 
+/// The default of `settle`.
+const SETTLE: Duration = Duration::from_secs(10);
+
 /// `WITH (…)` of a file source.
 #[derive(Clone, Debug)]
 pub(crate) struct FileOptions {
@@ -26,6 +29,8 @@ pub(crate) struct FileOptions {
     pub(crate) follow: bool,
     /// How often to look for them.
     pub(crate) poll_interval: Duration,
+    /// For how long a followed file that is not whole, or not readable, may stay so before it is put aside.
+    pub(crate) settle: Duration,
     /// Whether files in the order of their names are in the order of time.
     pub(crate) ordered: bool,
     /// How fast rows are given; as fast as they are read when `None`.
@@ -50,6 +55,12 @@ impl FileOptions {
         };
         let follow = o.flag("follow")?.unwrap_or(false);
         let poll_interval = o.duration("poll_interval")?.unwrap_or(Duration::from_millis(100));
+        let settle = o.duration("settle")?;
+        if settle.is_some() && !follow {
+            return Err(Error::invalid(format!("option \"settle\" of {} is for files that are followed", o.owner()))
+                .with_hint("Add follow = true, or leave it out."));
+        }
+        let settle = settle.unwrap_or(SETTLE);
         let ordered = o.flag("ordered")?.unwrap_or(false);
         let rate = Pace::option(o, "rate")?;
         let fail = o.choice("on_error", &["dead_letter", "fail"])? == Some("fail");
@@ -58,7 +69,7 @@ impl FileOptions {
             Some("csv") => Format::Csv,
             Some("parquet") => Format::Parquet,
             Some(_) => Format::Arrow,
-            None => guess_format(&path, o.owner())?,
+            None => guess_format(&path, follow, o.owner())?,
         };
         let (json, csv) = match format {
             Format::Json => (JsonOptions::take(o)?, CsvOptions::default()),
@@ -67,7 +78,20 @@ impl FileOptions {
         };
         options.finish()?;
         let any_name = named.is_some();
-        Ok(FileOptions { path, format, any_name, compression, follow, poll_interval, ordered, rate, fail, json, csv })
+        Ok(FileOptions {
+            path,
+            format,
+            any_name,
+            compression,
+            follow,
+            poll_interval,
+            settle,
+            ordered,
+            rate,
+            fail,
+            json,
+            csv,
+        })
     }
 
     /// How the file of this name is compressed.
@@ -107,7 +131,7 @@ pub(crate) struct FoundFile {
     pub(crate) name: Arc<str>,
     pub(crate) path: PathBuf,
     /// Whether the path named this one file.
-    alone: bool,
+    pub(super) alone: bool,
 }
 
 fn nothing(path: &str) -> Error {
@@ -115,8 +139,16 @@ fn nothing(path: &str) -> Error {
         .with_hint("Put files there first, or write follow = true to wait for them.")
 }
 
-fn guess_format(path: &str, owner: &str) -> Result<Format> {
-    let mut formats: Vec<Format> = list(path)?.iter().filter_map(|f| Format::of_name(&f.name)).collect();
+fn guess_format(path: &str, follow: bool, owner: &str) -> Result<Format> {
+    let files = match list(path) {
+        // What is followed may be away; its name stays.
+        Err(e) if follow && e.kind() == ErrorKind::NotFound => vec![],
+        files => files?,
+    };
+    let mut formats: Vec<Format> = files.iter().filter_map(|f| Format::of_name(&f.name)).collect();
+    if let Some(named) = Format::of_name(path).filter(|_| formats.is_empty()) {
+        formats.push(named);
+    }
     formats.sort_by_key(|f| f.name());
     formats.dedup();
     match formats.as_slice() {
@@ -173,7 +205,7 @@ fn list_one(path: &str, files: &mut Vec<FoundFile>) -> Result<()> {
 }
 
 /// The files in and below `folder`, without the ones that begin with `.` or `_`, which are hidden or
-/// not finished by custom.
+/// not finished by custom. A folder in it may be gone when it is looked into.
 fn list_folder(folder: &Path, files: &mut Vec<FoundFile>) -> Result<()> {
     let failed = |e| Error::from(e).context(format_args!("folder \"{}\"", folder.display()));
     for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -182,8 +214,13 @@ fn list_folder(folder: &Path, files: &mut Vec<FoundFile>) -> Result<()> {
             continue;
         }
         let path = entry.path();
-        if path.is_dir() {
-            list_folder(&path, files)?;
+        // The type is known from the listing, unless it is a link's.
+        let kind = entry.file_type().map_err(failed)?;
+        if kind.is_dir() || (kind.is_symlink() && path.is_dir()) {
+            match list_folder(&path, files) {
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                listed => listed?,
+            }
         } else {
             files.push(FoundFile { name: path.to_string_lossy().into(), path, alone: false });
         }

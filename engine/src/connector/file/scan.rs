@@ -1,286 +1,382 @@
 //! What there is to read: files to units, once or again and again.
+//!
+//! A look lists the files and passes over those that are as they were. A known file that has changed or is not at its
+//! place is looked for ([`Finder`]); what is left of the listing is new. Files that grow are taken up to their last
+//! whole line, others when they are whole.
 
-use std::collections::{HashMap, VecDeque};
-use std::fs::{File, Metadata};
-use std::io::{Read, Seek, SeekFrom};
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use super::options::{FileOptions, FoundFile};
-use crate::connector::{Offsets, Split, Unit};
+use super::find::{Finder, Found, News, open};
+use super::known::{Kind, Known, Place, SavedFiles, save};
+use super::names;
+use super::options::FileOptions;
+use super::print::{Likeness, Stamp};
+use super::queue::{Input, Queue};
+use crate::connector::Offsets;
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::format::columnar::ParquetFile;
 use crate::format::compression::Compression;
-use crate::time::EventTime;
 
 /// The bytes of a unit of text: enough to make its cost small, few enough to spread over tasks.
 const UNIT_BYTES: Range<u64> = 1 << 20..8 << 20;
+/// For how long a file that is away is looked for beside its place.
+const SEARCH: Duration = Duration::from_secs(60);
 
-/// A file and what of it is still to be handed out.
-#[derive(Clone, Debug)]
-pub(super) struct Input {
-    pub(super) name: Arc<str>,
-    pub(super) path: PathBuf,
-    pub(super) compression: Compression,
-    /// Its footer, where it has one.
-    pub(super) parquet: Option<ParquetFile>,
-    end: Option<u64>,
-    min_time: Option<EventTime>,
-    /// Whether any unit of it has been handed out, or all was consumed before.
-    touched: bool,
-    queued: usize,
-}
+pub(super) const ROTATE: &str = "A file that rotation renames or compresses in its folder is followed; one that is removed, or cut without \
+                      a copy beside it, cannot be. To read the file of this name from its start, drop the stream and create \
+                      it again.";
 
-impl Input {
-    /// Its size in bytes when it was first seen, where that is how far it is read.
-    pub(super) fn size(&self) -> Option<u64> {
-        self.end
-    }
-}
-
-/// The units that wait to be read; shared by the source, its readers and the scanner.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    inputs: Vec<Input>,
-    by_name: HashMap<Arc<str>, usize>,
-    units: VecDeque<Unit>,
-}
-
-impl Queue {
-    /// Takes the next unit.
-    pub(super) fn pop(&mut self) -> Option<Unit> {
-        let unit = self.units.pop_front()?;
-        if let Some(input) = self.by_name.get(&unit.split).and_then(|i| self.inputs.get_mut(*i)) {
-            input.touched = true;
-            input.queued -= 1;
-        }
-        Some(unit)
-    }
-
-    /// The file of this name.
-    pub(super) fn input(&self, name: &str) -> Option<&Input> {
-        self.by_name.get(name).and_then(|i| self.inputs.get(*i))
-    }
-
-    /// Whether units wait.
-    pub(super) fn is_empty(&self) -> bool {
-        self.units.is_empty()
-    }
-
-    /// A reader has found the end of a file.
-    pub(super) fn set_end(&mut self, name: &str, end: u64) {
-        if let Some(input) = self.by_name.get(name).and_then(|i| self.inputs.get_mut(*i)) {
-            input.end = Some(end);
-        }
-    }
-
-    /// The splits. Where files are in time order, the ones behind the first that nobody has begun to
-    /// read do not hold the watermark.
-    pub(super) fn splits(&self, ordered: bool) -> Vec<Split> {
-        let next = self.inputs.iter().position(|i| !i.touched).unwrap_or(self.inputs.len());
-        let split = |(i, input): (usize, &Input)| Split {
-            name: input.name.clone(),
-            end: input.end,
-            min_time: input.min_time,
-            holds: !ordered || i <= next,
-        };
-        self.inputs.iter().enumerate().map(split).collect()
-    }
-
-    fn add_input(&mut self, input: Input) {
-        self.by_name.insert(input.name.clone(), self.inputs.len());
-        self.inputs.push(input);
-    }
-
-    /// Queues `ranges` of `name`.
-    fn add_units(&mut self, name: &Arc<str>, ranges: Vec<Range<u64>>, whole: bool) {
-        if let Some(input) = self.by_name.get(name).and_then(|i| self.inputs.get_mut(*i)) {
-            input.queued += ranges.len();
-            // A file that was consumed by an earlier run is behind us.
-            input.touched |= whole && input.queued == 0;
-        }
-        self.units.extend(ranges.into_iter().map(|r| Unit { split: name.clone(), start: r.start, end: r.end }));
-    }
-}
-
-/// How far a file has been looked at.
+/// A file that cannot be taken yet, as it was when it was seen last.
 #[derive(Clone, Copy, Debug)]
-enum Seen {
-    /// Lines are appended; all before has been queued.
-    Growing(u64, Identity),
-    /// Had this size last time; taken once it keeps it, since it can only be read when it is whole.
-    Waiting(u64),
-    /// All of it has been queued.
-    Whole,
-}
-
-/// What tells a file from another that has taken its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    /// Device and number on the device.
-    place: Option<(u64, u64)>,
-    /// Numbers are given anew when a file is gone.
-    created: Option<SystemTime>,
-}
-
-impl Identity {
-    fn of(metadata: &Metadata) -> Self {
-        #[cfg(unix)]
-        let place =
-            Some((std::os::unix::fs::MetadataExt::dev(metadata), std::os::unix::fs::MetadataExt::ino(metadata)));
-        #[cfg(not(unix))]
-        let place = None;
-        Identity { place, created: metadata.created().ok() }
-    }
-}
-
-const ROTATE: &str = "Write each period to a file of its own and follow them all with a pattern like 'logs/app-*.log'. To \
-                      read this file from its start, drop the stream and create it again.";
-
-fn replaced(name: &str, queued: u64) -> Error {
-    Error::data(format!(
-        "file \"{name}\" was replaced by another file while it is followed, after {queued} bytes of it were read"
-    ))
-    .with_hint(ROTATE)
+pub(super) struct Waiting {
+    pub(super) stamp: Stamp,
+    pub(super) since: Instant,
+    /// It looks like a copy of a file that is known.
+    pub(super) copy: bool,
+    /// The last look that saw it.
+    pub(super) round: u64,
 }
 
 /// Finds files and their units. Blocks on the file system.
 #[derive(Debug)]
 pub(super) struct Scanner {
-    options: FileOptions,
+    pub(super) options: FileOptions,
     /// The name of the event-time column.
-    event_time: Option<String>,
+    pub(super) event_time: Option<String>,
     parallelism: u64,
     /// The least and the most bytes of a unit of text.
     pub(super) unit_bytes: Range<u64>,
-    consumed: Offsets,
-    seen: HashMap<Arc<str>, Seen>,
+    pub(super) consumed: Offsets,
+    pub(super) known: HashMap<Arc<str>, Known>,
+    pub(super) by_path: HashMap<PathBuf, Arc<str>>,
+    /// The folders with files, as they were when they were looked into last, and when that was.
+    pub(super) folders: HashMap<PathBuf, Option<(Option<SystemTime>, Instant)>>,
+    pub(super) waiting: HashMap<PathBuf, Waiting>,
+    /// Files that may have to be taken again although they stay as they are.
+    pub(super) tended: BTreeSet<Arc<str>>,
+    /// Names held open, the one that grew last at the end.
+    pub(super) held: Vec<Arc<str>>,
+    pub(super) finder: Finder,
+    /// How many looks there were.
+    pub(super) round: u64,
 }
 
 impl Scanner {
     pub(super) fn new(options: FileOptions, event_time: Option<String>, parallelism: usize) -> Self {
-        let parallelism = parallelism.max(1) as u64;
-        let (consumed, seen) = (Offsets::default(), HashMap::new());
-        Scanner { options, event_time, parallelism, unit_bytes: UNIT_BYTES, consumed, seen }
+        Scanner {
+            options,
+            event_time,
+            parallelism: parallelism.max(1) as u64,
+            unit_bytes: UNIT_BYTES,
+            consumed: Offsets::default(),
+            known: HashMap::new(),
+            by_path: HashMap::new(),
+            folders: HashMap::new(),
+            waiting: HashMap::new(),
+            tended: BTreeSet::new(),
+            held: vec![],
+            finder: Finder::default(),
+            round: 0,
+        }
     }
 
-    /// Finds all units that have not been consumed.
-    pub(super) fn start(&mut self, consumed: &Offsets, queue: &Mutex<Queue>) -> Result<()> {
+    /// Takes up what an earlier run has left, and finds all units that it has not consumed.
+    pub(super) fn start(&mut self, consumed: &Offsets, saved: SavedFiles, queue: &Mutex<Queue>) -> Result<()> {
         self.consumed = consumed.clone();
-        for file in self.options.list_again()? {
-            self.look(file, queue, true)?;
+        for (name, saved) in saved {
+            let told = saved.aside.clone();
+            // What was put aside after the checkpoint is put aside again.
+            let is_told = told.as_ref().is_some_and(|(at, _)| consumed.gaps(&name, *at..at + 1).is_empty());
+            if told.is_some() && !is_told && !consumed.splits.contains_key(&name) {
+                continue;
+            }
+            let mut known = saved.restore(&name, |compression| self.kind_of(compression));
+            let name: Arc<str> = name.into();
+            let mut input = Input::new(name.clone(), known.path.clone(), known.compression);
+            if let Some((at, reasons)) = told.filter(|_| is_told) {
+                (input.aside, input.told) = (Some(at), reasons);
+            } else {
+                known.frozen = false;
+            }
+            if known.frozen {
+                input.end = known.ended;
+            }
+            if let Some(folder) = known.path.parent() {
+                self.folders.entry(folder.to_owned()).or_default();
+            }
+            self.by_path.insert(known.path.clone(), name.clone());
+            queue.lock().add_input(input);
+            self.known.insert(name, known);
         }
+        self.look(queue)
+    }
+
+    /// Looks for what there is, and what has changed since the last look.
+    pub(super) fn look(&mut self, queue: &Mutex<Queue>) -> Result<()> {
+        self.round += 1;
+        self.finder.forget();
+        let mut news = self.changed(queue)?;
+        let families = self.families();
+        self.place(&mut news, queue)?;
+        self.between(&families, &news, queue)?;
+        for fresh in news.rest() {
+            self.take(fresh.file, fresh.stamp, queue)?;
+        }
+        self.tend(queue)?;
+        let round = self.round;
+        self.waiting.retain(|_, w| w.round == round);
         Ok(())
     }
 
-    /// Looks for what has been added since.
-    pub(super) fn again(&mut self, queue: &Mutex<Queue>) -> Result<()> {
-        for file in self.options.list_again()? {
-            self.look(file, queue, false)?;
-        }
-        Ok(())
+    /// What is to be kept of the files with a checkpoint.
+    pub(super) fn save(&self, queue: &Mutex<Queue>) -> SavedFiles {
+        save(self.known.iter(), &queue.lock())
     }
 
-    fn look(&mut self, file: FoundFile, queue: &Mutex<Queue>, first: bool) -> Result<()> {
-        let seen = self.seen.get(&file.name).copied();
-        if matches!(seen, Some(Seen::Whole)) {
+    pub(super) fn is_first(&self) -> bool {
+        self.round == 1
+    }
+
+    /// How a file that is compressed like that is read.
+    pub(super) fn kind_of(&self, compression: Compression) -> Kind {
+        match (self.options.format, compression) {
+            (Format::Parquet, _) => Kind::Parquet,
+            (Format::Json | Format::Csv, Compression::None) if self.options.follow => Kind::Lines,
+            (Format::Json | Format::Csv, Compression::None) => Kind::Text,
+            _ => Kind::Stream,
+        }
+    }
+
+    /// Lists the files; gives those that are not known as they are.
+    fn changed(&mut self, queue: &Mutex<Queue>) -> Result<News> {
+        let mut news = News::default();
+        for file in self.options.list_again()? {
+            let metadata = match std::fs::metadata(&file.path) {
+                Ok(metadata) => metadata,
+                // It went between the listing and now, or cannot be looked at.
+                Err(_) if self.options.follow => continue,
+                Err(e) => {
+                    let e = Error::from(e).context(format_args!("file \"{}\"", file.name));
+                    self.refuse(&file, None, e, queue)?;
+                    continue;
+                }
+            };
+            if !metadata.is_file() && !file.alone {
+                continue;
+            }
+            let stamp = Stamp::of(&metadata);
+            if !self.is_as_it_was(&file.path, stamp) {
+                news.add(file, stamp);
+            }
+        }
+        // Rotated files are in no listing.
+        let beside: Vec<PathBuf> =
+            self.known.values().filter(|k| k.place == Place::Beside).map(|k| k.path.clone()).collect();
+        for path in beside {
+            if let Ok(metadata) = std::fs::metadata(&path) {
+                self.is_as_it_was(&path, Stamp::of(&metadata));
+            }
+        }
+        Ok(news)
+    }
+
+    fn is_as_it_was(&mut self, path: &Path, stamp: Stamp) -> bool {
+        let known = self.by_path.get(path).and_then(|name| self.known.get_mut(name));
+        let Some(known) = known.filter(|k| k.stamp == Some(stamp)) else { return false };
+        known.round = self.round;
+        true
+    }
+
+    /// Finds the known files that are not as they were: by their place on the disk first, since two files may begin
+    /// alike.
+    fn place(&mut self, news: &mut News, queue: &Mutex<Queue>) -> Result<()> {
+        let mut names: Vec<Arc<str>> = vec![];
+        for (name, known) in &mut self.known {
+            let away = match known.place {
+                Place::Away(since) => Some(since.elapsed()),
+                _ => None,
+            };
+            if known.round == self.round || away.is_some_and(|t| news.is_empty() && t > SEARCH) {
+                continue;
+            }
+            // Lines that follow an odd header are as odd; anything else that changes is worth another look.
+            known.frozen |= known.is_taken_whole() && queue.lock().input(name).is_some_and(|i| i.odd);
+            names.push(name.clone());
+        }
+        names.sort_unstable();
+        names.retain(|name| !self.is_still_refused(name, news));
+        for by_place in [true, false] {
+            let mut open = vec![];
+            for name in names {
+                match self.find(&name, news, by_place) {
+                    Some(found) => self.found(&name, found, news, queue)?,
+                    None => open.push(name),
+                }
+            }
+            names = open;
+        }
+        names.retain(|name| !self.is_being_written(name, news));
+        names.into_iter().try_for_each(|name| self.lost(&name, news, queue))
+    }
+
+    /// Whether a file that could not be read at all still cannot.
+    fn is_still_refused(&mut self, name: &Arc<str>, news: &mut News) -> bool {
+        let Some(known) = self.known.get_mut(name).filter(|k| k.frozen) else { return false };
+        let Some(fresh) = news.at(&known.path) else { return false };
+        let same = known.identity == Some(fresh.stamp.identity) && known.print.at() == fresh.stamp.size;
+        if !same || open(&known.path).is_ok() {
+            return false;
+        }
+        (known.stamp, known.round, known.place) = (Some(fresh.stamp), self.round, Place::Listed);
+        let path = known.path.clone();
+        news.take(&path);
+        true
+    }
+
+    /// Whether a file that is taken as a whole is being written anew, the same as far as it goes.
+    fn is_being_written(&mut self, name: &Arc<str>, news: &mut News) -> bool {
+        let Some(known) = self.known.get(name).filter(|k| k.kind != Kind::Lines && !k.frozen) else { return false };
+        let (path, print) = (known.path.clone(), known.print);
+        let Some(stamp) = news.at(&path).map(|fresh| fresh.stamp).filter(|_| self.options.follow) else { return false };
+        let short = |(file, _)| matches!(print.compare(&file, Compression::None), Ok(Likeness::Short));
+        if self.waited(&path, stamp) >= self.options.settle || !open(&path).is_ok_and(short) {
+            return false;
+        }
+        news.take(&path);
+        true
+    }
+
+    fn find(&mut self, name: &Arc<str>, news: &News, by_place: bool) -> Option<Found> {
+        let known = self.known.get(name)?;
+        // Only what may have grown since is worth a search; without `follow` a file is what its path means.
+        let deep = self.options.follow
+            && match known.place {
+                Place::Away(since) => since.elapsed() <= SEARCH,
+                _ => known.kind == Kind::Lines,
+            };
+        if by_place {
+            return self.finder.by_identity(&self.options, name, known, news, deep);
+        }
+        let (by_path, all, round) = (&self.by_path, &self.known, self.round);
+        let is_free = |path: &Path| {
+            let owner = by_path.get(path).filter(|owner| *owner != name);
+            owner.and_then(|owner| all.get(owner)).is_none_or(|owner| owner.round != round)
+        };
+        self.finder.by_content(&self.options, name, known, news, deep, is_free)
+    }
+
+    /// A known file is here now.
+    fn found(&mut self, name: &Arc<str>, found: Found, news: &mut News, queue: &Mutex<Queue>) -> Result<()> {
+        let listed = news.at(&found.path).is_some();
+        news.take(&found.path);
+        let (kind, round) = (self.kind_of(found.compression), self.round);
+        let Some(known) = self.known.get_mut(name) else { return Ok(()) };
+        let before = std::mem::replace(&mut known.path, found.path.clone());
+        if known.stamp != Some(found.stamp) {
+            known.since = Instant::now();
+            // A name is no reason to read it again.
+            known.pending |=
+                known.kind != Kind::Stream || known.taken.is_none() || known.print.at() != found.stamp.size;
+        }
+        (known.stamp, known.modified) = (Some(found.stamp), known.modified.max(found.stamp.modified));
+        known.identity = Some(found.stamp.identity);
+        known.place = if listed { Place::Listed } else { Place::Beside };
+        (known.round, known.gone) = (round, false);
+        let moved = before != found.path;
+        known.rotated |= moved;
+        known.compression = found.compression;
+        if known.kind == Kind::Lines && kind != Kind::Lines {
+            // From here on it is known by its compressed bytes.
+            known.queued = known.queued.max(known.print.at());
+            (known.kind, known.file, known.pending) = (kind, None, true);
+        }
+        if self.by_path.get(&before).is_some_and(|owner| owner == name) {
+            self.by_path.remove(&before);
+        }
+        self.by_path.insert(found.path.clone(), name.clone());
+        if let Some(input) = queue.lock().input_mut(name) {
+            (input.path, input.compression) = (found.path.clone(), found.compression);
+            (input.refused, input.vanished) = (None, false);
+            input.identity = self.options.follow.then_some(found.stamp.identity);
+            if kind != Kind::Lines {
+                input.file = None;
+            } else {
+                input.end = None;
+            }
+        }
+        self.again(name, &found.file, found.stamp, queue)
+    }
+
+    /// A known file is nowhere.
+    fn lost(&mut self, name: &Arc<str>, news: &News, queue: &Mutex<Queue>) -> Result<()> {
+        let Some(known) = self.known.get(name) else { return Ok(()) };
+        let replaced = news.at(&known.path);
+        let read = self.consumed.prefix(name).max(known.queued);
+        if known.print.at() == 0 && read == 0 && known.file.is_none() && !known.is_away() {
+            // Nothing was read of it: what has its name is as good.
+            if let Some(input) = queue.lock().input_mut(name) {
+                input.end = Some(0);
+            }
+            self.by_path.remove(&known.path);
+            self.known.remove(name);
             return Ok(());
         }
-        let metadata = match std::fs::metadata(&file.path) {
-            Ok(metadata) => metadata,
-            Err(_) if !first || self.options.follow => return Ok(()),
-            Err(e) => return Err(Error::from(e).context(format_args!("file \"{}\"", file.name))),
-        };
-        let size = metadata.len();
-        let compression = self.options.compression_of(&file.name);
-        let name = file.name.clone();
-        let grows = self.options.follow && self.options.format.is_text() && compression == Compression::None;
-        let now = match seen {
-            _ if grows => {
-                let identity = Identity::of(&metadata);
-                let queued = match seen {
-                    Some(Seen::Growing(queued, before)) if before == identity => queued,
-                    Some(Seen::Growing(queued, _)) => return Err(replaced(&name, queued)),
-                    _ => 0,
-                };
-                Seen::Growing(self.grow(file, queued, size, queue, seen.is_none())?, identity)
+        let aside = queue.lock().input(name).is_some_and(|i| i.aside.is_some());
+        let cut = replaced.is_some_and(|fresh| known.identity == Some(fresh.stamp.identity));
+        let held = known.file.is_some() && !cut;
+        let grows = known.kind == Kind::Lines && !self.was_rotated(known);
+        if let Some(fresh) = replaced
+            && !aside
+            && !held
+            && !known.gone
+            && (grows || !self.options.follow)
+        {
+            let at = known.print.at();
+            let message = match cut && fresh.stamp.size < at {
+                true => {
+                    format!("was cut from {at} to {} bytes, and no copy of it is found beside it", fresh.stamp.size)
+                }
+                false => format!(
+                    "was replaced by another file after {at} bytes of it were taken, and is not found beside it"
+                ),
+            };
+            return Err(Error::data(format!("file \"{name}\" {message}")).with_hint(ROTATE));
+        }
+        let first = self.is_first();
+        let unread = if first { self.cut(name, 0..known.print.at()) } else { vec![] };
+        let Some(known) = self.known.get_mut(name) else { return Ok(()) };
+        known.gone |= held && replaced.is_some();
+        if first && matches!(known.kind, Kind::Lines | Kind::Text) && !aside {
+            // What was seen of it and has not been read waits for it.
+            known.queued = known.print.at();
+            queue.lock().add_units(name, unread, true);
+        }
+        if !known.is_away() {
+            known.place = Place::Away(Instant::now());
+            known.stamp = None;
+            if let (Kind::Lines, Some(input)) = (known.kind, queue.lock().input_mut(name)) {
+                // It does not hold the watermark.
+                input.end = Some(known.queued);
             }
-            Some(Seen::Waiting(before)) if before == size => self.whole(file, compression, size, queue)?,
-            _ if first => self.whole(file, compression, size, queue)?,
-            _ => Seen::Waiting(size),
-        };
-        self.seen.insert(name, now);
-        Ok(())
-    }
-
-    /// Queues the whole lines from `queued` on; gives the place up to which all is queued.
-    fn grow(&self, file: FoundFile, queued: u64, size: u64, queue: &Mutex<Queue>, new: bool) -> Result<u64> {
-        if size < queued {
-            let message = format!("file \"{}\" was cut from {queued} to {size} bytes while it is followed", file.name);
-            return Err(Error::data(message).with_hint(ROTATE));
-        }
-        if new {
-            self.check_length(&file.name, size, "bytes")?;
-        }
-        let end = if size > queued { last_line(&file, queued, size)? } else { queued };
-        let mut queue = queue.lock();
-        let name = file.name.clone();
-        if new {
-            queue.add_input(input(file, Compression::None, None));
-        }
-        queue.add_units(&name, self.cut(&name, queued..end), false);
-        Ok(end)
-    }
-
-    /// Errors when more of a file was read by an earlier run than there is of it: it is not that file any more.
-    fn check_length(&self, name: &str, length: u64, unit: &str) -> Result<()> {
-        let read = self.consumed.splits.get(name).and_then(|r| r.last()).map_or(0, |r| r.end);
-        if length < read {
-            let message = format!(
-                "file \"{name}\" has {length} {unit}, of which {read} were read before: it was cut or replaced"
-            );
-            return Err(Error::data(message).with_hint(ROTATE));
         }
         Ok(())
     }
 
-    /// Queues a file that does not change any more.
-    fn whole(&self, file: FoundFile, compression: Compression, size: u64, queue: &Mutex<Queue>) -> Result<Seen> {
-        let name = file.name.clone();
-        let mut input = input(file, compression, None);
-        let units = match self.options.format {
-            Format::Parquet => {
-                let failed = |e| Error::from(e).context(format_args!("file \"{name}\""));
-                let parquet = ParquetFile::open(&File::open(&input.path).map_err(failed)?, &name)?;
-                input.end = Some(parquet.rows());
-                self.check_length(&name, parquet.rows(), "rows")?;
-                input.min_time = self.event_time.as_deref().and_then(|column| parquet.min_time(column));
-                let gaps = |unit: Range<u64>| self.consumed.gaps(&name, unit);
-                let units = parquet.units().into_iter().flat_map(gaps).collect();
-                input.parquet = Some(parquet);
-                units
-            }
-            Format::Json | Format::Csv if compression == Compression::None => {
-                input.end = Some(size);
-                self.check_length(&name, size, "bytes")?;
-                self.cut(&name, 0..size)
-            }
-            // The end shows when it is read.
-            _ => std::iter::once(self.consumed.prefix(&name)..u64::MAX).collect(),
-        };
-        let mut queue = queue.lock();
-        queue.add_input(input);
-        queue.add_units(&name, units, true);
-        Ok(Seen::Whole)
+    /// Whether a file was rotated before, so that it will not have grown any more when its name was used again.
+    fn was_rotated(&self, known: &Known) -> bool {
+        let name = known.file_name();
+        let live = names::live_name(&name);
+        known.rotated || (live != name && self.by_path.contains_key(&known.path.with_file_name(live)))
     }
 
     /// What has not been consumed of `range`, in pieces.
-    fn cut(&self, name: &str, range: Range<u64>) -> Vec<Range<u64>> {
+    pub(super) fn cut(&self, name: &str, range: Range<u64>) -> Vec<Range<u64>> {
         let step = ((range.end - range.start) / self.parallelism).clamp(self.unit_bytes.start, self.unit_bytes.end);
         // Quotes can only be followed from the start, so such a file is one piece.
         let one = self.options.format == Format::Csv && self.options.csv.newlines_in_values;
@@ -292,28 +388,4 @@ impl Scanner {
         };
         self.consumed.gaps(name, range).into_iter().flat_map(pieces).collect()
     }
-}
-
-fn input(file: FoundFile, compression: Compression, end: Option<u64>) -> Input {
-    let FoundFile { name, path, .. } = file;
-    Input { name, path, compression, parquet: None, end, min_time: None, touched: false, queued: 0 }
-}
-
-/// The place behind the last newline of `from..size`; `from` when there is none.
-fn last_line(file: &FoundFile, from: u64, size: u64) -> Result<u64> {
-    let failed = |e| Error::from(e).context(format_args!("file \"{}\"", file.name));
-    let mut open = File::open(&file.path).map_err(failed)?;
-    let mut end = size;
-    let mut bytes = vec![];
-    while end > from {
-        let start = from.max(end.saturating_sub(64 << 10));
-        bytes.clear();
-        open.seek(SeekFrom::Start(start)).map_err(failed)?;
-        (&mut open).take(end - start).read_to_end(&mut bytes).map_err(failed)?;
-        if let Some(i) = memchr::memrchr(b'\n', &bytes) {
-            return Ok(start + i as u64 + 1);
-        }
-        end = start;
-    }
-    Ok(from)
 }

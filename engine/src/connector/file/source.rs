@@ -1,9 +1,9 @@
 //! The file source.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -11,10 +11,15 @@ use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
+use super::aside::{Guarded, Said, put_aside, vanished};
+use super::known::SavedFiles;
 use super::options::FileOptions;
 use super::paced::{Paced, Pacer};
-use super::scan::{Input, Queue, Scanner};
+use super::print::Stamp;
+use super::queue::{Input, Queue};
+use super::scan::Scanner;
 use super::units::{ColumnarReader, Report, TextReader, open_text};
+use super::whole::first_line;
 use crate::connector::registry::SourceRequest;
 use crate::connector::{Offsets, Source, Split, Unit, UnitReader};
 use crate::error::{Error, Result};
@@ -29,9 +34,14 @@ pub(super) struct FileSource {
     queue: Arc<Mutex<Queue>>,
     scanner: Arc<Mutex<Scanner>>,
     pacer: Option<Arc<Pacer>>,
-    /// When the files were last looked at, so that waiting tasks do not all do it.
-    looked: tokio::sync::Mutex<Instant>,
+    /// What an earlier run knew, until it is taken up.
+    saved: Mutex<SavedFiles>,
+    /// When the files were last looked at and how long that took, so that waiting tasks do not all do it.
+    looked: tokio::sync::Mutex<(Instant, Duration)>,
 }
+
+/// Of the time, looking at the files takes no more than one part of so many.
+const IDLE_SHARE: u32 = 10;
 
 /// What is read and how.
 struct Spec {
@@ -59,7 +69,8 @@ impl FileSource {
             queue: Arc::default(),
             scanner: Arc::new(Mutex::new(scanner)),
             pacer,
-            looked: tokio::sync::Mutex::new(Instant::now()),
+            saved: Mutex::default(),
+            looked: tokio::sync::Mutex::new((Instant::now(), Duration::ZERO)),
         })
     }
 
@@ -83,9 +94,21 @@ fn ended_early(e: tokio::task::JoinError) -> Error {
 
 #[async_trait]
 impl Source for FileSource {
+    async fn state(&self) -> Result<serde_json::Value> {
+        let (scanner, queue) = (self.scanner.clone(), self.queue.clone());
+        let save = move || Ok(serde_json::to_value(scanner.lock().save(&queue))?);
+        spawn_blocking(save).await.map_err(ended_early)?
+    }
+
+    fn restore(&self, state: &serde_json::Value) -> Result<()> {
+        *self.saved.lock() = serde::Deserialize::deserialize(state)?;
+        Ok(())
+    }
+
     async fn start(&self, consumed: &Offsets) -> Result<()> {
         let consumed = consumed.clone();
-        self.scan(move |scanner, queue| scanner.start(&consumed, queue)).await
+        let saved = std::mem::take(&mut *self.saved.lock());
+        self.scan(move |scanner, queue| scanner.start(&consumed, saved, queue)).await
     }
 
     fn splits(&self) -> Vec<Split> {
@@ -106,24 +129,52 @@ impl Source for FileSource {
             if !self.queue.lock().is_empty() {
                 continue;
             }
-            tokio::time::sleep_until(*looked + interval).await;
-            *looked = Instant::now();
-            self.scan(Scanner::again).await?;
+            tokio::time::sleep_until(looked.0 + interval.max(looked.1 * IDLE_SHARE)).await;
+            let begun = Instant::now();
+            looked.0 = begun;
+            self.scan(Scanner::look).await?;
+            *looked = (Instant::now(), begun.elapsed());
         }
     }
 
     async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
         let input = self.queue.lock().input(&unit.split).cloned();
         let input = input.ok_or_else(|| Error::internal(format!("split \"{}\" is not known", unit.split)))?;
-        let report = Report { queue: self.queue.clone(), unit: unit.clone(), fail: self.spec.options.fail };
+        let (fail, patient) = (self.spec.options.fail, input.patient);
+        let report = Report { queue: self.queue.clone(), unit: unit.clone(), fail, patient };
+        if input.vanished {
+            return Ok(Box::new(vanished(&report, &self.spec.projected)?));
+        }
         let spec = self.spec.clone();
         let name = unit.split.clone();
-        let opened = spawn_blocking(move || spec.open(&input, report)).await.map_err(ended_early)?;
-        let reader = opened
-            .map_err(|e| if e.message().contains(&*name) { e } else { e.context(format_args!("file \"{name}\"")) });
+        let of_file = report.clone();
+        let opened = spawn_blocking(move || spec.open(&input, of_file)).await.map_err(ended_early)?;
+        let schema = &self.spec.projected;
+        let reader: Box<dyn UnitReader> = match opened {
+            Ok(Some(reader)) => {
+                let (schema, at) = (schema.clone(), unit.start);
+                Box::new(Guarded { reader, report, schema, at, done: false })
+            }
+            // It has been moved since it was looked at.
+            Ok(None) => {
+                self.queue.lock().give_back(unit.clone());
+                Box::new(Said { read: None, whole: false })
+            }
+            Err(e) => {
+                let named = e.message().contains(&*name);
+                let e = if named { e } else { e.context(format_args!("file \"{name}\"")) };
+                match report.waits(unit.start, &e) {
+                    true => Box::new(Said { read: None, whole: true }),
+                    false => {
+                        let read = put_aside(&report, unit.start, schema, e)?;
+                        Box::new(Said { read: Some(read), whole: true })
+                    }
+                }
+            }
+        };
         Ok(match &self.pacer {
-            Some(pacer) => Box::new(Paced { reader: reader?, pacer: pacer.clone() }),
-            None => reader?,
+            Some(pacer) => Box::new(Paced { reader, pacer: pacer.clone() }),
+            None => reader,
         })
     }
 
@@ -139,22 +190,26 @@ impl Source for FileSource {
 }
 
 impl Spec {
-    /// Opens the unit of `report`. Blocks on the file system.
-    fn open(&self, input: &Input, report: Report) -> Result<Box<dyn UnitReader>> {
+    /// Opens the unit of `report`; `None` when the file is not at its place. Blocks on the file system.
+    fn open(&self, input: &Input, report: Report) -> Result<Option<Box<dyn UnitReader>>> {
+        if let Some(reason) = &input.refused {
+            return Err(Error::data(reason.clone()));
+        }
+        let Some(file) = self.file(input)? else { return Ok(None) };
         let unit = &report.unit;
         let fit = Fit { schema: self.projected.clone(), split: input.name.clone() };
-        match self.options.format {
+        Ok(Some(match self.options.format {
             Format::Parquet => {
                 let footer = input.parquet.as_ref().ok_or_else(|| Error::internal("a Parquet file without footer"))?;
-                let batches = footer.reader(File::open(&input.path)?, unit.start..unit.end, fit)?;
-                Ok(Box::new(ColumnarReader::new(batches, report)))
+                let batches = footer.reader(file.try_clone()?, unit.start..unit.end, fit)?;
+                Box::new(ColumnarReader::new(batches, report))
             }
             Format::Arrow => {
-                let batches = ipc_reader(File::open(&input.path)?, unit.start, fit)?;
-                Ok(Box::new(ColumnarReader::new(batches, report)))
+                let batches = ipc_reader(file.try_clone()?, unit.start, fit)?;
+                Box::new(ColumnarReader::new(batches, report))
             }
             Format::Json | Format::Csv => {
-                let decoder = self.decoder(input, unit.start)?;
+                let decoder = self.decoder(input, &file, unit.start)?;
                 let csv = &self.options.csv;
                 let records = self.options.format == Format::Csv && csv.newlines_in_values;
                 let compressed = input.compression != Compression::None;
@@ -165,25 +220,33 @@ impl Spec {
                     eager: false,
                     fragile: compressed.then(|| input.compression.name()),
                 };
-                let blocks = open_text(&input.path, input.compression, want, input.size())?;
-                Ok(Box::new(TextReader::new(blocks, decoder, self.projected.clone(), report)))
+                let blocks = open_text(&file, input.compression, want, input.end)?;
+                Box::new(TextReader::new(blocks, decoder, self.projected.clone(), report))
             }
-        }
+        }))
     }
 
-    fn decoder(&self, input: &Input, start: u64) -> Result<Box<dyn LineDecoder>> {
+    /// The file of `input`; `None` when it has been moved away.
+    fn file(&self, input: &Input) -> Result<Option<Arc<File>>> {
+        if let Some(file) = &input.file {
+            return Ok(Some(file.clone()));
+        }
+        let file = match File::open(&input.path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.options.follow => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let now = Stamp::of(&file.metadata()?).identity;
+        let moved = input.identity.is_some_and(|identity| identity != now);
+        Ok((!moved).then(|| Arc::new(file)))
+    }
+
+    fn decoder(&self, input: &Input, file: &Arc<File>, start: u64) -> Result<Box<dyn LineDecoder>> {
         if self.options.format == Format::Json {
             return Ok(json::decoder(self.projected.clone(), &self.options.json, input.name.clone()));
         }
         let options = &self.options.csv;
-        let header = if options.header && start > 0 { Some(first_line(&input.path, input.compression)?) } else { None };
+        let header = if options.header && start > 0 { Some(first_line(file, input.compression)?) } else { None };
         csv::decoder(&self.declared, &self.projection, options, input.name.clone(), header.as_deref())
     }
-}
-
-/// The first line of a file, without its newline.
-pub(super) fn first_line(path: &Path, compression: Compression) -> Result<Vec<u8>> {
-    let mut line = vec![];
-    BufReader::new(compression.reader(File::open(path)?)?).read_until(b'\n', &mut line)?;
-    Ok(line)
 }

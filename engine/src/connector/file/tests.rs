@@ -12,7 +12,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use super::source::FileSource;
 use super::*;
 use crate::changes::Changes;
-use crate::connector::{Commit, DeadLetter, Offsets, Staged};
+use crate::connector::{Commit, DeadLetter, Offsets, Staged, Unit};
 
 const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
@@ -259,12 +259,28 @@ async fn a_column_that_the_header_lacks_is_named() {
     let first = put(&folder.join("a.csv"), "fa");
     let path = folder.to_str().expect("a plain path");
     check_source(wanted(&[("path", path), ("follow", "true"), ("format", "csv")])).expect("has no whole line");
-    // A later file is looked at when it is read.
-    put(Path::new(&first), "fare\n1\n");
-    let second = put(&folder.join("b.csv"), "a,b\n1,2\n");
-    let source = open(&[("path", path), ("format", "csv")]).expect("opens");
-    let e = read(&source, &mut Got::default(), usize::MAX).await.expect_err("no such column");
-    assert_eq!(e.message(), format!("file \"{second}\" has no column \"fare\""));
+    // One among others is put aside, whichever comes first.
+    let (one, other) = ("fare\n1\n2\n", "a,b\n1,2\n3,4\n5,6\n");
+    let second = folder.join("b.csv");
+    for (a, b, odd) in [(one, other, second.to_str().expect("plain").to_owned()), (other, one, first.clone())] {
+        put(Path::new(&first), a);
+        put(&second, b);
+        let message = format!("file \"{odd}\" has no column \"fare\"");
+        for size in [2, 1 << 20] {
+            for stop in [1, 2, usize::MAX] {
+                let mut got = Got::default();
+                let open = || open(&[("path", path), ("format", "csv")]).expect("opens").with_unit_bytes(size);
+                while !read(&open(), &mut got, stop).await.expect("goes on") {}
+                got.rows.sort();
+                assert_eq!(got.rows, ["1", "2"]);
+                assert!(got.dead.iter().all(|d| *d.split == *odd && d.reason.starts_with(&message)), "{:?}", got.dead);
+                assert!(stop < usize::MAX || got.dead.len() == 1, "it is told once: {:?}", got.dead);
+            }
+        }
+        let source = open(&[("path", path), ("format", "csv"), ("on_error", "fail")]).expect("opens");
+        let e = read(&source, &mut Got::default(), usize::MAX).await.expect_err("no such column");
+        assert_eq!(e.message(), message);
+    }
 }
 
 /// Splitting a file and being killed anywhere change nothing.
@@ -354,7 +370,7 @@ async fn following_sees_whole_lines_and_new_files() {
     assert_eq!(next().await.as_deref(), Some("4"));
     put(&dir.path().join("a.json"), "");
     let e = tokio::time::timeout(Duration::from_secs(5), source.next_unit()).await.expect("soon");
-    assert!(e.expect_err("cut").message().contains("was cut from"));
+    assert!(e.expect_err("cut").message().contains("was cut from 36 to 0 bytes"));
 }
 
 #[tokio::test]
@@ -364,37 +380,126 @@ async fn a_followed_file_that_is_cut_or_replaced_is_an_error() {
     let path = put(&at, "{\"id\":1}\n{\"id\":2}\n");
     let pairs = [("path", path.as_str()), ("follow", "true"), ("poll_interval", "5ms")];
     let open = || FileSource::open(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens");
-    let failure = async |source: &FileSource| {
-        let next = tokio::time::timeout(Duration::from_secs(5), source.next_unit()).await.expect("soon");
-        let e = next.expect_err("it is another file");
-        assert!(e.hint().is_some_and(|h| h.contains("pattern")), "{e:?}");
-        e.message().to_owned()
-    };
+    // A store that keeps offsets only.
     let mut consumed = Offsets::default();
     consumed.add(&path, 0..18);
-    // While it is not followed.
     put(&at, "{\"id\":3}\n");
     let e = open().start(&consumed).await.expect_err("rows would be passed over");
     assert_eq!(
         e.message(),
         format!("file \"{path}\" has 9 bytes, of which 18 were read before: it was cut or replaced")
     );
+    assert!(e.hint().is_some_and(|h| h.contains("rotation")), "{e:?}");
     put(&at, "{\"id\":1}\n{\"id\":2}\n");
-    // Moved away, and a longer one in its place, after a while in which there is none.
     let source = open();
     source.start(&consumed).await.expect("all was read");
-    std::fs::rename(&at, dir.path().join("app.json.1")).expect("moves");
-    let none = tokio::time::timeout(Duration::from_millis(50), source.next_unit()).await;
-    assert!(none.is_err(), "a followed file may be away: {none:?}");
+    let state = source.state().await.expect("known");
+    // Removed and written anew, longer than before.
+    std::fs::remove_file(&at).expect("removes");
     put(&at, "{\"id\":3}\n".repeat(9));
-    assert!(failure(&source).await.contains("was replaced by another file"));
-    // The next run does not pass over it either, if it is short.
-    put(&at, "{\"id\":3}\n");
-    assert!(open().start(&consumed).await.is_err());
+    let source = open();
+    source.restore(&state).expect("was kept");
+    let e = source.start(&consumed).await.expect_err("it is another file");
+    let replaced = "was replaced by another file after 18 bytes of it were taken, and is not found beside it";
+    assert_eq!(e.message(), format!("file \"{path}\" {replaced}"));
     // It may be away at the start, but not when the stream is created.
+    std::fs::remove_file(&at).expect("removes");
+    let source = open();
+    source.restore(&state).expect("was kept");
+    source.start(&consumed).await.expect("may come back");
+    put(&at, "{\"id\":1}\n{\"id\":2}\n{\"id\":3}\n");
+    let unit = tokio::time::timeout(Duration::from_secs(5), source.next_unit()).await.expect("soon");
+    assert_eq!(unit.expect("is the same"), Some(Unit { split: path.as_str().into(), start: 18, end: 27 }));
     std::fs::remove_file(&at).expect("removes");
     let e = check_source(request(&[("id", DataType::Int64)], &[0], &pairs)).expect_err("is not there");
     assert!(e.message().contains("does not exist"), "{e}");
+}
+
+/// Reads units until `rows` rows have come, with the dead letters.
+async fn read_some(source: &FileSource, rows: usize, dead: usize) -> Got {
+    let mut got = Got::default();
+    while got.rows.len() < rows || got.dead.len() < dead {
+        let unit = tokio::time::timeout(Duration::from_secs(5), source.next_unit()).await;
+        let Ok(unit) = unit else { panic!("no more than {got:?}") };
+        let unit = unit.expect("readable").expect("open");
+        let mut reader = source.open(&unit).await.expect("opens");
+        while let Some(read) = reader.next().await.expect("readable") {
+            got.rows.extend(lines(&read.rows));
+            got.dead.extend(read.dead);
+        }
+    }
+    got
+}
+
+#[tokio::test]
+async fn a_file_that_moves_before_it_is_opened_is_read_where_it_is_then() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let folder = dir.path().to_str().expect("a plain path").to_owned();
+    let pairs = [
+        ("path", folder.as_str()),
+        ("format", "json"),
+        ("follow", "true"),
+        ("poll_interval", "5ms"),
+        ("settle", "200ms"),
+    ];
+    let source = FileSource::open(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens");
+    put(&dir.path().join("z.json.gz"), gzip(b"{\"id\":1}\n{\"id\":2}\n"));
+    source.start(&Offsets::default()).await.expect("starts");
+    let unit = source.next_unit().await.expect("readable").expect("open");
+    std::fs::rename(dir.path().join("z.json.gz"), dir.path().join("y.json.gz")).expect("moves");
+    let mut reader = source.open(&unit).await.expect("opens");
+    assert!(reader.next().await.expect("readable").is_none() && !reader.is_whole(), "is given back");
+    let got = read_some(&source, 2, 0).await;
+    assert_eq!(got.rows, ["1", "2"]);
+    // One that does not come back is told of, and read should it do so after all.
+    let other = tempfile::tempdir().expect("a temporary folder");
+    let (x, away) = (dir.path().join("x.json.gz"), other.path().join("away"));
+    put(&x, gzip(b"{\"id\":3}\n"));
+    let unit = source.next_unit().await.expect("readable").expect("open");
+    std::fs::rename(&x, &away).expect("moves");
+    let reader = source.open(&unit).await.expect("opens");
+    assert!(!reader.is_whole());
+    let got = read_some(&source, 0, 1).await;
+    assert_eq!(got.dead[0].reason, format!("file \"{}\" vanished before it was read to its end", unit.split));
+    std::fs::rename(&away, &x).expect("moves");
+    let got = read_some(&source, 1, 0).await;
+    assert_eq!(got.rows, ["3"]);
+    // Another name in the folder does not hide it, nor how it is compressed.
+    put(&x.with_file_name("w.json.gz"), gzip(b"{\"id\":4}\n"));
+    let unit = source.next_unit().await.expect("readable").expect("open");
+    std::fs::rename(dir.path().join("w.json.gz"), dir.path().join(".w")).expect("moves");
+    assert!(!source.open(&unit).await.expect("opens").is_whole());
+    let got = read_some(&source, 1, 0).await;
+    assert_eq!(got.rows, ["4"]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_followed_must_stay_the_same() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let at = dir.path().join("a.csv");
+    let path = put(&at, "id\n1\n2\n3\n");
+    let open = || {
+        let request = request(&[("id", DataType::Int64)], &[0], &[("path", path.as_str())]);
+        FileSource::open(request).expect("opens").with_unit_bytes(5)
+    };
+    let mut got = Got::default();
+    let source = open();
+    assert!(!read(&source, &mut got, 1).await.expect("reads"));
+    let state = source.state().await.expect("known");
+    for (text, error) in
+        [("id\n7\n8\n9\n", "was replaced by another file after 9 bytes"), ("id\n1\n", "was cut from 9 to 5 bytes")]
+    {
+        put(&at, text);
+        let source = open();
+        source.restore(&state).expect("was kept");
+        let e = source.start(&got.consumed).await.expect_err("is another");
+        assert!(e.message().contains(error), "{e}");
+    }
+    put(&at, "id\n1\n2\n3\n4\n");
+    let source = open();
+    source.restore(&state).expect("was kept");
+    assert!(read(&source, &mut got, usize::MAX).await.expect("reads"));
+    assert_eq!(got.rows, ["1", "2", "3", "4"]);
 }
 
 #[tokio::test]

@@ -1,37 +1,51 @@
 //! Readers of one unit each.
 
 use std::fs::File;
-use std::io::{Read as _, Seek, SeekFrom};
+use std::io::Read as _;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::scan::Queue;
+use super::print::ReadAt;
+use super::queue::Queue;
 use crate::changes::Changes;
 use crate::connector::{DeadLetter, Read, Unit, UnitReader};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::ahead::Ahead;
-use crate::format::blocks::{Block, Blocks, Want};
+use crate::format::blocks::{Block, Blocks, Damage, Want};
 use crate::format::columnar::{Batches, Rows};
 use crate::format::compression::Compression;
 use crate::format::{LineDecoder, Place};
 
 /// What a reader tells others.
+#[derive(Clone)]
 pub(super) struct Report {
     /// Where the end of a split goes that only shows when it is read.
     pub(super) queue: Arc<Mutex<Queue>>,
     pub(super) unit: Unit,
     /// Whether a dead letter is an error.
     pub(super) fail: bool,
+    /// Whether an end that is missing may still come.
+    pub(super) patient: bool,
 }
 
 impl Report {
-    fn ended(&self, at: u64) {
+    pub(super) fn ended(&self, at: u64) {
         if self.unit.end == u64::MAX {
             self.queue.lock().set_end(&self.unit.split, at);
         }
+    }
+
+    /// Whether what is wrong at `at` may be that the file is still being written: then it is read on later.
+    pub(super) fn waits(&self, at: u64, error: &Error) -> bool {
+        let odd = matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Unsupported | ErrorKind::Internal);
+        if odd || !self.patient || self.unit.end != u64::MAX {
+            return false;
+        }
+        self.queue.lock().set_missing(&self.unit.split, at, error.message().to_owned());
+        true
     }
 
     fn check(&self, dead: &[DeadLetter]) -> Result<()> {
@@ -50,20 +64,14 @@ fn failure(dead: &DeadLetter) -> Error {
 }
 
 /// Opens a text file at the lines that `want` says. Blocks on the file system.
-pub(super) fn open_text(
-    path: &std::path::Path,
-    compression: Compression,
-    want: Want,
-    size: Option<u64>,
-) -> Result<Blocks> {
-    let mut file = File::open(path)?;
+pub(super) fn open_text(file: &Arc<File>, compression: Compression, want: Want, size: Option<u64>) -> Result<Blocks> {
     if compression != Compression::None {
-        return Ok(Blocks::from_start(compression.reader(file)?, want));
+        let input = compression.reader(ReadAt { file: file.clone(), at: 0 })?;
+        return Ok(Blocks::from_start(input, want));
     }
     let start = want.start.saturating_sub(1);
-    file.seek(SeekFrom::Start(start))?;
     let length = size.map_or(u64::MAX, |size| size.saturating_sub(start));
-    Ok(Blocks::new(Box::new(file.take(length)), want))
+    Ok(Blocks::new(Box::new(ReadAt { file: file.clone(), at: start }.take(length)), want))
 }
 
 /// Reads lines.
@@ -77,6 +85,8 @@ pub(super) struct TextReader {
     position: u64,
     /// The number of the next line, where known.
     line: Option<u64>,
+    /// Whether the end of the file has been told.
+    over: bool,
     report: Report,
 }
 
@@ -85,7 +95,20 @@ impl TextReader {
         let step = |blocks: &mut Blocks| Ok(blocks.next()?);
         let position = report.unit.start;
         let line = (position == 0).then_some(1);
-        TextReader { blocks: Ahead::new(blocks, step), decoder, schema, block: None, position, line, report }
+        TextReader {
+            blocks: Ahead::new(blocks, step),
+            decoder,
+            schema,
+            block: None,
+            position,
+            line,
+            over: false,
+            report,
+        }
+    }
+
+    fn waits(&self, damage: &Damage) -> bool {
+        self.report.waits(damage.position, &Error::data(damage.reason.clone()))
     }
 
     /// Decodes what is left of `block`, or as much as makes a batch.
@@ -106,13 +129,18 @@ impl TextReader {
             self.block = Some((block, done));
         } else {
             self.position = block.after;
-            if let Some(d) = block.damage {
+            let waits = block.ended && block.damage.as_ref().is_some_and(|d| self.waits(d));
+            if let Some(d) = block.damage.as_ref().filter(|_| waits) {
+                // The line that has no end yet is read again with it.
+                self.position = d.position;
+            } else if let Some(d) = block.damage {
                 let split = self.report.unit.split.clone();
                 dead.push(DeadLetter { split, position: d.position, line: self.line, reason: d.reason, raw: d.raw });
                 // The line that was given up has no newline that was counted.
                 self.line = self.line.map(|n| n + 1);
             }
-            if block.ended {
+            self.over |= block.ended;
+            if block.ended && !waits {
                 self.report.ended(block.after);
             }
         }
@@ -136,7 +164,9 @@ impl UnitReader for TextReader {
         // No line begins in what is left of the unit.
         let end = self.report.unit.end;
         if end == u64::MAX {
-            self.report.ended(self.position);
+            if !self.over {
+                self.report.ended(self.position);
+            }
         } else if self.position < end {
             self.position = end;
             return Ok(Some(Read {
