@@ -12,6 +12,7 @@
 //! many seeds per case.
 
 pub mod case;
+pub mod expressions;
 pub mod input;
 pub mod oracle;
 pub mod rows;

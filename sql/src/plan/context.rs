@@ -33,14 +33,18 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
+use super::exact::ExactExpressions;
 use super::harden::{CheckConstants, HardenExpressions};
 use super::lower::refuse_clauses;
 use super::risk::{GuardArguments, PinRisky, RiskyLast};
 use super::semantics::Semantics;
+use super::simplify::Simplify;
 use super::stay_put::StayPutPlanner;
 use super::window_call::WindowFunctions;
 use super::window_exec::WindowPlanner;
+use super::zones::{call_zones, call_zones_in};
 use crate::error::{Error, Result};
+use crate::function;
 use crate::statement::{arrow_type, check_query};
 
 /// Finds the streams and views that a statement names.
@@ -65,27 +69,40 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
     options.sql_parser.collect_spans = true;
     // What TIMESTAMPTZ is everywhere; now() follows it.
     options.execution.time_zone = Some("UTC".to_owned());
-    let mut state = SessionStateBuilder::new()
+    let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_expr_planners(crate::function::planners())
         .with_default_features()
         .with_relation_planners(vec![Arc::new(WindowFunctions)])
         .with_type_planner(Arc::new(StreamTypes))
         .with_query_planner(Arc::new(BatchPlanner))
-        .with_optimizer_rules(logical_rules())
-        .with_physical_optimizer_rules(physical_rules())
-        .build();
+        .with_optimizer_rules(logical_rules(semantics))
+        .with_physical_optimizer_rules(physical_rules());
+    if semantics.exact_expressions() {
+        builder = builder.with_analyzer_rule(Arc::new(ExactExpressions));
+    }
+    let mut state = builder.build();
+    if semantics.exact_expressions()
+        && let Err(e) = function::register(&mut state)
+    {
+        // Only if a function of DataFusion's had another name, which every query of the tests would show.
+        tracing::error!("functions of our own are not registered: {e}");
+    }
     crate::function::replace(&mut state);
     // In batch now() is a constant: that of the statement.
     state.mark_start_execution();
     state
 }
 
-/// DataFusion's rules, with ours where constants are still as they were written.
-fn logical_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+/// DataFusion's rules, with ours where constants are still as they were written, and our own simplification.
+fn logical_rules(semantics: Semantics) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let first: [Arc<dyn OptimizerRule + Send + Sync>; 4] =
         [Arc::new(CheckConstants), Arc::new(RiskyLast), Arc::new(GuardArguments), Arc::new(PinRisky)];
-    first.into_iter().chain(Optimizer::new().rules).collect()
+    let own: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(Simplify);
+    let replaced = |rule: &dyn OptimizerRule| semantics.exact_expressions() && rule.name() == own.name();
+    let rules = Optimizer::new().rules.into_iter();
+    let rules = rules.map(|rule| if replaced(rule.as_ref()) { Arc::clone(&own) } else { rule });
+    first.into_iter().chain(rules).collect()
 }
 
 /// DataFusion's rules, after ours.
@@ -105,8 +122,11 @@ pub fn query_plan(state: &SessionState, resolver: Arc<dyn TableResolver>, query:
 pub fn statement_plan(
     state: &SessionState,
     resolver: Arc<dyn TableResolver>,
-    statement: DfStatement,
+    mut statement: DfStatement,
 ) -> Result<LogicalPlan> {
+    if Semantics::of(state).exact_expressions() {
+        call_zones_in(&mut statement);
+    }
     let context = PlanContext::new(state, resolver);
     Ok(context.planner().statement_to_plan(statement)?)
 }
@@ -119,7 +139,11 @@ pub fn expression(
     schema: &DFSchema,
 ) -> Result<Expr> {
     let context = PlanContext::new(state, resolver);
-    Ok(context.planner().sql_to_expr(expr.clone(), schema, &mut PlannerContext::new())?)
+    let mut expr = expr.clone();
+    if Semantics::of(state).exact_expressions() {
+        call_zones(&mut expr);
+    }
+    Ok(context.planner().sql_to_expr(expr, schema, &mut PlannerContext::new())?)
 }
 
 /// Analyzes and rewrites a plan: for batch as DataFusion does, for streaming by the rules that keep a plan

@@ -7,7 +7,7 @@
 //! | version | since then |
 //! |---|---|
 //! | 1 | the builds whose catalogs kept nothing but the text of statements |
-//! | 2 | a literal with a point is an exact decimal; types of numbers meet as docs/numbers.md says |
+//! | 2 | a literal with a point is an exact decimal; types of numbers meet as docs/numbers.md says; NULL, NaN, zeros, far times and clock changes are what `exact` and `simplify` say |
 
 use std::sync::Arc;
 
@@ -39,6 +39,11 @@ impl Semantics {
 
     /// Whether `0.1` is a decimal; a DOUBLE if not.
     pub fn exact_literals(self) -> bool {
+        self >= Semantics(2)
+    }
+
+    /// Whether expressions are made exact and simplified by rules of our own; DataFusion's way if not.
+    pub fn exact_expressions(self) -> bool {
         self >= Semantics(2)
     }
 
