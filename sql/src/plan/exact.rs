@@ -5,6 +5,7 @@
 //! |---|---|
 //! | comparisons of floats, `IN`, `BETWEEN`, `CASE x WHEN`, `nullif`, `greatest`, `least` | one zero, one NaN: over `float_value` |
 //! | a timestamp beside a date or a text | compared in the timestamp's unit: nanoseconds end in 2262 |
+//! | `- a`, whole | `0 - a`, which fails where the other would wrap around |
 //! | a time with a zone, and an interval | `zoned_plus`: local times that the clock skips or repeats |
 
 use arrow::datatypes::{DataType, TimeUnit};
@@ -68,6 +69,11 @@ fn exact_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Transformed::new_transformed(expr, changed)
         }
         Expr::BinaryExpr(b) if matches!(b.op, Operator::Plus | Operator::Minus) => zoned(b, of),
+        // Of the smallest number there is no opposite: what fails as a difference would wrap around as an opposite.
+        Expr::Negative(e) if of(&e).is_signed_integer() && !matches!(*e, Expr::Literal(..)) => {
+            let zero = lit(ScalarValue::new_zero(&of(&e))?);
+            Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(Box::new(zero), Operator::Minus, e)))
+        }
         Expr::Between(mut b) => {
             let changed = compared(&mut [b.expr.as_mut(), b.low.as_mut(), b.high.as_mut()], of);
             Transformed::new_transformed(Expr::Between(Between { ..b }), changed)

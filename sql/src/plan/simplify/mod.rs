@@ -118,7 +118,9 @@ fn one_rule(expr: Expr, info: &SimplifyContext) -> Result<Transformed<Expr>> {
 /// Whether an expression has a value, if only NULL, for every row.
 fn cannot_fail(expr: &Expr) -> bool {
     let itself = match expr {
-        Expr::Column(_) | Expr::Literal(..) | Expr::Alias(_) => true,
+        // A common part that was taken out is a column by name only.
+        Expr::Column(c) => !c.name.starts_with("__common_expr"),
+        Expr::Literal(..) | Expr::Alias(_) => true,
         Expr::Not(_) | Expr::IsNull(_) | Expr::IsNotNull(_) | Expr::IsTrue(_) | Expr::IsFalse(_) => true,
         Expr::IsNotTrue(_) | Expr::IsNotFalse(_) | Expr::IsUnknown(_) | Expr::IsNotUnknown(_) => true,
         Expr::Case(_) | Expr::InList(_) | Expr::Between(_) => true,
