@@ -8,6 +8,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import subprocess
 import time
 
@@ -182,6 +183,11 @@ class Failed:
     pass
 
 
+# What DuckDB refuses where we give a value: whole numbers beyond their type, which wrap around in the expressions as
+# DataFusion evaluates them.
+WRAPS = re.compile(r" [-+*/%] |\(- ")
+
+
 def by_duckdb(connection, line):
     select = f"SELECT {as_given(line['kind'], '(' + line['duckdb'] + ')')} FROM t"
     try:
@@ -229,7 +235,9 @@ def compare(folder, seed, count):
             compared += 1
             theirs = by_duckdb(connection, line)
             pairs = enumerate(zip(line["values"], theirs, strict=True))
-            bad = next(((row, a, b) for row, (a, b) in pairs if not is_same(line["kind"], a, b)), None)
+            wraps = WRAPS.search(line["sql"])
+            pairs = [(row, a, b) for row, (a, b) in pairs if not (wraps and b is Failed)]
+            bad = next(((row, a, b) for row, a, b in pairs if not is_same(line["kind"], a, b)), None)
             if bad:
                 wrong.append(f"{line['sql']}\n    in DuckDB {line['duckdb']}\n    row {bad[0]}: {bad[1]!r}, there {bad[2]!r}")
     return compared, unsaid, wrong

@@ -51,7 +51,7 @@ const SECONDS: [i64; 12] = [
     1_792_891_800,
     32_503_680_000,
     253_402_300_799,
-    9_224_318_016,
+    9_244_800_000,
 ];
 
 fn column(rng: &mut StdRng, kind: Kind, n: usize) -> Result<ArrayRef> {
