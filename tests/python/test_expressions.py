@@ -225,6 +225,8 @@ def compare(folder, seed, count):
     subprocess.run([EXPRESSIONS, str(seed), str(count), str(folder)], check=True)
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
+    # Its optimizer takes `a + 1 > 1` for `a > 0`, whether or not the sum has a value.
+    connection.execute("PRAGMA disable_optimizer")
     connection.execute(f"CREATE TABLE t AS SELECT * FROM '{folder}/rows.parquet'")
     compared, unsaid, wrong = 0, {}, []
     with open(folder / "expressions.jsonl") as lines:
