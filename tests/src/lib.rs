@@ -20,6 +20,7 @@ pub mod compare;
 pub mod dialect;
 pub mod duck;
 pub mod generate;
+pub mod expressions;
 pub mod input;
 pub mod late;
 pub mod oracle;

@@ -1,16 +1,32 @@
-//! Functions that take the place of DataFusion's, where those give values that are not there, or wrong ones.
+//! Functions that take the place of DataFusion's, where those give values that are not there, or wrong ones, and of
+//! our own:
 //!
-//! `sum` and `avg` never wrap (`sum.rs`, `average.rs`, and `frame.rs` where rows leave a window's frame);
-//! `min` and `max` know infinities and NaN (`extreme.rs`). What tells rows apart or orders them by floats sees
-//! one NaN and one zero (`canonical.rs`).
+//! | function | what is different |
+//! |---|---|
+//! | `s['a']`, and functions into which nested values go | no values below a null parent |
+//! | `sum`, `avg` | never wrap (`sum.rs`, `average.rs`, and `frame.rs` where rows leave a window's frame) |
+//! | `min`, `max` | know infinities and NaN (`extreme.rs`) |
+//! | `date_bin`, `date_trunc` | every time that a column can hold, not only those between 1677 and 2262 |
+//! | `now()`, `to_timestamp` | microseconds, as `TIMESTAMP` is everywhere |
+//! | `at_time_zone`, `zoned_plus` | local times that a clock change skips or repeats; what `AT TIME ZONE` and `+ INTERVAL` become |
+//! | `float_value` | one zero and one NaN; what comparisons of floats compare |
+//!
+//! What tells rows apart or orders them by floats sees one NaN and one zero too (`canonical.rs`).
 
 mod average;
+mod calendar;
 mod canonical;
+mod date_bin;
+mod date_trunc;
 mod extreme;
 mod field;
+mod float_value;
 mod frame;
+mod now;
 mod settle;
 mod sum;
+mod to_timestamp;
+mod zone;
 
 use std::sync::Arc;
 
@@ -28,6 +44,9 @@ use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF};
 use crate::plan::Semantics;
 
 pub(crate) use canonical::CanonicalFloats;
+
+pub(crate) use float_value::{float_scalar, float_value};
+pub(crate) use zone::{AT_TIME_ZONE, at_time_zone, zoned_plus};
 
 /// How `s.a`, `s['a']` and `m['key']` are planned; it is asked before DataFusion's planners.
 pub(crate) fn planners() -> Vec<Arc<dyn ExprPlanner>> {
@@ -76,4 +95,22 @@ impl FunctionRewrite for Ours {
             None => Ok(Transformed::no(Expr::ScalarFunction(call))),
         }
     }
+}
+
+/// Registers the functions in place of those that have their names.
+pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
+    let zone = state.config_options().execution.time_zone.clone();
+    let binning = state.udf("date_bin")?;
+    let truncating = state.udf("date_trunc")?;
+    let reading = state.udf("to_timestamp_micros")?;
+    let own = [
+        ScalarUDF::new_from_impl(date_bin::DateBin::new(binning)),
+        ScalarUDF::new_from_impl(date_trunc::DateTrunc::new(truncating)),
+        ScalarUDF::new_from_impl(to_timestamp::ToTimestamp::new(reading)),
+        ScalarUDF::new_from_impl(now::Now::new(zone.as_deref())),
+    ];
+    for function in own.map(Arc::new).into_iter().chain([at_time_zone(), zoned_plus(), float_value()]) {
+        state.register_udf(function)?;
+    }
+    Ok(())
 }

@@ -33,16 +33,19 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
+use super::exact::ExactExpressions;
 use super::harden::{CheckConstants, HardenExpressions};
 use super::lower::refuse_clauses;
 use super::numbers;
 use super::risk::{GuardArguments, PinRisky, RiskyLast};
 use super::semantics::Semantics;
+use super::simplify::Simplify;
 use super::stay_put::StayPutPlanner;
 use super::window_call::WindowFunctions;
 use super::window_exec::WindowPlanner;
+use super::zones::{call_zones, call_zones_in};
 use crate::error::{Error, Result};
-use crate::function::CanonicalFloats;
+use crate::function::{self, CanonicalFloats};
 use crate::statement::{arrow_type, check_query};
 
 /// Finds the streams and views that a statement names.
@@ -69,9 +72,9 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
     options.sql_parser.parse_float_as_decimal = semantics.exact_literals();
     // What TIMESTAMPTZ is everywhere; now() follows it.
     options.execution.time_zone = Some("UTC".to_owned());
-    let mut planners = crate::function::planners();
+    let mut planners = function::planners();
     planners.push(Arc::new(numbers::NumberLiterals));
-    let mut state = SessionStateBuilder::new()
+    let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_expr_planners(planners)
         .with_default_features()
@@ -79,10 +82,19 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
         .with_relation_planners(vec![Arc::new(WindowFunctions)])
         .with_type_planner(Arc::new(StreamTypes))
         .with_query_planner(Arc::new(BatchPlanner))
-        .with_optimizer_rules(logical_rules())
-        .with_physical_optimizer_rules(physical_rules())
-        .build();
-    crate::function::replace(&mut state, semantics);
+        .with_optimizer_rules(logical_rules(semantics))
+        .with_physical_optimizer_rules(physical_rules());
+    if semantics.exact_expressions() {
+        builder = builder.with_analyzer_rule(Arc::new(ExactExpressions));
+    }
+    let mut state = builder.build();
+    if semantics.exact_expressions()
+        && let Err(e) = function::register(&mut state)
+    {
+        // Only if a function of DataFusion's had another name, which every query of the tests would show.
+        tracing::error!("functions of our own are not registered: {e}");
+    }
+    function::replace(&mut state, semantics);
     let replaced = crate::files::register(&mut state);
     debug_assert!(replaced.is_ok());
     // In batch now() is a constant: that of the statement.
@@ -90,11 +102,15 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
     state
 }
 
-/// DataFusion's rules, with ours where constants are still as they were written.
-fn logical_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+/// DataFusion's rules, with ours where constants are still as they were written, and our own simplification.
+fn logical_rules(semantics: Semantics) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let first: [Arc<dyn OptimizerRule + Send + Sync>; 4] =
         [Arc::new(CheckConstants), Arc::new(RiskyLast), Arc::new(GuardArguments), Arc::new(PinRisky)];
-    first.into_iter().chain(Optimizer::new().rules).collect()
+    let own: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(Simplify);
+    let replaced = |rule: &dyn OptimizerRule| semantics.exact_expressions() && rule.name() == own.name();
+    let rules = Optimizer::new().rules.into_iter();
+    let rules = rules.map(|rule| if replaced(rule.as_ref()) { Arc::clone(&own) } else { rule });
+    first.into_iter().chain(rules).collect()
 }
 
 /// DataFusion's rules, after ours.
@@ -117,6 +133,9 @@ pub fn statement_plan(
     mut statement: DfStatement,
 ) -> Result<LogicalPlan> {
     numbers::mark_statement(&mut statement);
+    if Semantics::of(state).exact_expressions() {
+        call_zones_in(&mut statement);
+    }
     let context = PlanContext::new(state, resolver);
     Ok(numbers::name_columns(context.planner().statement_to_plan(statement)?)?)
 }
@@ -131,6 +150,9 @@ pub fn expression(
     let context = PlanContext::new(state, resolver);
     let mut expr = expr.clone();
     numbers::mark_literals(&mut expr);
+    if Semantics::of(state).exact_expressions() {
+        call_zones(&mut expr);
+    }
     let expr = context.planner().sql_to_expr(expr, schema, &mut PlannerContext::new())?;
     Ok(numbers::typed(state, expr, schema)?)
 }

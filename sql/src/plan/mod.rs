@@ -2,26 +2,33 @@
 //! and windows as nodes of our own.
 //!
 //! ```text
-//! statement ─ context ─► logical plan ─ optimize ─► plan for the dataflow graph, or for DataFusion's batch
+//! statement ─ context ─► logical plan ─ exact ─ optimize ─► plan for the dataflow graph, or for DataFusion's batch
+//!                │                         │        └ simplify: rules that hold for NULL and NaN too
+//!                │                         └ what expressions mean here
 //!                ├ windows: TUMBLE, HOP, CUMULATE as `WindowAssign`
 //!                └ numbers: exact literals, the types in which numbers meet
 //! ```
 
+mod bound;
 mod context;
+mod exact;
 mod harden;
 pub mod lower;
 mod numbers;
 mod risk;
 mod semantics;
+mod simplify;
 mod stay_put;
 mod window_call;
 mod window_exec;
 mod window_rows;
 pub mod windows;
+mod zones;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bound::refuse_unsteady;
 pub use context::{
     PlanContext, StreamTypes, TableResolver, expression, optimize, query_plan, session_state, session_state_of,
     statement_plan, streaming_plan,

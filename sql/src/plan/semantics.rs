@@ -7,7 +7,7 @@
 //! | version | since then |
 //! |---|---|
 //! | 1 | the builds whose catalogs kept nothing but the text of statements |
-//! | 2 | a literal with a point is an exact decimal; types of numbers meet as docs/numbers.md says; averages keep digits before it |
+//! | 2 | a literal with a point is an exact decimal; types of numbers meet as docs/numbers.md says; averages keep digits before it; NULL, NaN, zeros, far times and clock changes are what `exact` and `simplify` say |
 
 use std::sync::Arc;
 
@@ -44,6 +44,11 @@ impl Semantics {
 
     /// Whether an average of decimals gives up digits behind the point for those before it.
     pub fn roomy_averages(self) -> bool {
+        self >= Semantics(2)
+    }
+
+    /// Whether expressions are made exact and simplified by rules of our own; DataFusion's way if not.
+    pub fn exact_expressions(self) -> bool {
         self >= Semantics(2)
     }
 

@@ -164,6 +164,7 @@ impl Millstream {
         // What is wrong with the new one is found before the old one goes.
         let (def, resolved) = self.make(&mut create, parallelism)?;
         let (def, sql) = (Arc::new(def), create.to_string());
+        self.refuse_unsteady_watermark(&create, &def)?;
         if replaced.is_some() {
             self.try_out(&def, &create, parallelism).await?;
         }

@@ -23,7 +23,7 @@ use super::tables::StreamDef;
 use crate::catalog::{Resolved, columns_of, schema_of};
 use crate::error::{Error, Result};
 use crate::plan::lower::TimeProperty;
-use crate::plan::{Semantics, expression, session_state_of};
+use crate::plan::{Semantics, expression, refuse_unsteady, session_state, session_state_of};
 use crate::statement::{CreateStream, Watermark};
 
 /// A split without rows for this long stops holding the watermark.
@@ -279,6 +279,14 @@ impl Millstream {
         let (name, place) = (&def.name, place.display());
         Err(Error::invalid(format!("stream \"{name}\": stream \"{}\" is written to \"{place}\" already", other.name))
             .with_hint("Give each stream a path of its own, or write one stream of both with UNION ALL."))
+    }
+
+    /// Refuses a watermark that is not a function of the row. At CREATE only: a stream that an older build took
+    /// opens as it is.
+    pub(super) fn refuse_unsteady_watermark(self: &Arc<Self>, create: &CreateStream, def: &StreamDef) -> Result<()> {
+        let Some(watermark) = &create.watermark else { return Ok(()) };
+        let columns = DFSchema::try_from_qualified_schema(def.name.as_str(), &def.schema)?;
+        refuse_unsteady(&def.name, &expression(&session_state(), self.resolver(true), &watermark.expr, &columns)?)
     }
 
     /// The event-time column, and the bound that each row sets.

@@ -30,6 +30,10 @@ impl Lowering<'_> {
             groups.push((self.physical(e, from)?, Arc::new(schema.field(i).clone())));
             times.push(self.time_of(e, from, &input)?);
         }
+        if !input.append_only {
+            // What an argument, a FILTER or an order was when a row came must be the same when it goes.
+            plan.aggr_expr.iter().try_for_each(super::refuse_volatile)?;
+        }
         let calls = plan.aggr_expr.iter().map(|e| self.call(e, plan)).collect::<Result<Vec<_>>>()?;
         let computed = plan.group_expr.iter().filter(|e| column_of(e, from).is_none());
         self.note_uses(computed.chain(&plan.aggr_expr), from, &input);

@@ -75,10 +75,9 @@ pub fn lower(state: &SessionState, plan: &LogicalPlan, emit: Option<Emit>, paral
     if emit.is_none() && mode == EmitMode::OnClose && result.is_err() {
         // The default falls back where some group has no end after all.
         let mut second = Lowering::new(state, parallelism, EmitMode::Changes);
-        let again = second.lower(plan);
-        if again.is_ok() {
-            (first, result) = (second, again);
-        }
+        // Where that fails too, its reason is the one that remains.
+        result = second.lower(plan);
+        first = second;
     }
     let output = result?;
     if emit == Some(Emit::OnWindowClose) && !first.closed_something {

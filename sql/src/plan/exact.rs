@@ -1,0 +1,207 @@
+//! What expressions mean, where DataFusion's planner gives them another meaning. Applied behind type coercion, to
+//! batch and streaming plans alike, whether or not they are optimized:
+//!
+//! | expression | why |
+//! |---|---|
+//! | comparisons of floats, `IN`, `BETWEEN`, `CASE x WHEN`, `nullif`, `greatest`, `least` | one zero, one NaN: over `float_value` |
+//! | a timestamp beside a date or a text | compared in the timestamp's unit: nanoseconds end in 2262 |
+//! | `- a`, whole | `0 - a`, which fails where the other would wrap around |
+//! | a time with a zone, and an interval | `zoned_plus`: local times that the clock skips or repeats |
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::config::ConfigOptions;
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, InList, ScalarFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, Operator, TableScan, TryCast, lit};
+use datafusion::optimizer::AnalyzerRule;
+
+use crate::function::{float_scalar, float_value, zoned_plus};
+
+/// The rule.
+#[derive(Debug)]
+pub(super) struct ExactExpressions;
+
+impl AnalyzerRule for ExactExpressions {
+    fn name(&self) -> &str {
+        "exact_expressions"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(exact_node).map(|t| t.data)
+    }
+}
+
+fn exact_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let mut schema = merge_schema(&plan.inputs());
+    if let LogicalPlan::TableScan(TableScan { table_name, source, .. }) = &plan {
+        schema.merge(&DFSchema::try_from_qualified_schema(table_name.clone(), &source.schema())?);
+    }
+    let names = NamePreserver::new(&plan);
+    let mut changed = false;
+    let plan = plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let exact = expr.transform_up(|e| exact_expr(e, &schema))?;
+        changed |= exact.transformed;
+        Ok(match exact.transformed {
+            true => Transformed::yes(name.restore(exact.data)),
+            false => exact,
+        })
+    })?;
+    match changed {
+        true => Ok(Transformed::yes(plan.data.recompute_schema()?)),
+        false => Ok(Transformed::no(plan.data)),
+    }
+}
+
+/// One expression, whose operands are exact already.
+fn exact_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let of = |e: &Expr| e.get_type(schema).unwrap_or(DataType::Null);
+    Ok(match expr {
+        Expr::BinaryExpr(b) if is_comparison(b.op) => {
+            let mut operands = [*b.left, *b.right];
+            let changed = compared(&mut operands.iter_mut().collect::<Vec<_>>(), of);
+            let [left, right] = operands;
+            let expr = Expr::BinaryExpr(BinaryExpr::new(Box::new(left), b.op, Box::new(right)));
+            Transformed::new_transformed(expr, changed)
+        }
+        Expr::BinaryExpr(b) if matches!(b.op, Operator::Plus | Operator::Minus) => zoned(b, of),
+        // Of the smallest number there is no opposite: what fails as a difference would wrap around as an opposite.
+        Expr::Negative(e) if of(&e).is_signed_integer() && !matches!(*e, Expr::Literal(..)) => {
+            let zero = lit(ScalarValue::new_zero(&of(&e))?);
+            Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(Box::new(zero), Operator::Minus, e)))
+        }
+        Expr::Between(mut b) => {
+            let changed = compared(&mut [b.expr.as_mut(), b.low.as_mut(), b.high.as_mut()], of);
+            Transformed::new_transformed(Expr::Between(Between { ..b }), changed)
+        }
+        Expr::InList(mut list) => {
+            let mut operands = vec![list.expr.as_mut()];
+            operands.extend(list.list.iter_mut());
+            let changed = compared(&mut operands, of);
+            Transformed::new_transformed(Expr::InList(InList { ..list }), changed)
+        }
+        Expr::Case(mut case) => {
+            let changed = case_operands(&mut case, of);
+            Transformed::new_transformed(Expr::Case(case), changed)
+        }
+        Expr::ScalarFunction(mut f) if matches!(f.name(), "nullif" | "greatest" | "least") => {
+            let changed = floats(&mut f.args.iter_mut().collect::<Vec<_>>(), of);
+            Transformed::new_transformed(Expr::ScalarFunction(f), changed)
+        }
+        other => Transformed::no(other),
+    })
+}
+
+fn is_comparison(op: Operator) -> bool {
+    use Operator::*;
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+fn case_operands(case: &mut Case, of: impl Fn(&Expr) -> DataType) -> bool {
+    let Some(operand) = &mut case.expr else { return false };
+    let mut operands = vec![operand.as_mut()];
+    operands.extend(case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut()));
+    compared(&mut operands, of)
+}
+
+/// Makes operands that are compared with each other comparable; says whether that changed one.
+fn compared(operands: &mut [&mut Expr], of: impl Fn(&Expr) -> DataType) -> bool {
+    // Both are looked at: a list of floats has no timestamps.
+    floats(operands, &of) | units(operands, &of)
+}
+
+fn floats(operands: &mut [&mut Expr], of: impl Fn(&Expr) -> DataType) -> bool {
+    let mut changed = false;
+    for operand in operands {
+        if matches!(of(operand), DataType::Float32 | DataType::Float64) && !is_plain(operand, &of) {
+            let taken = std::mem::replace(&mut **operand, lit(ScalarValue::Null));
+            **operand = match taken {
+                Expr::Literal(value, metadata) => Expr::Literal(float_scalar(value), metadata),
+                other => Expr::ScalarFunction(ScalarFunction::new_udf(float_value(), vec![other])),
+            };
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// Whether a float has the bits of its value for sure.
+fn is_plain(expr: &Expr, of: impl Fn(&Expr) -> DataType) -> bool {
+    match expr {
+        Expr::Literal(value, _) => float_scalar(value.clone()) == *value,
+        // Whole and decimal numbers are no NaN, and their zero is the positive one.
+        Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => {
+            let from = of(expr);
+            from.is_integer() || from.is_decimal()
+        }
+        Expr::ScalarFunction(f) => f.name() == float_value().name(),
+        _ => false,
+    }
+}
+
+/// Takes back casts of timestamps to nanoseconds that only the other operand asked for.
+fn units(operands: &mut [&mut Expr], of: impl Fn(&Expr) -> DataType) -> bool {
+    let mut finest = None;
+    for operand in operands.iter() {
+        let Some(unit) = (match &**operand {
+            Expr::Literal(value, _) if value.is_null() => continue,
+            Expr::Cast(Cast { expr, field }) if is_nanos(field.data_type()) => match of(expr) {
+                DataType::Timestamp(unit, _) => Some(unit),
+                // A date is a time of any unit, and a text has the digits that the other side can tell apart.
+                DataType::Date32 | DataType::Date64 | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+                    continue;
+                }
+                _ => None,
+            },
+            _ => None,
+        }) else {
+            return false;
+        };
+        finest = Some(finest.map_or(unit, |f: TimeUnit| f.max(unit)));
+    }
+    let unit = match finest {
+        None | Some(TimeUnit::Nanosecond) => return false,
+        Some(unit) => unit.max(TimeUnit::Microsecond),
+    };
+    for operand in operands {
+        match &mut **operand {
+            Expr::Cast(cast) => {
+                let DataType::Timestamp(_, zone) = cast.field.data_type() else { continue };
+                let to = DataType::Timestamp(unit, zone.clone());
+                let given = of(&cast.expr) == to;
+                let taken = std::mem::replace(cast.expr.as_mut(), lit(ScalarValue::Null));
+                **operand = if given { taken } else { Expr::Cast(Cast::new(Box::new(taken), to)) };
+            }
+            Expr::Literal(value, _) if is_nanos(&value.data_type()) => {
+                let DataType::Timestamp(_, zone) = value.data_type() else { continue };
+                **operand = lit(ScalarValue::TimestampMicrosecond(None, zone));
+            }
+            _ => {}
+        }
+    }
+    true
+}
+
+fn is_nanos(t: &DataType) -> bool {
+    matches!(t, DataType::Timestamp(TimeUnit::Nanosecond, _))
+}
+
+/// A time with a zone, and an interval that is added or taken away.
+fn zoned(b: BinaryExpr, of: impl Fn(&Expr) -> DataType) -> Transformed<Expr> {
+    let is_zoned = |t: &DataType| matches!(t, DataType::Timestamp(_, Some(zone)) if !matches!(&**zone, "UTC" | "Z" | "+00:00" | "Etc/UTC"));
+    let is_interval = |t: &DataType| matches!(t, DataType::Interval(_));
+    let (left, right) = (of(&b.left), of(&b.right));
+    let call = |time, interval, sign: i64| {
+        Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(zoned_plus(), vec![time, interval, lit(sign)])))
+    };
+    match b.op {
+        Operator::Plus if is_zoned(&left) && is_interval(&right) => call(*b.left, *b.right, 1),
+        Operator::Plus if is_interval(&left) && is_zoned(&right) => call(*b.right, *b.left, 1),
+        Operator::Minus if is_zoned(&left) && is_interval(&right) => call(*b.left, *b.right, -1),
+        _ => Transformed::no(Expr::BinaryExpr(b)),
+    }
+}
