@@ -53,19 +53,16 @@ fn trials(case: &Case, seed: u64, term: &str) -> Result<Vec<(&'static str, Trial
 }
 
 #[test]
-#[ignore = "a row on which an expression fails stops a stream"]
 fn rows_one_by_one() -> Result<()> {
     check(&cases("rows.sql")?)
 }
 
 #[test]
-#[ignore = "a row on which an expression fails stops a stream"]
 fn windows() -> Result<()> {
     check(&cases("windows.sql")?)
 }
 
 #[test]
-#[ignore = "a row on which an expression fails stops a stream"]
 fn aggregates() -> Result<()> {
     check(&cases("aggregates.sql")?)
 }

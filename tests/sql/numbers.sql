@@ -20,8 +20,8 @@ SELECT id, price > 0.5 AS a, price = 3.0 AS b, d = 2.5 AS c, small IN (1.0, 2.5)
   d < price AS h, k * 9007199254740993 = k * 9007199254740992.0 AS i, d <> '1.005' AS j FROM bids WHERE price < 1000
 
 # decimals of many digits
-SELECT id, CAST(d AS DECIMAL(38, 18)) * CAST(price AS DECIMAL(38, 18)) AS a, CAST(d AS DECIMAL(38, 18)) / 3 AS b,
-  d > 0.123456789012345678901234567890123456 AS c FROM bids WHERE price < 1000000
+SELECT id, CAST(d AS DECIMAL(30, 10)) * CAST(small AS DECIMAL(8, 0)) AS a, CAST(d AS DECIMAL(38, 18)) / 3 AS b,
+  d > 0.12345678901234567890 AS c FROM bids WHERE price < 1000000
 
 # casts round
 SELECT id, CAST(x AS BIGINT) AS a, CAST(d AS INT) AS b, CAST(x AS DECIMAL(20, 1)) AS c, CAST(d AS DECIMAL(12, 1)) AS e,

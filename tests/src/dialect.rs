@@ -7,8 +7,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
-    ObjectName, TableFactor, VisitMut, VisitorMut,
+    self, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
+    TableFactor, VisitMut, VisitorMut,
 };
 
 use crate::Result;
@@ -56,14 +56,6 @@ const RULES: &[Rule] = &[
         "/ of integers is an integer here, as in PostgreSQL; there it is a DOUBLE",
     ),
     rule(Way::Shape(division), "/ of integers is an integer here, as in PostgreSQL; there it is a DOUBLE"),
-    rule(
-        Way::Start(
-            "CREATE MACRO ms_whole(a DOUBLE) AS trunc(a), (a BIGINT) AS a, (a UBIGINT) AS a, (a VARCHAR) AS a, \
-             (a BOOLEAN) AS a, (a DECIMAL) AS trunc(a)",
-        ),
-        "a cast to an integer cuts the fraction off here, as Arrow's does; there it rounds",
-    ),
-    rule(Way::Shape(whole), "a cast to an integer cuts the fraction off here, as Arrow's does; there it rounds"),
     rule(Way::Shape(quoted), "a keyword there"),
     rule(Way::Shape(bytes), "a cast of text to bytes reads escapes there; here it takes the bytes of its UTF-8"),
     rule(Way::Shape(similar), "known to be wrong here: SIMILAR TO finds the pattern anywhere"),
@@ -188,19 +180,6 @@ fn division(expr: &Expr) -> Option<String> {
         }
         _ => None,
     }
-}
-
-fn whole(expr: &Expr) -> Option<String> {
-    let Expr::Cast { kind, expr, data_type, .. } = expr else { return None };
-    let name = match data_type {
-        DataType::TinyInt(_) => "TINYINT",
-        DataType::SmallInt(_) => "SMALLINT",
-        DataType::Int(_) | DataType::Integer(_) => "INTEGER",
-        DataType::BigInt(_) => "BIGINT",
-        _ => return None,
-    };
-    let cast = if matches!(kind, CastKind::TryCast) { "TRY_CAST" } else { "CAST" };
-    Some(format!("{cast}(ms_whole({expr}) AS {name})"))
 }
 
 fn quoted(expr: &Expr) -> Option<String> {
@@ -375,7 +354,6 @@ mod tests {
             }
         };
         assert_eq!(said("SELECT a / b / 2 FROM t")?, "SELECT ms_div(ms_div(a, b), 2) FROM t");
-        assert_eq!(said("SELECT x::INT FROM t")?, "SELECT CAST(ms_whole(x) AS INTEGER) FROM t");
         assert_eq!(said("SELECT make_array(a)[1] FROM t")?, "SELECT [a][1] FROM t");
         assert_eq!(said("SELECT nth_value(a, 2 ORDER BY b) FROM t")?, "SELECT (list(a ORDER BY b))[2] FROM t");
         assert!(

@@ -240,3 +240,10 @@ pub(crate) async fn run_gated(mut chain: Chain, mut gate: Gate) -> Result<()> {
         }
     }
 }
+
+/// Runs a task and tells the coordinator when it fails.
+pub(crate) async fn report_failure(run: impl Future<Output = Result<()>>, reports: mpsc::Sender<Report>) {
+    if let Err(e) = run.await {
+        let _ = reports.send(Report::Failed(e)).await;
+    }
+}

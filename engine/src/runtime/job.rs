@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::aside::{Asides, DeadLetterLimits, OnError};
-use super::chain::{AsideRows, Body, Chain, OutEdge, Pulse, Report, RunNode, Target, run_gated};
+use super::chain::{AsideRows, Body, Chain, OutEdge, Pulse, Report, RunNode, Target, report_failure, run_gated};
 use super::channel::{Gate, Receiver, edge};
 use super::coordinator::{Command, Coordinator, SourceView};
 use super::fragment::{Fragments, labels};
@@ -491,11 +491,5 @@ impl<'a> Build<'a> {
         self.opened.extend(state.names().map(str::to_owned));
         let aside = AsideRows { shared: self.asides.clone(), split: None, letters: vec![] };
         Ok(Chain { fragment, task, nodes, edges, state, reports, aside })
-    }
-}
-
-async fn report_failure(run: impl Future<Output = Result<()>>, reports: mpsc::Sender<Report>) {
-    if let Err(e) = run.await {
-        let _ = reports.send(Report::Failed(e)).await;
     }
 }

@@ -12,6 +12,7 @@ use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::collect;
+use millstream_engine::expr::harden;
 use millstream_sql::plan::{TableResolver, optimize, query_plan, session_state};
 
 use crate::Result;
@@ -117,7 +118,8 @@ impl Bench {
         let mut steps = vec![];
         for p in projections.into_iter().rev() {
             let one = |e: &Expr| -> Result<Arc<dyn PhysicalExpr>> {
-                Ok(self.state.create_physical_expr(self.runnable(e.clone().unalias())?, schema)?)
+                let physical = self.state.create_physical_expr(self.runnable(e.clone().unalias())?, schema)?;
+                Ok(harden(physical, schema.as_arrow())?)
             };
             let exprs = p.expr.iter().map(one).collect::<Result<Vec<_>>>()?;
             steps.push(Step { exprs, schema: p.schema.inner().clone() });
