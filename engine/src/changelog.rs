@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashMap;
 
@@ -54,7 +55,8 @@ pub fn consolidate(schema: &SchemaRef, parts: &[Changes], key: Option<&[usize]>)
         let ops = vec![Op::Insert; all.num_rows()];
         return Ok((all, ops));
     }
-    let net = net_rows(&all)?;
+    // Zeros keep their signs, so that a change of nothing but the sign is still published.
+    let net = net_rows(&all, with_one_nan)?;
     let (order, ops) = match key {
         None => plain_order(&net),
         Some(key) => paired_order(&all, &net, key)?,
@@ -64,17 +66,32 @@ pub fn consolidate(schema: &SchemaRef, parts: &[Changes], key: Option<&[usize]>)
     Ok((Changes::weighted(rows, weights)?, ops))
 }
 
-/// (first row, net weight) of each distinct row whose weight is not 0, in order of appearance.
-fn net_rows(all: &Changes) -> Result<Vec<(u32, i64)>> {
+/// The rows that are left when all `parts` of a changelog have been applied, one occurrence a row. Zeros of either sign are one
+/// value: a build that told them apart may have written the row that another takes back.
+pub fn content(schema: &SchemaRef, parts: &[Changes]) -> Result<RecordBatch> {
+    let all = Changes::concat(schema, parts)?;
+    if all.weights().is_none() {
+        return Ok(all.into_rows());
+    }
+    let net = net_rows(&all, canonical)?;
+    let left = net.iter().flat_map(|(row, w)| std::iter::repeat_n(*row, (*w).max(0) as usize));
+    Ok(take_record_batch(all.rows(), &left.collect::<UInt32Array>())?)
+}
+
+/// (last row that arrived, net weight) of each distinct row whose weight is not 0, in order of appearance; rows are told apart
+/// by what `identity` makes of their columns.
+fn net_rows(
+    all: &Changes,
+    identity: impl Fn(&ArrayRef) -> std::result::Result<ArrayRef, ArrowError>,
+) -> Result<Vec<(u32, i64)>> {
     let columns = all.rows().columns();
     if columns.is_empty() {
         let sum: i64 = (0..all.num_rows()).map(|i| all.weight(i)).sum();
         return Ok(if sum == 0 { vec![] } else { vec![(0, sum)] });
     }
     let converter = converter(columns)?;
-    // Zeros keep their signs, so that a change of nothing but the sign is still published.
-    let one_nan = columns.iter().map(with_one_nan).collect::<Result<Vec<_>, _>>()?;
-    let rows = converter.convert_columns(&one_nan)?;
+    let identical = columns.iter().map(identity).collect::<Result<Vec<_>, _>>()?;
+    let rows = converter.convert_columns(&identical)?;
     let mut places: HashMap<arrow::row::Row<'_>, usize, foldhash::fast::FixedState> = HashMap::default();
     let mut net: Vec<(u32, i64)> = vec![];
     for i in 0..all.num_rows() {
@@ -83,6 +100,9 @@ fn net_rows(all: &Changes) -> Result<Vec<(u32, i64)>> {
             net.len() - 1
         });
         net[place].1 += all.weight(i);
+        if all.weight(i) > 0 {
+            net[place].0 = i as u32;
+        }
     }
     net.retain(|(_, w)| *w != 0);
     Ok(net)

@@ -1,5 +1,6 @@
 """NaN, infinities and zeros in the store; sums and averages that do not fit or are exact."""
 
+import re
 import json
 import math
 
@@ -64,7 +65,11 @@ def test_files_of_older_builds_are_read_without_their_statistics(store):
     rows(store, *FLOATS, "FLUSH")
     (file,) = store.glob("streams/t/*.parquet")
     table = pq.read_table(file)
+    before = file.stat().st_size
     pq.write_table(table, file, write_page_index=True)
+    # The manifests tell how long the file is.
+    for manifest in store.glob("jobs/*/checkpoints/*.json"):
+        manifest.write_text(re.sub(rf":{before}\b", f":{file.stat().st_size}", manifest.read_text()))
     assert pq.ParquetFile(file).metadata.row_group(0).column(1).statistics.has_min_max
     assert rows(
         store,

@@ -70,7 +70,7 @@ def test_batch_and_stream_agree(cursor):
         "FLUSH",
     )
     expected = [
-        (1, Decimal("11.055"), Decimal("3.3500000000000000"), 1.1e20, True, 1e20, Decimal("17.05"), False),
+        (1, Decimal("11.055"), Decimal("3.3500000000000000"), 1.1e20 + 2**14, True, 1e20, Decimal("17.05"), False),
         (2, Decimal("-0.011"), Decimal("-0.0033333333333333"), 1.1e-20, False, 1e-20, Decimal("9007199254740992.99"), False),
         (4, Decimal("2.200"), Decimal("0.6666666666666667"), None, None, 0.5, Decimal("4.00"), True),
         (5, Decimal("2.189"), Decimal("0.6633333333333333"), 2.75, True, 2.5, Decimal("2.99"), False),

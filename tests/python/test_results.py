@@ -44,7 +44,7 @@ def test_one_failed_stream_does_not_hide_the_others(store):
     with Process(
         "--store", store, "--format", "json",
         *("-c", "CREATE STREAM o (a INT)", "-c", "INSERT INTO o VALUES (0), (1)"),
-        *("-c", "CREATE STREAM good AS SELECT a FROM o", "-c", "CREATE STREAM bad AS SELECT 10 / a AS x FROM o"),
+        *("-c", "CREATE STREAM good AS SELECT a FROM o", "-c", "CREATE STREAM bad WITH (on_error = 'fail') AS SELECT 10 / a AS x FROM o"),
         *("-c", "SELECT count(*) AS n FROM good"),
     ) as process:
         assert process.wait() == 1

@@ -1,7 +1,7 @@
 //! How a query is said in DuckDB's SQL.
 //!
 //! DuckDB reads the text of the query itself, so that parsing, types and planning are checked as well. Where it
-//! legitimately sees something otherwise, a rule of [`RULES`] says what is written instead, and why. A query
+//! legitimately sees something otherwise, a rule of `RULES` says what is written instead, and why. A query
 //! with something that DuckDB does not know fails until it has a rule; nothing is skipped in silence.
 
 use std::ops::ControlFlow;

@@ -84,8 +84,8 @@ impl Asides {
     pub(crate) fn letters(&self, aside: Aside, source: Option<&Arc<str>>) -> Result<Vec<Letter>> {
         if self.on_error == OnError::Fail {
             let why = aside.failures.first().map(|f| f.to_string()).unwrap_or_default();
-            return Err(Error::data(format!("stream \"{}\": {why}", self.stream)).with_hint(
-                "Guard the expression (CASE, TRY_CAST, WHERE), or leave on_error = 'fail' out to put such rows aside.",
+            return Err(Error::data(why).with_hint(
+                "Guard the expression (CASE, TRY_CAST, WHERE). A derived stream puts such rows aside, unless it has on_error = 'fail'.",
             ));
         }
         let admitted = self.admit(aside.failures.len());

@@ -4,10 +4,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use millstream_engine::format::convert::convert;
 use millstream_sql::session::Prepared;
 use tonic::Status;
 
@@ -26,12 +27,26 @@ fn cast_parameters(values: &RecordBatch, parameters: &SchemaRef) -> Result<Recor
     let columns = values.columns().iter().zip(parameters.fields()).map(|(column, parameter)| {
         // The type of `SELECT $1` is not known: the value brings its own.
         let known = parameter.data_type() != &DataType::Null && parameter.data_type() != column.data_type();
-        if known { cast_with_options(column, parameter.data_type(), &options) } else { Ok(Arc::clone(column)) }
+        match known {
+            true if parameter.data_type().is_integer() && !column.data_type().is_integer() => whole(column, parameter),
+            true => cast_with_options(column, parameter.data_type(), &options),
+            false => Ok(Arc::clone(column)),
+        }
     });
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let fields = columns.iter().zip(parameters.fields());
     let fields: Vec<Field> = fields.map(|(c, p)| Field::new(p.name(), c.data_type().clone(), true)).collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+/// Values for a parameter that is a whole number: one that would lose its fraction is refused.
+fn whole(column: &ArrayRef, parameter: &Field) -> Result<ArrayRef, ArrowError> {
+    let mut misfits = vec![];
+    let converted = convert(column, parameter, &mut misfits).map_err(|e| ArrowError::CastError(e.to_string()))?;
+    match misfits.into_iter().next() {
+        None => Ok(converted),
+        Some(misfit) => Err(ArrowError::CastError(misfit.reason)),
+    }
 }
 
 /// `sql` with its question marks numbered. One in text, in a quoted name or in a comment is none.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit};
 use datafusion::common::{ScalarValue, exec_datafusion_err};
 use datafusion::error::Result;
@@ -38,6 +38,11 @@ impl ScalarUDFImpl for ToTimestamp {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let [number] = &args.args[..] else { return self.texts.invoke_with_args(args) };
+        if number.data_type().is_string() {
+            // The function reads by way of nanoseconds, which end in 2262.
+            let strict = CastOptions { safe: false, ..CastOptions::default() };
+            return number.cast_to(args.return_type(), Some(&strict));
+        }
         if !number.data_type().is_numeric() {
             return self.texts.invoke_with_args(args);
         }

@@ -14,7 +14,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use futures::{StreamExt, TryStreamExt};
 use millstream_engine::connector::feed::FeedSink;
 use millstream_engine::graph::SinkNode;
-use millstream_engine::runtime::JobConfig;
+use millstream_engine::runtime::{JobConfig, OnError};
 
 use super::dataflow::every;
 use super::define::own_parallelism;
@@ -123,6 +123,8 @@ impl Session {
         finish(&mut planned.lowered, SinkNode { name: "result".to_owned(), sink }, true);
         let mut config = JobConfig::new("query");
         config.every = every(query.emit);
+        // It keeps nothing, so there is no place to put a row aside.
+        config.on_error = OnError::Fail;
         self.millstream.refuse_second_stdin("", &planned.reads)?;
         let job = self.millstream.runtime().start(planned.lowered.graph, config, None).await?;
         self.millstream.note_stdin("a query", &planned.reads, &job);

@@ -20,7 +20,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, collect};
-use millstream_engine::changelog::{EPOCH, OP, consolidate, stored_schema, weights};
+use millstream_engine::changelog::{EPOCH, OP, content, stored_schema, weights};
 use millstream_engine::changes::Changes;
 use millstream_engine::connector::Source;
 use millstream_engine::connector::ingest::IngestSource;
@@ -279,7 +279,7 @@ fn add_up(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
             .map_err(millstream_engine::Error::from)?;
         parts.push(Changes::weighted(rows, weights(ops)?)?);
     }
-    Ok(consolidate(schema, &parts, None)?.0.into_rows())
+    Ok(content(schema, &parts)?)
 }
 
 /// A source read as one partition.

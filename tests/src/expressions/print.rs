@@ -31,8 +31,8 @@ pub const RULES: [Rule; 21] = [
         Some("0 - a of its type"),
         "a minus before a constant is a part of it there, so that types differ",
     ),
-    rule("CAST(float AS whole)", Some("CAST(trunc(a) AS …)"), "DuckDB rounds, half to even"),
-    rule("CAST(decimal AS whole)", Some("CAST(trunc(a) AS …)"), "DuckDB rounds, half away from zero"),
+    rule("CAST(float AS whole)", Some("the same"), "both round, half to even"),
+    rule("CAST(decimal AS whole)", Some("the same"), "both round, half away from zero"),
     rule("CAST(text AS whole)", None, "DuckDB takes fractions and exponents in the text, and blanks around it"),
     rule("CAST(float AS DECIMAL)", None, "the last digit is rounded by way of other doubles"),
     rule(
@@ -57,7 +57,7 @@ pub const RULES: [Rule; 21] = [
     rule("CAST(date AS TIMESTAMP)", Some("the same"), "dates of the rows are all timestamps"),
     rule("least, greatest of NULL", Some("the same"), "both pass over NULL"),
     rule("BIGINT UNSIGNED", Some("UBIGINT"), "the name"),
-    rule("sqrt of a negative number", Some("the same"), "an error in both"),
+    rule("sqrt of a negative number", Some("error(…)"), "NaN there, an error here as in PostgreSQL"),
     rule(
         "computed timestamp AT TIME ZONE",
         None,
@@ -120,6 +120,10 @@ pub fn duckdb(expr: &Expr) -> Result<String, &'static Rule> {
             what => format!("({} IS {what})", duckdb(a)?),
         },
         Expr::Call("character_length", args, _) => format!("length({})", list(args)?),
+        Expr::Call("sqrt", args, _) => {
+            let a = list(args)?;
+            format!("CASE WHEN {a} < 0 THEN error('negative') ELSE sqrt({a}) END")
+        }
         Expr::Call(f, args, _) => format!("{f}({})", list(args)?),
         Expr::Cast(a, kind) => cast(a, *kind)?,
         Expr::Case(operand, branches, otherwise, _) => case(operand, branches, otherwise, &duckdb)?,
@@ -154,9 +158,6 @@ fn cast(a: &Expr, to: Kind) -> Result<String, &'static Rule> {
     let from = a.kind();
     let (text, to_name) = (duckdb(a)?, duckdb_name(to));
     match (from, to) {
-        (Kind::Real | Kind::Double | Kind::Decimal, to) if is_whole(to) => {
-            Ok(format!("CAST(trunc({text}) AS {to_name})"))
-        }
         (Kind::Text, to) if is_whole(to) => Err(&RULES[6]),
         (Kind::Double, Kind::Real) => Err(&RULES[20]),
         (Kind::Real | Kind::Double, Kind::Decimal) => Err(&RULES[7]),
