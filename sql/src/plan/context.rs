@@ -108,7 +108,8 @@ fn logical_rules(semantics: Semantics) -> Vec<Arc<dyn OptimizerRule + Send + Syn
         [Arc::new(CheckConstants), Arc::new(RiskyLast), Arc::new(GuardArguments), Arc::new(PinRisky)];
     let own: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(Simplify);
     let replaced = |rule: &dyn OptimizerRule| semantics.exact_expressions() && rule.name() == own.name();
-    let rules = Optimizer::new().rules.into_iter();
+    // What several operands share would be evaluated before those that guard it.
+    let rules = Optimizer::new().rules.into_iter().filter(|r| r.name() != "common_sub_expression_eliminate");
     let rules = rules.map(|rule| if replaced(rule.as_ref()) { Arc::clone(&own) } else { rule });
     first.into_iter().chain(rules).collect()
 }
@@ -183,16 +184,15 @@ pub fn streaming_plan(state: &SessionState, plan: LogicalPlan) -> Result<Logical
 ///   retract, where one count(DISTINCT) keeps a set.
 /// - `eliminate_join` turns inner joins (Nexmark 5 and 8, INTERSECT) into semi joins because of keys that hold
 ///   in batch; the inner join is the cheaper operator here and its output stays append-only.
-/// - `common_sub_expression_eliminate`, `extract_leaf_expressions` and `push_down_leaf_projections` add
-///   projections with made-up names (`__common_expr_1`), on which the identity of state would depend.
+/// - `extract_leaf_expressions` and `push_down_leaf_projections` add projections with made-up names
+///   (`__datafusion_extracted_1`), on which the identity of state would depend.
 /// - `risky_last`, `guard_arguments` and `pin_risky`: operators evaluate on the rows that reach them anyway.
-const NOT_FOR_STREAMS: [&str; 8] = [
+const NOT_FOR_STREAMS: [&str; 7] = [
     "risky_last",
     "guard_arguments",
     "pin_risky",
     "single_distinct_aggregation_to_group_by",
     "eliminate_join",
-    "common_sub_expression_eliminate",
     "extract_leaf_expressions",
     "push_down_leaf_projections",
 ];

@@ -12,6 +12,9 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Case, Expr, Operator, Volatility};
 use datafusion::physical_expr::create_physical_expr;
+use millstream_engine::expr::harden;
+
+use crate::error::Error;
 
 /// One row without columns that an expression could name.
 static ONE_ROW: LazyLock<Option<(DFSchema, RecordBatch)>> = LazyLock::new(|| {
@@ -61,6 +64,8 @@ fn value(expr: &Expr, info: &SimplifyContext) -> Result<Option<ScalarValue>> {
     let mut props = ExecutionProps::new();
     props.config_options = Some(Arc::clone(info.config_options()));
     let physical = create_physical_expr(expr, schema, &props, &PhysicalPlanningContext::default())?;
+    // With the checks that the rows get.
+    let physical = harden(physical, schema.as_arrow()).map_err(Error::from)?;
     let array = physical.evaluate(row)?.into_array(1)?;
     if array.len() != 1 || array.data_type() != &data_type {
         return Ok(None);
