@@ -7,7 +7,8 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::concat;
 use arrow::error::ArrowError;
-use datafusion_common::DataFusionError;
+use datafusion_common::{DataFusionError, Result as DfResult};
+use datafusion_expr::ColumnarValue;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{CaseExpr, CastExpr};
 
@@ -57,6 +58,14 @@ impl Failures {
     pub fn push(&mut self, row: u32, failure: Failure) {
         debug_assert!(self.rows.last().is_none_or(|last| last.0 < row));
         self.rows.push((row, failure));
+    }
+
+    /// Those of rows that were taken from `places` of a batch, as rows of that batch.
+    pub(super) fn at(mut self, places: &[u32]) -> Self {
+        for (row, _) in &mut self.rows {
+            *row = places[*row as usize];
+        }
+        self
     }
 
     /// Takes in the failures of another expression over the same rows; a row keeps its first.
@@ -153,8 +162,25 @@ fn halves(
     Ok(())
 }
 
+/// What an expression gives for all rows at once or, where that fails because of a row, what `rows` gives row by row:
+/// an error if a row fails after all.
+pub(super) fn at_once_or_by_row(
+    at_once: DfResult<ColumnarValue>,
+    rows: impl FnOnce() -> Result<(ArrayRef, Failures)>,
+) -> DfResult<ColumnarValue> {
+    match at_once {
+        Err(e) if is_of_row(&e) => {}
+        other => return other,
+    }
+    let (values, failures) = rows().map_err(|e| DataFusionError::External(Box::new(e)))?;
+    match failures.error() {
+        None => Ok(ColumnarValue::Array(values)),
+        Some(e) => Err(e),
+    }
+}
+
 /// Whether an error tells of the data of a row; others (no memory, defects) concern the query.
-pub(super) fn is_of_row(error: &DataFusionError) -> bool {
+fn is_of_row(error: &DataFusionError) -> bool {
     match error.find_root() {
         DataFusionError::ArrowError(e, _) => {
             !matches!(**e, ArrowError::MemoryError(_) | ArrowError::IoError(_, _) | ArrowError::NotYetImplemented(_))
@@ -240,9 +266,4 @@ pub(super) fn true_rows(mask: &BooleanArray) -> BooleanBuffer {
         None => mask.values().clone(),
         Some(nulls) => mask.values() & nulls.inner(),
     }
-}
-
-/// An error of ours in DataFusion's type.
-pub(super) fn external(error: Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }

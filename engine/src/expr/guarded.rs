@@ -16,7 +16,7 @@ use datafusion_common::Result as DfResult;
 use datafusion_expr::ColumnarValue;
 use datafusion_physical_expr::PhysicalExpr;
 
-use super::failures::{Failures, evaluate, external, is_of_row, true_rows};
+use super::failures::{Failures, at_once_or_by_row, evaluate, true_rows};
 use crate::error::Result;
 
 /// `value` where `guard` is true.
@@ -59,11 +59,7 @@ impl Guarded {
             return Ok((new_null_array(&data_type, batch.num_rows()), failures));
         }
         let (values, failed) = evaluate(&self.value, &filter_record_batch(batch, &BooleanArray::new(keep, None))?)?;
-        let mut here = Failures::default();
-        for (at, failure) in failed.iter() {
-            here.push(places[at as usize], failure.clone());
-        }
-        failures.merge(here);
+        failures.merge(failed.at(&places));
         let mut from: Vec<Option<u32>> = vec![None; batch.num_rows()];
         for (at, row) in places.iter().enumerate() {
             from[*row as usize] = Some(at as u32);
@@ -88,15 +84,7 @@ impl PhysicalExpr for Guarded {
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> DfResult<ColumnarValue> {
-        match self.value.evaluate(batch) {
-            Err(e) if is_of_row(&e) => {}
-            other => return other,
-        }
-        let (values, failures) = self.rows(batch).map_err(external)?;
-        match failures.error() {
-            None => Ok(ColumnarValue::Array(values)),
-            Some(e) => Err(e),
-        }
+        at_once_or_by_row(self.value.evaluate(batch), || self.rows(batch))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {

@@ -23,7 +23,7 @@ use datafusion_expr::{ColumnarValue, Operator};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::BinaryExpr;
 
-use super::failures::{Failures, evaluate, external, is_of_row};
+use super::failures::{Failures, at_once_or_by_row, evaluate};
 use crate::error::Result;
 
 /// `a AND b AND …` or `a OR b OR …`.
@@ -69,10 +69,6 @@ impl Logic {
                 evaluate(operand, &filter_record_batch(batch, &BooleanArray::from(open.clone()))?)?
             };
             let values = values.as_boolean();
-            let mut here = Failures::default();
-            for (at, failure) in failed.iter() {
-                here.push(places[at as usize], failure.clone());
-            }
             let good = failed.good(places.len());
             for (at, row) in places.iter().enumerate() {
                 if good.as_ref().is_some_and(|g| !g.value(at)) {
@@ -83,7 +79,7 @@ impl Logic {
                     false => valid[*row as usize] = false,
                 }
             }
-            failures.merge(here);
+            failures.merge(failed.at(&places));
         }
         failures.retain(|row| open[row as usize]);
         let mut result = BooleanBufferBuilder::new(rows);
@@ -125,15 +121,7 @@ impl PhysicalExpr for Logic {
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> DfResult<ColumnarValue> {
-        match self.fast.evaluate(batch) {
-            Err(e) if is_of_row(&e) => {}
-            other => return other,
-        }
-        let (values, failures) = self.rows(batch).map_err(external)?;
-        match failures.error() {
-            None => Ok(ColumnarValue::Array(values)),
-            Some(e) => Err(e),
-        }
+        at_once_or_by_row(self.fast.evaluate(batch), || self.rows(batch))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
