@@ -21,8 +21,9 @@ pub(crate) trait Backend: Send + Sync {
     /// Executes a text that holds exactly one statement.
     fn execute_sql<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Outcome>>;
 
-    /// Waits until every job over bounded input has finished.
-    fn flush(&self) -> BoxFuture<'_, Result<()>>;
+    /// Waits until every job over bounded input has finished. Gives a word on streams that have failed and are nobody's
+    /// concern here.
+    fn flush(&self) -> BoxFuture<'_, Result<Option<String>>>;
 
     /// The objects of the catalog.
     fn objects(&self) -> BoxFuture<'_, Result<Vec<ObjectInfo>>>;
@@ -77,8 +78,8 @@ impl Backend for Embedded {
         self.session.execute_sql(sql).boxed()
     }
 
-    fn flush(&self) -> BoxFuture<'_, Result<()>> {
-        self.millstream.flush().boxed()
+    fn flush(&self) -> BoxFuture<'_, Result<Option<String>>> {
+        self.session.flush().boxed()
     }
 
     fn objects(&self) -> BoxFuture<'_, Result<Vec<ObjectInfo>>> {
@@ -126,8 +127,12 @@ impl Backend for Remote {
         self.client.execute(sql).boxed()
     }
 
-    fn flush(&self) -> BoxFuture<'_, Result<()>> {
-        async { self.client.execute("FLUSH").await.map(|_| ()) }.boxed()
+    fn flush(&self) -> BoxFuture<'_, Result<Option<String>>> {
+        let notice = |outcome| match outcome {
+            Outcome::Done(done) => done.notice,
+            Outcome::Rows(_) | Outcome::Changes(_) => None,
+        };
+        async move { self.client.execute("FLUSH").await.map(notice) }.boxed()
     }
 
     fn objects(&self) -> BoxFuture<'_, Result<Vec<ObjectInfo>>> {

@@ -96,7 +96,7 @@ async fn execute_all(
 /// Waits for what the statements have started; gives the exit code.
 pub(crate) async fn complete(backend: &dyn Backend) -> u8 {
     match flush(backend).await {
-        Ok(()) => 0,
+        Ok(_) => 0,
         Err(e) => stopped(&e, None),
     }
 }
@@ -120,14 +120,14 @@ pub(crate) async fn execute(
 ) -> Result<()> {
     let mut warned = String::new();
     for statement in statement::parse(&script.text)? {
-        if lex::reads_results(&statement.text)
-            && let Err(e) = flush(backend).await
-            && e.message() != warned
-        {
+        if lex::reads_results(&statement.text) {
             // The statement may well be about other streams than the one that has failed: the script goes on, and
-            // ends with the error.
-            e.message().clone_into(&mut warned);
-            report::say(format_args!("warning: {warned}"));
+            // ends with the error, if it has to do with that stream.
+            let said = flush(backend).await.unwrap_or_else(|e| Some(e.message().to_owned()));
+            if let Some(said) = said.filter(|said| *said != warned) {
+                report::say(format_args!("warning: {said}"));
+                warned = said;
+            }
         }
         let start = Instant::now();
         let outcome = progress::shown(backend, backend.execute(&statement)).await?;
@@ -154,13 +154,13 @@ pub(crate) async fn execute(
 }
 
 /// Waits until all that reads bounded input is complete, and says so if it took long.
-async fn flush(backend: &dyn Backend) -> Result<()> {
+async fn flush(backend: &dyn Backend) -> Result<Option<String>> {
     let start = Instant::now();
     let before = backend.jobs().await.unwrap_or_default();
-    progress::shown(backend, backend.flush()).await?;
+    let notice = progress::shown(backend, backend.flush()).await?;
     let took = start.elapsed();
     if took < LONG {
-        return Ok(());
+        return Ok(notice);
     }
     for job in backend.jobs().await.unwrap_or_default() {
         let known = before.iter().find(|b| b.stream == job.stream);
@@ -177,7 +177,7 @@ async fn flush(backend: &dyn Backend) -> Result<()> {
             ));
         }
     }
-    Ok(())
+    Ok(notice)
 }
 
 async fn write_rows(

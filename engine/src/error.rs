@@ -139,8 +139,8 @@ impl From<arrow::error::ArrowError> for Error {
     }
 }
 
-impl From<datafusion_common::DataFusionError> for Error {
-    fn from(e: datafusion_common::DataFusionError) -> Self {
+impl From<&datafusion_common::DataFusionError> for Error {
+    fn from(e: &datafusion_common::DataFusionError) -> Self {
         let kind = match e.find_root() {
             datafusion_common::DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
             datafusion_common::DataFusionError::ResourcesExhausted(_) => ErrorKind::Exhausted,
@@ -150,7 +150,13 @@ impl From<datafusion_common::DataFusionError> for Error {
             }
             _ => ErrorKind::Data,
         };
-        Error::new(kind, e.find_root().strip_backtrace()).with_source(e)
+        Error::new(kind, e.find_root().strip_backtrace())
+    }
+}
+
+impl From<datafusion_common::DataFusionError> for Error {
+    fn from(e: datafusion_common::DataFusionError) -> Self {
+        Error::from(&e).with_source(e)
     }
 }
 

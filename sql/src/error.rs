@@ -4,6 +4,7 @@
 //! to write instead; the position is where in the script, so that a shell can point at it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use datafusion::common::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
@@ -205,6 +206,8 @@ impl From<DataFusionError> for Error {
         match e {
             DataFusionError::SQL(e, _) => Error::from(*e),
             DataFusionError::External(e) => from_external(e),
+            // What several partitions of a plan are told.
+            DataFusionError::Shared(e) => Arc::try_unwrap(e).map_or_else(|e| from_shared(&e), Error::from),
             DataFusionError::Diagnostic(diagnostic, e) => {
                 let span = diagnostic.span.map(|span| Position { line: span.start.line, column: span.start.column });
                 Error::from(*e).or_at(span)
@@ -219,6 +222,25 @@ impl From<DataFusionError> for Error {
             }
             e => from_plain(e),
         }
+    }
+}
+
+/// An error that others hold, too: without its cause.
+fn from_shared(e: &DataFusionError) -> Error {
+    match e {
+        DataFusionError::Shared(e) => from_shared(e),
+        DataFusionError::Context(_, e) | DataFusionError::Diagnostic(_, e) => from_shared(e),
+        DataFusionError::External(e) => match (e.downcast_ref::<Error>(), e.downcast_ref::<millstream_engine::Error>())
+        {
+            (Some(e), _) => {
+                let mut again = Error::new(e.kind(), e.message());
+                (again.inner.hint, again.inner.position) = (e.inner.hint.clone(), e.position());
+                again
+            }
+            (_, Some(e)) => Error::from(e.again()),
+            _ => Error::new(ErrorKind::Data, e.to_string()),
+        },
+        e => plain(millstream_engine::Error::from(e)),
     }
 }
 
@@ -246,7 +268,10 @@ fn from_context(context: &str, e: DataFusionError) -> Error {
 /// DataFusion's own words, without the label of the variant, with a lowercase start.
 fn from_plain(e: DataFusionError) -> Error {
     // The engine's conversion owns the mapping from variants to kinds.
-    let engine = millstream_engine::Error::from(e);
+    plain(millstream_engine::Error::from(e))
+}
+
+fn plain(engine: millstream_engine::Error) -> Error {
     let message = without_label(engine.message());
     // "Invalid function 'x'.\nDid you mean 'y'?"
     let (message, hint) = match message.split_once('\n') {
@@ -338,6 +363,18 @@ mod tests {
         let back = Error::from(DataFusionError::from(ours).context("in a rule"));
         assert_eq!((back.kind(), back.message(), back.hint()), (ErrorKind::Unsupported, "no", Some("Do.")));
         assert_eq!(back.position(), Some(Position { line: 3, column: 4 }));
+    }
+
+    #[test]
+    fn an_error_that_partitions_share_keeps_its_words() {
+        let ours = || DataFusionError::from(Error::not_found("no file").with_hint("Make it."));
+        let shared = Arc::new(ours());
+        let both =
+            [DataFusionError::Shared(shared.clone()), DataFusionError::Shared(Arc::new(ours().context("a rule")))];
+        for e in both.map(Error::from) {
+            assert_eq!((e.kind(), e.message(), e.hint()), (ErrorKind::NotFound, "no file", Some("Make it.")));
+        }
+        drop(shared);
     }
 
     #[test]

@@ -5,6 +5,7 @@ import decimal
 import json
 import math
 import pathlib
+import shutil
 import sys
 import tarfile
 import time
@@ -287,6 +288,95 @@ def test_what_a_stream_has_committed_is_read_without_its_source(store, tmp_path)
     assert 'file "t.csv" does not exist' in run(store, "SELECT * FROM t;", cwd=tmp_path, ok=False).stderr
 
 
+def test_paths_mean_the_same_from_every_folder(store, tmp_path):
+    here, there = tmp_path / "here [1], a", tmp_path / "there"
+    for folder in (here / "more", there):
+        folder.mkdir(parents=True)
+    (here / "t.csv").write_text("a\n1\n")
+    (here / "more" / "u.csv").write_text("a\n2\nx\n")
+    made = """
+        CREATE STREAM t (a BIGINT) WITH (connector = 'file', path = 't.csv', follow = true);
+        CREATE STREAM u (a BIGINT) WITH (connector = 'file', path = 'more/*.csv, t.csv');
+        CREATE STREAM d AS SELECT a FROM t;
+        CREATE STREAM e AS SELECT a FROM u;
+        CREATE STREAM out WITH (connector = 'file', path = 'out.csv') AS SELECT a FROM t;
+        FLUSH;
+    """
+    run(store, made, cwd=here)
+    with (here / "t.csv").open("a") as file:
+        file.write("3\n")
+    asked = """
+        SELECT sum(a) AS s FROM u;
+        SELECT source, line FROM millstream.dead_letters;
+        SHOW CREATE STREAM t;
+        EXPLAIN SELECT a FROM u;
+    """
+    with Server(store, cwd=there) as server, server.connect() as connection, connection.cursor() as cursor:
+        wait_for(cursor, "SELECT sum(a) FROM d", 4)
+        cursor.execute("FLUSH")
+    assert (here / "out.csv").read_text().split() == ["a", "1", "3"]
+    told = [json.loads(line) for line in run(store, asked, "--format", "json", cwd=there).stdout.splitlines()]
+    assert told[0] == {"s": 6} and told[1] == {"source": "more/u.csv", "line": 3}, told
+    assert f"path = '{here}/t.csv'" in told[2]["statement"], told
+    assert any("file" in str(line) and "more/*.csv" in str(line) for line in told[3:]), told
+    assert list(there.iterdir()) == []
+
+
+def test_a_stream_whose_input_is_gone_disturbs_nobody(store, tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    (here / "in").mkdir()
+    for i in range(2000):
+        (here / "in" / f"{i}.csv").write_text(f"a\n{i}\n")
+    made = """
+        CREATE STREAM t WITH (connector = 'file', path = 'in', rate = 100);
+        CREATE STREAM d AS SELECT a FROM t;
+        CREATE STREAM n AS SELECT count(*) AS n FROM d;
+        CREATE STREAM s (x BIGINT);
+    """
+    with Server(store, "--checkpoint-interval", "100 ms", cwd=here) as server:
+        with server.connect() as connection, connection.cursor() as cursor:
+            for statement in made.split(";")[:-1]:
+                cursor.execute(statement)
+            wait_for(cursor, "SELECT count(*) > 20 FROM d", True)
+        server.kill()
+    shutil.rmtree(here / "in")
+    asked = """
+        SELECT count(*) > 20 AS some FROM d;
+        SHOW STREAMS;
+        INSERT INTO s VALUES (1);
+        CREATE STREAM e AS SELECT x FROM s;
+        FLUSH;
+        SELECT x FROM e;
+        SHOW JOBS;
+    """
+    process = run(store, asked, "--format", "json", cwd=there)
+    told = [json.loads(line) for line in process.stdout.splitlines()]
+    assert told[0] == {"some": True}
+    jobs = {row["name"]: row["job"] for row in told if "location" in row}
+    assert jobs == {"t": None, "d": "failed", "n": "running", "s": "running"}, told
+    assert {"x": 1} in told, told
+    [why] = [row["error"] for row in told if row.get("stream") == "d"]
+    assert 'file "in" does not exist' in why and str(here) in why, why
+    assert 'notice: stream "d" has failed: file "in" does not exist' in process.stderr, process.stderr
+    # What a statement has to do with is an error.
+    assert 'stream "d" has failed' in run(store, "CREATE STREAM f AS SELECT a FROM d; FLUSH;", cwd=there, ok=False).stderr
+    assert 'stream "d" has failed' in run(store, "EXPLAIN ANALYZE STREAM d;", cwd=there, ok=False).stderr
+
+
+def test_a_stream_that_cannot_be_made_out_is_listed_with_the_reason(store):
+    run(store, "CREATE STREAM a (x BIGINT); CREATE STREAM b (x BIGINT);")
+    catalog = sorted((store / "catalog").iterdir())[-1]
+    kept = json.loads(catalog.read_text())
+    kept["entries"][0]["resolved"]["columns"][0]["type"] = "Quaternion"
+    catalog.write_text(json.dumps(kept))
+    process = run(store, "SHOW STREAMS;", "--format", "json")
+    assert [(row["name"], row["job"]) for row in map(json.loads, process.stdout.splitlines())] == [("a", "failed"), ("b", "running")]
+    said = run(store, "SELECT * FROM a;", ok=False).stderr
+    assert 'stream "a" has failed' in said and "Quaternion" in said, said
+
+
 def test_a_catalog_of_a_later_build_says_so(store, tmp_path):
     run(store, "CREATE STREAM a (x BIGINT); CREATE STREAM b AS SELECT x FROM a; INSERT INTO a VALUES (1); FLUSH;")
     catalog = sorted((store / "catalog").iterdir())[-1]
@@ -295,8 +385,9 @@ def test_a_catalog_of_a_later_build_says_so(store, tmp_path):
         if entry["name"] == "b":
             entry["resolved"]["semantics"] = 99
     catalog.write_text(json.dumps(kept))
-    process = run(store, "SELECT * FROM b; SHOW JOBS;", "--format", "json", ok=False)
+    process = run(store, "SELECT * FROM b; SHOW JOBS;", "--format", "json")
     assert process.stdout.splitlines()[0] == '{"x":1}', process.stdout
+    assert 'warning: stream "b" has failed' in process.stderr, process.stderr
     assert 'stream \\"b\\": it was made by a later build' in process.stdout, process.stdout
 
 
@@ -304,7 +395,7 @@ def test_a_manifest_of_a_later_build_says_so(store):
     run(store, "CREATE STREAM a (x BIGINT); INSERT INTO a VALUES (1);")
     manifest = sorted((store / "jobs").glob("*/checkpoints/*.json"))[-1]
     manifest.write_text('{"version": 99, "all": "else is unknown"}')
-    process = run(store, "CREATE STREAM b (x BIGINT); SHOW JOBS;", "--format", "json", ok=False)
+    process = run(store, "CREATE STREAM b (x BIGINT); SHOW JOBS;", "--format", "json")
     assert "has format 99, this build reads 2 to 3" in process.stdout, process.stdout
 
 
@@ -350,7 +441,7 @@ def test_state_of_another_query_is_not_taken(store):
             entry["sql"] = entry["sql"].replace("max(y)", "y").replace("GROUP BY x", "")
             entry["resolved"]["changelog"] = True
     catalog.write_text(json.dumps(kept))
-    process = run(store, "SHOW JOBS;", "--format", "json", ok=False)
+    process = run(store, "SHOW JOBS;", "--format", "json")
     jobs = {job["stream"]: job for job in map(json.loads, process.stdout.splitlines())}
     assert 'operator "aggregate updating 1" of stream "b" does not fit: its column "a0:0" is DOUBLE' in jobs["b"]["error"]
     assert 'operator "aggregate updating 1" of stream "c" does not fit: the query has no such' in jobs["c"]["error"]

@@ -46,6 +46,15 @@ pub const SOURCES: [&str; 4] = ["file", "stdin", "nexmark", "datagen"];
 /// The names of the connectors that can be written.
 pub const SINKS: [&str; 3] = ["file", "stdout", "blackhole"];
 
+/// Makes what `options` of connector `name` say relative to the present folder absolute, before they are kept. Gives
+/// what is found out by that: for [`Options::with_found`].
+pub fn fix_paths(name: &str, options: &mut BTreeMap<String, String>) -> BTreeMap<String, String> {
+    match name {
+        "file" => file::fix_path(options),
+        _ => BTreeMap::new(),
+    }
+}
+
 /// What `options` of connector `name` leave to be found out, so that it is found out once: for
 /// [`Options::with_found`].
 pub fn find_options(name: &str, options: &Options) -> Result<BTreeMap<String, String>> {

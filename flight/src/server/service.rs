@@ -288,10 +288,12 @@ impl FlightSqlService for Service {
         if !message.type_url.is_empty() {
             return Err(Status::unimplemented(format!("there is no command \"{}\"", message.type_url)));
         }
+        let session = self.session(&request);
         let mut data = request.into_inner();
         let first = data.peek().await.cloned().transpose()?;
         let descriptor = first.and_then(|first| first.flight_descriptor).unwrap_or_default();
         let stream = ingest::stream_of_path(&descriptor)?;
+        session.touch(stream);
         let record_count = self.ingest_rows(stream, IngestMode::Append, data).await?;
         let result = DoPutUpdateResult { record_count };
         let result = PutResult { app_metadata: result.encode_to_vec().into() };
@@ -327,6 +329,7 @@ impl FlightSqlService for Service {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         let mode = ingest::ingest_mode(&command)?;
+        self.session(&request).touch(&command.table);
         self.ingest_rows(&command.table, mode, request.into_inner()).await
     }
 

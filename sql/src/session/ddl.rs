@@ -346,7 +346,7 @@ impl Millstream {
     }
 
     /// `name`, who reads it, who reads those, and so on.
-    fn with_readers(&self, catalog: &Catalog, name: &str) -> Vec<String> {
+    pub(super) fn with_readers(&self, catalog: &Catalog, name: &str) -> Vec<String> {
         let mut all = vec![name.to_owned()];
         let mut at = 0;
         while at < all.len() {

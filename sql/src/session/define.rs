@@ -1,5 +1,6 @@
 //! What a CREATE statement defines.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use millstream_engine::connector::ingest::IngestSource;
 use millstream_engine::connector::options::Options;
 use millstream_engine::connector::registry::{
-    SINKS, SOURCES, SinkRequest, check_source, find_options, infer_schema, open_sink,
+    SINKS, SOURCES, SinkRequest, check_source, find_options, fix_paths, infer_schema, open_sink,
 };
 use millstream_engine::nearest::nearest;
 use millstream_engine::runtime::{DeadLetterLimits, OnError};
@@ -118,7 +119,9 @@ impl Millstream {
         create: &mut CreateStream,
         parallelism: usize,
     ) -> Result<(StreamDef, Resolved)> {
-        let (resolved, reads) = self.resolve(create, parallelism, Semantics::NOW)?;
+        let connector = create.options.get("connector").cloned();
+        let fixed = connector.map(|name| fix_paths(&name, &mut create.options)).unwrap_or_default();
+        let (resolved, reads) = self.resolve(create, parallelism, Semantics::NOW, fixed)?;
         let mut def = self.define(create, create.to_string(), parallelism, &resolved)?;
         def.reads = reads;
         if def.log.is_some() {
@@ -132,19 +135,21 @@ impl Millstream {
     }
 
     /// What `create` means by the rules of `semantics`, and the streams that it reads: looks at what a connector
-    /// has, or plans the query.
+    /// has, or plans the query. `found` is known of the connector's options already.
     pub(super) fn resolve(
         self: &Arc<Self>,
         create: &mut CreateStream,
         parallelism: usize,
         semantics: Semantics,
+        found: BTreeMap<String, String>,
     ) -> Result<(Resolved, Vec<String>)> {
         let (_, connector) = OwnOptions::of(create)?;
-        let mut resolved = Resolved::by(semantics);
+        let mut resolved = Resolved { options: found, ..Resolved::by(semantics) };
         let mut reads = vec![];
         let schema = match (&create.query, connector) {
             (None, Some((connector, options))) => {
-                resolved.options = find_options(&connector, &options)?;
+                let options = options.with_found(resolved.options.clone());
+                resolved.options.extend(find_options(&connector, &options)?);
                 let options = options.with_found(resolved.options.clone());
                 if create.columns.is_empty() {
                     let found = infer_schema(&connector, options)?;

@@ -49,6 +49,7 @@ impl Session {
         match &parsed.statement {
             Statement::CreateStream(create) => {
                 let (create, parallelism) = (self.with_settings(create), self.parallelism(create)?);
+                self.touch(&create.name.name);
                 ms.to_the_end(ms.clone().create_stream(create, parallelism)).await
             }
             Statement::CreateView(create) => ms.to_the_end(ms.clone().create_view(create.clone())).await,
@@ -77,18 +78,22 @@ impl Session {
                 true => Outcome::tag("PAUSE STREAM"),
                 false => Outcome::notice("PAUSE STREAM", format!("stream \"{}\" does not run", name.name)),
             }),
-            Statement::Resume(name) => Ok(match ms.to_the_end(ms.clone().resume(public(name)?.to_owned())).await? {
-                true => Outcome::tag("RESUME STREAM"),
-                false => {
-                    Outcome::notice("RESUME STREAM", format!("stream \"{}\" runs already or has finished", name.name))
-                }
-            }),
+            Statement::Resume(name) => {
+                self.touch(&name.name);
+                Ok(match ms.to_the_end(ms.clone().resume(public(name)?.to_owned())).await? {
+                    true => Outcome::tag("RESUME STREAM"),
+                    false => Outcome::notice(
+                        "RESUME STREAM",
+                        format!("stream \"{}\" runs already or has finished", name.name),
+                    ),
+                })
+            }
             Statement::Set { name, value } => self.set(name, value),
             Statement::Reset(name) => self.reset(name.as_deref()),
-            Statement::Flush => {
-                ms.flush().await?;
-                Ok(Outcome::tag("FLUSH"))
-            }
+            Statement::Flush => Ok(match self.flush().await? {
+                Some(notice) => Outcome::notice("FLUSH", notice),
+                None => Outcome::tag("FLUSH"),
+            }),
             Statement::Explain(explain) => self.explain(explain).await,
             Statement::Begin | Statement::Commit | Statement::Rollback => {
                 Err(Error::unsupported("transactions of several statements are not supported")

@@ -75,6 +75,9 @@ impl Session {
     fn figures(&self, name: &str) -> Result<Vec<String>> {
         let def = self.millstream.stream(name)?;
         let job = self.millstream.job(name).ok_or_else(|| super::jobs::no_job(&def))?;
+        if let Some(why) = job.broken() {
+            return Err(super::jobs::failed(name, &why));
+        }
         let handle = job.handle().ok_or_else(|| {
             Error::invalid(format!("stream \"{name}\" does not run in this process")).with_hint(format!(
                 "RESUME STREAM {} if it is paused; SHOW JOBS says.",

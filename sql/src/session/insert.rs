@@ -51,6 +51,7 @@ impl Session {
     ) -> Result<Outcome> {
         let ms = &self.millstream;
         let def = ms.stream(public(&insert.target)?)?;
+        self.touch(&def.name);
         let intake = ms.intake(&def)?;
         let held = ms.budget().account(format!("INSERT INTO {}", quote_name(&def.name)));
         let mut gathered = Gathered { def, batches: vec![], bytes: 0, held };

@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use millstream_engine::checkpoint::{Checkpoints, Manifest};
 use millstream_engine::connector::Sink;
 use millstream_engine::graph::NodeKind;
-use millstream_engine::runtime::{JobConfig, JobHandle, JobPhase};
+use millstream_engine::runtime::{JobConfig, JobHandle};
 use millstream_engine::table::TableSink;
 use millstream_engine::time::EventTime;
 use parking_lot::Mutex;
@@ -52,6 +52,14 @@ impl Job {
         match self.handle() {
             Some(handle) => Ok(handle.stop().await?),
             None => Ok(()),
+        }
+    }
+
+    /// Why it could not even be started, if that is so.
+    pub(super) fn broken(&self) -> Option<String> {
+        match &*self.state.lock() {
+            State::Broken(why) => Some(why.clone()),
+            _ => None,
         }
     }
 
@@ -260,35 +268,6 @@ impl Millstream {
         }
         catalog.save(self.store()).await?;
         Ok(true)
-    }
-
-    /// Waits until every job over bounded input has finished and everything acknowledged before is in
-    /// every derived stream. Errors, when all others are done, where a job has failed.
-    pub async fn flush(&self) -> Result<()> {
-        let mut first: Option<Error> = None;
-        let mut others: Vec<String> = vec![];
-        let mut fail = |name: &str, e: Error| match &first {
-            None => first = Some(e),
-            Some(_) => others.push(name.to_owned()),
-        };
-        // Streams are created after those they read: this order visits inputs first.
-        let names: Vec<String> = self.catalog.lock().await.entries.iter().map(|e| e.name.clone()).collect();
-        for name in names {
-            let Some(job) = self.job(&name) else { continue };
-            if let Some(why) = job.info().error {
-                fail(&name, failed(&name, &why));
-            } else if let Some(handle) = job.handle()
-                && handle.status().phase == JobPhase::Running
-                && let Err(e) = handle.flush().await
-            {
-                fail(&name, Error::from(e).context(format!("stream \"{name}\"")));
-            }
-        }
-        match first {
-            None => Ok(()),
-            Some(e) if others.is_empty() => Err(e),
-            Some(e) => Err(e.with_hint(format!("Streams that have failed too: {}.", others.join(", ")))),
-        }
     }
 
     pub(super) fn dead_letters(&self) -> Arc<dyn datafusion::catalog::TableProvider> {

@@ -7,6 +7,7 @@ mod ddl;
 mod define;
 mod execute;
 mod explain;
+mod flush;
 mod ingested;
 mod insert;
 mod jobs;
@@ -19,6 +20,7 @@ mod show;
 mod stdin;
 mod tables;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -38,4 +40,6 @@ use settings::Settings;
 pub struct Session {
     millstream: Arc<Millstream>,
     settings: Mutex<Settings>,
+    /// The streams that it made, resumed or put rows into.
+    touched: Mutex<BTreeSet<String>>,
 }

@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, watch};
 
 use super::ddl::sweep_dropped;
-use super::jobs::Job;
+use super::jobs::{Job, failed};
 use super::left_out::LeftOutRows;
 use super::outcome::ObjectKind;
 use super::resolve::conform;
@@ -122,7 +122,8 @@ impl Millstream {
 
     /// A session with default settings.
     pub fn session(self: &Arc<Self>) -> Session {
-        Session { millstream: self.clone(), settings: Mutex::new(Settings::defaults(self)) }
+        let settings = Mutex::new(Settings::defaults(self));
+        Session { millstream: self.clone(), settings, touched: Mutex::default() }
     }
 
     /// How the store was opened.
@@ -157,6 +158,9 @@ impl Millstream {
 
     /// That there is no `what` called `name`, and what may have been meant.
     pub(super) fn missing(&self, what: &str, name: &str) -> Error {
+        if let Some(why) = self.job(name).and_then(|job| job.broken()) {
+            return failed(name, &why);
+        }
         let objects = self.objects.read();
         if objects.views.contains_key(name) {
             return Error::invalid(format!("\"{name}\" is a view"))

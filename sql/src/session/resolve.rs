@@ -5,6 +5,8 @@
 //! and from a plan by the rules of then, and kept from there on. [`Millstream::resolved`] is the one place that
 //! decides. A query that now gives other columns is cast into those of its stream, or refused by [`conform`].
 
+use std::collections::BTreeMap;
+
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
@@ -32,7 +34,7 @@ impl Millstream {
         if let Some(known) = &entry.resolved {
             return Ok(known.clone());
         }
-        let planned = self.resolve(create, entry.parallelism, Semantics::FIRST);
+        let planned = self.resolve(create, entry.parallelism, Semantics::FIRST, BTreeMap::new());
         let is_kept = create.query.is_some() && !create.options.contains_key("connector");
         let written = if is_kept { self.columns_written(entry).await? } else { None };
         let resolved = match (planned, written) {

@@ -16,6 +16,7 @@ use millstream_engine::table::dead_letters;
 
 use super::jobs::public;
 use super::outcome::{ObjectInfo, ObjectKind, Outcome};
+use super::tables::StreamDef;
 use super::{Millstream, Session};
 use crate::error::{Error, Result};
 use crate::plan::session_state;
@@ -82,10 +83,16 @@ impl Session {
         let ms = &self.millstream;
         let jobs = ms.jobs();
         let objects = ms.objects.read();
-        let all: Vec<_> = objects.streams.values().collect();
+        // What could not even be defined is there, too.
+        let broken =
+            jobs.iter().filter(|j| !objects.streams.contains_key(&j.stream) && !objects.views.contains_key(&j.stream));
+        let mut all: Vec<(&str, Option<&StreamDef>)> = broken.map(|j| (j.stream.as_str(), None)).collect();
+        all.extend(objects.streams.values().map(|d| (d.name.as_str(), Some(&**d))));
+        all.sort_by_key(|(name, _)| *name);
+        let of_def = |text: &dyn Fn(&StreamDef) -> Option<String>| strings(all.iter().map(|(_, d)| d.and_then(text)));
         let state = |name: &str| jobs.iter().find(|j| j.stream == name).map(|j| j.state.name().to_owned());
         let kept = |changelog: bool| {
-            let logs = all.iter().map(move |d| d.log.as_ref().filter(|_| d.changelog == changelog));
+            let logs = all.iter().map(move |(_, d)| d.filter(|d| d.changelog == changelog)?.log.as_ref());
             Arc::new(UInt64Array::from_iter(logs.map(|log| log.map(|l| l.snapshot().rows))))
         };
         table(
@@ -99,17 +106,17 @@ impl Session {
                 text("location"),
             ],
             vec![
-                strings(all.iter().map(|d| Some(d.name.clone()))),
-                strings(all.iter().map(|d| Some(kind_text(d.kind).to_owned()))),
-                strings(all.iter().map(|d| Some(if d.changelog { "updates" } else { "append-only" }.to_owned()))),
-                strings(all.iter().map(|d| state(&d.name))),
+                strings(all.iter().map(|(name, _)| Some((*name).to_owned()))),
+                of_def(&|d| Some(kind_text(d.kind).to_owned())),
+                of_def(&|d| Some(if d.changelog { "updates" } else { "append-only" }.to_owned())),
+                strings(all.iter().map(|(name, _)| state(name))),
                 kept(false),
                 kept(true),
-                strings(all.iter().map(|d| match (&d.log, &d.connector) {
+                of_def(&|d| match (&d.log, &d.connector) {
                     (Some(log), _) => Some(log.store().locate(&log.folder())),
                     (None, Some((connector, _))) => Some(format!("connector {connector}")),
                     _ => None,
-                })),
+                }),
             ],
         )
     }

@@ -13,6 +13,7 @@ mod names;
 mod options;
 mod paced;
 mod part;
+mod place;
 mod print;
 mod queue;
 mod scan;
@@ -60,6 +61,16 @@ pub(crate) fn find_options(options: &Options) -> Result<BTreeMap<String, String>
     Ok([("format".to_owned(), format)].into())
 }
 
+/// Makes the path of `options`, of a source or a sink, mean the same from every folder; gives what is to be kept with
+/// them as found, so that its files are called what they were.
+pub(crate) fn fix_path(options: &mut BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let Some((path, folder)) = options.get("path").and_then(|path| place::absolute_path(path)) else {
+        return BTreeMap::new();
+    };
+    options.insert("path".to_owned(), path);
+    [("folder".to_owned(), folder)].into()
+}
+
 /// As [`open_source`]; errors too when a column is in none of the files there are now, or no CSV file has all of them.
 pub(crate) fn check_source(request: SourceRequest) -> Result<()> {
     let options = FileOptions::take(request.options.clone())?;
@@ -84,7 +95,7 @@ pub(crate) fn infer_schema(options: Options) -> Result<SchemaRef> {
     let Some(first) = files.first() else {
         return Err(Error::invalid(format!(
             "the columns of \"{}\" cannot be found out: it has no files",
-            options.path
+            options.shown_path()
         ))
         .with_hint("Declare them: CREATE STREAM s (a BIGINT, …) WITH (…)."));
     };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::place::{name_in, parts};
 use crate::connector::generator::Pace;
 use crate::connector::options::Options;
 use crate::error::{Error, ErrorKind, Result};
@@ -19,6 +20,8 @@ const SETTLE: Duration = Duration::from_secs(10);
 pub(crate) struct FileOptions {
     /// A file, a folder or a pattern, or several of them between commas.
     pub(crate) path: String,
+    /// What the path was relative to when the stream was created; not a part of the files' names.
+    pub(crate) folder: Option<String>,
     /// What the files are.
     pub(crate) format: Format,
     /// Whether `format` was written, so that files of any name are taken.
@@ -46,6 +49,7 @@ impl FileOptions {
     pub(crate) fn take(mut options: Options) -> Result<Self> {
         let o = &mut options;
         let path = o.required("path", "data/*.csv")?;
+        let folder = o.found("folder").map(str::to_owned);
         let named = o.choice("format", &["json", "csv", "parquet", "arrow"])?;
         let compression = match o.choice("compression", &["auto", "none", "gzip", "zstd"])? {
             Some("none") => Some(Compression::None),
@@ -69,7 +73,7 @@ impl FileOptions {
             Some("csv") => Format::Csv,
             Some("parquet") => Format::Parquet,
             Some(_) => Format::Arrow,
-            None => guess_format(&path, follow, o.owner())?,
+            None => guess_format(&path, folder.as_deref(), follow, o.owner())?,
         };
         let (json, csv) = match format {
             Format::Json => (JsonOptions::take(o)?, CsvOptions::default()),
@@ -80,6 +84,7 @@ impl FileOptions {
         let any_name = named.is_some();
         Ok(FileOptions {
             path,
+            folder,
             format,
             any_name,
             compression,
@@ -99,15 +104,20 @@ impl FileOptions {
         self.compression.unwrap_or_else(|| Compression::of_name(name).0)
     }
 
+    /// The path as it is told.
+    pub(crate) fn shown_path(&self) -> &str {
+        name_in(&self.path, self.folder.as_deref())
+    }
+
     /// The files there are now, by name. It is an error that a file that is named is not there, and without
     /// `follow` that there are none.
     pub(crate) fn list(&self) -> Result<Vec<FoundFile>> {
-        self.fit(list(&self.path)?)
+        self.fit(list(&self.path, self.folder.as_deref())?)
     }
 
     /// As [`FileOptions::list`], but a followed file may be away for a while.
     pub(crate) fn list_again(&self) -> Result<Vec<FoundFile>> {
-        match list(&self.path) {
+        match list(&self.path, self.folder.as_deref()) {
             Err(e) if self.follow && e.kind() == ErrorKind::NotFound => Ok(vec![]),
             files => self.fit(files?),
         }
@@ -118,7 +128,7 @@ impl FileOptions {
             files.retain(|f| f.alone || Format::of_name(&f.name) == Some(self.format));
         }
         if files.is_empty() && !self.follow {
-            return Err(nothing(&self.path));
+            return Err(nothing(self.shown_path()));
         }
         Ok(files)
     }
@@ -127,7 +137,7 @@ impl FileOptions {
 /// A file that a path means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FoundFile {
-    /// Its split's name: the path as it was given, with what is below it.
+    /// Its split's name: the path as it was written at CREATE, with what is below it.
     pub(crate) name: Arc<str>,
     pub(crate) path: PathBuf,
     /// Whether the path named this one file.
@@ -139,8 +149,8 @@ fn nothing(path: &str) -> Error {
         .with_hint("Put files there first, or write follow = true to wait for them.")
 }
 
-fn guess_format(path: &str, follow: bool, owner: &str) -> Result<Format> {
-    let files = match list(path) {
+fn guess_format(path: &str, folder: Option<&str>, follow: bool, owner: &str) -> Result<Format> {
+    let files = match list(path, folder) {
         // What is followed may be away; its name stays.
         Err(e) if follow && e.kind() == ErrorKind::NotFound => vec![],
         files => files?,
@@ -163,21 +173,27 @@ fn guess_format(path: &str, follow: bool, owner: &str) -> Result<Format> {
     }
 }
 
-fn list(path: &str) -> Result<Vec<FoundFile>> {
+fn list(path: &str, folder: Option<&str>) -> Result<Vec<FoundFile>> {
     let mut files = vec![];
     if path.contains(',') && !Path::new(path).exists() {
-        for part in path.split(',') {
-            list_one(part.trim(), &mut files)?;
+        for part in parts(path) {
+            list_one(part, folder, &mut files)?;
         }
     } else {
-        list_one(path, &mut files)?;
+        list_one(path, folder, &mut files)?;
+    }
+    for file in &mut files {
+        let shown = name_in(&file.name, folder);
+        if shown.len() < file.name.len() {
+            file.name = shown.into();
+        }
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     files.dedup_by(|a, b| a.name == b.name);
     Ok(files)
 }
 
-fn list_one(path: &str, files: &mut Vec<FoundFile>) -> Result<()> {
+fn list_one(path: &str, folder: Option<&str>, files: &mut Vec<FoundFile>) -> Result<()> {
     let at = Path::new(path);
     if at.is_dir() {
         return list_folder(at, files);
@@ -187,8 +203,12 @@ fn list_one(path: &str, files: &mut Vec<FoundFile>) -> Result<()> {
         return Ok(());
     }
     if !path.contains(['*', '?', '[']) {
-        return Err(Error::not_found(format!("file \"{path}\" does not exist"))
-            .with_hint("Paths are relative to the folder that millstream was started in."));
+        let hint = match folder.filter(|folder| path.starts_with(folder)) {
+            Some(folder) => format!("It is looked for in \"{folder}\", where the stream was created."),
+            None => "Paths are relative to the folder that millstream was started in.".to_owned(),
+        };
+        let shown = name_in(path, folder);
+        return Err(Error::not_found(format!("file \"{shown}\" does not exist")).with_hint(hint));
     }
     let paths = glob::glob(path).map_err(|e| {
         Error::invalid(format!("\"{path}\" is not a pattern: {}", e.msg))

@@ -185,7 +185,7 @@ impl Source for FileSource {
     fn describe(&self) -> String {
         let o = &self.spec.options;
         let follow = if o.follow { ", followed" } else { "" };
-        format!("file {} ({}{follow})", o.path, o.format.name())
+        format!("file {} ({}{follow})", o.shown_path(), o.format.name())
     }
 }
 
