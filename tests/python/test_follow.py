@@ -63,7 +63,14 @@ class Job:
         deadline = time.monotonic() + patience
         while len(got := self.ids()) < len(ids) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert got == ids, f"{self.difference(got, ids)}\n{self.server.stderr}\n{self.ask('SHOW JOBS')}"
+        assert got == ids, self.difference(got, ids) + "\n" + self.account()
+
+    def account(self):
+        """What the server says, and what the last checkpoint knows of the files."""
+        last = max(self.store.glob("jobs/*/checkpoints/*.json"), default=None)
+        manifest = json.loads(last.read_text()) if last else {}
+        known = {key: manifest.get(key) for key in ("sources", "source_states")}
+        return f"{self.server.stderr}\n{self.ask('SHOW JOBS')}\n{json.dumps(known, indent=1)}"
 
     @staticmethod
     def difference(got, ids):
@@ -636,6 +643,7 @@ def test_rotations_by_chance(store, tmp_path, turn):
         if not rotation.file.exists():
             rotation.append()
         print(done)
+        print(*(f"{p.stat().st_ino} {p.stat().st_size} {p.name}" for p in sorted(folder.iterdir())), sep="\n")
         job.expect(range(rotation.next))
         assert job.dead() == [], done
         job.again()

@@ -124,6 +124,11 @@ impl Blocks {
         Blocks { discard, ..Blocks::new(input, want) }
     }
 
+    /// There is to be no other block.
+    pub(crate) fn end(&mut self) {
+        self.done = true;
+    }
+
     /// The next block, or `None` when there are no more wanted lines.
     pub(crate) fn next(&mut self) -> io::Result<Option<Block>> {
         if self.done || !self.enter()? {

@@ -171,6 +171,8 @@ impl Scanner {
     /// Adds a file that is not known.
     fn add(&mut self, file: FoundFile, stamp: Stamp, place: Place, queue: &Mutex<Queue>) -> Result<()> {
         let (opened, stamp) = match open(&file.path) {
+            // Files change places while a folder is looked at. This may be one that is known.
+            Ok((_, now)) if self.options.follow && now.identity != stamp.identity => return Ok(()),
             Ok(opened) => opened,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && self.options.follow => return Ok(()),
             Err(e) => {

@@ -126,6 +126,11 @@ impl Print {
         self.tail.0
     }
 
+    /// Whether `file`, which is not compressed, can be read and begins with what it was taken of.
+    pub(super) fn is_of(&self, file: &Arc<File>) -> bool {
+        matches!(self.compare(file, Compression::None), Ok(Likeness::Same))
+    }
+
     /// Compares. `file` is compressed as it says; the fingerprint is of the bytes without that.
     pub(super) fn compare(&self, file: &Arc<File>, compression: Compression) -> io::Result<Likeness> {
         let mut bytes = match compression {

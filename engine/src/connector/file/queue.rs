@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::print::Identity;
+use super::print::{Identity, Print};
 use crate::connector::{Split, Unit};
 use crate::format::columnar::ParquetFile;
 use crate::format::compression::Compression;
@@ -23,6 +23,8 @@ pub(super) struct Input {
     /// Held open, so that it can be read whatever becomes of its name.
     pub(super) file: Option<Arc<File>>,
     pub(super) compression: Compression,
+    /// Of what has been queued of it, where it may be cut at any time.
+    pub(super) print: Option<Print>,
     /// Its footer, where it has one.
     pub(super) parquet: Option<ParquetFile>,
     /// Where it ends, once known.
@@ -58,6 +60,7 @@ impl Input {
             identity: None,
             file: None,
             compression,
+            print: None,
             parquet: None,
             end: None,
             min_time: None,

@@ -107,6 +107,8 @@ impl Scanner {
             if known.frozen {
                 input.end = known.ended;
             }
+            input.identity = known.identity.filter(|_| self.options.follow);
+            input.print = (known.kind == Kind::Lines).then_some(known.print);
             if let Some(folder) = known.path.parent() {
                 self.folders.entry(folder.to_owned()).or_default();
             }
@@ -305,7 +307,7 @@ impl Scanner {
             (input.refused, input.vanished) = (None, false);
             input.identity = self.options.follow.then_some(found.stamp.identity);
             if kind != Kind::Lines {
-                input.file = None;
+                (input.file, input.print) = (None, None);
             } else {
                 input.end = None;
             }

@@ -18,7 +18,7 @@ use super::paced::{Paced, Pacer};
 use super::print::Stamp;
 use super::queue::{Input, Queue};
 use super::scan::Scanner;
-use super::units::{ColumnarReader, Report, TextReader, open_text};
+use super::units::{ColumnarReader, Report, Text, TextReader, open_text};
 use super::whole::first_line;
 use crate::connector::registry::SourceRequest;
 use crate::connector::{Offsets, Source, Split, Unit, UnitReader};
@@ -31,8 +31,8 @@ use crate::format::{Format, LineDecoder, csv, json};
 /// Files being read.
 pub(super) struct FileSource {
     spec: Arc<Spec>,
-    queue: Arc<Mutex<Queue>>,
-    scanner: Arc<Mutex<Scanner>>,
+    pub(super) queue: Arc<Mutex<Queue>>,
+    pub(super) scanner: Arc<Mutex<Scanner>>,
     pacer: Option<Arc<Pacer>>,
     /// What an earlier run knew, until it is taken up.
     saved: Mutex<SavedFiles>,
@@ -209,7 +209,11 @@ impl Spec {
                 Box::new(ColumnarReader::new(batches, report))
             }
             Format::Json | Format::Csv => {
-                let decoder = self.decoder(input, &file, unit.start)?;
+                let decoder = match self.decoder(input, &file, unit.start) {
+                    // Another header: the file was cut.
+                    Err(_) if input.print.is_some_and(|print| !print.is_of(&file)) => return Ok(None),
+                    decoder => decoder?,
+                };
                 let csv = &self.options.csv;
                 let records = self.options.format == Format::Csv && csv.newlines_in_values;
                 let compressed = input.compression != Compression::None;
@@ -221,7 +225,8 @@ impl Spec {
                     fragile: compressed.then(|| input.compression.name()),
                 };
                 let blocks = open_text(&file, input.compression, want, input.end)?;
-                Box::new(TextReader::new(blocks, decoder, self.projected.clone(), report))
+                let text = Text { blocks, print: input.print.map(|print| (file, print)) };
+                Box::new(TextReader::new(text, decoder, self.projected.clone(), report))
             }
         }))
     }

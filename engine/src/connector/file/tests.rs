@@ -473,6 +473,60 @@ async fn a_file_that_moves_before_it_is_opened_is_read_where_it_is_then() {
     assert_eq!(got.rows, ["4"]);
 }
 
+/// A source that follows `app.log*` of `dir`.
+fn follower(dir: &Path) -> FileSource {
+    let path = dir.join("app.log*").to_string_lossy().into_owned();
+    let pairs = [
+        ("path", path.as_str()),
+        ("format", "json"),
+        ("follow", "true"),
+        ("poll_interval", "5ms"),
+        ("settle", "200ms"),
+    ];
+    FileSource::open(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens")
+}
+
+#[tokio::test]
+async fn lines_that_were_cut_before_they_were_read_are_read_of_the_copy() {
+    for then in ["", "{\"id\":3}\n", "{\"id\":3}\n{\"id\":4}\n{\"id\":5}\n"] {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let log = dir.path().join("app.log");
+        put(&log, "{\"id\":1}\n{\"id\":2}\n");
+        let source = follower(dir.path());
+        source.start(&Offsets::default()).await.expect("starts");
+        let unit = source.next_unit().await.expect("readable").expect("open");
+        std::fs::copy(&log, dir.path().join("app.log.1")).expect("copies");
+        let file = std::fs::OpenOptions::new().write(true).truncate(true).open(&log).expect("opens");
+        std::io::Write::write_all(&mut &file, then.as_bytes()).expect("writable");
+        let mut reader = source.open(&unit).await.expect("opens");
+        assert!(reader.next().await.expect("readable").is_none() && !reader.is_whole(), "{then:?}: is given back");
+        let more = then.lines().count();
+        let mut got = read_some(&source, 2 + more, 0).await.rows;
+        got.sort();
+        assert_eq!(got, ["1", "2", "3", "4", "5"][..2 + more], "{then:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_known_file_that_takes_the_place_of_a_new_one_is_not_taken_for_it() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (log, new) = (dir.path().join("app.log"), dir.path().join("app.log.1"));
+    put(&log, "{\"id\":1}\n");
+    let source = follower(dir.path());
+    source.start(&Offsets::default()).await.expect("starts");
+    assert_eq!(read_some(&source, 1, 0).await.rows, ["1"]);
+    // It is listed, and then others are renamed.
+    put(&new, "{\"id\":2}\n");
+    let stamp = super::print::Stamp::of(&std::fs::metadata(&new).expect("is there"));
+    std::fs::rename(&new, dir.path().join("app.log.2")).expect("moves");
+    std::fs::rename(&log, &new).expect("moves");
+    let file = FoundFile { name: new.to_string_lossy().into(), path: new, alone: false };
+    source.scanner.lock().take(file, stamp, &source.queue).expect("readable");
+    assert_eq!(read_some(&source, 1, 0).await.rows, ["2"]);
+    put(&log, "{\"id\":3}\n");
+    assert_eq!(read_some(&source, 1, 0).await.rows, ["3"], "nothing comes twice");
+}
+
 #[tokio::test]
 async fn a_file_that_is_not_followed_must_stay_the_same() {
     let dir = tempfile::tempdir().expect("a temporary folder");

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::print::ReadAt;
+use super::print::{Print, ReadAt};
 use super::queue::Queue;
 use crate::changes::Changes;
 use crate::connector::{DeadLetter, Read, Unit, UnitReader};
@@ -74,9 +74,37 @@ pub(super) fn open_text(file: &Arc<File>, compression: Compression, want: Want, 
     Ok(Blocks::new(Box::new(ReadAt { file: file.clone(), at: start }.take(length)), want))
 }
 
+/// The text of a unit.
+pub(super) struct Text {
+    pub(super) blocks: Blocks,
+    /// What the file must still begin with once something has been read of it.
+    pub(super) print: Option<(Arc<File>, Print)>,
+}
+
+/// What comes of reading on.
+enum Piece {
+    Lines(Block),
+    /// The file is not what it was: it was cut, as when it has been copied, and may hold other lines.
+    Cut,
+}
+
+impl Text {
+    fn next(&mut self) -> Result<Option<Piece>> {
+        let block = self.blocks.next()?;
+        // Asked after reading: what holds now held then.
+        if let Some((file, print)) = &self.print
+            && !print.is_of(file)
+        {
+            self.blocks.end();
+            return Ok(Some(Piece::Cut));
+        }
+        Ok(block.map(Piece::Lines))
+    }
+}
+
 /// Reads lines.
 pub(super) struct TextReader {
-    blocks: Ahead<Blocks, Block>,
+    text: Ahead<Text, Piece>,
     decoder: Box<dyn LineDecoder>,
     schema: SchemaRef,
     /// The block being decoded, and how much of it has been.
@@ -87,22 +115,24 @@ pub(super) struct TextReader {
     line: Option<u64>,
     /// Whether the end of the file has been told.
     over: bool,
+    /// Whether the rest of the unit was given back.
+    cut: bool,
     report: Report,
 }
 
 impl TextReader {
-    pub(super) fn new(blocks: Blocks, decoder: Box<dyn LineDecoder>, schema: SchemaRef, report: Report) -> Self {
-        let step = |blocks: &mut Blocks| Ok(blocks.next()?);
+    pub(super) fn new(text: Text, decoder: Box<dyn LineDecoder>, schema: SchemaRef, report: Report) -> Self {
         let position = report.unit.start;
         let line = (position == 0).then_some(1);
         TextReader {
-            blocks: Ahead::new(blocks, step),
+            text: Ahead::new(text, Text::next),
             decoder,
             schema,
             block: None,
             position,
             line,
             over: false,
+            cut: false,
             report,
         }
     }
@@ -157,9 +187,17 @@ impl UnitReader for TextReader {
             return self.decode(block, used).map(Some);
         }
         let split = self.report.unit.split.clone();
-        let next = self.blocks.next().await.map_err(|e| e.context(format_args!("file \"{split}\"")))?;
-        if let Some(block) = next {
-            return self.decode(block, 0).map(Some);
+        match self.text.next().await.map_err(|e| e.context(format_args!("file \"{split}\"")))? {
+            Some(Piece::Lines(block)) => return self.decode(block, 0).map(Some),
+            Some(Piece::Cut) if !self.cut => {
+                // It is looked for, and the rest is read where it is found.
+                self.cut = true;
+                let rest = Unit { split, start: self.position, end: self.report.unit.end };
+                self.report.queue.lock().give_back(rest);
+                return Ok(None);
+            }
+            Some(Piece::Cut) => return Ok(None),
+            None => {}
         }
         // No line begins in what is left of the unit.
         let end = self.report.unit.end;
@@ -177,6 +215,10 @@ impl UnitReader for TextReader {
             }));
         }
         Ok(None)
+    }
+
+    fn is_whole(&self) -> bool {
+        !self.cut
     }
 }
 

@@ -77,7 +77,7 @@ impl Scanner {
         let (queued, least) = (known.queued, known.queued.max(known.print.at()).max(before));
         let end = last_line(file, least, size).map_err(failed(name))?;
         let print = Print::of(file, end).map_err(failed(name))?;
-        if print.at() < end {
+        if print.at() < end || !known.print.is_of(file) {
             // It is being cut: the next look will tell.
             return Ok(());
         }
@@ -86,7 +86,11 @@ impl Scanner {
         if let Some(known) = self.known.get_mut(name) {
             (known.queued, known.print, known.pending) = (end, print, false);
         }
-        queue.lock().add_units(name, units, false);
+        let mut queue = queue.lock();
+        if let Some(input) = queue.input_mut(name) {
+            input.print = Some(print);
+        }
+        queue.add_units(name, units, false);
         Ok(())
     }
 
