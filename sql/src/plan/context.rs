@@ -35,6 +35,7 @@ use datafusion::sql::sqlparser::ast;
 
 use super::exact::ExactExpressions;
 use super::harden::{CheckConstants, HardenExpressions};
+use super::over::ComputeBelowOver;
 use super::lower::refuse_clauses;
 use super::numbers;
 use super::risk::{GuardArguments, PinRisky, RiskyLast};
@@ -104,8 +105,13 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
 
 /// DataFusion's rules, with ours where constants are still as they were written, and our own simplification.
 fn logical_rules(semantics: Semantics) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let first: [Arc<dyn OptimizerRule + Send + Sync>; 4] =
-        [Arc::new(CheckConstants), Arc::new(RiskyLast), Arc::new(GuardArguments), Arc::new(PinRisky)];
+    let first: [Arc<dyn OptimizerRule + Send + Sync>; 5] = [
+        Arc::new(CheckConstants),
+        Arc::new(RiskyLast),
+        Arc::new(GuardArguments),
+        Arc::new(ComputeBelowOver),
+        Arc::new(PinRisky),
+    ];
     let own: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(Simplify);
     let replaced = |rule: &dyn OptimizerRule| semantics.exact_expressions() && rule.name() == own.name();
     // What several operands share would be evaluated before those that guard it.

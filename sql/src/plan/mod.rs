@@ -15,6 +15,7 @@ mod exact;
 mod harden;
 pub mod lower;
 mod numbers;
+mod over;
 mod risk;
 mod semantics;
 mod simplify;

@@ -41,6 +41,12 @@ fn without_turn(name: &str) -> &str {
     }
 }
 
+/// Whether the file at `path` begins with all of `file`.
+fn is_beginning_of(file: &Arc<File>, stamp: Stamp, path: &Path) -> bool {
+    let print = Print::of(file, stamp.size);
+    print.is_ok_and(|print| open(path).is_ok_and(|(whole, _)| print.is_of(&whole)))
+}
+
 impl Scanner {
     /// The files that lie beside those the path means, and of which some were followed under the name that rotation
     /// changes: when something of each was written last, as far as is known. Empty where no folder has changed.
@@ -89,6 +95,9 @@ impl Scanner {
                     continue;
                 }
                 let Ok((file, stamp)) = open(beside) else { continue };
+                if news.at(&live).is_some() && is_beginning_of(&file, stamp, &live) {
+                    continue;
+                }
                 if family.last.is_some() && stamp.modified > family.last && !self.is_copy_beside(&live, &file, beside) {
                     later.push((stamp, live, beside.clone()));
                 }
@@ -128,12 +137,18 @@ impl Scanner {
         now.duration_since(waiting.since)
     }
 
-    /// Takes a file that is new.
-    pub(super) fn take(&mut self, file: FoundFile, stamp: Stamp, queue: &Mutex<Queue>) -> Result<()> {
+    /// Takes a file that is new, as all of `fresh` are.
+    pub(super) fn take(
+        &mut self,
+        file: FoundFile,
+        stamp: Stamp,
+        fresh: &HashSet<PathBuf>,
+        queue: &Mutex<Queue>,
+    ) -> Result<()> {
         if self.options.follow {
             let seen = self.waiting.get(&file.path).is_some_and(|w| w.stamp == stamp);
             let waited = self.waited(&file.path, stamp);
-            if self.is_copy(&file, stamp, seen) && waited < self.options.settle {
+            if self.is_copy(&file, stamp, seen, fresh) && waited < self.options.settle {
                 return Ok(());
             }
             // What is written as a whole has been when it rests.
@@ -145,9 +160,10 @@ impl Scanner {
         self.add(file, stamp, Place::Listed, queue)
     }
 
-    /// Whether a new file begins as one beside it that is known does, of which rotation would make one of
-    /// this name: it may be about to take its place. `seen` says that nothing has changed since this was asked last.
-    fn is_copy(&mut self, file: &FoundFile, stamp: Stamp, seen: bool) -> bool {
+    /// Whether a new file begins as one beside it does that is known or as `fresh` as it is, and of which rotation would
+    /// make one of this name: it may be about to take its place. `seen` says that nothing has changed since this was
+    /// asked last.
+    fn is_copy(&mut self, file: &FoundFile, stamp: Stamp, seen: bool, fresh: &HashSet<PathBuf>) -> bool {
         if seen && let Some(waiting) = self.waiting.get(&file.path) {
             return waiting.copy;
         }
@@ -156,9 +172,12 @@ impl Scanner {
         let (_, inner) = Compression::of_name(&name);
         let compression = self.options.compression_of(&name);
         let copy = [live.as_str(), inner].iter().filter(|of| names::is_made_of(&name, of)).any(|of| {
-            let known = self.by_path.get(&file.path.with_file_name(of)).and_then(|owner| self.known.get(owner));
-            let Some(known) = known.filter(|k| k.print.at() > 0 && !k.is_away()) else { return false };
-            let Ok((open, _)) = open(&file.path) else { return false };
+            let Ok((open, now)) = open(&file.path) else { return false };
+            let path = file.path.with_file_name(of);
+            let known = self.by_path.get(&path).and_then(|owner| self.known.get(owner));
+            let Some(known) = known.filter(|k| k.print.at() > 0 && !k.is_away()) else {
+                return fresh.contains(&path) && path != file.path && is_beginning_of(&open, now, &path);
+            };
             let around = if known.kind == Kind::Lines { compression } else { Compression::None };
             !matches!(known.print.compare(&open, around), Ok(Likeness::Other))
         });

@@ -4,7 +4,7 @@
 //! place is looked for ([`Finder`]); what is left of the listing is new. Files that grow are taken up to their last
 //! whole line, others when they are whole.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use super::find::{Finder, Found, News, open};
+use super::find::{Finder, Found, Fresh, News, open};
 use super::known::{Kind, Known, Place, SavedFiles, save};
 use super::names;
 use super::options::FileOptions;
@@ -127,8 +127,10 @@ impl Scanner {
         let families = self.families();
         self.place(&mut news, queue)?;
         self.between(&families, &news, queue)?;
-        for fresh in news.rest() {
-            self.take(fresh.file, fresh.stamp, queue)?;
+        let rest: Vec<Fresh> = news.rest().collect();
+        let paths: HashSet<PathBuf> = rest.iter().map(|fresh| fresh.file.path.clone()).collect();
+        for fresh in rest {
+            self.take(fresh.file, fresh.stamp, &paths, queue)?;
         }
         self.tend(queue)?;
         let round = self.round;

@@ -1,6 +1,6 @@
 //! Files of each format read in units, whole, compressed, broken and growing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -473,9 +473,9 @@ async fn a_file_that_moves_before_it_is_opened_is_read_where_it_is_then() {
     assert_eq!(got.rows, ["4"]);
 }
 
-/// A source that follows `app.log*` of `dir`.
-fn follower(dir: &Path) -> FileSource {
-    let path = dir.join("app.log*").to_string_lossy().into_owned();
+/// A source that follows `name` in `dir`.
+fn follower(dir: &Path, name: &str) -> FileSource {
+    let path = dir.join(name).to_string_lossy().into_owned();
     let pairs = [
         ("path", path.as_str()),
         ("format", "json"),
@@ -492,7 +492,7 @@ async fn lines_that_were_cut_before_they_were_read_are_read_of_the_copy() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let log = dir.path().join("app.log");
         put(&log, "{\"id\":1}\n{\"id\":2}\n");
-        let source = follower(dir.path());
+        let source = follower(dir.path(), "app.log*");
         source.start(&Offsets::default()).await.expect("starts");
         let unit = source.next_unit().await.expect("readable").expect("open");
         std::fs::copy(&log, dir.path().join("app.log.1")).expect("copies");
@@ -508,11 +508,34 @@ async fn lines_that_were_cut_before_they_were_read_are_read_of_the_copy() {
 }
 
 #[tokio::test]
+async fn a_copy_of_a_file_that_is_as_new_waits() {
+    for name in ["app.log.1", "app.log-20260102"] {
+        for path in ["app.log", "app.log*"] {
+            let dir = tempfile::tempdir().expect("a temporary folder");
+            let log = dir.path().join("app.log");
+            put(&log, "{\"id\":1}\n");
+            let source = follower(dir.path(), path);
+            source.start(&Offsets::default()).await.expect("starts");
+            assert_eq!(read_some(&source, 1, 0).await.rows, ["1"]);
+            // Between two looks the file is rotated, the next one is written and is being copied and cut.
+            std::fs::rename(&log, dir.path().join("app.log.2")).expect("moves");
+            put(&log, "{\"id\":2}\n");
+            std::fs::copy(&log, dir.path().join(name)).expect("copies");
+            assert_eq!(read_some(&source, 1, 0).await.rows, ["2"]);
+            put(&log, "");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            put(&log, "{\"id\":3}\n");
+            assert_eq!(read_some(&source, 1, 0).await.rows, ["3"], "{name}, {path}: nothing comes twice");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_known_file_that_takes_the_place_of_a_new_one_is_not_taken_for_it() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (log, new) = (dir.path().join("app.log"), dir.path().join("app.log.1"));
     put(&log, "{\"id\":1}\n");
-    let source = follower(dir.path());
+    let source = follower(dir.path(), "app.log*");
     source.start(&Offsets::default()).await.expect("starts");
     assert_eq!(read_some(&source, 1, 0).await.rows, ["1"]);
     // It is listed, and then others are renamed.
@@ -521,7 +544,7 @@ async fn a_known_file_that_takes_the_place_of_a_new_one_is_not_taken_for_it() {
     std::fs::rename(&new, dir.path().join("app.log.2")).expect("moves");
     std::fs::rename(&log, &new).expect("moves");
     let file = FoundFile { name: new.to_string_lossy().into(), path: new, alone: false };
-    source.scanner.lock().take(file, stamp, &source.queue).expect("readable");
+    source.scanner.lock().take(file, stamp, &HashSet::new(), &source.queue).expect("readable");
     assert_eq!(read_some(&source, 1, 0).await.rows, ["2"]);
     put(&log, "{\"id\":3}\n");
     assert_eq!(read_some(&source, 1, 0).await.rows, ["3"], "nothing comes twice");

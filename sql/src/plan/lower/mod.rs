@@ -72,8 +72,9 @@ pub fn lower(state: &SessionState, plan: &LogicalPlan, emit: Option<Emit>, paral
     };
     let mut first = Lowering::new(state, parallelism, mode);
     let mut result = first.lower(plan);
-    if emit.is_none() && mode == EmitMode::OnClose && result.is_err() {
-        // The default falls back where some group has no end after all.
+    let grows = |result: &Result<Output>| result.as_ref().is_ok_and(|output| output.append_only);
+    if emit.is_none() && mode == EmitMode::OnClose && !grows(&result) {
+        // The default falls back where some group has no end after all, or other rows are taken back.
         let mut second = Lowering::new(state, parallelism, EmitMode::Changes);
         // Where that fails too, its reason is the one that remains.
         result = second.lower(plan);
@@ -83,6 +84,10 @@ pub fn lower(state: &SessionState, plan: &LogicalPlan, emit: Option<Emit>, paral
     if emit == Some(Emit::OnWindowClose) && !first.closed_something {
         return Err(Error::invalid("EMIT ON WINDOW CLOSE needs a GROUP BY with a window")
             .with_hint("Group by window_start and window_end of TUMBLE, HOP or CUMULATE, or leave EMIT out."));
+    }
+    if emit == Some(Emit::OnWindowClose) && !output.append_only {
+        return Err(Error::invalid("EMIT ON WINDOW CLOSE: a part of the query without windows takes rows back")
+            .with_hint("Write EMIT CHANGES, or put the parts into streams of their own."));
     }
     Ok(Lowered { graph: first.graph, output, emit: first.emit })
 }
