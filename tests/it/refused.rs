@@ -33,6 +33,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("SELECT max(n * random()) FROM (SELECT k, count(*) AS n FROM bids GROUP BY k)", "another value"),
     ("SELECT sum(now() - at) FROM bids", "now()"),
     ("SELECT id FROM bids EMIT ON WINDOW CLOSE", "EMIT ON WINDOW CLOSE"),
+    (
+        "SELECT k, count(*) FROM TUMBLE(bids, ts, INTERVAL '1 minute') GROUP BY k, window_end
+         UNION ALL SELECT k, id FROM accounts EMIT ON WINDOW CLOSE",
+        "takes rows back",
+    ),
 ];
 
 #[test]

@@ -120,6 +120,21 @@ def test_a_batch_says_what_failed(store):
     assert ask(store, "SELECT 9223372036854775806 + 1") == ["9223372036854775807"]
 
 
+def test_over_computes_with_the_same_checks(store):
+    run(store, NUMBERS)
+    large = "FROM (VALUES (1, 9223372036854775807), (2, 9223372036854775805)) AS t(id, x)"
+    for over in ["sum(x + 7) OVER ()", "max(x * 2) OVER (ORDER BY id)", "rank() OVER (ORDER BY x + 7)", "lag(x * 2) OVER (ORDER BY id)"]:
+        assert "verflow" in ask(store, f"SELECT {over} {large}", ok=False), over
+    assert ask(store, f"SELECT id, lag(x - 1, 1, 0::BIGINT) OVER (ORDER BY -id) AS l {large} ORDER BY id") == [
+        "1,9223372036854775804",
+        "2,0",
+    ]
+    rows = "FROM (VALUES (1, 0), (2, 2), (3, 5)) AS t(id, v)"
+    for text in ["sum(10 / v) FILTER (WHERE v <> 0) OVER (ORDER BY id)", "sum(10 / nullif(v, 0)) OVER (ORDER BY id)"]:
+        assert ask(store, f"SELECT id, {text} AS s {rows} ORDER BY id") == ["1,", "2,5", "3,7"], text
+    assert ask(store, f"SELECT id, row_number() OVER (PARTITION BY v % 5 ORDER BY 10 - id) AS n {rows} ORDER BY id") == ["1,2", "2,1", "3,1"]
+
+
 def test_on_error_fail_stops_the_stream(store):
     done = run(store, NUMBERS + "CREATE STREAM q WITH (on_error = 'fail') AS SELECT x / y AS q FROM t; FLUSH;", ok=False)
     assert "x / y: division by zero" in done.stderr and "on_error" in done.stderr

@@ -85,6 +85,12 @@ SELECT window_end, count(*) AS n FROM TUMBLE(bids, ts, INTERVAL '10 seconds') GR
 UNION ALL
 SELECT window_end, count(*) AS n FROM HOP(bids, ts, INTERVAL '5 seconds', INTERVAL '10 seconds') GROUP BY window_end
 
+# a union of windows with groups that never close
+SELECT k, count(*) AS n FROM TUMBLE(bids, ts, INTERVAL '10 seconds') GROUP BY k, window_end UNION ALL SELECT k, sum(price) AS n FROM bids GROUP BY k
+
+# a union of windows with rows that are taken back
+SELECT k, count(*) AS n FROM TUMBLE(bids, ts, INTERVAL '10 seconds') GROUP BY k, window_end UNION ALL SELECT k, price AS n FROM accounts
+
 # date_bin and a key
 SELECT k, date_bin(INTERVAL '10 seconds', ts) AS t, sum(price) AS s FROM bids GROUP BY k, 2
 
