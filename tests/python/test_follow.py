@@ -622,7 +622,7 @@ class Rotation:
 SEED = int(os.environ.get("MILLSTREAM_SEED", "20240229"))
 
 
-@pytest.mark.parametrize("turn", range(int(os.environ.get("MILLSTREAM_ROTATIONS", "1"))))
+@pytest.mark.parametrize("turn", range(int(os.environ.get("MILLSTREAM_ROTATIONS", "6"))))
 def test_rotations_by_chance(store, tmp_path, turn):
     seed = SEED + turn
     print(f"seed {seed}")
