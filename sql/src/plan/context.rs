@@ -35,9 +35,9 @@ use datafusion::sql::sqlparser::ast;
 
 use super::exact::ExactExpressions;
 use super::harden::{CheckConstants, HardenExpressions};
-use super::over::ComputeBelowOver;
 use super::lower::refuse_clauses;
 use super::numbers;
+use super::over::ComputeBelowOver;
 use super::risk::{GuardArguments, PinRisky, RiskyLast};
 use super::semantics::Semantics;
 use super::simplify::Simplify;

@@ -76,7 +76,8 @@ fn params_of(call: &mut Expr) -> Option<&mut WindowFunctionParams> {
 /// Arguments are computed where the filter is true only.
 fn guard(params: &mut WindowFunctionParams) {
     let Some(filter) = params.filter.clone() else { return };
-    for arg in params.args.iter_mut().filter(|arg| !matches!(arg, Expr::Column(_) | Expr::Literal(..) | Expr::Case(_))) {
+    for arg in params.args.iter_mut().filter(|arg| !matches!(arg, Expr::Column(_) | Expr::Literal(..) | Expr::Case(_)))
+    {
         let when = vec![(filter.clone(), Box::new(std::mem::take(arg)))];
         *arg = Expr::Case(Case { expr: None, when_then_expr: when, else_expr: None });
     }
