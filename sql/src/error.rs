@@ -276,11 +276,6 @@ fn plain(engine: millstream_engine::Error) -> Error {
     // "Invalid function 'x'.\nDid you mean 'y'?"
     let (message, hint) = match message.split_once('\n') {
         Some((message, hint)) if hint.starts_with("Did you mean") => (message, Some(hint.trim())),
-        // A cast has the name of what is cast.
-        _ if message.contains("duplicate unqualified field name") || message.contains("require unique expression") => (
-            message,
-            Some("Where they differ in a cast, cast in a subquery: FROM (SELECT a, CAST(a AS DOUBLE) AS b FROM s)."),
-        ),
         _ => (message, None),
     };
     let mut error = Error::new(engine.kind(), lower_first(message.trim_end_matches('.')));

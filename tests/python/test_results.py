@@ -2,6 +2,7 @@
 
 import json
 
+import duckdb
 from conftest import Process
 
 
@@ -23,10 +24,29 @@ def test_names_with_dots(store):
         "INSERT INTO s VALUES (1, 20, 30)",
         "FLUSH",
         'SELECT "a.b" AS b, c FROM s ORDER BY c',
-        'SELECT "sum(s.a.b)" AS total, "max(s.c)" AS top FROM d',
+        'SELECT "sum(""a.b"")" AS total, "max(c)" AS top FROM d',
         "SELECT count(*) AS n FROM e",
     )
     assert rows == [{"b": 2, "c": 3}, {"b": 20, "c": 30}, {"total": 22, "top": 30}, {"n": 2}]
+
+
+def test_columns_of_one_name(store, tmp_path):
+    """A result shows them; where they are kept, and as keys of an object, they have names of their own."""
+    create = ["-c", "CREATE STREAM s (a BIGINT, b BIGINT)", "-c", "INSERT INTO s VALUES (1, 2)"]
+    twice = "SELECT *, a * 10 AS a, count(*) OVER (), 'x' FROM s"
+    with Process("--store", store, "--format", "csv", *create, "-c", twice) as process:
+        assert process.wait() == 0, process.stderr
+        assert process.lines["stdout"] == ["a,b,a,count(*) OVER (),'x'", "1,2,10,1,x"]
+    parquet = tmp_path / "twice.parquet"
+    copy = f"COPY (SELECT *, a * 10 AS a FROM s) TO '{parquet}'"
+    stream = "CREATE STREAM d AS SELECT *, a * 10 AS a, a + b FROM s"
+    rows = results(store, copy, stream, "FLUSH", "SELECT * FROM d", "SELECT *, a_1 AS a FROM d", "FROM s")
+    assert rows == [
+        {"a": 1, "b": 2, "a_1": 10, "a + b": 3},
+        {"a": 1, "b": 2, "a_1": 10, "a + b": 3, "a_2": 10},
+        {"a": 1, "b": 2},
+    ]
+    assert duckdb.sql(f"FROM '{parquet}'").columns == ["a", "b", "a_1"]
 
 
 def test_what_was_said_is_taken_back(store):

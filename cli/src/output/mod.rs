@@ -7,10 +7,12 @@ mod csv;
 mod table;
 mod value;
 
+use std::collections::HashSet;
 use std::io::{self, Write};
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use arrow::json::writer::{JsonFormat, LineDelimited, Writer, WriterBuilder};
 use clap::ValueEnum;
 use millstream_sql::Result;
@@ -113,7 +115,9 @@ pub(crate) fn cannot_write(e: io::Error) -> millstream_sql::Error {
     report::io_error("cannot write the output", e)
 }
 
+/// Rows as objects. Keys are told apart where columns are not: `a`, `a_1`.
 fn write_json(batch: &RecordBatch, out: &mut dyn Write) -> Result<()> {
+    let batch = &with_own_names(batch)?;
     fn go<W: Write, F: JsonFormat>(mut writer: Writer<W, F>, batch: &RecordBatch) -> arrow::error::Result<()> {
         writer.write(batch)?;
         writer.finish()
@@ -124,6 +128,26 @@ fn write_json(batch: &RecordBatch, out: &mut dyn Write) -> Result<()> {
         e => report::fail(millstream_sql::ErrorKind::Unsupported, format!("cannot write the rows as JSON: {e}"))
             .with_hint("Cast the column to TEXT."),
     })
+}
+
+fn with_own_names(batch: &RecordBatch) -> Result<RecordBatch> {
+    let schema = batch.schema_ref();
+    let mut taken: HashSet<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
+    if taken.len() == schema.fields().len() {
+        return Ok(batch.clone());
+    }
+    let mut seen = HashSet::new();
+    let own = |field: &FieldRef| {
+        let mut name = field.name().clone();
+        if !seen.insert(name.clone()) {
+            let free = (1..).map(|n| format!("{}_{n}", field.name())).find(|other| taken.insert(other.clone()));
+            name = free.unwrap_or(name);
+        }
+        field.as_ref().clone().with_name(name)
+    };
+    let schema = Arc::new(Schema::new(schema.fields().iter().map(own).collect::<Vec<_>>()));
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(schema, batch.columns().to_vec(), &options)?)
 }
 
 #[cfg(test)]

@@ -29,22 +29,24 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::parser::{CopyToSource, CopyToStatement, Statement as DfStatement};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, VisitMut};
 
 use super::exact::ExactExpressions;
 use super::harden::{CheckConstants, HardenExpressions};
+use super::headers::{self, Headed};
 use super::lower::refuse_clauses;
 use super::numbers;
 use super::over::ComputeBelowOver;
+use super::reworded::reword;
 use super::risk::{GuardArguments, PinRisky, RiskyLast};
 use super::semantics::Semantics;
 use super::simplify::Simplify;
 use super::stay_put::StayPutPlanner;
 use super::window_call::WindowFunctions;
 use super::window_exec::WindowPlanner;
-use super::zones::{call_zones, call_zones_in};
+use super::zones::call_zones;
 use crate::error::{Error, Result};
 use crate::function::{self, CanonicalFloats};
 use crate::statement::{arrow_type, check_query};
@@ -75,6 +77,7 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
     options.execution.time_zone = Some("UTC".to_owned());
     let mut planners = function::planners();
     planners.push(Arc::new(numbers::NumberLiterals));
+    planners.push(Arc::new(headers::CastNames));
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_expr_planners(planners)
@@ -126,25 +129,47 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     [first].into_iter().chain(PhysicalOptimizer::new().rules).collect()
 }
 
-/// Plans a query.
+/// Plans a query, with names of their own for its columns.
 pub fn query_plan(state: &SessionState, resolver: Arc<dyn TableResolver>, query: &ast::Query) -> Result<LogicalPlan> {
+    Ok(result_plan(state, resolver, query)?.plan)
+}
+
+/// Plans a query whose result is shown.
+pub fn result_plan(state: &SessionState, resolver: Arc<dyn TableResolver>, query: &ast::Query) -> Result<Headed> {
     check_query(query)?;
     let statement = ast::Statement::Query(Box::new(query.clone()));
-    statement_plan(state, resolver, DfStatement::Statement(Box::new(statement)))
+    headed_plan(state, resolver, DfStatement::Statement(Box::new(statement)))
 }
 
 /// Plans a statement of DataFusion's: a query, INSERT, COPY TO.
 pub fn statement_plan(
     state: &SessionState,
     resolver: Arc<dyn TableResolver>,
-    mut statement: DfStatement,
+    statement: DfStatement,
 ) -> Result<LogicalPlan> {
-    numbers::mark_statement(&mut statement);
-    if Semantics::of(state).exact_expressions() {
-        call_zones_in(&mut statement);
-    }
+    Ok(headed_plan(state, resolver, statement)?.plan)
+}
+
+fn headed_plan(state: &SessionState, resolver: Arc<dyn TableResolver>, mut statement: DfStatement) -> Result<Headed> {
     let context = PlanContext::new(state, resolver);
-    Ok(numbers::name_columns(context.planner().statement_to_plan(statement)?)?)
+    if !Semantics::of(state).written_names() {
+        return Ok(headers::headed(numbers::name_columns(context.plan(statement)?)?)?);
+    }
+    headers::name_items(&mut statement);
+    let plan = context.plan(statement.clone());
+    let equal = match &plan {
+        Ok(plan) => headers::has_equal_names(plan)?,
+        Err(e) => headers::are_equal_names(e),
+    };
+    if !equal {
+        return Ok(headers::headed(plan?)?);
+    }
+    headers::tell_apart(&mut statement, &|part| context.plan(part))?;
+    match (context.plan(statement), plan) {
+        // A column that is missing either way: among the names as they were written.
+        (Err(_), Err(first)) if headers::is_missing(&first) => Err(first.into()),
+        (plan, _) => Ok(headers::headed(plan?)?),
+    }
 }
 
 /// Plans an expression over `schema`, as WATERMARK has one.
@@ -156,10 +181,7 @@ pub fn expression(
 ) -> Result<Expr> {
     let context = PlanContext::new(state, resolver);
     let mut expr = expr.clone();
-    numbers::mark_literals(&mut expr);
-    if Semantics::of(state).exact_expressions() {
-        call_zones(&mut expr);
-    }
+    context.prepare(&mut expr);
     let expr = context.planner().sql_to_expr(expr, schema, &mut PlannerContext::new())?;
     Ok(numbers::typed(state, expr, schema)?)
 }
@@ -213,6 +235,27 @@ impl<'a> PlanContext<'a> {
     /// A context over a session and a resolver.
     pub fn new(state: &'a SessionState, resolver: Arc<dyn TableResolver>) -> Self {
         PlanContext { state, resolver }
+    }
+
+    /// Plans a statement with the meaning that its literals and zones have.
+    fn plan(&self, mut statement: DfStatement) -> DfResult<LogicalPlan> {
+        match &mut statement {
+            DfStatement::Statement(statement) => self.prepare(statement.as_mut()),
+            DfStatement::CopyTo(CopyToStatement { source: CopyToSource::Query(query), .. }) => {
+                self.prepare(query.as_mut())
+            }
+            _ => {}
+        }
+        self.planner().statement_to_plan(statement)
+    }
+
+    /// Makes of `syntax` what the planner reads as it is meant.
+    fn prepare(&self, syntax: &mut impl VisitMut) {
+        reword(syntax);
+        numbers::mark_literals(syntax);
+        if Semantics::of(self.state).exact_expressions() {
+            call_zones(syntax);
+        }
     }
 
     fn planner(&self) -> SqlToRel<'_, Self> {

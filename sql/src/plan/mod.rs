@@ -6,6 +6,7 @@
 //!                │                         │        └ simplify: rules that hold for NULL and NaN too
 //!                │                         └ what expressions mean here
 //!                ├ windows: TUMBLE, HOP, CUMULATE as `WindowAssign`
+//!                ├ headers: what columns are called
 //!                └ numbers: exact literals, the types in which numbers meet
 //! ```
 
@@ -13,9 +14,11 @@ mod bound;
 mod context;
 mod exact;
 mod harden;
+mod headers;
 pub mod lower;
 mod numbers;
 mod over;
+mod reworded;
 mod risk;
 mod semantics;
 mod simplify;
@@ -31,9 +34,10 @@ mod tests;
 
 pub(crate) use bound::refuse_unsteady;
 pub use context::{
-    PlanContext, StreamTypes, TableResolver, expression, optimize, query_plan, session_state, session_state_of,
-    statement_plan, streaming_plan,
+    PlanContext, StreamTypes, TableResolver, expression, optimize, query_plan, result_plan, session_state,
+    session_state_of, statement_plan, streaming_plan,
 };
+pub use headers::Headed;
 pub(crate) use numbers::assign_columns;
 pub use semantics::Semantics;
 pub use window_call::WindowFunctions;

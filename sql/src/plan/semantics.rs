@@ -8,6 +8,7 @@
 //! |---|---|
 //! | 1 | the builds whose catalogs kept nothing but the text of statements |
 //! | 2 | a literal with a point is an exact decimal; types of numbers meet as docs/numbers.md says; averages keep digits before it; NULL, NaN, zeros, far times and clock changes are what `exact` and `simplify` say |
+//! | 3 | a column without a name is called by its expression as it was written; before, as the planner prints it |
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ impl Semantics {
     /// Of stores that do not say.
     pub const FIRST: Semantics = Semantics(1);
     /// Of new statements.
-    pub const NOW: Semantics = Semantics(2);
+    pub const NOW: Semantics = Semantics(3);
 
     /// That of the statement that `state` plans.
     pub fn of(state: &SessionState) -> Self {
@@ -50,6 +51,11 @@ impl Semantics {
     /// Whether expressions are made exact and simplified by rules of our own; DataFusion's way if not.
     pub fn exact_expressions(self) -> bool {
         self >= Semantics(2)
+    }
+
+    /// Whether columns are named as `headers` says; by the planner if not.
+    pub fn written_names(self) -> bool {
+        self >= Semantics(3)
     }
 
     /// Errors where this build does not know the version.

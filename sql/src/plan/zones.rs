@@ -3,23 +3,12 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::parser::{CopyToSource, CopyToStatement, Statement};
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Value,
     VisitMut, visit_expressions_mut,
 };
 
 use crate::function::AT_TIME_ZONE;
-
-/// [`call_zones`] in a statement of DataFusion's.
-pub(super) fn call_zones_in(statement: &mut Statement) {
-    match statement {
-        Statement::Statement(statement) => call_zones(statement.as_mut()),
-        Statement::CopyTo(CopyToStatement { source: CopyToSource::Query(query), .. }) => call_zones(query.as_mut()),
-        Statement::Explain(explain) => call_zones_in(&mut explain.statement),
-        Statement::CopyTo(_) | Statement::CreateExternalTable(_) | Statement::Reset(_) => {}
-    }
-}
 
 /// Makes every `t AT TIME ZONE 'z'` in `syntax` the call of a function.
 pub(super) fn call_zones<V: VisitMut>(syntax: &mut V) {

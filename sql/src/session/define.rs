@@ -348,6 +348,10 @@ fn declared(create: &CreateStream) -> Result<SchemaRef> {
 }
 
 fn unique_names(schema: &Schema, stream: &str) -> Result<()> {
+    if schema.fields().is_empty() {
+        return Err(Error::invalid(format!("stream \"{stream}\" would have no columns"))
+            .with_hint("Name what to select: SELECT * FROM …."));
+    }
     let mut seen = std::collections::BTreeSet::new();
     for f in schema.fields() {
         if !seen.insert(f.name()) {

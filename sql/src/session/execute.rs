@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::context::SessionState;
@@ -25,7 +25,7 @@ use super::settings::duration_text;
 use super::{Millstream, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::lower::finish;
-use crate::plan::{query_plan, session_state, statement_plan};
+use crate::plan::{Headed, result_plan, session_state, statement_plan};
 use crate::statement::{CreateStream, Parsed, Query, Statement, StreamForm};
 
 impl Session {
@@ -57,8 +57,9 @@ impl Session {
             Statement::Query(query) if query.emit.is_some() => self.follow(query).await,
             Statement::Query(query) => {
                 let (state, left_out) = (session_state(), LeftOutRows::default());
-                let plan = query_plan(&state, ms.batch_resolver(&left_out), &query.query)?;
-                snapshot(&state, with_parameters(plan, parameters)?, &left_out).await
+                let Headed { plan, headers } = result_plan(&state, ms.batch_resolver(&left_out), &query.query)?;
+                let outcome = snapshot(&state, with_parameters(plan, parameters)?, &left_out).await?;
+                Ok(under(outcome, &headers))
             }
             Statement::Insert(insert) => self.insert(insert, parameters).await,
             Statement::CopyTo(copy) => {
@@ -166,8 +167,8 @@ impl Session {
                 (schema, none, true)
             }
             Statement::Query(query) => {
-                let plan = query_plan(&state, ms.resolver(false), &query.query)?;
-                (result_schema(&state, &plan), parameters_of(&plan)?, true)
+                let Headed { plan, headers } = result_plan(&state, ms.resolver(false), &query.query)?;
+                (with_headers(&result_schema(&state, &plan), &headers), parameters_of(&plan)?, true)
             }
             Statement::Insert(insert) => {
                 let statement = DfStatement::Statement(Box::new(insert.statement.clone()));
@@ -261,6 +262,36 @@ pub(super) async fn snapshot(state: &SessionState, plan: LogicalPlan, left_out: 
         let _ = &reading;
     });
     Ok(Outcome::Rows(RowStream { schema, rows: rows.boxed(), left_out: left_out.clone() }))
+}
+
+/// A result under the headers of its query.
+fn under(outcome: Outcome, headers: &[String]) -> Outcome {
+    match outcome {
+        Outcome::Rows(RowStream { schema, rows, left_out }) => {
+            let shown = with_headers(&schema, headers);
+            if Arc::ptr_eq(&shown, &schema) {
+                return Outcome::Rows(RowStream { schema, rows, left_out });
+            }
+            let schema = shown.clone();
+            let rows = rows.map(move |batch| {
+                let batch = batch?;
+                let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+                Ok(RecordBatch::try_new_with_options(shown.clone(), batch.columns().to_vec(), &options)?)
+            });
+            let rows = rows.boxed();
+            Outcome::Rows(RowStream { schema, rows, left_out })
+        }
+        other => other,
+    }
+}
+
+/// `schema` with other names for its columns.
+fn with_headers(schema: &SchemaRef, headers: &[String]) -> SchemaRef {
+    if headers.len() != schema.fields().len() || schema.fields().iter().zip(headers).all(|(f, name)| f.name() == name) {
+        return schema.clone();
+    }
+    let fields = schema.fields().iter().zip(headers).map(|(f, name)| f.as_ref().clone().with_name(name));
+    Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
 }
 
 /// Whether COPY can write to `target`: DataFusion, which makes its folder, takes it for a defect of its own if not.

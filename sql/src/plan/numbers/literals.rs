@@ -10,7 +10,6 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{
     self, BinaryOperator, Expr as Ast, Query, SetExpr, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
@@ -26,20 +25,6 @@ const WRITTEN: &str = "is written";
 pub(in crate::plan) fn mark_literals(part: &mut impl VisitMut) {
     // The visitor never breaks.
     let _ = part.visit(&mut Marker);
-}
-
-/// Marks the literals of a statement.
-pub(in crate::plan) fn mark_statement(statement: &mut DfStatement) {
-    match statement {
-        DfStatement::Statement(statement) => mark_literals(statement.as_mut()),
-        DfStatement::CopyTo(copy) => {
-            if let CopyToSource::Query(query) = &mut copy.source {
-                mark_literals(query.as_mut());
-            }
-        }
-        DfStatement::Explain(explain) => mark_statement(&mut explain.statement),
-        _ => {}
-    }
 }
 
 struct Marker;
@@ -95,7 +80,7 @@ fn mark_casts(body: &mut SetExpr) {
     }
 }
 
-fn marked(expr: Ast, mark: &str) -> Ast {
+pub(in crate::plan) fn marked(expr: Ast, mark: &str) -> Ast {
     let nothing = ast::Expr::Value(Value::Null.with_span(Span::empty()));
     Ast::BinaryOp { left: Box::new(expr), op: BinaryOperator::Custom(mark.to_owned()), right: Box::new(nothing) }
 }

@@ -37,7 +37,7 @@ use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 
 use super::semantics::Semantics;
 pub(crate) use assign::assign_columns;
-pub(super) use literals::{NumberLiterals, mark_literals, mark_statement};
+pub(super) use literals::{NumberLiterals, mark_literals, marked};
 pub(super) use loose::planned;
 pub(super) use names::name_columns;
 use typing::Typing;
