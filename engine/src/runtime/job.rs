@@ -102,7 +102,7 @@ pub struct JobStatus {
     pub epoch: u64,
     /// Its watermark.
     pub watermark: EventTime,
-    /// Who holds the watermark.
+    /// Why the watermark is where it is: `held by app.log of stream "lines"`.
     pub holder: String,
     /// How long the last epoch took from its cut to its end.
     pub epoch_lag: Duration,

@@ -71,10 +71,14 @@ impl Progress {
         split.end.is_some_and(|end| end == 0 || self.prefix(&split.name).is_some_and(|p| p.end >= end))
     }
 
-    /// The watermark over `splits`, of which idle ones hold nothing, and who holds it; `None` when all are
-    /// done (no bound any more).
-    pub(crate) fn watermark(&self, splits: &[Split], is_idle: impl Fn(&str) -> bool) -> Option<(EventTime, String)> {
-        let mut least: Option<(EventTime, String)> = None;
+    /// The watermark over `splits`, of which idle ones hold nothing, and the split that holds it, which is `None` when
+    /// all are idle; `None` when all are done (no bound any more).
+    pub(crate) fn watermark<'a>(
+        &self,
+        splits: &'a [Split],
+        is_idle: impl Fn(&str) -> bool,
+    ) -> Option<(EventTime, Option<&'a str>)> {
+        let mut least: Option<(EventTime, Option<&str>)> = None;
         let mut idle = false;
         for split in splits.iter().filter(|s| !self.is_done(s)) {
             let opened = self.splits.contains_key(&*split.name);
@@ -88,11 +92,11 @@ impl Progress {
                 continue;
             }
             if least.as_ref().is_none_or(|(l, _)| bound < *l) {
-                least = Some((bound, split.name.to_string()));
+                least = Some((bound, Some(&*split.name)));
             }
         }
         match least {
-            None if idle => Some((self.max_time.unwrap_or(EventTime::MIN), "all splits are idle".to_owned())),
+            None if idle => Some((self.max_time.unwrap_or(EventTime::MIN), None)),
             // Done splits still bound what later splits of an open source may bring.
             None => None,
             some => some,
@@ -169,7 +173,7 @@ mod tests {
         p.add(consumed("b", 0, 10, 9));
         let splits = [split("a", None), split("b", None)];
         assert_eq!(p.watermark(&splits, |s| s == "a").map(|w| w.0), Some(EventTime(9)));
-        assert_eq!(p.watermark(&splits, |_| true).map(|w| w.0), Some(EventTime(9)));
+        assert_eq!(p.watermark(&splits, |_| true), Some((EventTime(9), None)), "all are idle");
     }
 
     #[test]

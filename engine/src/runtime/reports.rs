@@ -75,21 +75,23 @@ impl Coordinator {
             let done = source.tasks_ended == source.cuts.len();
             let is_idle = |split: &str| self.state.idle[i].is_idle(split, timeout, now);
             let bound = self.state.progress[i].watermark(&splits, is_idle);
-            let bound = match bound {
-                Some(b) => b,
+            let stream = &source.stream;
+            let (bound, why) = match bound {
+                Some((bound, Some(split))) => (bound, format!("held by {split} of stream \"{stream}\"")),
+                Some((bound, None)) => (bound, format!("all splits of stream \"{stream}\" are idle")),
                 None if done => continue,
-                None => (EventTime::MIN, "no split is open".to_owned()),
+                None => (EventTime::MIN, format!("no split of stream \"{stream}\" is open yet")),
             };
-            if least.as_ref().is_none_or(|l| bound.0 < l.0) {
-                least = Some((bound.0, format!("{} of stream \"{}\"", bound.1, source.stream)));
+            if least.as_ref().is_none_or(|l| bound < l.0) {
+                least = Some((bound, why));
             }
         }
-        if let Some((bound, holder)) = least {
+        if let Some((bound, why)) = least {
             if bound > self.state.watermark {
                 self.state.watermark = bound;
                 self.state.unsaid = true;
             }
-            self.shared.set_holder(holder);
+            self.shared.set_holder(why);
         }
         let share = (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64);
         self.shared.set_share(share);

@@ -111,7 +111,7 @@ fn live_lines(job: &JobHandle) -> Vec<String> {
         format!(
             "watermark: {}{}",
             status.watermark,
-            if status.holder.is_empty() { String::new() } else { format!(", held by {}", status.holder) }
+            if status.holder.is_empty() { String::new() } else { format!(", {}", status.holder) }
         ),
         format!("late rows: {}, dead letters: {}", total(|f| f.late), total(|f| f.dead_letters)),
     ];
