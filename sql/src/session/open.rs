@@ -1,7 +1,7 @@
 //! Opening and closing a store.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::common::TableReference;
@@ -46,6 +46,7 @@ pub struct Millstream {
     runtime: Runtime,
     /// Kept to be shut down; and the lock on the store.
     threads: Mutex<Vec<tokio::runtime::Runtime>>,
+    made: Made,
     _lock: std::fs::File,
 }
 
@@ -77,6 +78,7 @@ impl Millstream {
     /// Opens (or makes) the store and starts its jobs.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
         let root = Path::new(&config.store);
+        let made = Made::by_opening(root);
         let store = Store::open(root)?;
         let lock = lock(root)?;
         store.sweep().await?;
@@ -102,6 +104,7 @@ impl Millstream {
             failures,
             runtime,
             threads: Mutex::new(vec![cpu, io]),
+            made,
             _lock: lock,
         });
         let mut now = entries.clone();
@@ -189,19 +192,19 @@ impl Millstream {
         Arc::new(Resolver { millstream: self.clone(), continuous, left_out: left_out.clone() })
     }
 
-    /// Commits what the jobs have and stops them.
+    /// Commits what the jobs have and stops them, all at once. Of a store that was new and in which nothing was made,
+    /// nothing stays.
     pub async fn close(&self) -> Result<()> {
         let jobs: Vec<Arc<Job>> = self.jobs.read().values().cloned().collect();
-        let mut first = Ok(());
-        for job in jobs {
-            // A job that has failed says so in SHOW JOBS; here only the stop itself counts.
-            if let Err(e) = job.stop().await
-                && e.kind() == ErrorKind::Internal
-            {
-                first = first.and(Err(e));
-            }
+        let stopped = futures::future::join_all(jobs.iter().map(|job| job.stop())).await;
+        if self.catalog.lock().await.version == 0 {
+            self.made.remove();
         }
-        first
+        // A job that has failed says so in SHOW JOBS; here only the stop itself counts.
+        stopped
+            .into_iter()
+            .find(|stopped| matches!(stopped, Err(e) if e.kind() == ErrorKind::Internal))
+            .unwrap_or(Ok(()))
     }
 }
 
@@ -222,20 +225,74 @@ fn threads(name: &str, n: usize) -> Result<tokio::runtime::Runtime> {
         .map_err(|e| Error::internal(format!("cannot start threads: {e}")))
 }
 
+/// The file that says that a process has the store open.
+const LOCK: &str = "LOCK";
+
 /// One process per store.
 fn lock(root: &Path) -> Result<std::fs::File> {
-    let path = root.join("LOCK");
-    let file = std::fs::File::options().create(true).append(true).open(&path).map_err(|e| {
-        Error::new(ErrorKind::Unavailable, format!("cannot write to store \"{}\": {e}", root.display()))
-            .with_hint("Choose another folder with --store, or make this one writable.")
-    })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(_) => {
-            Err(Error::new(ErrorKind::Unavailable, format!("store \"{}\" is open in another process", root.display()))
-                .with_hint(
-                    "End that process, use another --store, or connect to its server with millstream shell --connect.",
-                ))
+    let path = root.join(LOCK);
+    loop {
+        let file = std::fs::File::options().create(true).append(true).open(&path).map_err(|e| {
+            Error::new(ErrorKind::Unavailable, format!("cannot write to store \"{}\": {e}", root.display()))
+                .with_hint("Choose another folder with --store, or make this one writable.")
+        })?;
+        if file.try_lock().is_err() {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("store \"{}\" is open in another process", root.display()),
+            )
+            .with_hint(
+                "End that process, use another --store, or connect to its server with millstream shell --connect.",
+            ));
+        }
+        // A process that leaves an empty store behind may have removed the file in between.
+        if is_at(&file, &path) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Whether `path` still leads to `file`.
+fn is_at(file: &std::fs::File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |of: std::fs::Metadata| (of.dev(), of.ino());
+        file.metadata().map(id).ok() == std::fs::metadata(path).map(id).ok()
+    }
+    #[cfg(not(unix))]
+    {
+        // an open file cannot be removed here
+        let _ = (file, path);
+        true
+    }
+}
+
+/// What opening a store has made of it on the disk, so that a look into a store that is not there leaves none.
+struct Made {
+    lock: Option<PathBuf>,
+    /// Folders, the innermost first.
+    folders: Vec<PathBuf>,
+}
+
+impl Made {
+    /// What is about to be made.
+    fn by_opening(root: &Path) -> Self {
+        let lock = root.join(LOCK);
+        let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        Made {
+            folders: root.ancestors().take_while(missing).map(Path::to_owned).collect(),
+            lock: (!lock.exists()).then_some(lock),
+        }
+    }
+
+    /// Takes it away again, as far as nothing else lies there.
+    fn remove(&self) {
+        let Some(lock) = &self.lock else { return };
+        let alone = lock.parent().and_then(|root| std::fs::read_dir(root).ok()).is_some_and(|all| all.count() == 1);
+        if alone && std::fs::remove_file(lock).is_ok() {
+            // a folder that is not empty stays
+            let _ = self.folders.iter().try_for_each(std::fs::remove_dir);
         }
     }
 }
