@@ -21,7 +21,7 @@ use crate::output::{Expanded, Format, RowWriter, Table, View, cannot_write, rend
 use crate::progress::Meter;
 use crate::report::{self, grouped};
 use crate::terminal::{Live, Screen, paint, shorten};
-use crate::{config, run, signal};
+use crate::{closing, config, run, signal};
 
 /// The flights: a sample of the airline on-time data of the US Bureau of Transportation Statistics, public domain.
 const FLIGHTS: &[u8] = include_bytes!("../demo/flights.parquet");
@@ -50,8 +50,10 @@ pub(crate) async fn run(store: Option<String>, args: DemoArgs) -> Result<ExitCod
         shown = show(&backend, &flights, args.speed) => shown.map(|()| ExitCode::SUCCESS),
         code = signal::shutdown() => Ok(ExitCode::from(code)),
     };
-    backend.close().await?;
-    shown
+    match closing::close(&backend).await? {
+        Some(code) => Ok(ExitCode::from(code)),
+        None => shown,
+    }
 }
 
 /// The demo's own store, without what an earlier demo left.

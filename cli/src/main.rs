@@ -6,6 +6,7 @@
 mod args;
 mod backend;
 mod bench;
+mod closing;
 mod config;
 mod demo;
 mod export;

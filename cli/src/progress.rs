@@ -1,6 +1,6 @@
 //! What goes on while a statement takes long: rows, rate, share done and watermark of the running jobs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use crate::terminal::{Screen, shorten};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often the line on a terminal changes.
 const REDRAW: Duration = Duration::from_millis(200);
+/// A rate is over so much time.
+const WINDOW: Duration = Duration::from_secs(5);
 /// How often a line is added elsewhere.
 const LOG: Duration = Duration::from_secs(10);
 
@@ -62,28 +64,46 @@ impl Drop for Drawn {
 }
 
 /// Turns counts into rates by looking again and again.
+///
+/// Counts move in steps, when an epoch ends or a large unit has been read, so a rate is over what the last seconds
+/// brought and not over the last look.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
-    seen: HashMap<String, (Instant, u64)>,
+    seen: HashMap<String, VecDeque<(Instant, u64)>>,
 }
 
 impl Meter {
     /// A line on the running jobs; `None` when none runs.
     pub(crate) fn look(&mut self, jobs: &[JobInfo]) -> Option<String> {
-        let now = Instant::now();
-        let mut parts = Vec::new();
-        for job in jobs.iter().filter(|job| job.state == JobState::Running) {
-            let rate = match self.seen.insert(job.stream.clone(), (now, job.rows_in.unwrap_or_default())) {
-                Some((then, before)) if now > then => {
-                    let gained = job.rows_in.unwrap_or_default().saturating_sub(before);
-                    Some((gained as f64 / (now - then).as_secs_f64()) as u64)
-                }
-                _ => None,
-            };
-            parts.push(describe(job, rate));
-        }
+        self.look_at(jobs, Instant::now())
+    }
+
+    fn look_at(&mut self, jobs: &[JobInfo], now: Instant) -> Option<String> {
+        let running = || jobs.iter().filter(|job| job.state == JobState::Running);
+        self.seen.retain(|stream, _| running().any(|job| job.stream == *stream));
+        let parts: Vec<String> = running()
+            .map(|job| {
+                let seen = self.seen.entry(job.stream.clone()).or_default();
+                describe(job, rate(seen, now, job.rows_in.unwrap_or_default()))
+            })
+            .collect();
         (!parts.is_empty()).then(|| parts.join(" | "))
     }
+}
+
+/// Rows a second over [`WINDOW`], or over what there was of it; what is older is forgotten.
+fn rate(seen: &mut VecDeque<(Instant, u64)>, now: Instant, rows: u64) -> Option<u64> {
+    // A count that falls is another run's.
+    if seen.back().is_some_and(|(_, before)| *before > rows) {
+        seen.clear();
+    }
+    while seen.get(1).is_some_and(|(then, _)| now.duration_since(*then) >= WINDOW) {
+        seen.pop_front();
+    }
+    let first = seen.front().copied();
+    seen.push_back((now, rows));
+    let (then, before) = first.filter(|(then, _)| now > *then)?;
+    Some(((rows - before) as f64 / now.duration_since(then).as_secs_f64()) as u64)
 }
 
 fn describe(job: &JobInfo, rate: Option<u64>) -> String {
@@ -123,6 +143,23 @@ mod tests {
             describe(&job(JobState::Running), Some(480_000)),
             "hot: 1 200 000 rows, 480 000 rows/s, 42 %, watermark 2001-01-01 00:00:00"
         );
+    }
+
+    #[test]
+    fn a_rate_does_not_follow_the_steps_of_a_count() {
+        let (mut seen, start) = (VecDeque::new(), Instant::now());
+        let mut rates = Vec::new();
+        for look in 0..100_u64 {
+            // looked at five times a second, the count moves once a second
+            let now = start + Duration::from_millis(200 * look);
+            rates.extend(rate(&mut seen, now, look / 5 * 1_000));
+        }
+        let settled = &rates[30..];
+        assert!(settled.iter().all(|r| (800..=1_200).contains(r)), "{settled:?}");
+        assert!(seen.len() <= 27, "what is older is forgotten");
+        // a job that begins anew begins its rate anew
+        assert_eq!(rate(&mut seen, start + Duration::from_secs(21), 5), None);
+        assert_eq!(rate(&mut seen, start + Duration::from_secs(22), 15), Some(10));
     }
 
     #[test]

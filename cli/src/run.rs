@@ -18,7 +18,7 @@ use crate::backend::{Backend, Embedded};
 use crate::output::{Expanded, Format, RowWriter, View, cannot_write};
 use crate::report::{self, Script};
 use crate::terminal::Screen;
-use crate::{config, lex, progress, signal};
+use crate::{closing, config, lex, progress, signal};
 
 /// What a shell gives a process that was ended by SIGPIPE.
 const BROKEN_PIPE: u8 = 141;
@@ -74,8 +74,8 @@ pub(crate) async fn close_after(backend: &dyn Backend, work: impl Future<Output 
             code
         }
     };
-    backend.close().await?;
-    Ok(ExitCode::from(code))
+    let left = closing::close(backend).await?;
+    Ok(ExitCode::from(left.unwrap_or(code)))
 }
 
 async fn execute_all(

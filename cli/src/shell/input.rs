@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
+use crossterm::event::Event;
 use reedline::{
-    Color, ColumnarMenu, EditCommand, Emacs, FileBackedHistory, Highlighter, KeyCode, KeyModifiers, MenuBuilder,
-    Prompt, PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineEvent, ReedlineMenu,
-    StyledText, ValidationResult, Validator, default_emacs_keybindings,
+    Color, ColumnarMenu, EditCommand, EditMode, Emacs, FileBackedHistory, Highlighter, KeyCode, KeyModifiers,
+    MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineEvent,
+    ReedlineMenu, ReedlineRawEvent, StyledText, ValidationResult, Validator, default_emacs_keybindings,
 };
 
 use super::complete::{NameCompleter, SharedNames};
@@ -18,6 +20,8 @@ use crate::{config, lex};
 const MENU: &str = "completion";
 /// Lines of history that are kept.
 const HISTORY: usize = 10_000;
+/// Nobody presses two keys within this.
+const BURST: Duration = Duration::from_millis(3);
 
 /// An editor over shared names; setting `interrupt` makes it return so that something can be printed.
 pub(crate) fn editor(names: SharedNames, interrupt: Arc<AtomicBool>, colour: bool) -> Reedline {
@@ -36,7 +40,7 @@ pub(crate) fn editor(names: SharedNames, interrupt: Arc<AtomicBool>, colour: boo
         .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
         .with_quick_completions(true)
         .with_partial_completions(true)
-        .with_edit_mode(Box::new(Emacs::new(keys)))
+        .with_edit_mode(Box::new(Keys { emacs: Emacs::new(keys), last: None }))
         .with_break_signal(interrupt)
         .use_bracketed_paste(true)
         .with_ansi_colors(colour);
@@ -61,8 +65,33 @@ pub(crate) fn editor(names: SharedNames, interrupt: Arc<AtomicBool>, colour: boo
     }
 }
 
+/// Emacs' keys, but that Tab is white space where keys come in a burst: those were pasted or typed ahead.
+struct Keys {
+    emacs: Emacs,
+    last: Option<Instant>,
+}
+
+impl EditMode for Keys {
+    fn parse_event(&mut self, event: ReedlineRawEvent) -> ReedlineEvent {
+        let now = Instant::now();
+        let in_burst = self.last.replace(now).is_some_and(|last| now - last < BURST);
+        let event = Event::from(event);
+        if in_burst && matches!(&event, Event::Key(key) if key.code == KeyCode::Tab) {
+            return ReedlineEvent::Edit(vec![EditCommand::InsertString("    ".to_owned())]);
+        }
+        match ReedlineRawEvent::try_from(event) {
+            Ok(event) => self.emacs.parse_event(event),
+            Err(()) => ReedlineEvent::None,
+        }
+    }
+
+    fn edit_mode(&self) -> PromptEditMode {
+        self.emacs.edit_mode()
+    }
+}
+
 /// Enter ends the input when its statements are complete, or when it is a command.
-struct Statements;
+pub(crate) struct Statements;
 
 impl Validator for Statements {
     fn validate(&self, line: &str) -> ValidationResult {

@@ -4,8 +4,10 @@ mod commands;
 mod complete;
 pub(crate) mod describe;
 mod input;
+mod keyboard;
 mod render;
 mod script;
+mod tty;
 pub(crate) mod watch;
 mod words;
 
@@ -21,10 +23,12 @@ use crate::args::ShellArgs;
 use crate::backend::{self, Backend, Embedded};
 use crate::report::{self, Script};
 use crate::terminal::{Screen, paint};
-use crate::{config, run, signal};
+use crate::{closing, config, run, signal};
 
 use complete::{Names, SharedNames};
+use keyboard::Keyboard;
 use render::{Next, Shell};
+use tty::Tty;
 
 /// `millstream` and `millstream shell`: statements of `-c` or of a pipe are executed as a script, otherwise
 /// somebody types.
@@ -34,21 +38,41 @@ pub(crate) async fn run(store: Option<String>, args: ShellArgs) -> Result<ExitCo
     } else if run::is_piped() {
         vec![run::read(None)?]
     } else {
-        Vec::new()
+        return interactive(store, &args).await;
     };
-    let backend: Arc<dyn Backend> = match &args.connect {
+    let backend = open(store, &args).await?;
+    let shell = Shell::piped(Arc::clone(&backend), args.format);
+    run::close_after(backend.as_ref(), script::execute(shell, &scripts)).await
+}
+
+async fn open(store: Option<String>, args: &ShellArgs) -> Result<Arc<dyn Backend>> {
+    Ok(match &args.connect {
         Some(url) => backend::connect(url).await?,
         None => Arc::new(Embedded::open(config::engine(config::store(store), &args.engine)).await?),
-    };
-    if !scripts.is_empty() {
-        let shell = Shell::piped(Arc::clone(&backend), args.format);
-        return run::close_after(backend.as_ref(), script::execute(shell, &scripts)).await;
+    })
+}
+
+/// Talks until the user leaves, the terminal goes away, or the process is told to end.
+async fn interactive(store: Option<String>, args: &ShellArgs) -> Result<ExitCode> {
+    // Signals have their handlers before the terminal is taken: it must be given back.
+    let mut stop = std::pin::pin!(signal::shutdown());
+    let stopped = std::future::poll_fn(|context| std::task::Poll::Ready(stop.as_mut().poll(context).is_ready()));
+    if stopped.await {
+        return Ok(ExitCode::FAILURE);
     }
+    let Some((tty, ahead)) = Tty::take() else {
+        return Err(report::fail(ErrorKind::Unavailable, "the terminal cannot be set"));
+    };
+    let backend = tokio::select! {
+        backend = open(store, args) => backend?,
+        code = stop => return Ok(ExitCode::from(code)),
+    };
     banner(backend.as_ref()).await;
-    let talked = talk(&backend).await;
+    let code = talk(&backend, &tty, ahead).await;
+    drop(tty);
     farewell(backend.as_ref()).await;
-    backend.close().await?;
-    talked.map(|()| ExitCode::SUCCESS)
+    let left = closing::close(backend.as_ref()).await?;
+    code.map(|code| ExitCode::from(left.unwrap_or(code)))
 }
 
 async fn banner(backend: &dyn Backend) {
@@ -79,7 +103,6 @@ async fn farewell(backend: &dyn Backend) {
 #[derive(Default)]
 struct Events {
     notices: Mutex<Vec<String>>,
-    ended: AtomicBool,
     /// Makes the line editor return.
     interrupt: Arc<AtomicBool>,
 }
@@ -101,40 +124,70 @@ impl Events {
     }
 }
 
-async fn talk(backend: &Arc<dyn Backend>) -> Result<()> {
+/// Gives the exit code.
+async fn talk(backend: &Arc<dyn Backend>, tty: &Tty, ahead: String) -> Result<u8> {
     let events = Arc::new(Events::default());
-    let tasks = [watch_failures(backend.as_ref(), &events), Some(watch_end(&events))];
+    let failures = watch_failures(backend.as_ref(), &events);
     let names = SharedNames::default();
-    let screen = Screen::stdout();
-    let mut editor = input::editor(Arc::clone(&names), Arc::clone(&events.interrupt), screen.colour);
+    let editor = input::editor(Arc::clone(&names), Arc::clone(&events.interrupt), Screen::stdout().colour);
+    let mut keyboard = Keyboard::start(editor, Arc::clone(&events.interrupt), ahead).map_err(cannot_read)?;
+    let talked = tokio::select! {
+        talked = converse(backend, tty, &mut keyboard, &events, &names) => talked.map(|()| 0),
+        code = signal::terminated() => Ok(code),
+        () = tty::gone() => Ok(signal::HANGUP),
+    };
+    if let Some(failures) = failures {
+        failures.abort();
+    }
+    keyboard.leave().await;
+    talked
+}
+
+/// Executes lines until the user leaves.
+async fn converse(
+    backend: &Arc<dyn Backend>,
+    tty: &Tty,
+    keyboard: &mut Keyboard,
+    events: &Events,
+    names: &SharedNames,
+) -> Result<()> {
     let mut shell = Shell::new(Arc::clone(backend));
-    let mut at_prompt = false;
-    let talked = loop {
+    let (mut at_prompt, mut afresh) = (false, false);
+    loop {
         events.print(at_prompt);
         if !at_prompt {
-            refresh(backend.as_ref(), &names).await;
+            refresh(backend.as_ref(), names).await;
         }
-        at_prompt = false;
-        // the editor waits for keys, so this thread gives its other work away
-        match tokio::task::block_in_place(|| editor.read_line(&input::StatementPrompt)) {
-            Ok(Signal::Success(text)) => match shell.take(&text).await {
+        tty.raw();
+        let typed = attended(keyboard.line(afresh), || events.interrupt.store(true, Ordering::SeqCst)).await;
+        tty.quiet();
+        (at_prompt, afresh) = (false, false);
+        match typed.map_err(cannot_read)? {
+            Signal::Success(text) => match attended(shell.take(&text), || tty.quiet()).await {
                 Next::Prompt => {}
-                Next::Quit => break Ok(()),
+                Next::Afresh => afresh = true,
+                Next::Quit => return Ok(()),
             },
-            Ok(Signal::CtrlD) => break Ok(()),
-            Ok(Signal::ExternalBreak(_)) if events.ended.load(Ordering::SeqCst) => break Ok(()),
-            Ok(Signal::ExternalBreak(_)) => at_prompt = true,
-            Ok(_) => {}
-            Err(e) => break Err(report::fail(ErrorKind::Unavailable, format!("cannot read the terminal: {e}"))),
+            Signal::CtrlD => return Ok(()),
+            Signal::ExternalBreak(_) => at_prompt = true,
+            _ => {}
         }
-        if events.ended.load(Ordering::SeqCst) {
-            break Ok(());
-        }
-    };
-    for task in tasks.into_iter().flatten() {
-        task.abort();
     }
-    talked
+}
+
+/// Does `work`. A process that was stopped may find the terminal as others have left it, and sets it `anew`.
+async fn attended<T>(work: impl Future<Output = T>, anew: impl Fn()) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = signal::resumed() => anew(),
+        }
+    }
+}
+
+fn cannot_read(e: std::io::Error) -> millstream_sql::Error {
+    report::io_error("cannot read the terminal", e)
 }
 
 fn watch_failures(backend: &dyn Backend, events: &Arc<Events>) -> Option<tokio::task::JoinHandle<()>> {
@@ -157,15 +210,6 @@ fn watch_failures(backend: &dyn Backend, events: &Arc<Events>) -> Option<tokio::
             }
         }
     }))
-}
-
-fn watch_end(events: &Arc<Events>) -> tokio::task::JoinHandle<()> {
-    let events = Arc::clone(events);
-    tokio::spawn(async move {
-        signal::terminated().await;
-        events.ended.store(true, Ordering::SeqCst);
-        events.interrupt.store(true, Ordering::SeqCst);
-    })
 }
 
 async fn refresh(backend: &dyn Backend, names: &SharedNames) {

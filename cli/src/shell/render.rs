@@ -31,13 +31,15 @@ pub(crate) type Out = BufWriter<Box<dyn Write + Send>>;
 pub(crate) enum Next {
     /// The next line.
     Prompt,
+    /// The next line that is typed from now on: what went before was cancelled.
+    Afresh,
     /// The end.
     Quit,
 }
 
 /// Whether a statement was done or cancelled with Ctrl-C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
+pub(crate) enum Ended {
     Done,
     Cancelled,
 }
@@ -83,21 +85,35 @@ impl Shell {
             Some(Ok(Command::Quit)) => return Next::Quit,
             Some(Ok(command)) => self.command(command).await,
             Some(Err(message)) => Err(report::fail(ErrorKind::Invalid, message)),
-            None => {
-                self.script(&Script { name: None, text: line.to_owned() }).await;
-                Ok(())
-            }
+            None => Ok(self.script(&Script { name: None, text: line.to_owned() }).await),
         };
-        if let Err(e) = done {
-            report::error(&e, None);
+        match done {
+            Ok(Ended::Done) => return Next::Prompt,
+            Ok(Ended::Cancelled) => return Next::Afresh,
+            Err(e) => report::error(&e, None),
         }
         Next::Prompt
     }
 
     /// Does what a command says.
-    pub(crate) async fn command(&mut self, command: Command) -> Result<()> {
+    pub(crate) async fn command(&mut self, command: Command) -> Result<Ended> {
+        let start = Instant::now();
         match command {
-            Command::Quit => {}
+            Command::Watch(sql) => return self.watch(&sql).await,
+            Command::Include(file) => return Ok(self.script(&run::read(Some(Path::new(&file)))?).await),
+            Command::Functions(pattern) => return Ok(self.functions(pattern).await),
+            _ => {}
+        }
+        tokio::select! {
+            done = self.answer(command) => done.map(|()| Ended::Done),
+            () = signal::interrupted() => Ok(cancelled(start)),
+        }
+    }
+
+    /// Does what a command says that runs no statement.
+    async fn answer(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Quit | Command::Watch(_) | Command::Include(_) | Command::Functions(_) => {}
             Command::Help => self.print(&commands::help())?,
             Command::Describe(None) => self.objects(|_| true).await?,
             Command::Describe(Some(name)) => self.describe(&name).await?,
@@ -105,12 +121,6 @@ impl Shell {
             Command::Views => self.objects(|kind| kind == ObjectKind::View).await?,
             Command::Jobs => self.table(&describe::jobs(&self.backend.jobs().await?))?,
             Command::Settings => self.table(&describe::settings(&self.backend.settings()))?,
-            Command::Functions(pattern) => self.functions(pattern).await,
-            Command::Include(file) => {
-                let script = run::read(Some(Path::new(&file)))?;
-                self.script(&script).await;
-            }
-            Command::Watch(sql) => self.watch(&sql).await?,
             Command::Timing(on) => {
                 self.timing = on.unwrap_or(!self.timing);
                 report::say(format_args!("timing is {}", if self.timing { "on" } else { "off" }));
@@ -177,24 +187,29 @@ impl Shell {
         self.print(&format!("{}{}\n", job.unwrap_or_default(), object.sql))
     }
 
-    async fn functions(&mut self, pattern: Option<String>) {
+    async fn functions(&mut self, pattern: Option<String>) -> Ended {
         let like = pattern.map(|p| format!(" LIKE '%{}%'", p.replace('\'', "''"))).unwrap_or_default();
-        self.script(&Script { name: None, text: format!("SHOW FUNCTIONS{like};") }).await;
+        self.script(&Script { name: None, text: format!("SHOW FUNCTIONS{like};") }).await
     }
 
     /// Executes statements until one fails or is cancelled.
-    async fn script(&mut self, script: &Script) {
-        let statements = match run::parse(&script.text) {
-            Ok(statements) => statements,
-            Err(e) => return report::error(&e, Some(script)),
-        };
-        for statement in &statements {
-            match self.statement(statement).await {
-                Ok(Ended::Done) => {}
-                Ok(Ended::Cancelled) => return,
-                Err(e) => return report::error(&e, Some(script)),
+    async fn script(&mut self, script: &Script) -> Ended {
+        match self.statements(script).await {
+            Ok(ended) => ended,
+            Err(e) => {
+                report::error(&e, Some(script));
+                Ended::Done
             }
         }
+    }
+
+    async fn statements(&mut self, script: &Script) -> Result<Ended> {
+        for statement in &run::parse(&script.text)? {
+            if self.statement(statement).await? == Ended::Cancelled {
+                return Ok(Ended::Cancelled);
+            }
+        }
+        Ok(Ended::Done)
     }
 
     async fn statement(&mut self, statement: &Parsed) -> Result<Ended> {
@@ -272,7 +287,7 @@ impl Shell {
         Ok(ended)
     }
 
-    async fn watch(&mut self, sql: &str) -> Result<()> {
+    async fn watch(&mut self, sql: &str) -> Result<Ended> {
         let sql = sql.trim().trim_end_matches(';');
         let (query, _) = watch::unordered(sql);
         let continuous = if lex::emits(&lex::tokens(&query)) { query } else { format!("{query} EMIT CHANGES") };
@@ -281,23 +296,15 @@ impl Shell {
         let backend = Arc::clone(&self.backend);
         let outcome = tokio::select! {
             outcome = backend.execute_sql(&script.text) => outcome,
-            () = signal::interrupted() => {
-                cancelled(start);
-                return Ok(());
-            }
+            () = signal::interrupted() => return Ok(cancelled(start)),
         };
         match outcome {
-            Ok(Outcome::Changes(feed)) => watch::follow(feed, sql, self.expanded).await,
-            Ok(Outcome::Rows(rows)) => self.rows(rows, start).await,
-            Ok(Outcome::Done(done)) => {
-                self.done(&done, start.elapsed());
-                Ok(())
-            }
-            Err(e) => {
-                report::error(&e, Some(&script));
-                Ok(())
-            }
+            Ok(Outcome::Changes(feed)) => watch::follow(feed, sql, self.expanded).await?,
+            Ok(Outcome::Rows(rows)) => self.rows(rows, start).await?,
+            Ok(Outcome::Done(done)) => self.done(&done, start.elapsed()),
+            Err(e) => report::error(&e, Some(&script)),
         }
+        Ok(Ended::Done)
     }
 
     /// Where results go now, and how they look there.

@@ -13,7 +13,7 @@ pub(crate) async fn execute(mut shell: Shell, scripts: &[Script]) -> u8 {
         for piece in pieces(&script.text) {
             let done = match piece {
                 Piece::Command(Ok(Command::Quit)) => break 'all,
-                Piece::Command(Ok(command)) => shell.command(command).await,
+                Piece::Command(Ok(command)) => shell.command(command).await.map(|_| ()),
                 Piece::Command(Err(message)) => Err(report::fail(ErrorKind::Invalid, message)),
                 Piece::Statements(text) => statements(&shell, &Script { name: script.name.clone(), text }).await,
             };
