@@ -1,17 +1,30 @@
-//! What statements are executed on: a store in this process, or a server.
+//! What statements are executed on: a store in this process, or a server ([`crate::remote`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
-use millstream_sql::session::{JobInfo, ObjectInfo};
+use futures::stream::{self, BoxStream, StreamExt};
+use millstream_sql::session::{FailedStream, JobInfo, ObjectInfo};
 use millstream_sql::statement::Parsed;
 use millstream_sql::{Config, Millstream, Outcome, Result, Session};
-use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
 /// Settings by name: the value and a line on what it does.
 pub(crate) type Settings = BTreeMap<String, (String, String)>;
+
+/// What happens while nobody asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// A job has failed.
+    Failed(FailedStream),
+    /// So many more jobs have failed.
+    Missed(u64),
+    /// The server does not answer any more.
+    Gone,
+    /// It answers again.
+    Back,
+}
 
 /// A place that executes statements for one user.
 pub(crate) trait Backend: Send + Sync {
@@ -32,10 +45,10 @@ pub(crate) trait Backend: Send + Sync {
     fn jobs(&self) -> BoxFuture<'_, Result<Vec<JobInfo>>>;
 
     /// The settings.
-    fn settings(&self) -> Settings;
+    fn settings(&self) -> BoxFuture<'_, Result<Settings>>;
 
-    /// Failures of jobs as they happen: (stream, reason); `None` where they cannot be followed.
-    fn failures(&self) -> Option<broadcast::Receiver<(String, String)>>;
+    /// What happens from now on.
+    fn news(&self) -> BoxStream<'static, News>;
 
     /// Ends the work in good order.
     fn close(&self) -> BoxFuture<'_, Result<()>>;
@@ -90,13 +103,22 @@ impl Backend for Embedded {
         std::future::ready(Ok(self.millstream.jobs())).boxed()
     }
 
-    fn settings(&self) -> Settings {
-        let settings = self.session.settings();
-        settings.into_iter().map(|(name, (value, about))| (name, (value, about.to_owned()))).collect()
+    fn settings(&self) -> BoxFuture<'_, Result<Settings>> {
+        let settings = self.session.settings().into_iter();
+        let settings = settings.map(|(name, (value, about))| (name, (value, about.to_owned()))).collect();
+        std::future::ready(Ok(settings)).boxed()
     }
 
-    fn failures(&self) -> Option<broadcast::Receiver<(String, String)>> {
-        Some(self.millstream.failures())
+    fn news(&self) -> BoxStream<'static, News> {
+        let news = stream::unfold(self.millstream.failures(), |mut failures| async move {
+            let news = match failures.recv().await {
+                Ok((stream, reason)) => News::Failed(FailedStream { stream, reason }),
+                Err(RecvError::Lagged(missed)) => News::Missed(missed),
+                Err(RecvError::Closed) => return None,
+            };
+            Some((news, failures))
+        });
+        news.boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
@@ -110,70 +132,4 @@ impl Backend for Embedded {
     fn is_embedded(&self) -> bool {
         true
     }
-}
-
-/// A server, spoken to over Flight SQL.
-struct Remote {
-    client: millstream_flight::FlightClient,
-    url: String,
-}
-
-impl Backend for Remote {
-    fn execute<'a>(&'a self, statement: &'a Parsed) -> BoxFuture<'a, Result<Outcome>> {
-        self.client.execute(&statement.text).boxed()
-    }
-
-    fn execute_sql<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Outcome>> {
-        self.client.execute(sql).boxed()
-    }
-
-    fn flush(&self) -> BoxFuture<'_, Result<Option<String>>> {
-        let notice = |outcome| match outcome {
-            Outcome::Done(done) => done.notice,
-            Outcome::Rows(_) | Outcome::Changes(_) => None,
-        };
-        async move { self.client.execute("FLUSH").await.map(notice) }.boxed()
-    }
-
-    fn objects(&self) -> BoxFuture<'_, Result<Vec<ObjectInfo>>> {
-        self.client.objects().boxed()
-    }
-
-    fn jobs(&self) -> BoxFuture<'_, Result<Vec<JobInfo>>> {
-        async {
-            let Outcome::Rows(mut rows) = self.client.execute("SHOW JOBS").await? else { return Ok(vec![]) };
-            let mut jobs = vec![];
-            while let Some(batch) = rows.rows.next().await {
-                jobs.extend(JobInfo::of_rows(&batch?)?);
-            }
-            Ok(jobs)
-        }
-        .boxed()
-    }
-
-    fn settings(&self) -> Settings {
-        Settings::new()
-    }
-
-    fn failures(&self) -> Option<broadcast::Receiver<(String, String)>> {
-        None
-    }
-
-    fn close(&self) -> BoxFuture<'_, Result<()>> {
-        std::future::ready(Ok(())).boxed()
-    }
-
-    fn place(&self) -> String {
-        self.url.clone()
-    }
-
-    fn is_embedded(&self) -> bool {
-        false
-    }
-}
-
-/// Connects to a server.
-pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Backend>> {
-    let client = millstream_flight::FlightClient::connect(url, None).await?;
-    Ok(Arc::new(Remote { client, url: url.to_owned() }))
 }

@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Closes what `backend` has open. Gives an exit code when Ctrl-C cut it short.
 pub(crate) async fn close(backend: &dyn Backend) -> Result<Option<u8>> {
-    let jobs = backend.jobs().await.unwrap_or_default();
+    // A server's jobs go on.
+    let jobs = if backend.is_embedded() { backend.jobs().await.unwrap_or_default() } else { Vec::new() };
     let running = jobs.iter().filter(|job| job.state == JobState::Running).count();
     let mut closed = std::pin::pin!(backend.close());
     if let Ok(closed) = tokio::time::timeout(PATIENCE, &mut closed).await {

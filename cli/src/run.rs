@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use millstream_sql::session::{ChangeFeed, Done, JobState, LeftOut, RowStream};
+use millstream_sql::session::{ChangeFeed, Done, JobState, LeftOut, LeftOutRows, RowStream};
 use millstream_sql::statement::{self, Parsed};
 use millstream_sql::{Error, Outcome, Result};
 
@@ -141,6 +141,7 @@ pub(crate) async fn execute(
             Outcome::Rows(rows) => {
                 let left_out = rows.left_out.clone();
                 let count = write_rows(backend, rows, format, view, out).await?;
+                warn_of_failed(&left_out);
                 let what = besides(report::rows(count), left_out.get().as_ref());
                 report::say(format_args!("({what}, {})", seconds(start.elapsed())));
             }
@@ -256,6 +257,13 @@ pub(crate) fn tag(done: &Done) -> String {
 /// `what`, and what the input had besides: `2 rows, 1 left out: orders.csv line 3: …`.
 pub(crate) fn besides(what: String, left_out: Option<&LeftOut>) -> String {
     left_out.map_or_else(|| what.clone(), |left_out| format!("{what}, {left_out}"))
+}
+
+/// Says which streams below a result have failed.
+pub(crate) fn warn_of_failed(left_out: &LeftOutRows) {
+    for failed in left_out.failed() {
+        report::say(format_args!("notice: {failed}"));
+    }
 }
 
 /// `1 change`, `2 changes`.

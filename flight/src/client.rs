@@ -1,5 +1,6 @@
 //! A client of a Millstream server: gives what a [`millstream_sql::Session`] gives, from afar.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -8,11 +9,13 @@ use arrow_flight::decode::{DecodedFlightData, DecodedPayload, FlightDataDecoder}
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{CommandGetTables, CommandStatementQuery, ProstMessageExt};
-use arrow_flight::{FlightDescriptor, FlightInfo, HandshakeRequest, Ticket};
+use arrow_flight::{Action, FlightDescriptor, FlightInfo, HandshakeRequest, Ticket};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, future, stream};
-use millstream_sql::session::{ChangeFeed, Done, EpochChanges, LeftOutRows, ObjectInfo, Outcome, RowStream};
+use millstream_sql::session::{
+    ChangeFeed, Done, EpochChanges, FailedStream, LeftOutRows, ObjectInfo, Outcome, RowStream,
+};
 use millstream_sql::{Error, ErrorKind, Result};
 use prost::Message;
 use tonic::Request;
@@ -20,9 +23,9 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::base64::basic_authorization;
-use crate::error::{from_flight, from_status};
-use crate::notes::{DoneNote, EpochNote, FeedNote, RowsNote};
-use crate::server::object_of_table;
+use crate::error::{no_answer, of_call, of_stream};
+use crate::notes::{DoneNote, EpochNote, FailedNote, FeedNote, RowsNote};
+use crate::server::{FOLLOW_FAILURES, object_of_table};
 use crate::wire::schema_of_bytes;
 
 /// See the server's windows: a stream that is not read must not hold up the others.
@@ -35,11 +38,13 @@ const LARGEST_MESSAGE: usize = 512 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
-/// A connection to a Millstream server. Clones share it and its session.
+/// A connection to a Millstream server. Clones share it and its session. When the server has gone, the next call connects
+/// again, and has a new session.
 #[derive(Clone, Debug)]
 pub struct FlightClient {
     inner: FlightServiceClient<Channel>,
     authorization: Option<MetadataValue<Ascii>>,
+    address: Arc<str>,
 }
 
 impl FlightClient {
@@ -55,13 +60,9 @@ impl FlightClient {
             .keep_alive_timeout(KEEPALIVE)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        let channel = endpoint.connect().await.map_err(|e| {
-            Error::new(ErrorKind::Unavailable, format!("no server answers at \"{address}\": {}", innermost(&e)))
-                .with_hint("Start one with `millstream serve`.")
-                .with_source(e)
-        })?;
+        let channel = endpoint.connect().await.map_err(|e| no_answer(address, &e))?;
         let inner = FlightServiceClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
-        let mut client = FlightClient { inner, authorization: None };
+        let mut client = FlightClient { inner, authorization: None, address: address.into() };
         if let Some((user, password)) = login {
             client.log_in(user, password).await?;
         }
@@ -73,7 +74,7 @@ impl FlightClient {
         let basic = basic.parse().map_err(|_| Error::internal("a login does not fit into a header"))?;
         let mut request = Request::new(stream::iter([HandshakeRequest::default()]));
         request.metadata_mut().insert("authorization", basic);
-        let response = self.inner.handshake(request).await.map_err(|s| from_status(&s))?;
+        let response = self.inner.handshake(request).await.map_err(|s| of_call(&s, &self.address))?;
         let token = response.metadata().get("authorization").cloned();
         self.authorization = Some(token.ok_or_else(|| Error::internal("the server answered a login without a token"))?);
         Ok(())
@@ -106,28 +107,47 @@ impl FlightClient {
         Ok(objects)
     }
 
+    /// The jobs that fail from now on, until the server ends or the stream is dropped. Servers of earlier versions have no
+    /// such call, which is [`ErrorKind::Unsupported`].
+    pub async fn failures(&self) -> Result<BoxStream<'static, Result<FailedStream>>> {
+        let action = Action { r#type: FOLLOW_FAILURES.to_owned(), body: Bytes::new() };
+        let results = self.inner.clone().do_action(self.request(action)).await;
+        let results = results.map_err(|s| of_call(&s, &self.address))?.into_inner();
+        let address = Arc::clone(&self.address);
+        let failures = results.map(move |result| {
+            let body = result.map_err(|s| of_call(&s, &address))?.body;
+            let note: FailedNote = serde_json::from_slice(&body)
+                .map_err(|e| Error::internal(format!("the server tells of a failure in a form of its own: {e}")))?;
+            Ok(FailedStream { stream: note.stream, reason: note.reason })
+        });
+        Ok(failures.boxed())
+    }
+
     async fn flight_info(&self, command: &impl ProstMessageExt) -> Result<FlightInfo> {
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
         let info = self.inner.clone().get_flight_info(self.request(descriptor)).await;
-        Ok(info.map_err(|s| from_status(&s))?.into_inner())
+        Ok(info.map_err(|s| of_call(&s, &self.address))?.into_inner())
     }
 
     async fn fetch(&self, info: FlightInfo) -> Result<Outcome> {
         let ticket = info.endpoint.into_iter().next().and_then(|endpoint| endpoint.ticket);
         let ticket: Ticket = ticket.ok_or_else(|| Error::internal("the server gave no ticket for the rows"))?;
-        let messages = self.inner.clone().do_get(self.request(ticket)).await.map_err(|s| from_status(&s))?;
+        let messages = self.inner.clone().do_get(self.request(ticket)).await;
+        let messages = messages.map_err(|s| of_call(&s, &self.address))?;
         let messages = messages.into_inner().map_err(FlightError::from);
         // The decoder knows no messages without Arrow data.
         let messages = messages.try_filter(|message| future::ready(!message.data_header.is_empty()));
         let mut decoder = FlightDataDecoder::new(messages);
-        let (schema, note) = first_message(&mut decoder).await?;
+        let address = &self.address;
+        let (schema, note) = first_message(&mut decoder, address).await?;
         Ok(match serde_json::from_slice::<FeedNote>(&note) {
-            Ok(note) => {
-                Outcome::Changes(ChangeFeed { schema, updating: note.updating, key: note.key, epochs: epochs(decoder) })
+            Ok(FeedNote { updating, key, .. }) => {
+                Outcome::Changes(ChangeFeed { schema, updating, key, epochs: epochs(decoder, Arc::clone(address)) })
             }
             Err(_) => {
                 let left_out = LeftOutRows::default();
-                Outcome::Rows(RowStream { schema, rows: rows(decoder, left_out.clone()), left_out })
+                let rows = rows(decoder, left_out.clone(), Arc::clone(address));
+                Outcome::Rows(RowStream { schema, rows, left_out })
             }
         })
     }
@@ -142,17 +162,21 @@ impl FlightClient {
 }
 
 /// The schema of a stream and the `app_metadata` that came with it.
-async fn first_message(decoder: &mut FlightDataDecoder) -> Result<(SchemaRef, Bytes)> {
-    match decoder.next().await.transpose().map_err(from_flight)? {
+async fn first_message(decoder: &mut FlightDataDecoder, address: &str) -> Result<(SchemaRef, Bytes)> {
+    match decoder.next().await.transpose().map_err(|e| of_stream(e, address))? {
         Some(DecodedFlightData { payload: DecodedPayload::Schema(schema), inner }) => Ok((schema, inner.app_metadata)),
         _ => Err(Error::internal("the server sent no schema before its rows")),
     }
 }
 
-fn rows(decoder: FlightDataDecoder, left_out: LeftOutRows) -> BoxStream<'static, Result<RecordBatch>> {
-    let batches = decoder.map_err(from_flight).try_filter_map(move |message| {
-        if let Ok(note) = serde_json::from_slice::<RowsNote>(&message.inner.app_metadata) {
-            left_out.set(note.left_out.into());
+fn rows(
+    decoder: FlightDataDecoder,
+    left_out: LeftOutRows,
+    address: Arc<str>,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    let batches = decoder.map_err(move |e| of_stream(e, &address)).try_filter_map(move |message| {
+        if let Some(note) = RowsNote::read(&message.inner.app_metadata) {
+            note.tell(&left_out);
             return future::ok(None);
         }
         future::ok(match message.payload {
@@ -164,10 +188,10 @@ fn rows(decoder: FlightDataDecoder, left_out: LeftOutRows) -> BoxStream<'static,
 }
 
 /// Gathers the messages of each epoch, which say when they are the last.
-fn epochs(decoder: FlightDataDecoder) -> BoxStream<'static, Result<EpochChanges>> {
-    let epochs = stream::try_unfold(decoder, |mut decoder| async move {
+fn epochs(decoder: FlightDataDecoder, address: Arc<str>) -> BoxStream<'static, Result<EpochChanges>> {
+    let epochs = stream::try_unfold((decoder, address), |(mut decoder, address)| async move {
         let mut batches = Vec::new();
-        while let Some(message) = decoder.next().await.transpose().map_err(from_flight)? {
+        while let Some(message) = decoder.next().await.transpose().map_err(|e| of_stream(e, &address))? {
             let note = message.app_metadata();
             let DecodedPayload::RecordBatch(batch) = message.payload else { continue };
             let note: EpochNote = serde_json::from_slice(&note)
@@ -175,7 +199,7 @@ fn epochs(decoder: FlightDataDecoder) -> BoxStream<'static, Result<EpochChanges>
             batches.push(batch);
             if note.last {
                 let changes = EpochChanges { epoch: note.epoch, watermark: note.event_time(), batches };
-                return Ok(Some((changes, decoder)));
+                return Ok(Some((changes, (decoder, address))));
             }
         }
         // Half an epoch is never shown.
@@ -210,15 +234,6 @@ fn http_uri(address: &str) -> Result<String> {
         _ => Err(Error::invalid(format!("address \"{address}\" has the unknown scheme \"{scheme}\""))
             .with_hint("Write grpc://host:port; there is no TLS yet.")),
     }
-}
-
-/// The words of the deepest cause: "connection refused" says more than "transport error".
-fn innermost(e: &dyn std::error::Error) -> String {
-    let mut cause = e;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -60,6 +60,34 @@ pub fn from_status(status: &Status) -> Error {
     error.or_at(position)
 }
 
+/// The error of a call to the server at `address`. A status with a cause was made here, because the connection failed; one
+/// that the server sent has none.
+pub(crate) fn of_call(status: &Status, address: &str) -> Error {
+    let Some(cause) = std::error::Error::source(status) else { return from_status(status) };
+    let mut causes = std::iter::successors(Some(cause), |cause| cause.source());
+    if causes.any(|cause| cause.is::<tonic::ConnectError>()) {
+        return no_answer(address, cause);
+    }
+    Error::new(ErrorKind::Unavailable, format!("the server at \"{address}\" has gone"))
+        .with_hint("What was under way may have been done or not: look before you repeat it.")
+}
+
+/// Nobody listens at `address`.
+pub(crate) fn no_answer(address: &str, cause: &(dyn std::error::Error + 'static)) -> Error {
+    // The deepest cause, as "connection refused", says more than "transport error".
+    let deepest = std::iter::successors(Some(cause), |cause| cause.source()).last().unwrap_or(cause);
+    Error::new(ErrorKind::Unavailable, format!("no server answers at \"{address}\": {deepest}"))
+        .with_hint("Start one with `millstream serve`.")
+}
+
+/// What reading a Flight stream of the server at `address` failed with.
+pub(crate) fn of_stream(e: FlightError, address: &str) -> Error {
+    match e {
+        FlightError::Tonic(status) => of_call(&status, address),
+        e => from_flight(e),
+    }
+}
+
 /// What decoding a Flight stream failed with.
 pub(crate) fn from_flight(e: FlightError) -> Error {
     match e {

@@ -3,11 +3,12 @@
 //! - on the schema message of a stream of changes: [`FeedNote`];
 //! - on every batch message of such a stream: [`EpochNote`];
 //! - on the flight info of a statement that was done: [`DoneNote`];
-//! - on the last message, which has no rows, of a query whose input had rows that could not be read: [`RowsNote`].
+//! - on the last message, which has no rows, of a query whose rows are not all that there should be: [`RowsNote`];
+//! - as the body of each result of the action `FollowFailures`: [`FailedNote`].
 
 use bytes::Bytes;
 use millstream_engine::time::EventTime;
-use millstream_sql::session::{Done, LeftOut};
+use millstream_sql::session::{Done, FailedStream, LeftOut, LeftOutRows};
 use serde::{Deserialize, Serialize};
 
 /// What a stream of changes is like.
@@ -68,7 +69,56 @@ pub(crate) struct DoneNote {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RowsNote {
     /// What of the input was left out.
-    pub(crate) left_out: LeftOutNote,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) left_out: Option<LeftOutNote>,
+    /// The streams below that have failed, so that what came since is missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) failed: Vec<FailedNote>,
+}
+
+impl RowsNote {
+    /// What there is to say, if there is anything.
+    pub(crate) fn of(left_out: &LeftOutRows) -> Option<Self> {
+        let note = RowsNote {
+            left_out: left_out.get().map(LeftOutNote::from),
+            failed: left_out.failed().into_iter().map(FailedNote::from).collect(),
+        };
+        note.says_something().then_some(note)
+    }
+
+    /// The note in `app_metadata`, if it is one.
+    pub(crate) fn read(app_metadata: &[u8]) -> Option<Self> {
+        serde_json::from_slice(app_metadata).ok().filter(Self::says_something)
+    }
+
+    fn says_something(&self) -> bool {
+        self.left_out.is_some() || !self.failed.is_empty()
+    }
+
+    /// Says it again.
+    pub(crate) fn tell(self, left_out: &LeftOutRows) {
+        if let Some(note) = self.left_out {
+            left_out.set(note.into());
+        }
+        for failed in self.failed {
+            left_out.add_failed(FailedStream { stream: failed.stream, reason: failed.reason });
+        }
+    }
+}
+
+/// A stream whose job has failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FailedNote {
+    /// The stream.
+    pub(crate) stream: String,
+    /// Why its job failed.
+    pub(crate) reason: String,
+}
+
+impl From<FailedStream> for FailedNote {
+    fn from(failed: FailedStream) -> Self {
+        FailedNote { stream: failed.stream, reason: failed.reason }
+    }
 }
 
 /// Rows of the input that could not be read.

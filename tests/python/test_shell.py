@@ -167,6 +167,43 @@ def test_streams_go_on_when_the_shell_is_opened_again(terminal, store, tmp_path)
     assert again.end() == 0
 
 
+def test_a_look_leaves_no_store(tmp_path):
+    def look(store, *sql):
+        commands = [word for statement in sql for word in ("-c", statement)]
+        done = subprocess.run([BINARY, "--store", store, *commands], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    look(tmp_path / "a" / "b", "SELECT 1", "SHOW STREAMS")
+    assert list(tmp_path.iterdir()) == []
+    # a folder that was there stays, as it was
+    (tmp_path / "empty").mkdir()
+    look(tmp_path / "empty", "SELECT 1")
+    assert list((tmp_path / "empty").iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "note.txt").write_text("mine")
+    look(tmp_path / "mine", "SELECT 1")
+    assert [file.name for file in (tmp_path / "mine").iterdir() if file.name != "LOCK"] == ["note.txt"]
+    # and so does a store in which something was made, also when it is gone again
+    look(tmp_path / "store", "CREATE VIEW one AS SELECT 1 AS one")
+    look(tmp_path / "store", "SELECT one FROM one", "DROP VIEW one")
+    look(tmp_path / "store", "SELECT 1")
+    assert (tmp_path / "store" / "catalog").is_dir()
+
+
+def test_idle_splits_are_said_to_be_idle(terminal, tmp_path):
+    file = tmp_path / "lines.json"
+    file.write_text('{"at": "2026-01-01 00:00:00"}\n')
+    terminal.expect("millstream> ")
+    options = f"connector = 'file', path = '{file}', follow = true, idle_timeout = '100 ms'"
+    terminal.type(f"CREATE STREAM lines (at TIMESTAMP, WATERMARK FOR at AS at) WITH ({options});")
+    terminal.expect("CREATE STREAM")
+    terminal.type("CREATE STREAM days AS SELECT window_end, count(*) AS n FROM TUMBLE(lines, at, INTERVAL '1 day') GROUP BY window_end;")
+    terminal.expect("CREATE STREAM")
+    time.sleep(1)
+    terminal.type("EXPLAIN ANALYZE STREAM days;")
+    terminal.expect(r'watermark: 2026-01-01 00:00:00, all splits of stream "lines" are idle')
+
+
 def test_it_starts_at_once(store):
     """Prints the median; a machine under load makes it slower, so the bound is wide."""
     took = []

@@ -52,12 +52,14 @@ impl Keyboard {
         line
     }
 
-    /// Makes the editor leave the terminal, if it can.
-    pub(crate) async fn leave(&mut self) {
-        if self.asked {
+    /// Makes the editor leave the terminal, if it can. Says whether it had it.
+    pub(crate) async fn leave(&mut self) -> bool {
+        let had = self.asked;
+        if had {
             self.interrupt.store(true, Ordering::SeqCst);
             self.asked = tokio::time::timeout(SETTLE, self.lines.recv()).await.is_err();
         }
+        had
     }
 }
 

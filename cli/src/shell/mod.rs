@@ -15,15 +15,16 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use millstream_sql::session::JobState;
+use futures::StreamExt;
+use millstream_sql::session::{FailedStream, JobState};
 use millstream_sql::{ErrorKind, Result};
 use reedline::Signal;
 
 use crate::args::ShellArgs;
-use crate::backend::{self, Backend, Embedded};
+use crate::backend::{Backend, Embedded, News};
 use crate::report::{self, Script};
 use crate::terminal::{Screen, paint};
-use crate::{closing, config, run, signal};
+use crate::{closing, config, export, remote, run, signal};
 
 use complete::{Names, SharedNames};
 use keyboard::Keyboard;
@@ -47,7 +48,7 @@ pub(crate) async fn run(store: Option<String>, args: ShellArgs) -> Result<ExitCo
 
 async fn open(store: Option<String>, args: &ShellArgs) -> Result<Arc<dyn Backend>> {
     Ok(match &args.connect {
-        Some(url) => backend::connect(url).await?,
+        Some(url) => remote::connect(url).await?,
         None => Arc::new(Embedded::open(config::engine(config::store(store), &args.engine)).await?),
     })
 }
@@ -127,7 +128,7 @@ impl Events {
 /// Gives the exit code.
 async fn talk(backend: &Arc<dyn Backend>, tty: &Tty, ahead: String) -> Result<u8> {
     let events = Arc::new(Events::default());
-    let failures = watch_failures(backend.as_ref(), &events);
+    let watching = watch(backend.as_ref(), &events);
     let names = SharedNames::default();
     let editor = input::editor(Arc::clone(&names), Arc::clone(&events.interrupt), Screen::stdout().colour);
     let mut keyboard = Keyboard::start(editor, Arc::clone(&events.interrupt), ahead).map_err(cannot_read)?;
@@ -136,10 +137,11 @@ async fn talk(backend: &Arc<dyn Backend>, tty: &Tty, ahead: String) -> Result<u8
         code = signal::terminated() => Ok(code),
         () = tty::gone() => Ok(signal::HANGUP),
     };
-    if let Some(failures) = failures {
-        failures.abort();
+    watching.abort();
+    if keyboard.leave().await {
+        // what comes goes below the prompt
+        report::say(format_args!(""));
     }
-    keyboard.leave().await;
     talked
 }
 
@@ -190,32 +192,31 @@ fn cannot_read(e: std::io::Error) -> millstream_sql::Error {
     report::io_error("cannot read the terminal", e)
 }
 
-fn watch_failures(backend: &dyn Backend, events: &Arc<Events>) -> Option<tokio::task::JoinHandle<()>> {
-    use tokio::sync::broadcast::error::RecvError;
-    let mut failures = backend.failures()?;
-    let events = Arc::clone(events);
+/// Tells of what happens while somebody types.
+fn watch(backend: &dyn Backend, events: &Arc<Events>) -> tokio::task::JoinHandle<()> {
+    let (mut news, events, place) = (backend.news(), Arc::clone(events), backend.place());
     let label = paint("notice:", "1;33", Screen::stderr().colour);
-    Some(tokio::spawn(async move {
-        loop {
-            match failures.recv().await {
-                Ok((stream, reason)) => events.notice(format!(
-                    "{label} the job of stream \"{stream}\" has stopped: {reason}\n\
-                     RESUME STREAM {} tries again, \\dj shows all jobs",
-                    crate::export::quoted(&stream)
-                )),
-                Err(RecvError::Lagged(missed)) => {
-                    events.notice(format!("{label} {missed} more jobs have stopped: \\dj"))
-                }
-                Err(RecvError::Closed) => return,
-            }
+    tokio::spawn(async move {
+        while let Some(news) = news.next().await {
+            let told = match news {
+                News::Failed(FailedStream { stream, reason }) => format!(
+                    "the job of stream \"{stream}\" has stopped: {reason}\nRESUME STREAM {} tries again, \\dj shows all jobs",
+                    export::quoted(&stream)
+                ),
+                News::Missed(missed) => format!("{missed} more jobs have stopped: \\dj"),
+                News::Gone => format!("the server at {place} has gone; the shell connects again when it is back"),
+                News::Back => format!("the server at {place} is back"),
+            };
+            events.notice(format!("{label} {told}"));
         }
-    }))
+    })
 }
 
 async fn refresh(backend: &dyn Backend, names: &SharedNames) {
     // without names there is just less to complete
     let objects = backend.objects().await.unwrap_or_default();
-    let settings = backend.settings().into_iter().map(|(name, (_, about))| (name, about)).collect();
+    let settings =
+        backend.settings().await.unwrap_or_default().into_iter().map(|(name, (_, about))| (name, about)).collect();
     let fresh = Names { objects: objects.iter().map(Into::into).collect(), settings };
     *names.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
 }

@@ -120,7 +120,7 @@ impl Shell {
             Command::Streams => self.objects(|kind| kind != ObjectKind::View).await?,
             Command::Views => self.objects(|kind| kind == ObjectKind::View).await?,
             Command::Jobs => self.table(&describe::jobs(&self.backend.jobs().await?))?,
-            Command::Settings => self.table(&describe::settings(&self.backend.settings()))?,
+            Command::Settings => self.table(&describe::settings(&self.backend.settings().await?))?,
             Command::Timing(on) => {
                 self.timing = on.unwrap_or(!self.timing);
                 report::say(format_args!("timing is {}", if self.timing { "on" } else { "off" }));
@@ -253,6 +253,7 @@ impl Shell {
             writer.write(&batch, &mut out)?;
         }
         let shown = writer.finish(&mut out)?.unwrap_or(count);
+        run::warn_of_failed(&rows.left_out);
         let mut line = report::rows(count);
         if shown < count {
             line += &format!(", the first {} shown: \\limit, \\o or COPY give all", grouped(shown));

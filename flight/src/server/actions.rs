@@ -1,16 +1,40 @@
-//! Actions besides those on prepared statements: cancelling queries, and the session and its options.
+//! Actions besides those on prepared statements: cancelling queries, the session and its options, and news of jobs.
 
 use arrow_flight::sql::{ActionCancelQueryRequest, ActionCancelQueryResult};
 use arrow_flight::{Action, FlightInfo};
 use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt};
 use prost::Message;
+use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Status};
 
 use super::options;
 use super::service::Service;
 use super::statement::QueryTicket;
+use crate::notes::{FailedNote, to_bytes};
+
+/// The action whose results, which do not end, are the jobs that fail.
+pub(crate) const FOLLOW_FAILURES: &str = "FollowFailures";
 
 impl Service {
+    /// [`FOLLOW_FAILURES`]: a [`FailedNote`] for each job that fails from now on, until the server shuts down.
+    pub(crate) fn follow_failures(&self) -> BoxStream<'static, Result<arrow_flight::Result, Status>> {
+        let failures = stream::unfold(self.millstream.failures(), |mut failures| async move {
+            loop {
+                match failures.recv().await {
+                    Ok((stream, reason)) => {
+                        let body = to_bytes(&FailedNote { stream, reason });
+                        return Some((Ok(arrow_flight::Result { body }), failures));
+                    }
+                    // SHOW JOBS tells of those that a slow client has missed.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                }
+            }
+        });
+        self.running.begin(FOLLOW_FAILURES).over(failures.boxed()).boxed()
+    }
+
     /// `CancelQuery`, which `CancelFlightInfo` has replaced.
     pub(crate) fn cancel_query(&self, query: ActionCancelQueryRequest) -> Result<ActionCancelQueryResult, Status> {
         self.cancel(&FlightInfo::decode(query.info).map_err(undecodable)?)?;

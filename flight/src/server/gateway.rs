@@ -15,6 +15,7 @@ use millstream_sql::session::{ObjectInfo, ObjectKind};
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::actions::FOLLOW_FAILURES;
 use super::ingest::stream_of_path;
 use super::metadata::{CATALOG, SYSTEM_SCHEMA};
 use super::service::Service;
@@ -37,7 +38,7 @@ impl Gateway {
     }
 }
 
-const ACTIONS: [(&str, &str); 7] = [
+const ACTIONS: [(&str, &str); 8] = [
     ("CreatePreparedStatement", "Types a statement and gives a handle for it"),
     ("ClosePreparedStatement", "Forgets a prepared statement"),
     ("CancelQuery", "Cancels a running query (older clients)"),
@@ -45,6 +46,7 @@ const ACTIONS: [(&str, &str); 7] = [
     ("SetSessionOptions", "Changes settings of the session"),
     ("GetSessionOptions", "Gives the settings of the session"),
     ("CloseSession", "Ends the session"),
+    (FOLLOW_FAILURES, "Tells of each job that fails, as JSON, until cancelled"),
 ];
 
 /// The query for all that the stream of `descriptor`'s path holds.

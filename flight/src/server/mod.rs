@@ -35,6 +35,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::transport::Server;
 
+pub(crate) use actions::FOLLOW_FAILURES;
 pub(crate) use metadata::object_of_table;
 
 use gateway::Gateway;

@@ -31,6 +31,7 @@ use prost::Message;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::actions::FOLLOW_FAILURES;
 use super::parameters::typed_parameters;
 use super::prepared::{PreparedStatement, PreparedStatements, one_batch};
 use super::running::Running;
@@ -473,6 +474,9 @@ impl FlightSqlService for Service {
         &self,
         request: Request<Action>,
     ) -> Result<Response<<Self as FlightService>::DoActionStream>, Status> {
+        if request.get_ref().r#type == FOLLOW_FAILURES {
+            return Ok(Response::new(self.follow_failures()));
+        }
         let body = self.other_action(request).await?;
         Ok(Response::new(stream::iter([Ok(arrow_flight::Result { body })]).boxed()))
     }

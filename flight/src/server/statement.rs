@@ -12,7 +12,7 @@ use futures::future;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use millstream_sql::Session;
-use millstream_sql::session::{Done, LeftOut, Outcome, Prepared, RowStream};
+use millstream_sql::session::{Done, Outcome, Prepared, RowStream};
 use prost::Message;
 use tonic::Status;
 
@@ -157,7 +157,7 @@ impl Service {
     pub(crate) async fn update(&self, session: &Session, sql: &str) -> Result<i64, Status> {
         match session.execute_sql(sql).await.map_err(|e| to_status(&e, Some(sql)))? {
             Outcome::Done(done) => {
-                warn_of(done.left_out.as_ref());
+                warn_of(&done);
                 Ok(row_count(&done))
             }
             Outcome::Rows(_) | Outcome::Changes(_) => {
@@ -176,7 +176,7 @@ pub(crate) async fn run_statement(
     let outcome = session.execute_prepared(prepared, parameters).await;
     match outcome.map_err(|e| to_status(&e, Some(&prepared.sql)))? {
         Outcome::Done(done) => {
-            warn_of(done.left_out.as_ref());
+            warn_of(&done);
             Ok(done)
         }
         Outcome::Rows(_) | Outcome::Changes(_) => {
@@ -186,9 +186,12 @@ pub(crate) async fn run_statement(
 }
 
 /// An update is answered with a number alone: what it left out is said in the server's log.
-fn warn_of(left_out: Option<&LeftOut>) {
-    if let Some(left_out) = left_out {
+fn warn_of(done: &Done) {
+    if let Some(left_out) = &done.left_out {
         tracing::warn!("{left_out}");
+    }
+    if let Some(notice) = done.notice.as_ref().filter(|_| done.rows.is_some()) {
+        tracing::warn!("{notice}");
     }
 }
 
@@ -209,11 +212,9 @@ fn row_messages(rows: RowStream, schema: SchemaRef, sql: String) -> BoxStream<'s
     let messages = batches.map(move |batch| encoder.encode(&batch?).map_err(encoding_failed));
     let messages = messages.map_ok(|messages| stream::iter(messages.into_iter().map(Ok))).try_flatten();
     // Known only behind the last row.
-    let left_out = stream::once(async move { rows.left_out.get() }).filter_map(future::ready);
-    let last = left_out.map(move |left_out| {
-        let note = RowsNote { left_out: left_out.into() };
-        Encoder::new(schema.clone()).note_message(to_bytes(&note)).map_err(encoding_failed)
-    });
+    let note = stream::once(async move { RowsNote::of(&rows.left_out) }).filter_map(future::ready);
+    let last =
+        note.map(move |note| Encoder::new(schema.clone()).note_message(to_bytes(&note)).map_err(encoding_failed));
     stream::once(async { Ok(first) }).chain(messages).chain(last).boxed()
 }
 

@@ -1,7 +1,7 @@
-//! Rows that a batch read left out because they could not be decoded: counted once for each statement, so that no
-//! answer is short of rows in silence.
+//! Rows that a batch read left out because they could not be decoded, or because the job that was to bring them has
+//! failed: noted once for each statement, so that no answer is short of rows in silence.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -30,6 +30,23 @@ impl fmt::Display for LeftOut {
     }
 }
 
+/// A stream that a statement reads, straight or through other streams, and whose job has failed: what it has committed is
+/// read, and what came since is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedStream {
+    /// Its name.
+    pub stream: String,
+    /// Why its job failed.
+    pub reason: String,
+}
+
+/// `stream "kept" has failed, what came since is missing: …`.
+impl fmt::Display for FailedStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream \"{}\" has failed, what came since is missing: {}", self.stream, self.reason)
+    }
+}
+
 /// Where the scans of a statement note what they leave out. Clones share it; it is whole when the rows of the
 /// statement have ended.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +60,7 @@ struct State {
     /// The least split and position, and what stands there.
     first: Option<(Arc<str>, u64, String)>,
     told: Option<LeftOut>,
+    failed: BTreeMap<String, String>,
 }
 
 impl LeftOutRows {
@@ -60,6 +78,18 @@ impl LeftOutRows {
     /// Notes what another process counted.
     pub fn set(&self, told: LeftOut) {
         self.0.lock().told = Some(told);
+    }
+
+    /// The streams that have failed.
+    pub fn failed(&self) -> Vec<FailedStream> {
+        let failed =
+            |(stream, reason): (&String, &String)| FailedStream { stream: stream.clone(), reason: reason.clone() };
+        self.0.lock().failed.iter().map(failed).collect()
+    }
+
+    /// Notes a stream that has failed.
+    pub fn add_failed(&self, failed: FailedStream) {
+        self.0.lock().failed.insert(failed.stream, failed.reason);
     }
 
     /// Notes what one scan left out; what another scan of the same input has noted counts once.

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-pub use left_out::{LeftOut, LeftOutRows};
+pub use left_out::{FailedStream, LeftOut, LeftOutRows};
 pub use open::Millstream;
 pub use outcome::{
     ChangeFeed, Config, Done, EpochChanges, IngestMode, JobInfo, JobState, ObjectInfo, ObjectKind, Outcome, Prepared,

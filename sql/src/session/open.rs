@@ -16,7 +16,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::ddl::sweep_dropped;
 use super::jobs::{Job, failed};
-use super::left_out::LeftOutRows;
+use super::left_out::{FailedStream, LeftOutRows};
 use super::outcome::ObjectKind;
 use super::resolve::conform;
 use super::settings::Settings;
@@ -192,6 +192,22 @@ impl Millstream {
         Arc::new(Resolver { millstream: self.clone(), continuous, left_out: left_out.clone() })
     }
 
+    /// Notes the streams that have failed among `name` and all that it reads.
+    fn note_failed(&self, name: &str, left_out: &LeftOutRows) {
+        let mut names = vec![name.to_owned()];
+        let mut at = 0;
+        while let Some(name) = names.get(at) {
+            at += 1;
+            let reads = self.objects.read().streams.get(name).map(|def| def.reads.clone()).unwrap_or_default();
+            names.extend(reads.into_iter().filter(|read| !names.contains(read)).collect::<Vec<_>>());
+        }
+        for stream in names {
+            if let Some(reason) = self.job(&stream).and_then(|job| job.info().error) {
+                left_out.add_failed(FailedStream { stream, reason });
+            }
+        }
+    }
+
     /// Commits what the jobs have and stops them, all at once. Of a store that was new and in which nothing was made,
     /// nothing stays.
     pub async fn close(&self) -> Result<()> {
@@ -327,6 +343,9 @@ impl Resolver {
             (objects.streams.get(name).cloned(), objects.views.get(name).cloned())
         };
         if let Some(def) = stream {
+            if !self.continuous {
+                self.millstream.note_failed(name, &self.left_out);
+            }
             return Ok(Some(provider_as_source(Arc::new(StreamTable::new(
                 def,
                 self.continuous,

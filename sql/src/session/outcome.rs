@@ -55,7 +55,8 @@ pub struct RowStream {
     pub schema: SchemaRef,
     /// The rows.
     pub rows: BoxStream<'static, Result<RecordBatch>>,
-    /// Rows of the input that were left out because they could not be decoded: known when the rows have ended.
+    /// What the rows are short of, because it could not be decoded or because a stream has failed: known when the rows
+    /// have ended.
     pub left_out: LeftOutRows,
 }
 
@@ -206,7 +207,9 @@ impl Outcome {
 
     /// Done to so many rows, with what its input had besides.
     pub(crate) fn rows(tag: impl Into<String>, rows: u64, left_out: &LeftOutRows) -> Self {
-        Outcome::Done(Done { tag: tag.into(), rows: Some(rows), notice: None, left_out: left_out.get() })
+        let failed: Vec<String> = left_out.failed().iter().map(ToString::to_string).collect();
+        let notice = (!failed.is_empty()).then(|| failed.join("; "));
+        Outcome::Done(Done { tag: tag.into(), rows: Some(rows), notice, left_out: left_out.get() })
     }
 
     /// Done, with a word for the user.
