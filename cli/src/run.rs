@@ -141,7 +141,7 @@ pub(crate) async fn execute(
             Outcome::Rows(rows) => {
                 let left_out = rows.left_out.clone();
                 let count = write_rows(backend, rows, format, view, out).await?;
-                warn_of_failed(&left_out);
+                warn_of_failed(&left_out, &warned);
                 let what = besides(report::rows(count), left_out.get().as_ref());
                 report::say(format_args!("({what}, {})", seconds(start.elapsed())));
             }
@@ -259,10 +259,12 @@ pub(crate) fn besides(what: String, left_out: Option<&LeftOut>) -> String {
     left_out.map_or_else(|| what.clone(), |left_out| format!("{what}, {left_out}"))
 }
 
-/// Says which streams below a result have failed.
-pub(crate) fn warn_of_failed(left_out: &LeftOutRows) {
+/// Says which streams below a result have failed, but for what was `said` already.
+pub(crate) fn warn_of_failed(left_out: &LeftOutRows, said: &str) {
     for failed in left_out.failed() {
-        report::say(format_args!("notice: {failed}"));
+        if !said.contains(&format!("stream \"{}\" has failed", failed.stream)) {
+            report::say(format_args!("notice: {failed}"));
+        }
     }
 }
 

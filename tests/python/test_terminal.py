@@ -242,7 +242,7 @@ def test_a_script_on_a_server_is_told_of_failures(server, tmp_path):
         process.wait()
     with Process("shell", "--connect", address, "-c", "SELECT count(*) FROM bad_kept") as process:
         process.wait(PATIENCE)
-        assert 'notice: stream "bad_kept" has failed' in process.stderr
+        assert 'stream "bad_kept" has failed' in process.stderr
     for name in ("bad_kept", "bad_lines"):
         with Process("shell", "--connect", address, "-c", f"DROP STREAM {name}") as process:
             process.wait()

@@ -1,7 +1,7 @@
 //! Lines from the keyboard, read by a thread of its own: the editor cannot be interrupted when the terminal under it
 //! has gone away, and nothing else may wait for it then.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as threads};
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(crate) struct Keyboard {
 
 /// What is asked of the thread: a line.
 struct Ask {
-    /// Whether to drop what was typed ahead.
+    /// Whether to drop what was typed before the editor ran.
     afresh: bool,
 }
 
@@ -41,7 +41,7 @@ impl Keyboard {
     }
 
     /// What was typed up to an Enter that ends it, or what made the editor return. With `afresh`, what was typed
-    /// ahead is dropped.
+    /// before the editor ran is dropped.
     pub(crate) async fn line(&mut self, afresh: bool) -> io::Result<Signal> {
         if !self.asked && self.asks.try_send(Ask { afresh }).is_err() {
             return Err(ended());
@@ -78,7 +78,6 @@ fn serve(
     for ask in asks {
         if ask.afresh {
             ahead = Ahead(String::new());
-            drop_keys();
         }
         if !accepting {
             let (text, whole) = ahead.next();
@@ -96,9 +95,10 @@ fn serve(
     }
 }
 
-/// Drops the keys that have been read and not used.
-fn drop_keys() {
-    while matches!(crossterm::event::poll(Duration::ZERO), Ok(true)) && crossterm::event::read().is_ok() {}
+/// Drops the keys that have been typed ahead. Those that the terminal still had it has dropped by itself at Ctrl-C.
+pub(crate) fn drop_keys() {
+    let typed = io::stdin().is_terminal();
+    while typed && matches!(crossterm::event::poll(Duration::ZERO), Ok(true)) && crossterm::event::read().is_ok() {}
 }
 
 /// What was typed before the editor ran.

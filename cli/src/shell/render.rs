@@ -12,7 +12,7 @@ use millstream_sql::statement::Parsed;
 use millstream_sql::{ErrorKind, Outcome, Result};
 
 use super::commands::{self, Command, Switch};
-use super::{describe, watch};
+use super::{describe, keyboard, watch};
 use crate::backend::Backend;
 use crate::output::{Expanded, Format, RowWriter, Table, View, cannot_write, render};
 use crate::report::{self, Script, grouped};
@@ -253,7 +253,7 @@ impl Shell {
             writer.write(&batch, &mut out)?;
         }
         let shown = writer.finish(&mut out)?.unwrap_or(count);
-        run::warn_of_failed(&rows.left_out);
+        run::warn_of_failed(&rows.left_out, "");
         let mut line = report::rows(count);
         if shown < count {
             line += &format!(", the first {} shown: \\limit, \\o or COPY give all", grouped(shown));
@@ -271,7 +271,10 @@ impl Shell {
         let ended = loop {
             let epoch = tokio::select! {
                 epoch = feed.epochs.next() => epoch,
-                () = &mut interrupt => break Ended::Cancelled,
+                () = &mut interrupt => {
+                    keyboard::drop_keys();
+                    break Ended::Cancelled;
+                }
             };
             let Some(epoch) = epoch else { break Ended::Done };
             for batch in &epoch?.batches {
@@ -346,6 +349,7 @@ impl Shell {
 }
 
 fn cancelled(start: Instant) -> Ended {
+    keyboard::drop_keys();
     report::say(format_args!("\ncancelled after {}", seconds(start.elapsed())));
     Ended::Cancelled
 }

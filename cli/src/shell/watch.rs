@@ -13,6 +13,7 @@ use millstream_engine::time::EventTime;
 use millstream_sql::session::ChangeFeed;
 use millstream_sql::{ErrorKind, Result};
 
+use super::keyboard;
 use crate::lex::{self, Kind, Token};
 use crate::output::{Expanded, Table, cannot_write, render};
 use crate::report::{self, grouped};
@@ -308,7 +309,10 @@ pub(crate) async fn follow(mut feed: ChangeFeed, sql: &str, expanded: Expanded) 
                 let title = format!("{}, epoch {epoch}, watermark {watermark}; Ctrl-C ends", report::rows(content.count()));
                 live.draw(&picture(&content, &title, Screen::stdout(), expanded)?, &mut out).map_err(cannot_write)?;
             },
-            () = &mut interrupt => break,
+            () = &mut interrupt => {
+                keyboard::drop_keys();
+                break;
+            }
         }
     }
     let title = format!("{}, epoch {epoch}, watermark {watermark}", report::rows(content.count()));
