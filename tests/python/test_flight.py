@@ -205,6 +205,73 @@ def test_ingest_that_cannot_be(cursor, name):
     assert cursor.adbc_ingest(name, rows(1), mode="create", catalog_name="millstream", db_schema_name="public") == 1
 
 
+def streams(cursor):
+    cursor.execute("SHOW STREAMS")
+    return [row[0] for row in cursor.fetchall()]
+
+
+def test_a_failed_ingest_leaves_nothing(cursor, name):
+    batch = rows(1000).to_batches()[0]
+
+    def failing(batches):
+        for _ in range(batches):
+            yield batch
+        raise ValueError("the reader is at its end")
+
+    for mode in ("create", "create_append", "replace"):
+        for batches in (0, 1, 3):
+            with pytest.raises(Exception, match="at its end"):
+                cursor.adbc_ingest(name, pyarrow.RecordBatchReader.from_batches(batch.schema, failing(batches)), mode=mode)
+            assert name not in streams(cursor), (mode, batches)
+    # One message over the client's limit: the client refuses it.
+    with pytest.raises(adbc_driver_manager.Error):
+        cursor.adbc_ingest(name, rows(3_000_000), mode="create")
+    assert name not in streams(cursor)
+    # A type that is not stored, and a value that does not fit behind good rows.
+    with pytest.raises(adbc_driver_manager.Error):
+        cursor.adbc_ingest(name, pyarrow.table({"a": pyarrow.array([1], pyarrow.duration("s"))}), mode="create")
+    assert name not in streams(cursor)
+    assert cursor.adbc_ingest(name, rows(10), mode="create") == 10
+    for mode in ("append", "create_append"):
+        with pytest.raises(Exception, match="at its end"):
+            cursor.adbc_ingest(name, pyarrow.RecordBatchReader.from_batches(batch.schema, failing(3)), mode=mode)
+        bad = [batch, batch.set_column(0, "id", pyarrow.array([1 << 63] * 1000, pyarrow.uint64()).cast(pyarrow.string()))]
+        schema = bad[1].schema
+        bad[0] = bad[0].set_column(0, "id", bad[0].column(0).cast(pyarrow.string()))
+        with pytest.raises(adbc_driver_manager.Error, match="nothing was ingested: .*row 1: column \"id\""):
+            cursor.adbc_ingest(name, pyarrow.RecordBatchReader.from_batches(schema, bad), mode=mode)
+        assert scalar(cursor, f"SELECT count(*) FROM {name}") == 10
+    with pytest.raises(Exception, match="at its end"):
+        cursor.adbc_ingest(name, pyarrow.RecordBatchReader.from_batches(batch.schema, failing(1)), mode="replace")
+    assert scalar(cursor, f"SELECT count(*) FROM {name}") == 10
+
+
+def test_an_ingest_is_seen_whole(connect, cursor, name):
+    """More than is kept in memory, into a stream that others read and write meanwhile."""
+    create(cursor, name)
+    cursor.execute(f"CREATE STREAM {name}_n AS SELECT count(*) AS n FROM {name}")
+    batches = [batch for i in range(40) for batch in rows(50_000, start=i * 50_000).to_batches()]
+    seen, done = set(), threading.Event()
+
+    def look():
+        with connect() as connection, connection.cursor() as other:
+            while not done.is_set():
+                seen.add(scalar(other, f"SELECT count(*) FROM {name}"))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    for i in range(3):
+        reader = pyarrow.RecordBatchReader.from_batches(batches[0].schema, batches)
+        assert cursor.adbc_ingest(name, reader, mode="append") == 2_000_000
+        cursor.execute(f"INSERT INTO {name} VALUES ({i}, 'between', 0)")
+    cursor.execute("FLUSH")
+    done.set()
+    looking.join()
+    assert scalar(cursor, f"SELECT n FROM {name}_n") == 6_000_003
+    cursor.execute(f"DROP STREAM {name}_n")
+    assert {n % 2_000_000 for n in seen} <= {0, 1, 2, 3}, seen
+
+
 def test_a_big_result_arrives_whole(cursor, name):
     table = rows(1_000_000)
     cursor.adbc_ingest(name, in_batches(table), mode="create")
@@ -316,6 +383,47 @@ def test_raw_put_and_get_by_path(raw, cursor, name):
     assert got.select(table.schema.names).equals(table.cast(got.schema))
     paths = [flight.descriptor.path for flight in raw.list_flights()]
     assert [b"public", name.encode()] in paths
+
+
+def test_a_put_stays_open_and_acknowledges_batch_by_batch(raw, cursor, name):
+    create(cursor, name)
+    path = pyarrow.flight.FlightDescriptor.for_path(name)
+    writer, reader = raw.do_put(path, rows(0).schema)
+    told = []
+
+    def acknowledged(metadata):
+        field, value = metadata.to_pybytes()[:1], metadata.to_pybytes()[1:]
+        assert field == b"\x08", "record_count of DoPutUpdateResult"
+        return sum((byte & 0x7F) << (7 * i) for i, byte in enumerate(value))
+
+    for i in range(5):
+        writer.write_batch(rows(100, start=i * 100).to_batches()[0])
+        told.append(acknowledged(reader.read()))
+        # It is durable, and there for others, while the put goes on.
+        assert scalar(cursor, f"SELECT count(*) FROM {name}") == told[-1]
+    assert told == [100, 200, 300, 400, 500]
+    # What does not fit ends the put; what was acknowledged stays.
+    writer.close()
+    schema = pyarrow.schema({"id": pyarrow.string()})
+    writer, reader = raw.do_put(path, schema)
+    writer.write_batch(pyarrow.record_batch([["1000"]], schema=schema))
+    writer.write_batch(pyarrow.record_batch([["no number"]], schema=schema))
+    with pytest.raises(pyarrow.lib.ArrowException, match="after 1 rows, which are committed.*no number"):
+        while reader.read() is not None:
+            pass
+        writer.close()
+    assert scalar(cursor, f"SELECT count(*) FROM {name}") == 501
+
+
+def test_a_put_of_many_batches_that_nobody_acknowledges(raw, cursor, name):
+    """A client that does not read what it is told is not held up."""
+    create(cursor, name)
+    writer, _ = raw.do_put(pyarrow.flight.FlightDescriptor.for_path(name), rows(0).schema)
+    batch = rows(1).to_batches()[0]
+    with writer:
+        for _ in range(20_000):
+            writer.write_batch(batch)
+    assert scalar(cursor, f"SELECT count(*) FROM {name}") == 20_000
 
 
 def test_raw_changes_carry_epoch_and_watermark(connect, raw, cursor, name):

@@ -18,6 +18,7 @@ pub mod ingest;
 pub mod nexmark;
 pub mod options;
 pub mod registry;
+pub mod spool;
 pub mod stdio;
 
 use std::collections::BTreeMap;

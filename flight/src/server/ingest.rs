@@ -107,6 +107,11 @@ pub(crate) fn stream_of_path(descriptor: &FlightDescriptor) -> Result<&str, Stat
     }
 }
 
+/// What a put without any schema gets.
+pub(crate) fn no_schema() -> Status {
+    Status::invalid_argument("an ingest needs a schema, even when it has no rows")
+}
+
 /// What an attempt at a transaction gets.
 pub(crate) fn no_transactions() -> Status {
     Status::unimplemented(

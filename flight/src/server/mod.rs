@@ -24,6 +24,7 @@ mod service;
 mod sessions;
 mod statement;
 mod subscribe;
+mod whole;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub(crate) use metadata::object_of_table;
 
 use gateway::Gateway;
 use service::Service;
+use whole::WholeRequests;
 
 /// What a client may send ahead on one stream. Far less than [`CONNECTION_WINDOW`]: an ingest that has to wait
 /// for the engine fills its own window and must leave room for the other streams of its connection.
@@ -101,7 +103,7 @@ pub async fn serve_with(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(flight)
+        .add_service(WholeRequests(flight))
         .serve_with_incoming_shutdown(connection::incoming(listener, millstream), signal);
     tokio::select! {
         served = server => served.map_err(|e| Error::new(ErrorKind::Unavailable, e.to_string()).with_source(e)),

@@ -75,9 +75,7 @@ impl Service {
     }
 
     async fn ingest_rows(&self, stream: &str, mode: IngestMode, data: PeekableFlightDataStream) -> Result<i64, Status> {
-        let Some(incoming) = ingest::incoming_rows(data).await? else {
-            return Err(Status::invalid_argument("an ingest needs a schema, even when it has no rows"));
-        };
+        let incoming = ingest::incoming_rows(data).await?.ok_or_else(ingest::no_schema)?;
         let rows = self.millstream.ingest(stream, mode, incoming.schema, incoming.rows).await;
         let rows = rows.map_err(|e| to_status(&e, None))?;
         Ok(i64::try_from(rows).unwrap_or(i64::MAX))
@@ -280,7 +278,8 @@ impl FlightSqlService for Service {
         batch_rows(self.xdbc_types.record_batch(query.data_type))
     }
 
-    /// A put to a path: rows for that stream.
+    /// A put to a path: rows for that stream, for as long as the client likes. Each result says how many rows of the put
+    /// are durable.
     async fn do_put_fallback(
         &self,
         request: Request<PeekableFlightDataStream>,
@@ -295,10 +294,13 @@ impl FlightSqlService for Service {
         let descriptor = first.and_then(|first| first.flight_descriptor).unwrap_or_default();
         let stream = ingest::stream_of_path(&descriptor)?;
         session.touch(stream);
-        let record_count = self.ingest_rows(stream, IngestMode::Append, data).await?;
-        let result = DoPutUpdateResult { record_count };
-        let result = PutResult { app_metadata: result.encode_to_vec().into() };
-        Ok(Response::new(stream::iter([Ok(result)]).boxed()))
+        let incoming = ingest::incoming_rows(data).await?.ok_or_else(ingest::no_schema)?;
+        let durable = self.millstream.put(stream, incoming.rows).map_err(|e| to_status(&e, None))?;
+        let results = durable.map(|rows| {
+            let record_count = i64::try_from(rows.map_err(|e| to_status(&e, None))?).unwrap_or(i64::MAX);
+            Ok(PutResult { app_metadata: DoPutUpdateResult { record_count }.encode_to_vec().into() })
+        });
+        Ok(Response::new(results.boxed()))
     }
 
     async fn do_put_error_callback(

@@ -1,4 +1,4 @@
-//! Rows on their way into stored streams: INSERT, which is committed whole, and ingestion, which streams.
+//! INSERT: rows of a query, committed whole.
 
 use std::sync::Arc;
 
@@ -8,21 +8,17 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::ParamValues;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DfStatement;
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use millstream_engine::changes::Changes;
-use millstream_engine::connector::ingest::IngestSource;
 use millstream_engine::memory::MemoryAccount;
-use millstream_engine::runtime::{JobHandle, JobPhase};
 
+use super::Session;
 use super::execute::{snapshot, with_parameters};
-use super::ingested::ingested;
-use super::jobs::{failed, not_stored, public};
+use super::jobs::public;
 use super::left_out::LeftOutRows;
-use super::outcome::{IngestMode, JobState, Outcome};
+use super::outcome::Outcome;
 use super::tables::StreamDef;
-use super::{Millstream, Session};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::plan::{assign_columns, session_state, statement_plan};
 use crate::statement::{Insert, quote_name};
 
@@ -102,126 +98,6 @@ impl Gathered {
 
     fn whole(&mut self) -> Result<RecordBatch> {
         Ok(concat_batches(&self.def.schema, &std::mem::take(&mut self.batches))?)
-    }
-}
-
-/// The way into a stored stream for as long as its job runs. Rows and the question whether they are committed
-/// go to the same run of the same job.
-struct Intake {
-    stream: String,
-    ingest: Arc<IngestSource>,
-    job: Arc<JobHandle>,
-    run: u64,
-}
-
-impl Intake {
-    /// Hands in rows.
-    async fn push(&self, rows: RecordBatch) -> Result<()> {
-        let pushed = tokio::select! {
-            biased;
-            pushed = self.ingest.push(self.run, rows) => pushed.is_ok(),
-            _ = self.job.wait() => false,
-        };
-        match pushed {
-            true => Ok(()),
-            false => {
-                self.job.failure().map_err(|e| self.about(e.into()))?;
-                Err(paused(&self.stream))
-            }
-        }
-    }
-
-    /// Waits until what was handed in is committed.
-    async fn settle(&self) -> Result<()> {
-        self.job.settle().await.map_err(|e| self.about(e.into()))
-    }
-
-    fn about(&self, e: Error) -> Error {
-        e.context(format!("stream \"{}\"", self.stream))
-    }
-}
-
-fn paused(stream: &str) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("stream \"{stream}\" is paused and takes no rows"))
-        .with_hint(format!("RESUME STREAM {} first.", quote_name(stream)))
-}
-
-impl Millstream {
-    /// The way into `def`, if its job runs.
-    fn intake(&self, def: &StreamDef) -> Result<Intake> {
-        let ingest = def.ingest.clone().ok_or_else(|| not_stored(def))?;
-        // Before the job is looked up: a run that is not the job's refuses the rows.
-        let run = ingest.run();
-        let job = self.job(&def.name).ok_or_else(|| paused(&def.name))?;
-        let info = job.info();
-        if let (JobState::Failed, Some(why)) = (info.state, info.error) {
-            return Err(failed(&def.name, &why));
-        }
-        match job.handle().filter(|j| j.status().phase == JobPhase::Running) {
-            Some(job) => Ok(Intake { stream: def.name.clone(), ingest, job, run }),
-            None => Err(paused(&def.name)),
-        }
-    }
-
-    /// Appends rows to a stored stream and waits until they are durable. Columns match by name; missing
-    /// ones become null. Gives the number of rows.
-    ///
-    /// Rows go in as they come; an error says how many before it were committed.
-    pub async fn ingest(
-        self: &Arc<Self>,
-        stream: &str,
-        mode: IngestMode,
-        schema: SchemaRef,
-        mut rows: BoxStream<'static, Result<RecordBatch>>,
-    ) -> Result<u64> {
-        let exists = self.objects.read().streams.contains_key(stream);
-        match mode {
-            IngestMode::Append => {}
-            IngestMode::Create if exists => {
-                return Err(Error::exists(format!("stream \"{stream}\" exists already"))
-                    .with_hint("Ingest with mode append or replace."));
-            }
-            IngestMode::CreateAppend if exists => {}
-            IngestMode::Create | IngestMode::CreateAppend | IngestMode::Replace => {
-                self.create_for(stream, &schema, mode == IngestMode::Replace).await?;
-            }
-        }
-        let def = self.stream(stream)?;
-        let intake = self.intake(&def)?;
-        let mut count = 0;
-        let mut ended = Ok(());
-        while let Some(batch) = rows.next().await {
-            match batch.and_then(|b| ingested(&b, &def.schema, stream)) {
-                Ok(batch) => {
-                    let n = batch.num_rows() as u64;
-                    ended = intake.push(batch).await;
-                    count += if ended.is_ok() { n } else { 0 };
-                }
-                Err(e) => ended = Err(e),
-            }
-            if ended.is_err() {
-                break;
-            }
-        }
-        match (ended, intake.settle().await) {
-            (Ok(()), Ok(())) => Ok(count),
-            (Err(e), _) if count == 0 => Err(e),
-            (Err(e), Ok(())) => Err(e.context(format!("after {count} rows, which are committed"))),
-            (Err(e), Err(_)) | (Ok(()), Err(e)) => {
-                Err(e.context(format!("after {count} rows, of which some may be committed")))
-            }
-        }
-    }
-
-    async fn create_for(self: &Arc<Self>, stream: &str, schema: &SchemaRef, replace: bool) -> Result<()> {
-        let columns = schema
-            .fields()
-            .iter()
-            .map(|f| Ok(format!("{} {}", quote_name(f.name()), super::show::sql_type(f.data_type())?)));
-        let columns = columns.collect::<Result<Vec<_>>>()?.join(", ");
-        let or_replace = if replace { "OR REPLACE " } else { "" };
-        let sql = format!("CREATE {or_replace}STREAM {} ({columns})", quote_name(stream));
-        self.session().execute_sql(&sql).await.map(|_| ())
     }
 }
 

@@ -105,7 +105,8 @@ impl Scanner {
         }
         later.sort_by_key(|(stamp, _, _)| stamp.modified);
         for (stamp, live, beside) in later {
-            let file = FoundFile { name: live.to_string_lossy().into(), path: beside, alone: false };
+            let name = self.options.name_of(&live);
+            let file = FoundFile { name, path: beside, alone: false };
             self.add(file, stamp, Place::Beside, queue)?;
         }
         Ok(())

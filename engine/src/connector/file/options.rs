@@ -109,6 +109,11 @@ impl FileOptions {
         name_in(&self.path, self.folder.as_deref())
     }
 
+    /// What the file at `path` is called.
+    pub(crate) fn name_of(&self, path: &Path) -> Arc<str> {
+        name_in(&path.to_string_lossy(), self.folder.as_deref()).into()
+    }
+
     /// The files there are now, by name. It is an error that a file that is named is not there, and without
     /// `follow` that there are none.
     pub(crate) fn list(&self) -> Result<Vec<FoundFile>> {
