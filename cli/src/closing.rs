@@ -22,7 +22,7 @@ pub(crate) async fn close(backend: &dyn Backend) -> Result<Option<u8>> {
         return closed.map(|()| None);
     }
     report::say(format_args!(
-        "closing: waiting for {} to commit; Ctrl-C leaves at once, and what is not committed is read again",
+        "closing: waiting for {} to commit; Ctrl-C leaves at once and loses nothing",
         report::counted(running as u64, "job")
     ));
     tokio::select! {

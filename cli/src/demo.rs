@@ -159,7 +159,7 @@ async fn follow(backend: &Embedded, mut feed: ChangeFeed) -> Result<()> {
             }
             _ = frames.tick() => {
                 if Screen::stderr().is_terminal() {
-                    let jobs = meter.look(&backend.jobs().await?).unwrap_or_default();
+                    let jobs = meter.look(&backend.jobs().await?, usize::MAX).unwrap_or_default();
                     live.draw(&latest.picture(&jobs, Screen::stderr()), &mut io::stderr()).map_err(cannot_write)?;
                 }
             }

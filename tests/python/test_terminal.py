@@ -19,7 +19,7 @@ SHORT = "SELECT count(*) AS short FROM generate_series(1, 20000000) AS s;"
 def answers(window, *names):
     """That each name has been the header of a result, in this order."""
     for name in names:
-        window.expect(rf"^ +{name}\n─+\n.*\n\(1 row")
+        window.expect(rf"^ +{name}\n[─┼]+\n.*\n\(1 row")
 
 
 @pytest.mark.parametrize("enter", ["\r", "\n"])
@@ -40,9 +40,9 @@ def test_all_that_is_typed_ahead_runs_in_order(store, tmp_path, enter):
 @pytest.mark.parametrize("enter", ["\r", "\n"])
 def test_what_is_pasted_without_brackets_runs_as_it_is(store, tmp_path, enter):
     with shell(store, tmp_path) as window:
-        statements = ["SELECT", "\t1", "\tAS\tone;", *(f"SELECT {i} AS n{i};" for i in range(60)), ""]
+        statements = ["SELECT", "\t\t'a text with white space' AS\ttext,", "\t1\tAS\tone;", *(f"SELECT {i} AS n{i};" for i in range(60)), ""]
         window.send(enter.join(statements))
-        answers(window, "one", *(f"n{i}" for i in range(60)))
+        answers(window, "text +│ one", *(f"n{i}" for i in range(60)))
         window.expect("^millstream> *$")
 
 

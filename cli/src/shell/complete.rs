@@ -88,6 +88,15 @@ fn qualifier(context: &[&Token<'_>]) -> Option<String> {
     }
 }
 
+/// Words that only few can follow.
+const NEXT: &[(&str, &[&str])] = &[
+    ("CREATE", &["STREAM", "VIEW", "OR"]),
+    ("DROP", &["STREAM", "VIEW"]),
+    ("PAUSE", &["STREAM"]),
+    ("RESUME", &["STREAM"]),
+    ("EMIT", &["CHANGES", "ON", "EVERY"]),
+];
+
 fn candidates(names: &Names, line: &str, word: &str, before: &str, context: &[&Token<'_>]) -> Vec<Candidate> {
     let objects = || names.objects.iter().map(|o| (quoted(&o.name), Some(o.kind.clone())));
     let last = context.last();
@@ -105,6 +114,9 @@ fn candidates(names: &Names, line: &str, word: &str, before: &str, context: &[&T
         let settings = names.settings.iter().map(|(name, about)| (name.clone(), Some(about.clone())));
         let listings = ["STREAMS", "JOBS", "TABLES", "ALL"].iter().filter(|_| after(&["SHOW"]));
         return listings.map(|w| (cased(w, word), None)).chain(settings).collect();
+    }
+    if let Some((_, next)) = NEXT.iter().find(|(word, _)| after(&[word])) {
+        return next.iter().map(|w| (cased(w, word), None)).collect();
     }
     let mut found = named_columns(names, line);
     if word.is_empty() && last.is_some() {
@@ -126,7 +138,8 @@ fn named_columns(names: &Names, line: &str) -> Vec<Candidate> {
     let used: Vec<String> = lex::tokens(line).iter().filter_map(Token::name).collect();
     let mut objects: Vec<&NamedObject> = names.objects.iter().filter(|o| used.contains(&o.name)).collect();
     if objects.is_empty() {
-        objects = names.objects.iter().collect();
+        // system tables have columns that are called like keywords
+        objects = names.objects.iter().filter(|o| !o.name.contains('.')).collect();
     }
     let columns = objects.iter().flat_map(|o| o.columns.iter().map(move |(name, kind)| (o, name, kind)));
     columns.map(|(o, name, kind)| (quoted(name), Some(format!("{kind}, {}", o.name)))).collect()
@@ -216,6 +229,12 @@ mod tests {
     fn keywords_follow_the_case() {
         assert!(values("SEL").contains(&"SELECT".to_owned()));
         assert!(values("sel").contains(&"select".to_owned()));
+    }
+
+    #[test]
+    fn few_words_follow_some() {
+        assert_eq!(values("CREATE ST"), ["STREAM"]);
+        assert_eq!(values("select * from bids emit c"), ["changes"]);
     }
 
     #[test]

@@ -22,6 +22,8 @@ const MENU: &str = "completion";
 const HISTORY: usize = 10_000;
 /// Nobody presses two keys within this.
 const BURST: Duration = Duration::from_millis(3);
+/// More keys than this in a burst are a text that was pasted.
+const TYPED_AT_ONCE: usize = 32;
 
 /// An editor over shared names; setting `interrupt` makes it return so that something can be printed.
 pub(crate) fn editor(names: SharedNames, interrupt: Arc<AtomicBool>, colour: bool) -> Reedline {
@@ -40,7 +42,7 @@ pub(crate) fn editor(names: SharedNames, interrupt: Arc<AtomicBool>, colour: boo
         .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
         .with_quick_completions(true)
         .with_partial_completions(true)
-        .with_edit_mode(Box::new(Keys { emacs: Emacs::new(keys), last: None }))
+        .with_edit_mode(Box::new(Keys { emacs: Emacs::new(keys), burst: Burst::default() }))
         .with_break_signal(interrupt)
         .use_bracketed_paste(true)
         .with_ansi_colors(colour);
@@ -65,18 +67,46 @@ pub(crate) fn editor(names: SharedNames, interrupt: Arc<AtomicBool>, colour: boo
     }
 }
 
-/// Emacs' keys, but that Tab is white space where keys come in a burst: those were pasted or typed ahead.
+/// Emacs' keys, but that a Tab which was pasted is white space: completing there would change the text.
 struct Keys {
     emacs: Emacs,
+    burst: Burst,
+}
+
+/// Keys that came faster than somebody types.
+#[derive(Default)]
+struct Burst {
     last: Option<Instant>,
+    keys: usize,
+    /// Whether it is at the beginning of a line that is not its first.
+    indenting: bool,
+}
+
+impl Burst {
+    /// Takes a key; says whether it stands in a text that was pasted. Programs that type `sel` and Tab at once want to
+    /// complete.
+    fn is_pasted(&mut self, key: KeyCode, now: Instant) -> bool {
+        if self.last.replace(now).is_none_or(|last| now.duration_since(last) >= BURST) {
+            (self.keys, self.indenting) = (0, false);
+        }
+        let pasted = self.indenting || self.keys > TYPED_AT_ONCE;
+        self.keys += 1;
+        self.indenting = match key {
+            KeyCode::Enter => true,
+            KeyCode::Tab | KeyCode::Char(' ') => self.indenting,
+            _ => false,
+        };
+        pasted
+    }
 }
 
 impl EditMode for Keys {
     fn parse_event(&mut self, event: ReedlineRawEvent) -> ReedlineEvent {
-        let now = Instant::now();
-        let in_burst = self.last.replace(now).is_some_and(|last| now - last < BURST);
         let event = Event::from(event);
-        if in_burst && matches!(&event, Event::Key(key) if key.code == KeyCode::Tab) {
+        if let Event::Key(key) = &event
+            && self.burst.is_pasted(key.code, Instant::now())
+            && key.code == KeyCode::Tab
+        {
             return ReedlineEvent::Edit(vec![EditCommand::InsertString("    ".to_owned())]);
         }
         match ReedlineRawEvent::try_from(event) {
@@ -182,6 +212,28 @@ mod tests {
             let styled = Colours.highlight(line, 0);
             assert_eq!(styled.buffer.iter().map(|(_, text)| text.as_str()).collect::<String>(), line);
         }
+    }
+
+    #[test]
+    fn tabs_of_a_pasted_text_are_no_completion() {
+        let now = Instant::now();
+        let pasted = |text: &str, burst: &mut Burst| {
+            let key = |c| match c {
+                '\n' => KeyCode::Enter,
+                '\t' => KeyCode::Tab,
+                c => KeyCode::Char(c),
+            };
+            text.chars().fold(false, |_, c| burst.is_pasted(key(c), now))
+        };
+        assert!(!pasted("SELECT * FROM \t", &mut Burst::default()));
+        assert!(pasted("SELECT\n\t", &mut Burst::default()));
+        assert!(pasted("SELECT\n \t\t", &mut Burst::default()));
+        assert!(!pasted("SELECT\n1\t", &mut Burst::default()));
+        assert!(pasted("SELECT a_long_column, another_one\tAS\t", &mut Burst::default()));
+        // by hand
+        let mut burst = Burst::default();
+        assert!(pasted("SELECT\n\t", &mut burst));
+        assert!(!burst.is_pasted(KeyCode::Tab, now + BURST));
     }
 
     #[test]

@@ -306,7 +306,7 @@ pub(crate) async fn follow(mut feed: ChangeFeed, sql: &str, expanded: Expanded) 
                 (epoch, watermark, stale) = (next.epoch, next.watermark, true);
             }
             _ = frames.tick() => if std::mem::take(&mut stale) {
-                let title = format!("{}, epoch {epoch}, watermark {watermark}; Ctrl-C ends", report::rows(content.count()));
+                let title = format!("{}; Ctrl-C ends", title(&content, epoch, watermark));
                 live.draw(&picture(&content, &title, Screen::stdout(), expanded)?, &mut out).map_err(cannot_write)?;
             },
             () = &mut interrupt => {
@@ -315,11 +315,20 @@ pub(crate) async fn follow(mut feed: ChangeFeed, sql: &str, expanded: Expanded) 
             }
         }
     }
-    let title = format!("{}, epoch {epoch}, watermark {watermark}", report::rows(content.count()));
+    let title = title(&content, epoch, watermark);
     live.draw(&picture(&content, &title, Screen::stdout(), expanded)?, &mut out).map_err(cannot_write)?;
     live.keep();
     report::say(format_args!("({} changes, {})", grouped(changes), seconds(start.elapsed())));
     Ok(())
+}
+
+/// How many rows there are, and as of when.
+fn title(content: &Content, epoch: u64, watermark: EventTime) -> String {
+    let mut title = format!("{}, epoch {epoch}", report::rows(content.count()));
+    if watermark != EventTime::MIN {
+        title += &format!(", watermark {watermark}");
+    }
+    title
 }
 
 /// A title and as many rows as the screen has lines for.
