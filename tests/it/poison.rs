@@ -5,14 +5,14 @@ use arrow::datatypes::DataType;
 use millstream_tests::Result;
 use millstream_tests::case::{Case, cases};
 use millstream_tests::poison::{TERMS, read, result, shown};
-use millstream_tests::run::{Trial, check_one, plan, seeds, told};
+use millstream_tests::run::{Failures, Trial, check_one, plan, seeds};
 use millstream_tests::watch::Watchdog;
 use millstream_tests::world::World;
 
 fn check(cases: &[Case]) -> Result<()> {
     let dog = Watchdog::start();
-    let mut failures = vec![];
-    for (i, case) in cases.iter().enumerate() {
+    let mut failures = Failures::default();
+    'all: for (i, case) in cases.iter().enumerate() {
         for seed in seeds(2) {
             let mut all = vec![];
             for (place, trial) in trials(case, seed, TERMS[(i + seed as usize) % TERMS.len()])? {
@@ -25,12 +25,14 @@ fn check(cases: &[Case]) -> Result<()> {
                 }
             }
             if !all.is_empty() {
-                failures.push(all.join("\n"));
+                if !failures.add(&all.join("\n")) {
+                    break 'all;
+                }
                 break;
             }
         }
     }
-    told(failures, cases.len())
+    failures.told(cases.len())
 }
 
 /// A case poisoned in all places that it has.

@@ -5,7 +5,7 @@ use crate::case::query;
 use crate::duck::Duck;
 use crate::generate::{self, Body, smaller};
 use crate::pending::PENDING;
-use crate::run::{Trial, check_emits, number, told};
+use crate::run::{Trial, check_emits, number, Failures};
 use crate::watch::Watchdog;
 
 /// How many queries a run of all tests checks.
@@ -28,7 +28,7 @@ pub fn check(part: u64, of: u64) -> Result<()> {
     println!("queries from MILLSTREAM_SEED={first}, {many} in all");
     let dog = Watchdog::start();
     let mut duck = Duck::start()?;
-    let (mut failures, mut refused) = (vec![], 0);
+    let (mut failures, mut refused) = (Failures::default(), 0);
     for seed in &all {
         let body = generate::query(*seed);
         dog.step(format!("{body}\n  MILLSTREAM_QUERY={seed}"));
@@ -38,13 +38,12 @@ pub fn check(part: u64, of: u64) -> Result<()> {
                 continue;
             }
             let (body, e) = shrunk(body, e, *seed, &mut duck, &dog);
-            failures.push(format!("MILLSTREAM_QUERY={seed} fails:\n  {body}\n  {e}"));
-            if failures.len() >= 20 {
+            if !failures.add(&format!("MILLSTREAM_QUERY={seed} fails:\n  {body}\n  {e}")) {
                 break;
             }
         }
     }
-    told(failures, all.len())?;
+    failures.told(all.len())?;
     println!("{}; {refused} were refused", duck.report()?);
     // Each that is refused is not compared.
     if refused * 10 > all.len() {

@@ -163,16 +163,20 @@ fn float(rng: &mut StdRng, finite: bool) -> f64 {
     }
 }
 
-/// Event times of rows of which some come too late: at the bounds of windows and a microsecond to either side, out
-/// of order by up to four times `bound`.
+/// Event times of rows of which half come late for some window: those that lead are whole seconds, and so is the watermark
+/// `bound` behind them; the others are at the bounds of windows or a microsecond to either side, behind it by up to four
+/// times `bound`.
 pub fn tardy_times(rng: &mut StdRng, n: usize, start: i64, bound: i64) -> Vec<Option<i64>> {
     let start = start.div_euclid(1_000_000) * 1_000_000;
     let mut now = start;
     (0..n)
         .map(|_| {
-            now += 1_000_000 * rng.random_range(0..2);
-            let back = if rng.random_bool(0.5) { 0 } else { rng.random_range(0..4 * bound) / 1_000_000 * 1_000_000 };
-            Some(now - back + [-1, 0, 0, 1][rng.random_range(0..4)])
+            now += 1_000_000 * [0, 0, 1, 5][rng.random_range(0..4)];
+            if rng.random_bool(0.5) {
+                return Some(now);
+            }
+            let back = rng.random_range(0..4 * bound) / 1_000_000 * 1_000_000;
+            Some(now - bound - back + [-1, 0, 0, 1][rng.random_range(0..4)])
         })
         .collect()
 }

@@ -1,5 +1,6 @@
 //! Running a case with a seed.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,29 +86,46 @@ pub fn seeds(usual: u64) -> Vec<u64> {
 pub fn check(cases: &[Case]) -> Result<()> {
     let dog = Watchdog::start();
     let mut duck = Duck::start()?;
-    let mut failures = vec![];
-    for case in cases {
+    let mut failures = Failures::default();
+    'all: for case in cases {
         for seed in seeds(4) {
             dog.step(format!("# {}\n  MILLSTREAM_SEED={seed}", case.name));
             if let Err(e) = check_emits(&Trial::new(&case.query, seed), &mut duck) {
-                failures.push(format!("# {}\n  MILLSTREAM_SEED={seed} fails: {e}", case.name));
+                if !failures.add(&format!("# {}\n  MILLSTREAM_SEED={seed} fails: {e}", case.name)) {
+                    break 'all;
+                }
                 break;
             }
         }
     }
-    told(failures, cases.len())?;
+    failures.told(cases.len())?;
     println!("{}", duck.report()?);
     Ok(())
 }
 
-/// Prints all failures; an error where there are any.
-pub fn told(failures: Vec<String>, of: usize) -> Result<()> {
-    for failure in &failures {
-        eprintln!("{failure}\n");
+/// What has failed.
+#[derive(Debug, Default)]
+pub struct Failures(usize);
+
+impl Failures {
+    /// After so many a test has been told enough: where all hang, it would be ended from outside.
+    const MOST: usize = 8;
+
+    /// Prints a failure, at once and past the capture of output, as the test may be ended before it is over. Says
+    /// whether to go on.
+    pub fn add(&mut self, failure: &str) -> bool {
+        // Where it cannot be printed it still counts.
+        let _ = writeln!(std::io::stderr(), "{failure}\n");
+        self.0 += 1;
+        self.0 < Self::MOST
     }
-    match failures.len() {
-        0 => Ok(()),
-        n => Err(format!("{n} of {of} cases fail, see above").into()),
+
+    /// An error where anything has failed of `of` cases.
+    pub fn told(self, of: usize) -> Result<()> {
+        match self.0 {
+            0 => Ok(()),
+            n => Err(format!("{n} of {of} cases fail, see above").into()),
+        }
     }
 }
 

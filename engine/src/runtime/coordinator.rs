@@ -264,6 +264,7 @@ impl Coordinator {
             merged: false,
             parts: vec![],
             progress: vec![],
+            late: 0,
         };
         s.epochs.insert(mark.epoch, epoch);
         for source in &self.sources {
@@ -349,7 +350,7 @@ impl Coordinator {
         (manifest.checkpoint, manifest.epoch) = (checkpoint, epoch.mark.epoch);
         (manifest.watermark, manifest.end) = (epoch.mark.watermark, epoch.mark.end);
         manifest.sources = std::mem::take(&mut epoch.progress);
-        manifest.late = self.shared.late();
+        manifest.late = epoch.late;
         manifest.staged.clear();
         let before = manifest.states.clone();
         if std::mem::take(&mut s.fresh_states) {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -116,7 +115,6 @@ pub struct JobStatus {
 pub(super) struct Shared {
     status: watch::Sender<JobStatus>,
     metrics: Vec<Vec<Arc<NodeMetrics>>>,
-    late_before: AtomicU64,
 }
 
 impl Shared {
@@ -147,11 +145,6 @@ impl Shared {
 
     pub(super) fn set_committed(&self, checkpoint: u64, epoch: u64) {
         self.status.send_modify(|s| s.committed = (checkpoint, epoch));
-    }
-
-    pub(super) fn late(&self) -> u64 {
-        let now: u64 = self.metrics.iter().flatten().map(|m| m.read().late).sum();
-        self.late_before.load(Ordering::Relaxed) + now
     }
 }
 
@@ -424,8 +417,7 @@ impl<'a> Build<'a> {
             share: None,
         };
         let (status_tx, status) = watch::channel(status);
-        let late_before = AtomicU64::new(self.manifest.late);
-        let shared = Arc::new(Shared { status: status_tx, metrics: self.metrics, late_before });
+        let shared = Arc::new(Shared { status: status_tx, metrics: self.metrics });
         let coordinator = Coordinator {
             state: Run::new(self.manifest, &self.config),
             config: self.config,

@@ -19,10 +19,11 @@ impl Coordinator {
             }
             let cuts = std::mem::take(&mut epoch.cuts);
             self.merge(cuts);
-            let progress = self.state.progress.clone();
+            let (progress, late) = (self.state.progress.clone(), self.state.late);
             if let Some(epoch) = self.state.epochs.get_mut(&n) {
                 epoch.merged = true;
                 epoch.progress = progress;
+                epoch.late = late;
             }
             for source in &self.sources {
                 source.source.epoch_cut();
@@ -49,6 +50,7 @@ impl Coordinator {
                 }
                 self.state.progress[cut.source].add(consumed);
             }
+            self.state.late += cut.late;
             let admitted = self.asides.admit(cut.dead.len());
             self.keep(cut.epoch, cut.dead.into_iter().take(admitted).map(Letter::from));
         }

@@ -49,6 +49,8 @@ pub(super) struct Epoch {
     pub(super) parts: Vec<Parts>,
     /// The progress at its end, for its checkpoint.
     pub(super) progress: Vec<Progress>,
+    /// The late rows up to its end.
+    pub(super) late: u64,
 }
 
 /// What changes while the job runs.
@@ -79,6 +81,8 @@ pub(super) struct Run {
     pub(super) dead_bytes: usize,
     /// The first checkpoint after a start writes all state anew.
     pub(super) fresh_states: bool,
+    /// Late rows so far.
+    pub(super) late: u64,
 }
 
 impl Run {
@@ -105,6 +109,7 @@ impl Run {
             dead: vec![],
             dead_bytes: 0,
             fresh_states: true,
+            late: manifest.late,
             manifest,
         }
     }

@@ -29,6 +29,8 @@ pub(crate) struct Cut {
     pub(crate) waits: Option<Waits>,
     pub(crate) ended: bool,
     pub(crate) dead: Vec<DeadLetter>,
+    /// How many rows came too late.
+    pub(crate) late: u64,
 }
 
 /// A task that reads a source.
@@ -102,6 +104,8 @@ struct Scanning {
     current: Option<Current>,
     done: Vec<Consumed>,
     dead: Vec<DeadLetter>,
+    /// Late rows of the present epoch.
+    late: u64,
     ended: bool,
     waiting_since: Instant,
     /// Since when other tasks of the thread have been waiting.
@@ -117,6 +121,7 @@ pub(crate) async fn run_scan(scan: Scan) -> Result<()> {
         current: None,
         done: vec![],
         dead: vec![],
+        late: 0,
         ended: false,
         waiting_since: Instant::now(),
         turn_since: Instant::now(),
@@ -206,6 +211,7 @@ impl Scanning {
                 late = Some(late.map_or(one.clone(), |l| &l | &one));
             }
             if let Some(late) = late.filter(|l| l.count_set_bits() > 0) {
+                self.late += late.count_set_bits() as u64;
                 self.scan.chain.nodes[0].metrics.late(late.count_set_bits());
                 changes = changes.filter(&arrow::array::BooleanArray::new(!&late, None))?;
             }
@@ -250,6 +256,7 @@ impl Scanning {
             waits,
             ended: self.ended,
             dead: std::mem::take(&mut self.dead),
+            late: std::mem::take(&mut self.late),
         };
         let gone = |_| Error::new(ErrorKind::Cancelled, "the job is stopping");
         self.scan.chain.reports.send(Report::Cut(cut)).await.map_err(gone)?;
