@@ -167,11 +167,15 @@ fn float(rng: &mut StdRng, finite: bool) -> f64 {
 /// `bound` behind them; the others are at the bounds of windows or a microsecond to either side, behind it by up to four
 /// times `bound`.
 pub fn tardy_times(rng: &mut StdRng, n: usize, start: i64, bound: i64) -> Vec<Option<i64>> {
-    let start = start.div_euclid(1_000_000) * 1_000_000;
+    // Of windows that are shifted others are met.
+    let (start, steps) = match rng.random_bool(0.6) {
+        true => (start.div_euclid(10_000_000) * 10_000_000, [0, 0, 0, 5]),
+        false => (start.div_euclid(1_000_000) * 1_000_000, [0, 0, 1, 2]),
+    };
     let mut now = start;
     (0..n)
         .map(|_| {
-            now += 1_000_000 * [0, 0, 1, 5][rng.random_range(0..4)];
+            now += 1_000_000 * steps[rng.random_range(0..4)];
             if rng.random_bool(0.5) {
                 return Some(now);
             }
