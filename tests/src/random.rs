@@ -5,7 +5,7 @@ use crate::case::query;
 use crate::duck::Duck;
 use crate::generate::{self, Body, smaller};
 use crate::pending::PENDING;
-use crate::run::{Trial, check_emits, number, Failures};
+use crate::run::{Failures, Trial, check_emits, number};
 use crate::watch::Watchdog;
 
 /// How many queries a run of all tests checks.

@@ -6,6 +6,7 @@
 //! | comparisons of floats, `IN`, `BETWEEN`, `CASE x WHEN`, `nullif`, `greatest`, `least` | one zero, one NaN: over `float_value` |
 //! | a timestamp beside a date or a text | compared in the timestamp's unit: nanoseconds end in 2262 |
 //! | `- a`, whole | `0 - a`, which fails where the other would wrap around |
+//! | `IS TRUE` and its kin | a CASE, which is never null: DataFusion says so of the one and not of the other |
 //! | a time with a zone, and an interval | `zoned_plus`: local times that the clock skips or repeats |
 
 use arrow::datatypes::{DataType, TimeUnit};
@@ -16,7 +17,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, Operator, TableScan, TryCast, lit};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, Operator, TableScan, TryCast, lit, not};
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::function::{float_scalar, float_value, zoned_plus};
@@ -92,8 +93,20 @@ fn exact_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let changed = floats(&mut f.args.iter_mut().collect::<Vec<_>>(), of);
             Transformed::new_transformed(Expr::ScalarFunction(f), changed)
         }
+        Expr::IsTrue(e) => Transformed::yes(truth(*e, true, false)),
+        Expr::IsNotTrue(e) => Transformed::yes(truth(*e, false, true)),
+        Expr::IsFalse(e) => Transformed::yes(truth(not(*e), true, false)),
+        Expr::IsNotFalse(e) => Transformed::yes(truth(not(*e), false, true)),
+        Expr::IsUnknown(e) => Transformed::yes(Expr::IsNull(e)),
+        Expr::IsNotUnknown(e) => Transformed::yes(Expr::IsNotNull(e)),
         other => Transformed::no(other),
     })
+}
+
+/// `yes` where `e` is true, else `no`.
+fn truth(e: Expr, yes: bool, no: bool) -> Expr {
+    let when = vec![(Box::new(e), Box::new(lit(yes)))];
+    Expr::Case(Case { expr: None, when_then_expr: when, else_expr: Some(Box::new(lit(no))) })
 }
 
 fn is_comparison(op: Operator) -> bool {

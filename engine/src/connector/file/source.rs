@@ -224,8 +224,8 @@ impl Spec {
                     eager: false,
                     fragile: compressed.then(|| input.compression.name()),
                 };
-                let blocks = open_text(&file, input.compression, want, input.end)?;
-                let text = Text { blocks, print: input.print.map(|print| (file, print)) };
+                let print = input.print.map(|print| (file.clone(), print));
+                let text = Text { blocks: open_text(file, input.compression, want, input.end)?, print };
                 Box::new(TextReader::new(text, decoder, self.projected.clone(), report))
             }
         }))

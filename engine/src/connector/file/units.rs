@@ -1,7 +1,7 @@
 //! Readers of one unit each.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -64,14 +64,21 @@ fn failure(dead: &DeadLetter) -> Error {
 }
 
 /// Opens a text file at the lines that `want` says. Blocks on the file system.
-pub(super) fn open_text(file: &Arc<File>, compression: Compression, want: Want, size: Option<u64>) -> Result<Blocks> {
+pub(super) fn open_text(file: Arc<File>, compression: Compression, want: Want, size: Option<u64>) -> Result<Blocks> {
     if compression != Compression::None {
-        let input = compression.reader(ReadAt { file: file.clone(), at: 0 })?;
-        return Ok(Blocks::from_start(input, want));
+        return Ok(Blocks::from_start(compression.reader(ReadAt { file, at: 0 })?, want));
     }
     let start = want.start.saturating_sub(1);
     let length = size.map_or(u64::MAX, |size| size.saturating_sub(start));
-    Ok(Blocks::new(Box::new(ReadAt { file: file.clone(), at: start }.take(length)), want))
+    let input: Box<dyn io::Read + Send> = match Arc::try_unwrap(file) {
+        // A file that nobody else reads has its place itself, and needs no buffer that is cleared first.
+        Ok(mut file) => {
+            file.seek(SeekFrom::Start(start))?;
+            Box::new(file.take(length))
+        }
+        Err(file) => Box::new(ReadAt { file, at: start }.take(length)),
+    };
+    Ok(Blocks::new(input, want))
 }
 
 /// The text of a unit.
