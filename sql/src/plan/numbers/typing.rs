@@ -79,12 +79,6 @@ impl<'a> Typing<'a> {
                 Expr::InList(InList { expr, list, negated })
             }
             Expr::Case(case) => self.case(case),
-            // It has no type yet, which DataFusion's coercion would give it only behind that of a UNION around it.
-            Expr::ScalarFunction(ref f)
-                if f.name() == "nullif" && matches!(f.args.first(), Some(Expr::Literal(v, _)) if v.is_null()) =>
-            {
-                Expr::Literal(ScalarValue::Null, None)
-            }
             Expr::ScalarFunction(ScalarFunction { func, mut args }) => {
                 let func = strict(func);
                 self.arguments(func.name(), &mut args, |fields| fields_with_udf(fields, func.as_ref()));
