@@ -235,7 +235,7 @@ def test_a_folder_of_parquet_files_that_differ(store, tmp_path):
     first, rest = (1, 1, None, None), [(3, None, None, None), (4, None, None, "n")]
     assert sorted(rows("inferred")) == [first, *rest, (2**40, 2**40, "x", None)]
     assert rows("declared") == [first, *rest]
-    assert [reason for _, _, reason in duck(FILES.format(store))] == ['column "s.a": 1099511627776 is not a INTEGER']
+    assert [reason for _, _, reason in duck(FILES.format(store))] == ['column "s.a": 1099511627776 is not an INTEGER']
 
 
 def test_parquet_values_that_do_not_fit(store, tmp_path):

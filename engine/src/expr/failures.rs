@@ -14,8 +14,9 @@ use datafusion_physical_expr::expressions::{CaseExpr, CastExpr};
 
 use super::guarded::Guarded;
 use super::logic::Logic;
+use super::text::text;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::sql_name;
+use crate::format::a_sql_name;
 
 /// Why a row has no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,18 +208,7 @@ fn failure(expr: &Arc<dyn PhysicalExpr>, row: &RecordBatch, error: &DataFusionEr
         }
     }
     let reason = cast_reason(expr, row).unwrap_or_else(|| reason(error));
-    Failure { expression: text(expr.as_ref()).into(), reason: reason.into() }
-}
-
-/// `expr` as SQL.
-pub(super) fn text(expr: &dyn PhysicalExpr) -> String {
-    struct Sql<'a>(&'a dyn PhysicalExpr);
-    impl fmt::Display for Sql<'_> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            self.0.fmt_sql(f)
-        }
-    }
-    Sql(expr).to_string()
+    Failure { expression: text(expr.as_ref(), row.schema_ref()).into(), reason: reason.into() }
 }
 
 /// A cast names the value and the type in the words of SQL.
@@ -229,7 +219,7 @@ fn cast_reason(expr: &Arc<dyn PhysicalExpr>, row: &RecordBatch) -> Option<String
     let shown = arrow::util::display::ArrayFormatter::try_new(&from, &options).ok()?.value(0).to_string();
     let to = expr.data_type(row.schema_ref()).ok()?;
     let quote = if from.data_type().is_string() { "'" } else { "" };
-    Some(format!("{quote}{}{quote} is not a {}", shortened(&shown), sql_name(&to)))
+    Some(format!("{quote}{}{quote} is not {}", shortened(&shown), a_sql_name(&to)))
 }
 
 /// Long values would hide the rest of a message.

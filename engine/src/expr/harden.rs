@@ -168,7 +168,8 @@ fn is_infallible_operator(binary: &BinaryExpr, schema: &Schema) -> bool {
     }
 }
 
-fn always_casts(from: &DataType, to: &DataType) -> bool {
+/// Whether each value of type `from` is one of type `to`.
+pub(super) fn always_casts(from: &DataType, to: &DataType) -> bool {
     use DataType::*;
     let wider = |from: &DataType, to: &DataType| match (from, to) {
         (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) => true,

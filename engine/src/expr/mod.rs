@@ -22,6 +22,7 @@ mod harden;
 mod logic;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use failures::{Failure, Failures, evaluate};
 pub use guarded::Guarded;

@@ -67,7 +67,24 @@ fn a_row_fails_alone() {
     let deep = hard(binary(number, Plus, lit(1_i64)));
     let (_, failures) = evaluate(&deep, &rows()).unwrap();
     let why: Vec<String> = failures.iter().map(|(_, f)| f.to_string()).collect();
-    assert_eq!(why, ["CAST(s AS Int64): 'x' is not a BIGINT", "CAST(s AS Int64): '' is not a BIGINT"]);
+    assert_eq!(why, ["CAST(s AS BIGINT): 'x' is not a BIGINT", "CAST(s AS BIGINT): '' is not a BIGINT"]);
+}
+
+#[test]
+fn an_expression_is_told_as_it_was_written() {
+    let schema = rows().schema();
+    let told = |e: &Expr| super::text::text(e.as_ref(), &schema);
+    let (x, y, n) = (column("x"), column("y"), column("n"));
+    let wide = |e: Expr| cast(e, &schema, DataType::Int64).unwrap();
+    assert_eq!(told(&hard(binary(x.clone(), Divide, wide(n.clone())))), "x / n");
+    assert_eq!(told(&hard(binary(x.clone(), Minus, binary(y.clone(), Minus, wide(n.clone()))))), "x - (y - n)");
+    assert_eq!(told(&hard(binary(binary(x.clone(), Plus, y.clone()), Multiply, x.clone()))), "(x + y) * x");
+    assert_eq!(told(&hard(binary(binary(x.clone(), Multiply, y.clone()), Plus, x.clone()))), "x * y + x");
+    assert_eq!(told(&hard(Arc::new(NegativeExpr::new(binary(x.clone(), Plus, y))))), "- (x + y)");
+    let narrow = cast(wide(binary(n.clone(), Plus, n)), &schema, DataType::Int16).unwrap();
+    assert_eq!(told(&hard(narrow)), "CAST(n + n AS SMALLINT)");
+    let text = cast(x, &schema, DataType::Utf8View).unwrap();
+    assert_eq!(told(&text), "CAST(x AS TEXT)");
 }
 
 #[test]

@@ -18,10 +18,10 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{ArrowTimestampType, DataType, FieldRef, TimeUnit};
 
 use crate::error::Result;
+use crate::format::a_sql_name;
 use crate::format::digits::{Digits, read_unsigned, read_whole};
 use crate::format::json::nested;
 use crate::format::options::NullTexts;
-use crate::format::sql_name;
 use crate::format::timestamp::TimeFormat;
 use crate::format::values::{Escapes, is_json_number, read_bool, read_float, read_loose_bool};
 
@@ -123,7 +123,7 @@ impl Target<'_> {
         let shown = String::from_utf8_lossy(bytes.get(..60).unwrap_or(bytes));
         let dots = if bytes.len() > 60 { "…" } else { "" };
         let quote = if matches!(kind, Kind::Text | Kind::Escaped) { "\"" } else { "" };
-        self.reject(row, &format!("{quote}{shown}{dots}{quote} is not a {}", sql_name(self.data_type)), bad);
+        self.reject(row, &format!("{quote}{shown}{dots}{quote} is not {}", a_sql_name(self.data_type)), bad);
     }
 }
 

@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use super::sql_name;
+use super::{a_sql_name, sql_name};
 use crate::error::{Error, Result};
 use crate::hidden::without_hidden;
 
@@ -210,7 +210,7 @@ impl Converter<'_> {
             let show = ArrayFormatter::try_new(array, &FormatOptions::default())?;
             for i in (0..array.len()).filter(|i| fitted.is_null(*i) && array.is_valid(*i)) {
                 let value = show.value(i).to_string();
-                let reason = format!("column \"{}\": {value} is not a {}", place.name, sql_name(to));
+                let reason = format!("column \"{}\": {value} is not {}", place.name, a_sql_name(to));
                 self.misfits.push(Misfit { row: place.row(i), reason, raw: value.into_bytes() });
             }
         }

@@ -102,6 +102,13 @@ pub trait LineDecoder: Send {
     fn decode(&mut self, block: &[u8], at: Place) -> Result<Decoded>;
 }
 
+/// The SQL name of a type with its article.
+pub(crate) fn a_sql_name(data_type: &DataType) -> String {
+    let name = sql_name(data_type);
+    let article = if name.starts_with(['A', 'E', 'I', 'O']) { "an" } else { "a" };
+    format!("{article} {name}")
+}
+
 /// The SQL name of a type, for messages.
 pub fn sql_name(data_type: &DataType) -> Arc<str> {
     match data_type {

@@ -208,7 +208,7 @@ async fn csv_by_header_with_nulls_and_bad_lines() {
         [
             (Some(3), "column \"pickup\": 10/01/2023 is not a TIMESTAMP"),
             (Some(5), "expected 5 fields, found 4"),
-            (Some(6), "column \"VENDOR\": x is not a INTEGER"),
+            (Some(6), "column \"VENDOR\": x is not an INTEGER"),
             (Some(8), "field 5: its quotes do not close"),
         ]
     );

@@ -17,8 +17,12 @@ fn one(column: impl Array + 'static, to: DataType) -> (ArrayRef, Vec<(usize, Str
     (array, misfits.into_iter().map(|m| (m.row, m.reason)).collect())
 }
 
+fn a(name: &str) -> String {
+    format!("{} {name}", if name.starts_with('I') { "an" } else { "a" })
+}
+
 fn reason(row: usize, value: &str, of: &str) -> (usize, String) {
-    (row, format!("column \"c\": {value} is not a {of}"))
+    (row, format!("column \"c\": {value} is not {}", a(of)))
 }
 
 #[test]
