@@ -135,7 +135,7 @@ impl std::error::Error for Error {
 
 impl From<arrow::error::ArrowError> for Error {
     fn from(e: arrow::error::ArrowError) -> Self {
-        Error::data(e.to_string()).with_source(e)
+        full_disk(&e).unwrap_or_else(|| Error::data(e.to_string())).with_source(e)
     }
 }
 
@@ -156,13 +156,13 @@ impl From<&datafusion_common::DataFusionError> for Error {
 
 impl From<datafusion_common::DataFusionError> for Error {
     fn from(e: datafusion_common::DataFusionError) -> Self {
-        Error::from(&e).with_source(e)
+        full_disk(&e).unwrap_or_else(|| Error::from(&e)).with_source(e)
     }
 }
 
 impl From<parquet::errors::ParquetError> for Error {
     fn from(e: parquet::errors::ParquetError) -> Self {
-        Error::data(e.to_string()).with_source(e)
+        full_disk(&e).unwrap_or_else(|| Error::data(e.to_string())).with_source(e)
     }
 }
 
@@ -173,7 +173,7 @@ impl From<object_store::Error> for Error {
             object_store::Error::AlreadyExists { .. } => ErrorKind::Exists,
             _ => ErrorKind::Unavailable,
         };
-        Error::new(kind, deepest(&e)).with_source(e)
+        full_disk(&e).unwrap_or_else(|| Error::new(kind, deepest(&e))).with_source(e)
     }
 }
 
@@ -181,11 +181,10 @@ impl From<std::io::Error> for Error {
     fn from(e: std::io::Error) -> Self {
         let kind = match e.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::Exhausted,
             std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => ErrorKind::Data,
             _ => ErrorKind::Unavailable,
         };
-        Error::new(kind, e.to_string()).with_source(e)
+        full_disk(&e).unwrap_or_else(|| Error::new(kind, e.to_string())).with_source(e)
     }
 }
 
@@ -193,6 +192,22 @@ impl From<serde_json::Error> for Error {
     fn from(e: serde_json::Error) -> Self {
         Error::data(e.to_string()).with_source(e)
     }
+}
+
+/// What to say where a full disk is below `e`, however many layers took it for something of their own.
+fn full_disk(e: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    let mut at = Some(e);
+    while let Some(e) = at {
+        let kind = e.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if let Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) = kind {
+            let full = Error::new(ErrorKind::Exhausted, "no space left on the disk");
+            return Some(full.with_hint("Make room on it, or write to another one."));
+        }
+        // An IO error may be made of another error, which it does not call its source.
+        let inner = e.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref());
+        at = inner.map(|e| e as &(dyn std::error::Error + 'static)).or_else(|| e.source());
+    }
+    None
 }
 
 /// The message of the innermost cause after the outer one, so that "no space left on device" is seen.

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion_physical_expr::PhysicalExpr;
 use serde::{Deserialize, Serialize};
 
 use crate::changes::Changes;
@@ -206,6 +207,10 @@ pub trait Source: Send + Sync {
 
     /// All tasks have ended the epoch: the next group may be opened.
     fn epoch_cut(&self) {}
+
+    /// Called before [`Source::start`] with conditions, over the stream's columns, that drop all rows on which they are not
+    /// true: what the source knows to have none that are kept need not be read.
+    fn prune(&self, _filters: &[Arc<dyn PhysicalExpr>]) {}
 
     /// Whether the input has an end by nature (then a batch `SELECT` may read it).
     fn bounded(&self) -> bool;

@@ -215,14 +215,14 @@ pub(crate) fn open_sink(mut request: SinkRequest) -> Result<Arc<dyn Sink>> {
     request.options.finish()?;
     let schema = output_schema(&request.schema, request.retracts);
     let head = Arc::new(AtomicBool::new(format == Format::Csv && csv.header));
-    Ok(Arc::new(Stdout { format, delimiter: csv.delimiter, schema, retracts: request.retracts, head }))
+    Ok(Arc::new(Stdout { format, csv, schema, retracts: request.retracts, head }))
 }
 
 /// Standard output.
 #[derive(Clone)]
 struct Stdout {
     format: Format,
-    delimiter: u8,
+    csv: CsvOptions,
     schema: SchemaRef,
     retracts: bool,
     /// Whether a header is still to be written.
@@ -265,8 +265,8 @@ struct StdoutWriter {
 #[async_trait]
 impl SinkWriter for StdoutWriter {
     async fn write(&mut self, changes: Changes) -> Result<()> {
-        let Stdout { format, delimiter, schema, retracts, .. } = &self.sink;
-        write_lines(*format, *delimiter, &output_rows(&changes, schema, *retracts)?, &mut self.text)
+        let Stdout { format, csv, schema, retracts, .. } = &self.sink;
+        write_lines(*format, csv, &output_rows(&changes, schema, *retracts)?, &mut self.text)
     }
 
     async fn epoch(&mut self, _mark: &EpochMark) -> Result<()> {
@@ -280,7 +280,7 @@ impl SinkWriter for StdoutWriter {
             // Under the lock, so that the header comes before the rows of all tasks.
             if sink.head.swap(false, Ordering::Relaxed) {
                 let mut header = vec![];
-                write_header(sink.delimiter, &sink.schema, &mut header)?;
+                write_header(&sink.csv, &sink.schema, &mut header);
                 out.write_all(&header)?;
             }
             out.write_all(&text)?;

@@ -244,7 +244,7 @@ fn by_cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
 }
 
 /// Nested values as JSON text.
-fn as_json(array: &ArrayRef) -> Result<ArrayRef> {
+pub(super) fn as_json(array: &ArrayRef) -> Result<ArrayRef> {
     let mut texts = StringViewBuilder::with_capacity(array.len());
     let field = Arc::new(Field::new("v", array.data_type().clone(), true));
     let options = arrow::json::writer::EncoderOptions::default();

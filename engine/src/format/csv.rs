@@ -2,7 +2,7 @@
 //!
 //! Columns are found by the header's names, without regard to case; without a header by position. An empty
 //! field without quotes is null, and so are the ones that `null_values` lists. A line with another number of
-//! fields than the header is a dead letter. Structs and lists are read from JSON in a field.
+//! fields than the header is a dead letter; an empty line is passed over, but of one field it is null. Structs and lists are read from JSON in a field.
 
 use std::sync::Arc;
 
@@ -217,7 +217,8 @@ impl Tokenizer for Fields {
 
     fn row(&mut self, block: &[u8], start: usize, end: usize, row: &mut [Span]) -> Result<bool, String> {
         if start == end {
-            return Ok(false);
+            // Of records with one field, it is one without a value.
+            return Ok(self.expected == 1);
         }
         let record = &block[..end];
         let (mut at, mut count) = (start, 0);

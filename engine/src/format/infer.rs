@@ -123,6 +123,21 @@ pub(super) fn add_field(fields: &mut Vec<(String, Guess)>, name: String, guess: 
     }
 }
 
+/// The type that holds all of `texts`, which stand for themselves: dates, else as a column of CSV.
+pub(crate) fn type_of_texts<'a>(texts: impl Iterator<Item = &'a str> + Clone) -> DataType {
+    let is_date = |text: &str| {
+        let digits =
+            |range: std::ops::Range<usize>| text.get(range).is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()));
+        let shape = text.len() == 10 && digits(0..4) && digits(5..7) && digits(8..10);
+        shape && TimeFormat::Iso.read(text.as_bytes(), TimeUnit::Microsecond).is_some()
+    };
+    if texts.clone().next().is_some() && texts.clone().all(is_date) {
+        return DataType::Date32;
+    }
+    let guesses = texts.map(|text| guess_text(Some(text.as_bytes()), &TimeFormat::Iso));
+    guesses.fold(Guess::Nothing, Guess::and).data_type()
+}
+
 /// The columns of a CSV file that begins with `sample` (`name` goes into errors).
 pub fn csv_schema(sample: &[u8], options: &CsvOptions, name: &str) -> Result<Schema> {
     let mut start = 0;

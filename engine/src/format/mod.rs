@@ -12,6 +12,7 @@ pub(crate) mod columns;
 pub mod compression;
 pub mod convert;
 pub mod csv;
+mod csv_lines;
 pub(crate) mod digits;
 pub mod infer;
 pub mod json;

@@ -17,6 +17,8 @@ use crate::changes::Changes;
 use crate::error::{Error, Result};
 use crate::float::without_float_statistics;
 use crate::format::Format;
+use crate::format::csv_lines::{append_header, append_rows};
+use crate::format::options::CsvOptions;
 
 /// The columns that are written for rows of `schema`.
 pub fn output_schema(schema: &SchemaRef, retracts: bool) -> SchemaRef {
@@ -63,8 +65,8 @@ fn assemble(op: Option<ArrayRef>, rows: &RecordBatch, output: &SchemaRef) -> Res
     Ok(RecordBatch::try_new_with_options(output.clone(), columns, &options)?)
 }
 
-/// Appends `rows` to `out` as lines of `format`, which is a text format.
-pub fn write_lines(format: Format, delimiter: u8, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
+/// Appends `rows` to `out` as lines of `format`, which is a text format; `csv` says how, if it is CSV.
+pub fn write_lines(format: Format, csv: &CsvOptions, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
     match format {
         Format::Json => {
             let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
@@ -72,18 +74,14 @@ pub fn write_lines(format: Format, delimiter: u8, rows: &RecordBatch, out: &mut 
             writer.write(rows)?;
             Ok(writer.finish()?)
         }
-        Format::Csv => {
-            let builder = arrow::csv::WriterBuilder::new().with_header(false).with_delimiter(delimiter);
-            Ok(builder.build(out).write(rows)?)
-        }
+        Format::Csv => append_rows(csv, rows, out),
         Format::Parquet | Format::Arrow => Err(Error::internal(format!("{} has no lines", format.name()))),
     }
 }
 
 /// Appends the header of a CSV file to `out`.
-pub fn write_header(delimiter: u8, schema: &SchemaRef, out: &mut Vec<u8>) -> Result<()> {
-    let builder = arrow::csv::WriterBuilder::new().with_header(true).with_delimiter(delimiter);
-    Ok(builder.build(out).write(&RecordBatch::new_empty(schema.clone()))?)
+pub fn write_header(csv: &CsvOptions, schema: &SchemaRef, out: &mut Vec<u8>) {
+    append_header(csv, schema, out);
 }
 
 /// A writer of a Parquet file, compressed with zstd.
@@ -109,12 +107,13 @@ mod tests {
         let output = output_schema(&schema, true);
         let rows = output_rows(&changes, &output, true).expect("fits");
         let mut text = vec![];
-        write_lines(Format::Json, b',', &rows, &mut text).expect("writes");
+        write_lines(Format::Json, &CsvOptions::default(), &rows, &mut text).expect("writes");
         let json = "{\"_op\":\"+I\",\"a\":1}\n{\"_op\":\"+I\",\"a\":1}\n{\"_op\":\"-D\",\"a\":null}\n";
         assert_eq!(String::from_utf8(text).expect("text"), json);
         let mut text = vec![];
-        write_header(b';', &output, &mut text).expect("writes");
-        write_lines(Format::Csv, b';', &rows, &mut text).expect("writes");
+        let csv = CsvOptions { delimiter: b';', ..CsvOptions::default() };
+        write_header(&csv, &output, &mut text);
+        write_lines(Format::Csv, &csv, &rows, &mut text).expect("writes");
         assert_eq!(String::from_utf8(text).expect("text"), "_op;a\n+I;1\n+I;1\n-D;\n");
         assert!(output_rows(&changes, &schema, false).is_err());
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::format::Format;
+use crate::format::options::CsvOptions;
 use crate::format::write::write_lines;
 use crate::operator::Aside;
 use crate::table::dead_letters::Letter;
@@ -94,7 +95,7 @@ impl Asides {
             let one = aside.changes.rows().slice(row, 1);
             let mut raw = vec![];
             // What JSON has no form for is left out of the letter, never the letter.
-            if write_lines(Format::Json, b',', &one, &mut raw).is_err() {
+            if write_lines(Format::Json, &CsvOptions::default(), &one, &mut raw).is_err() {
                 raw.clear();
             }
             raw.truncate(raw.trim_ascii_end().len());

@@ -41,6 +41,7 @@ fn plain_type(t: &DataType) -> DataType {
         DataType::Date64 => DataType::Date32,
         DataType::Dictionary(_, value) => plain_type(value),
         DataType::List(f) | DataType::LargeList(f) => DataType::List(field(f)),
+        DataType::FixedSizeList(f, n) => DataType::FixedSizeList(field(f), *n),
         DataType::Map(f, ordered) => DataType::Map(field(f), *ordered),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
         other => other.clone(),

@@ -18,6 +18,7 @@ mod headers;
 pub mod lower;
 mod numbers;
 mod over;
+mod pauses;
 mod reworded;
 mod risk;
 mod semantics;
@@ -39,6 +40,7 @@ pub use context::{
 };
 pub use headers::Headed;
 pub(crate) use numbers::assign_columns;
+pub(crate) use pauses::with_pauses;
 pub use semantics::Semantics;
 pub use window_call::WindowFunctions;
 pub use window_exec::{WindowAssignExec, WindowAssigner, WindowPlanner};

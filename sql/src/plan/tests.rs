@@ -46,7 +46,9 @@ fn tables() -> Arc<dyn TableResolver> {
 fn plan_in(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
     match parse(sql)?.remove(0).statement {
         Statement::Query(query) => query_plan(state, tables(), &query.query),
-        Statement::CopyTo(copy) => statement_plan(state, tables(), datafusion::sql::parser::Statement::CopyTo(copy)),
+        Statement::CopyTo(copy) => {
+            statement_plan(state, tables(), datafusion::sql::parser::Statement::CopyTo(copy.statement))
+        }
         Statement::Insert(insert) => {
             let statement = datafusion::sql::parser::Statement::Statement(Box::new(insert.statement));
             statement_plan(state, tables(), statement)

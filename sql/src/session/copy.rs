@@ -1,33 +1,100 @@
-//! COPY TO a Parquet file: types that other readers take for what they are.
+//! COPY: the rows of a query to files.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use datafusion::logical_expr::dml::CopyTo;
-use datafusion::logical_expr::{Expr, LogicalPlan, Projection, cast};
-use millstream_engine::table::{check_storable, file_schema};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::{CopyToStatement, Statement as DfStatement};
+use datafusion::sql::sqlparser::ast::Value;
+use futures::TryStreamExt;
+use millstream_engine::connector::file::export::{Export, ExportRequest};
+use millstream_engine::connector::options::Options;
+use millstream_engine::format::Format;
 
-use crate::error::Result;
+use super::Session;
+use super::execute::snapshot;
+use super::left_out::LeftOutRows;
+use super::outcome::Outcome;
+use crate::error::{Error, Result};
+use crate::plan::{session_state, statement_plan};
+use crate::statement::Copy;
 
-/// `plan` with the types that stored streams have in their files, if it writes Parquet. Errors for types that
-/// Parquet does not have.
-pub(super) fn for_others(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let LogicalPlan::Copy(copy) = plan else { return Ok(plan) };
-    if copy.file_type.get_ext() != "parquet" {
-        return Ok(LogicalPlan::Copy(copy));
-    }
-    let schema = copy.input.schema().clone();
-    check_storable(schema.as_arrow()).map_err(|e| e.context(format!("COPY TO '{}'", copy.output_url)))?;
-    let stored = file_schema(schema.as_arrow());
-    if stored.fields() == schema.fields() {
-        return Ok(LogicalPlan::Copy(copy));
-    }
-    let columns = schema.iter().zip(stored.fields()).map(|((qualifier, field), stored)| {
-        let column = Expr::Column((qualifier, field).into());
-        match field.data_type() == stored.data_type() {
-            true => column,
-            false => cast(column, stored.data_type().clone()).alias_qualified(qualifier.cloned(), field.name()),
+impl Session {
+    /// Nothing of the files is there before all rows are.
+    pub(super) async fn copy(&self, copy: &Copy) -> Result<Outcome> {
+        let CopyToStatement { target, stored_as, partitioned_by, options, .. } = &copy.statement;
+        let path = target.strip_prefix("file://").unwrap_or(target);
+        if path.contains("://") {
+            return Err(Error::unsupported(format!("COPY TO '{target}' is not supported yet"))
+                .with_hint("Write to a local file or folder: COPY … TO 'result.parquet'."));
         }
-    });
-    let input = Projection::try_new(columns.collect(), copy.input.clone())?;
-    Ok(LogicalPlan::Copy(CopyTo { input: Arc::new(LogicalPlan::Projection(input)), ..copy }))
+        let (state, left_out) = (session_state(), LeftOutRows::default());
+        // Only the rows are DataFusion's: the rest it need not know.
+        let rows = CopyToStatement {
+            target: "rows.parquet".to_owned(),
+            stored_as: None,
+            partitioned_by: vec![],
+            options: vec![],
+            ..copy.statement.clone()
+        };
+        let plan = statement_plan(&state, self.millstream.batch_resolver(&left_out), DfStatement::CopyTo(rows))?;
+        let LogicalPlan::Copy(plan) = plan else { return Err(Error::internal("a COPY that is none")) };
+        let Outcome::Rows(mut rows) = snapshot(&state, plan.input.as_ref().clone(), &left_out).await? else {
+            return Err(Error::internal("a query without rows"));
+        };
+        let request = ExportRequest {
+            target: path.to_owned(),
+            format: stored_as.as_deref().map(format_of).transpose()?,
+            schema: rows.schema.clone(),
+            partition_by: partitioned_by.clone(),
+            existing: copy.existing,
+            options: Options::new(format!("COPY TO '{target}'"), options_of(options)?),
+        };
+        let mut export = blocking(move || Export::begin(request)).await?;
+        while let Some(batch) = rows.rows.try_next().await? {
+            export = blocking(move || {
+                export.write(&batch)?;
+                Ok(export)
+            })
+            .await?;
+        }
+        let count = export.rows();
+        blocking(move || export.finish()).await?;
+        Ok(Outcome::rows("COPY", count, &left_out))
+    }
+}
+
+async fn blocking<T: Send + 'static>(run: impl FnOnce() -> millstream_engine::Result<T> + Send + 'static) -> Result<T> {
+    let ended = |e| Error::internal(format!("a writing thread ended early: {e}"));
+    Ok(tokio::task::spawn_blocking(run).await.map_err(ended)??)
+}
+
+fn format_of(stored_as: &str) -> Result<Format> {
+    Ok(match stored_as.to_ascii_uppercase().as_str() {
+        "PARQUET" => Format::Parquet,
+        "CSV" => Format::Csv,
+        "JSON" | "NDJSON" => Format::Json,
+        "ARROW" => Format::Arrow,
+        other => {
+            return Err(Error::unsupported(format!("COPY … STORED AS {other} is not supported"))
+                .with_hint("Write one of: PARQUET, CSV, JSON, ARROW."));
+        }
+    })
+}
+
+/// The options as connectors have them: `format.has_header` and `header` are one.
+fn options_of(options: &[(String, Value)]) -> Result<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    for (name, value) in options {
+        let name = name.to_ascii_lowercase();
+        let name = name.strip_prefix("format.").unwrap_or(&name);
+        let name = if name == "has_header" { "header" } else { name };
+        let value = match value {
+            Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => text.clone(),
+            other => other.to_string(),
+        };
+        if all.insert(name.to_owned(), value).is_some() {
+            return Err(Error::invalid(format!("COPY has option \"{name}\" twice")).with_hint("Write it once."));
+        }
+    }
+    Ok(all)
 }

@@ -1,7 +1,5 @@
 //! Executing statements.
 
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -23,9 +21,9 @@ use super::left_out::LeftOutRows;
 use super::outcome::{ChangeFeed, EpochChanges, Outcome, Prepared, RowStream};
 use super::settings::duration_text;
 use super::{Millstream, Session};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::plan::lower::finish;
-use crate::plan::{Headed, result_plan, session_state, statement_plan};
+use crate::plan::{Headed, result_plan, session_state, statement_plan, with_pauses};
 use crate::statement::{CreateStream, Parsed, Query, Statement, StreamForm};
 
 impl Session {
@@ -62,19 +60,7 @@ impl Session {
                 Ok(under(outcome, &headers))
             }
             Statement::Insert(insert) => self.insert(insert, parameters).await,
-            Statement::CopyTo(copy) => {
-                if copy.target.contains("://") && !copy.target.starts_with("file://") {
-                    return Err(Error::unsupported(format!("COPY TO '{}' is not supported yet", copy.target))
-                        .with_hint("Write to a local file or folder: COPY … TO 'result.parquet'."));
-                }
-                let (state, left_out) = (session_state(), LeftOutRows::default());
-                let copy_to = DfStatement::CopyTo(copy.clone());
-                let plan = statement_plan(&state, ms.batch_resolver(&left_out), copy_to)?;
-                let plan = super::copy::for_others(plan)?;
-                check_writable(&copy.target).await?;
-                let rows = count_of(snapshot(&state, plan, &left_out).await?).await?;
-                Ok(Outcome::rows("COPY", rows, &left_out))
-            }
+            Statement::CopyTo(copy) => self.copy(copy).await,
             Statement::Pause(name) => Ok(match ms.to_the_end(ms.clone().pause(public(name)?.to_owned())).await? {
                 true => Outcome::tag("PAUSE STREAM"),
                 false => Outcome::notice("PAUSE STREAM", format!("stream \"{}\" does not run", name.name)),
@@ -256,7 +242,7 @@ pub(super) async fn snapshot(state: &SessionState, plan: LogicalPlan, left_out: 
     // While rows are read no file is replaced by a longer one.
     let reading = super::tables::hold_files(&plan).await?;
     let physical = state.create_physical_plan(&plan).await?;
-    let rows = execute_stream(physical, state.task_ctx())?;
+    let rows = execute_stream(with_pauses(physical)?, state.task_ctx())?;
     let schema = rows.schema();
     let rows = rows.map_err(Error::from).inspect(move |_| {
         let _ = &reading;
@@ -292,46 +278,4 @@ fn with_headers(schema: &SchemaRef, headers: &[String]) -> SchemaRef {
     }
     let fields = schema.fields().iter().zip(headers).map(|(f, name)| f.as_ref().clone().with_name(name));
     Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
-}
-
-/// Whether COPY can write to `target`: DataFusion, which makes its folder, takes it for a defect of its own if not.
-async fn check_writable(target: &str) -> Result<()> {
-    let path = target.strip_prefix("file://").unwrap_or(target);
-    if path.contains("://") {
-        return Ok(());
-    }
-    let (path, is_folder) = (PathBuf::from(path), path.ends_with('/'));
-    let tried = tokio::task::spawn_blocking(move || probe(&path, is_folder)).await.map_err(io::Error::other).flatten();
-    tried.map_err(|e| {
-        Error::new(ErrorKind::Unavailable, format!("cannot write to \"{target}\": {e}"))
-            .with_hint("Name a file in a folder that this process may write to.")
-    })
-}
-
-/// Makes a file in the folder, or beside the file, and removes it.
-fn probe(path: &Path, is_folder: bool) -> io::Result<()> {
-    let folder = if is_folder { path } else { path.parent().unwrap_or(path) };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let probe = folder.join(format!(".millstream-{}", std::process::id()));
-    std::fs::create_dir_all(folder)?;
-    std::fs::File::create(&probe)?;
-    match std::fs::remove_file(&probe) {
-        // Another COPY was faster.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
-/// The count that COPY gives.
-async fn count_of(outcome: Outcome) -> Result<u64> {
-    let Outcome::Rows(rows) = outcome else { return Ok(0) };
-    let mut count = 0;
-    for batch in rows.rows.try_collect::<Vec<_>>().await? {
-        if batch.num_columns() > 0 {
-            use arrow::array::AsArray;
-            let values = arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::UInt64)?;
-            count += values.as_primitive::<arrow::datatypes::UInt64Type>().iter().flatten().sum::<u64>();
-        }
-    }
-    Ok(count)
 }

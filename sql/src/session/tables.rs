@@ -10,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DFSchema;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::datasource::source_as_provider;
@@ -169,7 +170,9 @@ impl TableProvider for StreamTable {
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
         // A continuous query keeps its filters above the scan; in batch files are pruned by them.
-        let files = !self.continuous && self.def.log.as_ref().is_some_and(|l| !l.is_changelog());
+        let logs = self.def.log.as_ref().is_some_and(|l| !l.is_changelog());
+        let folders = self.def.connector.as_ref().is_some_and(|(connector, _)| connector == "file");
+        let files = !self.continuous && (logs || folders);
         let answer =
             if files { TableProviderFilterPushDown::Inexact } else { TableProviderFilterPushDown::Unsupported };
         Ok(vec![answer; filters.len()])
@@ -188,14 +191,20 @@ impl TableProvider for StreamTable {
                 let files = log.snapshot().files.iter().map(|f| log.path(&f.name)).collect::<Vec<_>>();
                 scan_files(log.store(), &files, log.schema(), session, projection, filters, limit).await
             }
-            None => self.scan_source(projection, limit),
+            None => self.scan_source(session, projection, filters, limit),
         }
     }
 }
 
 impl StreamTable {
     /// Reads an external stream to its end.
-    fn scan_source(&self, projection: Option<&Vec<usize>>, limit: Option<usize>) -> DfResult<Arc<dyn ExecutionPlan>> {
+    fn scan_source(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let columns = projection.cloned().unwrap_or_else(|| (0..self.def.schema.fields().len()).collect());
         let source = self.def.open(columns.clone(), 1)?;
         if !source.bounded() {
@@ -203,6 +212,12 @@ impl StreamTable {
                 Error::unsupported(format!("stream \"{}\" never ends, so it cannot be read as a whole", self.def.name))
                     .with_hint("Add EMIT CHANGES to follow it, or read a stream derived from it.");
             return Err(e.into());
+        }
+        if !filters.is_empty() {
+            let all = DFSchema::try_from(self.def.schema.as_ref().clone())?;
+            // They stay above the scan, too: one that cannot be planned here prunes nothing.
+            let planned = filters.iter().filter_map(|f| session.create_physical_expr(f.clone(), &all).ok());
+            source.prune(&planned.collect::<Vec<_>>());
         }
         let schema = Arc::new(self.def.schema.project(&columns)?);
         let part = SourcePart { schema: schema.clone(), source, left_out: self.left_out.clone() };

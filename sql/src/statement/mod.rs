@@ -21,6 +21,7 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, Field};
 use datafusion::sql::parser::CopyToStatement;
 use datafusion::sql::sqlparser::ast;
+use millstream_engine::connector::file::export::Existing;
 
 use crate::error::Position;
 
@@ -78,7 +79,7 @@ pub enum Statement {
     /// `SELECT …`, `VALUES …`, `WITH … SELECT …`.
     Query(Query),
     /// `COPY … TO …`. Plan it with [`crate::plan::statement_plan`].
-    CopyTo(CopyToStatement),
+    CopyTo(Copy),
     /// `SET name = value`.
     Set {
         /// The setting.
@@ -96,6 +97,15 @@ pub enum Statement {
     Commit,
     /// `ROLLBACK`.
     Rollback,
+}
+
+/// `COPY … TO …`.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    /// The statement, without what [`Copy::existing`] says.
+    pub statement: CopyToStatement,
+    /// `OVERWRITE` or `APPEND`: what becomes of files that are there.
+    pub existing: Existing,
 }
 
 /// The name of a stream or view: `name` in schema `public`, or `schema.name`. Folded to lower case unless it

@@ -6,13 +6,14 @@ use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
+use millstream_engine::connector::file::export::Existing;
 use millstream_engine::nearest::nearest;
 
 use super::check::{check_insert, check_query_in};
 use super::dialect::StreamDialect;
 use super::display::fold;
 use super::source::Source;
-use super::{DropObject, Explain, ExplainTarget, Insert, Name, ObjectKind, Parsed, Query, Statement};
+use super::{Copy, DropObject, Explain, ExplainTarget, Insert, Name, ObjectKind, Parsed, Query, Statement};
 use crate::error::{Error, Position, Result};
 
 /// Reads a script: statements with `;` between them, comments anywhere.
@@ -153,14 +154,42 @@ impl<'a> StatementParser<'a> {
         if self.tokens.iter().any(|t| is_keyword(&t.token, Keyword::FROM)) && !self.has_top_level(Keyword::TO) {
             return Err(Error::unsupported("COPY … FROM is not supported").with_hint(inside).or_at(at));
         }
-        let mut df = DFParserBuilder::new(self.tokens.clone()).with_dialect(&StreamDialect).build()?;
+        let (tokens, existing) = self.without_existing()?;
+        let mut df = DFParserBuilder::new(tokens).with_dialect(&StreamDialect).build()?;
         let DfStatement::CopyTo(copy) = df.parse_statement()? else { return self.expected("COPY … TO") };
         if let CopyToSource::Query(query) = &copy.source {
             check_query_in(query, &self.tokens)?;
         }
         // DataFusion's parser has read up to the end.
         while self.parser.next_token().token != Token::EOF {}
-        Ok(Statement::CopyTo(copy))
+        Ok(Statement::CopyTo(Copy { statement: copy, existing }))
+    }
+
+    /// The tokens of a COPY without `OVERWRITE` or `APPEND` behind its target, which DataFusion's parser does not know.
+    fn without_existing(&self) -> Result<(Vec<TokenWithSpan>, Existing)> {
+        let (mut depth, mut to, mut existing) = (0, false, Existing::Refuse);
+        let mut kept = Vec::with_capacity(self.tokens.len());
+        for token in &self.tokens {
+            match token.token {
+                Token::LParen => depth += 1,
+                Token::RParen => depth -= 1,
+                _ => {}
+            }
+            to |= depth == 0 && is_keyword(&token.token, Keyword::TO);
+            let said = [("OVERWRITE", Existing::Overwrite), ("APPEND", Existing::Append)];
+            let said = said.into_iter().find(|(word, _)| to && depth == 0 && is_word(&token.token, word));
+            match said {
+                None => kept.push(token.clone()),
+                Some((_, said)) if existing == Existing::Refuse => existing = said,
+                Some((word, _)) => {
+                    let at = Position::from_location(token.span.start);
+                    let e =
+                        Error::invalid(format!("COPY says {word} besides what it said before of files that are there"));
+                    return Err(e.with_hint("Write OVERWRITE or APPEND, once.").or_at(at));
+                }
+            }
+        }
+        Ok((kept, existing))
     }
 
     fn has_top_level(&self, keyword: Keyword) -> bool {

@@ -180,9 +180,9 @@ fn the_other_statements_are_read() {
     assert!(matches!(one("START TRANSACTION"), S::Begin) && matches!(one("COMMIT WORK"), S::Commit));
     assert!(matches!(one("ROLLBACK"), S::Rollback));
     assert!(matches!(one("CREATE OR REPLACE VIEW v AS SELECT 1"), S::CreateView(v) if v.or_replace));
-    assert!(matches!(one("COPY (SELECT 1) TO 'x.parquet'"), S::CopyTo(c) if c.target == "x.parquet"));
+    assert!(matches!(one("COPY (SELECT 1) TO 'x.parquet'"), S::CopyTo(c) if c.statement.target == "x.parquet"));
     let copy = "COPY t TO 'd' STORED AS CSV PARTITIONED BY (a) OPTIONS ('format.has_header' 'true')";
-    assert!(matches!(one(copy), S::CopyTo(c) if c.partitioned_by == ["a"] && c.options.len() == 1));
+    assert!(matches!(one(copy), S::CopyTo(c) if c.statement.partitioned_by == ["a"] && c.statement.options.len() == 1));
 }
 
 #[test]

@@ -89,8 +89,8 @@ impl Appended {
             None => now,
         };
         let mut header = vec![];
-        if base == 0 && self.layout.format == Format::Csv && self.layout.header {
-            write_header(self.layout.delimiter, &self.layout.schema, &mut header)?;
+        if base == 0 && self.layout.format == Format::Csv && self.layout.csv.header {
+            write_header(&self.layout.csv, &self.layout.schema, &mut header);
             header = self.layout.compression.compress(header)?;
         }
         let mut length = header.len() as u64;

@@ -7,12 +7,15 @@
 mod append;
 mod arrive;
 mod aside;
+pub mod export;
 mod find;
+mod hive;
 mod known;
 mod names;
 mod options;
 mod paced;
 mod part;
+mod partition;
 mod place;
 mod print;
 mod queue;
@@ -32,6 +35,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use self::options::{FileOptions, FoundFile};
+use self::partition::with_keys;
 use self::source::FileSource;
 use super::options::Options;
 use super::registry::{SinkRequest, SourceRequest};
@@ -52,13 +56,15 @@ pub(crate) fn open_source(request: SourceRequest) -> Result<Arc<dyn Source>> {
     Ok(Arc::new(FileSource::open(request)?))
 }
 
-/// What `options` leave to the files that there are now, as options: the format, where it is not written.
+/// What `options` leave to the files that there are now, as options: the format, where it is not written, and that the
+/// names of folders are columns.
 pub(crate) fn find_options(options: &Options) -> Result<BTreeMap<String, String>> {
-    if options.clone().text("format").is_some() {
-        return Ok(BTreeMap::new());
+    // Streams of builds that did not look at the names of folders go on without.
+    let mut found = BTreeMap::from([("partitions".to_owned(), "true".to_owned())]);
+    if options.clone().text("format").is_none() {
+        found.insert("format".to_owned(), FileOptions::take(options.clone())?.format.name().to_owned());
     }
-    let format = FileOptions::take(options.clone())?.format.name().to_owned();
-    Ok([("format".to_owned(), format)].into())
+    Ok(found)
 }
 
 /// Makes the path of `options`, of a source or a sink, mean the same from every folder; gives what is to be kept with
@@ -99,7 +105,7 @@ pub(crate) fn infer_schema(options: Options) -> Result<SchemaRef> {
         ))
         .with_hint("Declare them: CREATE STREAM s (a BIGINT, …) WITH (…)."));
     };
-    Ok(Arc::new(match options.format {
+    let own = match options.format {
         Format::Parquet | Format::Arrow => {
             let schemas: Vec<_> = files.iter().map(|f| columns_of(&options, f, None)).collect();
             if schemas.iter().all(Result::is_err) {
@@ -128,7 +134,8 @@ pub(crate) fn infer_schema(options: Options) -> Result<SchemaRef> {
             }
             json::json_schema(&lines, &options.json, &first.name)?
         }
-    }))
+    };
+    Ok(Arc::new(with_keys(&options, &files, own)))
 }
 
 /// The columns of a file that says which it has; errors when one of `wanted`, or any if there are none, cannot be
@@ -168,7 +175,9 @@ fn check_columnar(options: &FileOptions, files: &[FoundFile], wanted: &Schema) -
     for file in files {
         match columns_of(options, file, Some(wanted)) {
             Ok(schema) => {
-                missing.retain(|name| find_field(schema.fields(), name).is_none());
+                let keys = options.keys_of(&file.path);
+                let named = |name: &str| keys.iter().any(|(key, _)| key.eq_ignore_ascii_case(name));
+                missing.retain(|name| find_field(schema.fields(), name).is_none() && !named(name));
                 if missing.is_empty() {
                     return Ok(());
                 }
@@ -187,7 +196,9 @@ fn check_columnar(options: &FileOptions, files: &[FoundFile], wanted: &Schema) -
 
 fn check_header(options: &FileOptions, file: &FoundFile, wanted: &Schema) -> Result<()> {
     let Some(header) = csv::whole_header(&sample(options, file)?, &options.csv) else { return Ok(()) };
-    let mut names = wanted.fields().iter().map(|f| f.name());
+    let keys = options.keys_of(&file.path);
+    let own = |name: &&String| !keys.iter().any(|(key, _)| key.eq_ignore_ascii_case(name));
+    let mut names = wanted.fields().iter().map(|f| f.name()).filter(own);
     names.try_for_each(|name| csv::find(&header, name, &file.name).map(drop))
 }
 

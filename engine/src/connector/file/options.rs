@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::partition::Pruning;
 use super::place::{name_in, parts};
 use crate::connector::generator::Pace;
 use crate::connector::options::Options;
@@ -22,6 +23,10 @@ pub(crate) struct FileOptions {
     pub(crate) path: String,
     /// What the path was relative to when the stream was created; not a part of the files' names.
     pub(crate) folder: Option<String>,
+    /// Whether the names of folders tell the values of columns.
+    pub(crate) partitions: bool,
+    /// Conditions on those for files that are to be read.
+    pub(crate) pruning: Option<Arc<Pruning>>,
     /// What the files are.
     pub(crate) format: Format,
     /// Whether `format` was written, so that files of any name are taken.
@@ -51,6 +56,7 @@ impl FileOptions {
         let path = o.required("path", "data/*.csv")?;
         let folder = o.found("folder").map(str::to_owned);
         let named = o.choice("format", &["json", "csv", "parquet", "arrow"])?;
+        let partitions = o.flag("partitions")?.unwrap_or(o.found("partitions") == Some("true"));
         let compression = match o.choice("compression", &["auto", "none", "gzip", "zstd"])? {
             Some("none") => Some(Compression::None),
             Some("gzip") => Some(Compression::Gzip),
@@ -85,6 +91,8 @@ impl FileOptions {
         Ok(FileOptions {
             path,
             folder,
+            partitions,
+            pruning: None,
             format,
             any_name,
             compression,
@@ -134,6 +142,9 @@ impl FileOptions {
         }
         if files.is_empty() && !self.follow {
             return Err(nothing(self.shown_path()));
+        }
+        if let Some(pruning) = &self.pruning {
+            files.retain(|f| pruning.keeps(&self.keys_of(&f.path)));
         }
         Ok(files)
     }

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use arrow::ipc::writer::FileWriter;
 use flate2::write::GzEncoder;
 use parquet::arrow::ArrowWriter;
 
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::format::compression::Compression;
+use crate::format::options::CsvOptions;
 use crate::format::write::{parquet_writer, write_header, write_lines};
 
 /// How files are written.
@@ -19,9 +21,8 @@ use crate::format::write::{parquet_writer, write_header, write_lines};
 pub(super) struct Layout {
     pub(super) format: Format,
     pub(super) compression: Compression,
-    pub(super) delimiter: u8,
-    /// Whether each CSV file begins with the names of its columns.
-    pub(super) header: bool,
+    /// How, if it is CSV.
+    pub(super) csv: CsvOptions,
     pub(super) schema: SchemaRef,
 }
 
@@ -38,6 +39,7 @@ enum Body {
     Gzip(GzEncoder<BufWriter<File>>),
     Zstd(zstd::Encoder<'static, BufWriter<File>>),
     Parquet(Box<ArrowWriter<BufWriter<File>>>),
+    Arrow(Box<FileWriter<BufWriter<File>>>),
 }
 
 impl Part {
@@ -46,13 +48,14 @@ impl Part {
         let file = BufWriter::with_capacity(256 << 10, File::create(&path).map_err(|e| failed(&path, e))?);
         let body = match (layout.format, layout.compression) {
             (Format::Parquet, _) => Body::Parquet(Box::new(parquet_writer(&layout.schema, file)?)),
+            (Format::Arrow, _) => Body::Arrow(Box::new(FileWriter::try_new(file, &layout.schema)?)),
             (_, Compression::None) => Body::Plain(file),
             (_, Compression::Gzip) => Body::Gzip(GzEncoder::new(file, flate2::Compression::default())),
             (_, Compression::Zstd) => Body::Zstd(zstd::Encoder::new(file, 3)?),
         };
         let mut part = Part { path, layout: layout.clone(), body, scratch: vec![] };
-        if header && layout.header && layout.format == Format::Csv {
-            write_header(layout.delimiter, &layout.schema, &mut part.scratch)?;
+        if header && layout.csv.header && layout.format == Format::Csv {
+            write_header(&layout.csv, &layout.schema, &mut part.scratch);
             part.flush_scratch()?;
         }
         Ok(part)
@@ -60,11 +63,15 @@ impl Part {
 
     /// Adds rows.
     pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        if let Body::Parquet(writer) = &mut self.body {
-            return Ok(writer.write(rows)?);
-        }
-        write_lines(self.layout.format, self.layout.delimiter, rows, &mut self.scratch)?;
-        self.flush_scratch()
+        let written = match &mut self.body {
+            Body::Parquet(writer) => writer.write(rows).map_err(Error::from),
+            Body::Arrow(writer) => writer.write(rows).map_err(Error::from),
+            Body::Plain(_) | Body::Gzip(_) | Body::Zstd(_) => {
+                write_lines(self.layout.format, &self.layout.csv, rows, &mut self.scratch)?;
+                return self.flush_scratch();
+            }
+        };
+        written.map_err(|e| e.context(format_args!("file \"{}\"", self.path.display())))
     }
 
     fn flush_scratch(&mut self) -> Result<()> {
@@ -73,7 +80,7 @@ impl Part {
             Body::Plain(out) => out.write_all(bytes),
             Body::Gzip(out) => out.write_all(bytes),
             Body::Zstd(out) => out.write_all(bytes),
-            Body::Parquet(_) => Ok(()),
+            Body::Parquet(_) | Body::Arrow(_) => Ok(()),
         }
         .map_err(|e| failed(&self.path, e))?;
         self.scratch.clear();
@@ -82,17 +89,24 @@ impl Part {
 
     /// Ends the file, makes it durable and gives it the name `to`. Blocks on the disk.
     pub(super) fn finish(self, to: &Path) -> Result<()> {
+        let path = self.path.clone();
+        self.end()?.sync_all().map_err(|e| failed(&path, e))?;
+        fs::rename(&path, to).map_err(|e| failed(to, e))?;
+        sync_folder(to)
+    }
+
+    /// Writes all that is still to be written. Blocks on the disk.
+    pub(super) fn end(self) -> Result<File> {
         let path = self.path;
+        let named = |e: Error| e.context(format_args!("file \"{}\"", path.display()));
         let out = match self.body {
             Body::Plain(out) => out,
             Body::Gzip(out) => out.finish().map_err(|e| failed(&path, e))?,
             Body::Zstd(out) => out.finish().map_err(|e| failed(&path, e))?,
-            Body::Parquet(writer) => writer.into_inner()?,
+            Body::Parquet(writer) => writer.into_inner().map_err(|e| named(e.into()))?,
+            Body::Arrow(writer) => writer.into_inner().map_err(|e| named(e.into()))?,
         };
-        let file = out.into_inner().map_err(|e| failed(&path, e.into_error()))?;
-        file.sync_all().map_err(|e| failed(&path, e))?;
-        fs::rename(&path, to).map_err(|e| failed(to, e))?;
-        sync_folder(to)
+        out.into_inner().map_err(|e| failed(&path, e.into_error()))
     }
 }
 

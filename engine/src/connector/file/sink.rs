@@ -77,7 +77,7 @@ pub(super) fn open(mut request: SinkRequest) -> Result<Arc<dyn Sink>> {
         check_storable(&schema).map_err(|e| e.context(owner))?;
         schema = file_schema(&schema);
     }
-    let layout = Layout { format, compression, delimiter: csv.delimiter, header: csv.header, schema };
+    let layout = Layout { format, compression, csv, schema };
     Ok(Arc::new(FileSink { shared: Arc::new(Shared::new(path, by_name.is_some(), layout, request.retracts)) }))
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use datafusion_physical_expr::PhysicalExpr;
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -15,6 +16,7 @@ use super::aside::{Guarded, Said, put_aside, vanished};
 use super::known::SavedFiles;
 use super::options::FileOptions;
 use super::paced::{Paced, Pacer};
+use super::partition::{Partition, Pruning};
 use super::print::Stamp;
 use super::queue::{Input, Queue};
 use super::scan::Scanner;
@@ -182,6 +184,11 @@ impl Source for FileSource {
         !self.spec.options.follow
     }
 
+    fn prune(&self, filters: &[Arc<dyn PhysicalExpr>]) {
+        let pruning = Pruning { schema: self.spec.declared.clone(), filters: filters.to_vec() };
+        self.scanner.lock().options.pruning = Some(Arc::new(pruning));
+    }
+
     fn describe(&self) -> String {
         let o = &self.spec.options;
         let follow = if o.follow { ", followed" } else { "" };
@@ -197,8 +204,10 @@ impl Spec {
         }
         let Some(file) = self.file(input)? else { return Ok(None) };
         let unit = &report.unit;
-        let fit = Fit { schema: self.projected.clone(), split: input.name.clone() };
-        Ok(Some(match self.options.format {
+        let keys = self.options.keys_of(&input.path);
+        let partition = Partition::new(&keys, &self.declared, &self.projection, &self.projected)?;
+        let fit = Fit { schema: partition.projected.clone(), split: input.name.clone() };
+        let own: Box<dyn UnitReader> = match self.options.format {
             Format::Parquet => {
                 let footer = input.parquet.as_ref().ok_or_else(|| Error::internal("a Parquet file without footer"))?;
                 let batches = footer.reader(file.try_clone()?, unit.start..unit.end, fit)?;
@@ -209,7 +218,7 @@ impl Spec {
                 Box::new(ColumnarReader::new(batches, report))
             }
             Format::Json | Format::Csv => {
-                let decoder = match self.decoder(input, &file, unit.start) {
+                let decoder = match self.decoder(input, &file, unit.start, &partition) {
                     // Another header: the file was cut.
                     Err(_) if input.print.is_some_and(|print| !print.is_of(&file)) => return Ok(None),
                     decoder => decoder?,
@@ -226,9 +235,10 @@ impl Spec {
                 };
                 let print = input.print.map(|print| (file.clone(), print));
                 let text = Text { blocks: open_text(file, input.compression, want, input.end)?, print };
-                Box::new(TextReader::new(text, decoder, self.projected.clone(), report))
+                Box::new(TextReader::new(text, decoder, partition.projected.clone(), report))
             }
-        }))
+        };
+        Ok(Some(partition.complete(own)))
     }
 
     /// The file of `input`; `None` when it has been moved away.
@@ -246,12 +256,12 @@ impl Spec {
         Ok((!moved).then(|| Arc::new(file)))
     }
 
-    fn decoder(&self, input: &Input, file: &Arc<File>, start: u64) -> Result<Box<dyn LineDecoder>> {
+    fn decoder(&self, input: &Input, file: &Arc<File>, start: u64, own: &Partition) -> Result<Box<dyn LineDecoder>> {
         if self.options.format == Format::Json {
-            return Ok(json::decoder(self.projected.clone(), &self.options.json, input.name.clone()));
+            return Ok(json::decoder(own.projected.clone(), &self.options.json, input.name.clone()));
         }
         let options = &self.options.csv;
         let header = if options.header && start > 0 { Some(first_line(file, input.compression)?) } else { None };
-        csv::decoder(&self.declared, &self.projection, options, input.name.clone(), header.as_deref())
+        csv::decoder(&own.declared, &own.projection, options, input.name.clone(), header.as_deref())
     }
 }
