@@ -61,6 +61,9 @@ pub struct Manifest {
     /// What is known of them.
     #[serde(default)]
     pub dead: DeadLetterLog,
+    /// Rows read so far, by source; empty where an older build did not count them.
+    #[serde(default)]
+    pub rows: Vec<u64>,
     /// Rows dropped as late so far.
     pub late: u64,
 }
@@ -125,6 +128,7 @@ impl Manifest {
             sinks: BTreeMap::new(),
             dead_letters: vec![],
             dead: DeadLetterLog::default(),
+            rows: vec![0; sources],
             late: 0,
         }
     }

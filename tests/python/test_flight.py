@@ -446,6 +446,43 @@ def test_raw_changes_carry_epoch_and_watermark(connect, raw, cursor, name):
                 reader.read_chunk()
 
 
+def test_what_nobody_waits_for_takes_no_time(server, connect, cursor, name):
+    """Queries that are cancelled, and those of clients that are gone, end within half a second."""
+    cursor.execute(f"CREATE STREAM {name} (x BIGINT)")
+    cursor.execute(f"INSERT INTO {name} SELECT value FROM generate_series(1, 200000)")
+
+    def busy():
+        fields = open(f"/proc/{server.process.pid}/stat").read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    for query in (
+        f"SELECT count(*) FROM {name} p, {name} q",
+        f"SELECT count(*) FROM {name} p JOIN {name} q ON p.x + q.x < 0",
+        f"SELECT p.x FROM {name} p JOIN {name} q ON p.x % 2 = q.x % 2 AND p.x + q.x < 0 ORDER BY 1",
+        f"SELECT count(DISTINCT p.x * q.x) FROM {name} p, {name} q",
+        "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 100000000) SELECT count(*) FROM r",
+    ):
+        with connect() as connection, connection.cursor() as other:
+
+            def run():
+                with pytest.raises(Exception):
+                    other.execute(query)
+                    other.fetchall()
+
+            running = threading.Thread(target=run)
+            running.start()
+            time.sleep(0.5)
+            before = busy()
+            time.sleep(0.5)
+            assert busy() - before > 0.02, f"it does not run: {query}"
+            other.adbc_cancel()
+            time.sleep(0.5)
+            before = busy()
+            time.sleep(0.5)
+            assert busy() - before < 0.15, query
+            running.join()
+
+
 def test_raw_cancel_by_info(raw, cursor, name):
     cursor.adbc_ingest(name, rows(10), mode="create")
     info = raw.get_flight_info(command(f"SELECT id FROM {name} EMIT CHANGES"))

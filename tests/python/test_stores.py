@@ -445,3 +445,44 @@ def test_state_of_another_query_is_not_taken(store):
     jobs = {job["stream"]: job for job in map(json.loads, process.stdout.splitlines())}
     assert 'operator "aggregate updating 1" of stream "b" does not fit: its column "a0:0" is DOUBLE' in jobs["b"]["error"]
     assert 'operator "aggregate updating 1" of stream "c" does not fit: the query has no such' in jobs["c"]["error"]
+
+
+def test_counts_go_on_after_a_restart(store, tmp_path):
+    rows = [(1, "00:00"), (2, "01:00"), (3, "00:10"), (4, "02:00")]
+    (tmp_path / "t.csv").write_text("id,at\n" + "".join(f"{i},2026-01-01 00:{at}\n" for i, at in rows))
+    made = """
+        CREATE STREAM t (id BIGINT, at TIMESTAMP, WATERMARK FOR at AS at) WITH (connector = 'file', path = 't.csv', follow = true);
+        CREATE STREAM n AS SELECT window_start, count(*) AS n FROM TUMBLE(t, at, INTERVAL '10 seconds') GROUP BY window_start, window_end EMIT ON WINDOW CLOSE;
+        CREATE STREAM d AS SELECT id FROM t;
+    """
+
+    def counts():
+        with Server(store, "--checkpoint-interval", "100 ms", cwd=tmp_path) as server:
+            with server.connect() as connection, connection.cursor() as cursor:
+                for statement in made.split(";")[:-1] if not (store / "jobs").exists() else []:
+                    cursor.execute(statement)
+                wait_for(cursor, "SELECT count(*) FROM d", len(rows))
+                cursor.execute("FLUSH")
+                cursor.execute("SHOW JOBS")
+                jobs = {job["stream"]: job["rows_in"] for job in cursor.fetch_arrow_table().to_pylist()}
+            assert server.stop() == 0
+        return jobs
+
+    first = counts()
+    assert first["d"] == 4, first
+    assert counts() == first
+    with (tmp_path / "t.csv").open("a") as file:
+        file.write("5,2026-01-01 00:03:00\n")
+    rows.append((5, "03:00"))
+    third = counts()
+    assert third["d"] == 5 and third["n"] == first["n"] + 1, third
+
+
+def test_dead_letters_that_are_no_text(store, tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"id,t\n1,good\nx,plain\ny,\xff\xfe\n")
+    sql = "CREATE STREAM t (id BIGINT, t TEXT) WITH (connector = 'file', path = 't.csv'); CREATE STREAM d AS SELECT id, t FROM t;"
+    asked = "SELECT source, line, text FROM millstream.dead_letters ORDER BY line; SELECT text, raw FROM millstream.dead_letters WHERE line = 3; SELECT count(*) AS n FROM millstream.dead_letters;"
+    process = run(store, sql + asked, "--format", "json", cwd=tmp_path)
+    told = [json.loads(line) for line in process.stdout.splitlines()]
+    assert told[:2] == [{"source": "t.csv", "line": 3, "text": "x,plain"}, {"source": "t.csv", "line": 4, "text": "y,\\xFF\\xFE"}], told
+    assert told[2]["text"] == "x,plain" and told[3] == {"n": 2}

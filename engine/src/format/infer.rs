@@ -198,5 +198,5 @@ fn guess_text(value: Option<&[u8]>, time: &TimeFormat) -> Guess {
 
 pub(super) fn empty(name: &str) -> Error {
     Error::invalid(format!("the columns of file \"{name}\" cannot be found out: it has no rows"))
-        .with_hint("Declare them: CREATE STREAM s (a BIGINT, …) WITH (…).")
+        .with_hint("Declare them, and it may be empty still: CREATE STREAM s (a BIGINT, …) WITH (…).")
 }

@@ -264,6 +264,7 @@ impl Coordinator {
             merged: false,
             parts: vec![],
             progress: vec![],
+            rows: vec![],
             late: 0,
         };
         s.epochs.insert(mark.epoch, epoch);
@@ -350,6 +351,7 @@ impl Coordinator {
         (manifest.checkpoint, manifest.epoch) = (checkpoint, epoch.mark.epoch);
         (manifest.watermark, manifest.end) = (epoch.mark.watermark, epoch.mark.end);
         manifest.sources = std::mem::take(&mut epoch.progress);
+        manifest.rows = std::mem::take(&mut epoch.rows);
         manifest.late = epoch.late;
         manifest.staged.clear();
         let before = manifest.states.clone();

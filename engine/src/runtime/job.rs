@@ -317,8 +317,22 @@ impl<'a> Build<'a> {
             inputs,
             outputs,
         };
+        build.go_on_counting();
         build.connect();
         Ok(build)
+    }
+
+    /// What earlier runs have counted counts on.
+    fn go_on_counting(&mut self) {
+        // An older build did not count what it read: nothing can be said of the whole then.
+        self.manifest.rows.resize(self.manifest.sources.len(), 0);
+        let sources = self.graph.nodes.iter().zip(&self.metrics).filter(|(n, _)| matches!(n.kind, NodeKind::Source(_)));
+        for (i, (_, tasks)) in sources.enumerate() {
+            let Some(first) = tasks.first() else { continue };
+            first.rows_out(self.manifest.rows.get(i).map_or(0, |rows| *rows as usize));
+            // Late rows are not told apart by source.
+            first.late(if i == 0 { self.manifest.late as usize } else { 0 });
+        }
     }
 
     /// Makes the queues of all edges between fragments.

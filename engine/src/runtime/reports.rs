@@ -19,11 +19,11 @@ impl Coordinator {
             }
             let cuts = std::mem::take(&mut epoch.cuts);
             self.merge(cuts);
-            let (progress, late) = (self.state.progress.clone(), self.state.late);
+            let (progress, rows, late) = (self.state.progress.clone(), self.state.rows.clone(), self.state.late);
             if let Some(epoch) = self.state.epochs.get_mut(&n) {
                 epoch.merged = true;
                 epoch.progress = progress;
-                epoch.late = late;
+                (epoch.rows, epoch.late) = (rows, late);
             }
             for source in &self.sources {
                 source.source.epoch_cut();
@@ -49,6 +49,9 @@ impl Coordinator {
                     self.state.idle[cut.source].read(&consumed.split, now);
                 }
                 self.state.progress[cut.source].add(consumed);
+            }
+            if let Some(rows) = self.state.rows.get_mut(cut.source) {
+                *rows += cut.rows;
             }
             self.state.late += cut.late;
             let admitted = self.asides.admit(cut.dead.len());

@@ -49,7 +49,8 @@ pub(super) struct Epoch {
     pub(super) parts: Vec<Parts>,
     /// The progress at its end, for its checkpoint.
     pub(super) progress: Vec<Progress>,
-    /// The late rows up to its end.
+    /// The rows read up to its end, by source, and the late ones.
+    pub(super) rows: Vec<u64>,
     pub(super) late: u64,
 }
 
@@ -81,7 +82,8 @@ pub(super) struct Run {
     pub(super) dead_bytes: usize,
     /// The first checkpoint after a start writes all state anew.
     pub(super) fresh_states: bool,
-    /// Late rows so far.
+    /// Rows read so far, by source, and late ones.
+    pub(super) rows: Vec<u64>,
     pub(super) late: u64,
 }
 
@@ -109,6 +111,7 @@ impl Run {
             dead: vec![],
             dead_bytes: 0,
             fresh_states: true,
+            rows: manifest.rows.clone(),
             late: manifest.late,
             manifest,
         }

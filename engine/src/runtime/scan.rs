@@ -29,7 +29,8 @@ pub(crate) struct Cut {
     pub(crate) waits: Option<Waits>,
     pub(crate) ended: bool,
     pub(crate) dead: Vec<DeadLetter>,
-    /// How many rows came too late.
+    /// How many rows were passed on, and how many came too late.
+    pub(crate) rows: u64,
     pub(crate) late: u64,
 }
 
@@ -104,7 +105,8 @@ struct Scanning {
     current: Option<Current>,
     done: Vec<Consumed>,
     dead: Vec<DeadLetter>,
-    /// Late rows of the present epoch.
+    /// Rows of the present epoch that were passed on, and late ones.
+    rows: u64,
     late: u64,
     ended: bool,
     waiting_since: Instant,
@@ -121,6 +123,7 @@ pub(crate) async fn run_scan(scan: Scan) -> Result<()> {
         current: None,
         done: vec![],
         dead: vec![],
+        rows: 0,
         late: 0,
         ended: false,
         waiting_since: Instant::now(),
@@ -216,6 +219,7 @@ impl Scanning {
                 changes = changes.filter(&arrow::array::BooleanArray::new(!&late, None))?;
             }
         }
+        self.rows += changes.num_rows() as u64;
         self.scan.chain.aside.split = Some(current.unit.split.clone());
         self.scan.chain.push(0, 0, changes).await
     }
@@ -256,6 +260,7 @@ impl Scanning {
             waits,
             ended: self.ended,
             dead: std::mem::take(&mut self.dead),
+            rows: std::mem::take(&mut self.rows),
             late: std::mem::take(&mut self.late),
         };
         let gone = |_| Error::new(ErrorKind::Cancelled, "the job is stopping");

@@ -14,6 +14,7 @@
 //! What tells rows apart or orders them by floats sees one NaN and one zero too (`canonical.rs`).
 
 mod average;
+mod bytes_text;
 mod calendar;
 mod canonical;
 mod date_bin;
@@ -43,6 +44,7 @@ use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF};
 
 use crate::plan::Semantics;
 
+pub(crate) use bytes_text::bytes_text;
 pub(crate) use canonical::CanonicalFloats;
 
 pub(crate) use float_value::{float_scalar, float_value};

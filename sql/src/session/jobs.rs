@@ -79,6 +79,7 @@ impl Job {
             State::Finished(manifest) => {
                 (info.state, info.epoch) = (JobState::Finished, manifest.epoch);
                 (info.watermark, info.progress) = (manifest.watermark, Some(1.0));
+                info.rows_in = (!manifest.rows.is_empty()).then(|| manifest.rows.iter().sum());
             }
             State::Broken(why) => (info.state, info.error) = (JobState::Failed, Some(why.clone())),
             State::Running(handle) => {
@@ -271,7 +272,7 @@ impl Millstream {
     }
 
     pub(super) fn dead_letters(&self) -> Arc<dyn datafusion::catalog::TableProvider> {
-        Arc::new(super::show::DeadLetters::new(self.store().clone()))
+        Arc::new(super::dead_letters::DeadLetters::new(self.store().clone()))
     }
 }
 

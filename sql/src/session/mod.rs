@@ -4,6 +4,7 @@
 mod copy;
 mod dataflow;
 mod ddl;
+mod dead_letters;
 mod define;
 mod execute;
 mod explain;

@@ -136,9 +136,9 @@ pub struct JobInfo {
     pub stream: String,
     /// Its state.
     pub state: JobState,
-    /// Rows read and rows written since it was started in this process; unknown where it was not.
+    /// Rows read since the stream was created, where that is known.
     pub rows_in: Option<u64>,
-    /// See `rows_in`.
+    /// Rows written since the job was started in this process; unknown where it was not.
     pub rows_out: Option<u64>,
     /// The last finished epoch.
     pub epoch: u64,

@@ -1,18 +1,9 @@
-//! `SHOW`, `DESCRIBE`, and the stream of dead letters.
+//! `SHOW` and `DESCRIBE`.
 
-use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use async_trait::async_trait;
-use datafusion::catalog::TableProvider;
-use datafusion::error::Result as DfResult;
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
-use millstream_engine::checkpoint::Checkpoints;
-use millstream_engine::store::Store;
-use millstream_engine::table::dead_letters;
 
 use super::jobs::public;
 use super::outcome::{ObjectInfo, ObjectKind, Outcome};
@@ -270,7 +261,7 @@ impl Millstream {
             namespace: "millstream".to_owned(),
             name: "dead_letters".to_owned(),
             kind: ObjectKind::Stored,
-            schema: dead_letters::schema(),
+            schema: super::dead_letters::schema(),
             primary_key: vec![],
             sql: String::new(),
         });
@@ -332,51 +323,4 @@ pub(super) fn sql_type(t: &DataType) -> Result<String> {
         },
         other => return Err(Error::unsupported(format!("type {other} has no SQL name here"))),
     })
-}
-
-/// `millstream.dead_letters`.
-#[derive(Clone)]
-pub(super) struct DeadLetters {
-    store: Store,
-}
-
-impl DeadLetters {
-    pub(super) fn new(store: Store) -> Self {
-        DeadLetters { store }
-    }
-}
-
-impl fmt::Debug for DeadLetters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DeadLetters")
-    }
-}
-
-#[async_trait]
-impl TableProvider for DeadLetters {
-    fn schema(&self) -> SchemaRef {
-        dead_letters::schema()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        session: &dyn datafusion::catalog::Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        // The files that the jobs' last manifests name.
-        let mut files = vec![];
-        let catalog = crate::catalog::Catalog::load(&self.store).await?;
-        for entry in catalog.entries.iter().filter(|e| !e.job.is_empty()) {
-            let last = Checkpoints::new(self.store.clone(), &entry.job).last().await.map_err(Error::from)?;
-            files.extend(last.map(|m| m.dead_letters).unwrap_or_default());
-        }
-        super::tables::scan_files(&self.store, &files, &dead_letters::schema(), session, projection, filters, limit)
-            .await
-    }
 }
