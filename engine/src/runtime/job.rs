@@ -14,7 +14,7 @@ use super::chain::{AsideRows, Body, Chain, OutEdge, Pulse, Report, RunNode, Targ
 use super::channel::{Gate, Receiver, edge};
 use super::coordinator::{Command, Coordinator, SourceView};
 use super::fragment::{Fragments, labels};
-use super::run::Run;
+use super::run::{Run, go_on_counting};
 use super::scan::{Scan, run_scan};
 use crate::checkpoint::{Checkpoints, Manifest};
 use crate::connector::SinkWriter;
@@ -317,22 +317,9 @@ impl<'a> Build<'a> {
             inputs,
             outputs,
         };
-        build.go_on_counting();
+        go_on_counting(&build.graph, &build.metrics, &mut build.manifest);
         build.connect();
         Ok(build)
-    }
-
-    /// What earlier runs have counted counts on.
-    fn go_on_counting(&mut self) {
-        // An older build did not count what it read: nothing can be said of the whole then.
-        self.manifest.rows.resize(self.manifest.sources.len(), 0);
-        let sources = self.graph.nodes.iter().zip(&self.metrics).filter(|(n, _)| matches!(n.kind, NodeKind::Source(_)));
-        for (i, (_, tasks)) in sources.enumerate() {
-            let Some(first) = tasks.first() else { continue };
-            first.rows_out(self.manifest.rows.get(i).map_or(0, |rows| *rows as usize));
-            // Late rows are not told apart by source.
-            first.late(if i == 0 { self.manifest.late as usize } else { 0 });
-        }
     }
 
     /// Makes the queues of all edges between fragments.

@@ -1,6 +1,7 @@
 //! What the coordinator knows while a job runs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -14,6 +15,8 @@ use crate::checkpoint::Manifest;
 use crate::connector::Reach;
 use crate::epoch::EpochMark;
 use crate::error::Result;
+use crate::graph::{Graph, NodeKind};
+use crate::metrics::NodeMetrics;
 use crate::table::dead_letters::Letter;
 use crate::time::EventTime;
 
@@ -115,5 +118,18 @@ impl Run {
             late: manifest.late,
             manifest,
         }
+    }
+}
+
+/// What earlier runs have counted counts on, in the first task of each source.
+pub(super) fn go_on_counting(graph: &Graph, metrics: &[Vec<Arc<NodeMetrics>>], manifest: &mut Manifest) {
+    // An older build did not count what it read.
+    manifest.rows.resize(manifest.sources.len(), 0);
+    let sources = graph.nodes.iter().zip(metrics).filter(|(n, _)| matches!(n.kind, NodeKind::Source(_)));
+    for (i, (_, tasks)) in sources.enumerate() {
+        let Some(first) = tasks.first() else { continue };
+        first.rows_out(manifest.rows.get(i).map_or(0, |rows| *rows as usize));
+        // Late rows are not told apart by source.
+        first.late(if i == 0 { manifest.late as usize } else { 0 });
     }
 }
