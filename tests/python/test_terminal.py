@@ -196,7 +196,8 @@ def test_a_server_that_fails_a_job_goes_and_comes_back(store, tmp_path):
         window.expect(r"^CREATE STREAM \(")
         window.type("SET parallelism = 1;")
         window.expect(r"^SET")
-        time.sleep(1.5)
+        window.type("FLUSH;")
+        window.expect(r"^FLUSH \(")
         with open(file, "a") as out:
             out.write("nonsense\n")
         # somebody who sits at the prompt is told
