@@ -6,9 +6,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::Location;
+
+use millstream_engine::nearest::nearest;
+
+use crate::statement::quote_name;
 
 pub use millstream_engine::ErrorKind;
 
@@ -215,10 +219,7 @@ impl From<DataFusionError> for Error {
             DataFusionError::Context(context, e) => from_context(&context, *e),
             DataFusionError::Collection(mut all) if !all.is_empty() => Error::from(all.swap_remove(0)),
             DataFusionError::SchemaError(e, backtrace) => {
-                let hint = column_hint(&e);
-                let mut error = from_plain(DataFusionError::SchemaError(e, backtrace));
-                error.inner.hint = hint.or(error.inner.hint);
-                error
+                schema_error(&e).unwrap_or_else(|| from_plain(DataFusionError::SchemaError(e, backtrace)))
             }
             e => from_plain(e),
         }
@@ -299,11 +300,50 @@ fn without_label(mut message: &str) -> &str {
     message
 }
 
-/// The columns that there are, where a column was not found and they are few enough to be read.
-fn column_hint(e: &datafusion::common::SchemaError) -> Option<String> {
-    let datafusion::common::SchemaError::FieldNotFound { valid_fields, .. } = e else { return None };
-    let names: Vec<_> = valid_fields.iter().map(|c| c.name.as_str()).collect();
-    (!names.is_empty() && names.len() <= 20).then(|| format!("The columns are: {}.", names.join(", ")))
+/// What is wrong with a column, in our words.
+fn schema_error(e: &SchemaError) -> Option<Error> {
+    Some(match e {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let names: Vec<_> = valid_fields.iter().map(|c| c.name.as_str()).collect();
+            let error = Error::not_found(format!("column \"{}\" does not exist", field.flat_name()));
+            match (column_hint(&field.name, &names), &field.relation) {
+                (Some(hint), _) => error.with_hint(hint),
+                (None, Some(relation)) if !valid_fields.iter().any(|c| c.relation.as_ref() == Some(relation)) => error
+                    .with_hint(format!("There is no \"{relation}\" in FROM, and no column of that name with fields.")),
+                (None, _) => error,
+            }
+        }
+        SchemaError::AmbiguousReference { field } => {
+            let name = &field.name;
+            Error::invalid(format!("column \"{name}\" is ambiguous: several tables have one"))
+                .with_hint(format!("Write whose it is: a.{}.", quote_name(name)))
+        }
+        SchemaError::DuplicateQualifiedField { qualifier, .. } => {
+            Error::invalid(format!("two tables are called \"{qualifier}\""))
+                .with_hint(format!("Give one of them another name: FROM {qualifier} AS b."))
+        }
+        SchemaError::DuplicateUnqualifiedField { name } => {
+            Error::invalid(format!("column \"{name}\" is there more than once"))
+        }
+    })
+}
+
+/// What may have been meant by the column `name`, or which there are, where they are few enough to be read.
+fn column_hint(name: &str, names: &[&str]) -> Option<String> {
+    let spelt = names.iter().find(|n| n.eq_ignore_ascii_case(name));
+    if let Some(spelt) = spelt {
+        return Some(match quote_name(spelt) {
+            // Quotes keep the case of a name: it is small letters without.
+            plain if plain == **spelt => format!("Write {plain} without quotes: its letters are small."),
+            quoted => format!("Write {quoted} with the quotes: a name without is read in small letters."),
+        });
+    }
+    if let Some(near) = nearest(name, names.iter().copied()) {
+        return Some(format!("Did you mean {}?", quote_name(near)));
+    }
+    let mut seen = std::collections::HashSet::new();
+    let all: Vec<_> = names.iter().filter(|n| seen.insert(**n)).map(|n| quote_name(n)).collect();
+    (!all.is_empty() && all.len() <= 20).then(|| format!("The columns are: {}.", all.join(", ")))
 }
 
 /// Splits ` at Line: 1, Column: 15` from the end of a parser's message.

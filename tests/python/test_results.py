@@ -49,6 +49,21 @@ def test_columns_of_one_name(store, tmp_path):
     assert duckdb.sql(f"FROM '{parquet}'").columns == ["a", "b", "a_1"]
 
 
+def test_a_filter_that_is_never_true(store):
+    """It makes an empty stream, and not one that has nothing to read."""
+    rows = results(
+        store,
+        "CREATE STREAM s (a BIGINT)",
+        "CREATE STREAM none AS SELECT a FROM s WHERE 1 = 0",
+        "CREATE STREAM all_but AS SELECT a FROM s WHERE 1 = 1 UNION ALL SELECT a * 10 FROM s WHERE a < 0 AND false",
+        "CREATE STREAM counted AS SELECT a, count(*) AS n FROM s WHERE NULL GROUP BY a",
+        "INSERT INTO s VALUES (1)",
+        "FLUSH",
+        "SELECT (SELECT count(*) FROM none) AS none, (SELECT max(a) FROM all_but) AS a, (SELECT count(*) FROM counted) AS n",
+    )
+    assert rows == [{"none": 0, "a": 1, "n": 0}]
+
+
 def test_what_was_said_is_taken_back(store):
     """These functions may give another value when they are asked again: one row a group is left all the same."""
     calls = ["sum(DISTINCT x)", "avg(DISTINCT x)", "regr_avgx(x, k)", "array_agg(DISTINCT x)", "string_agg(DISTINCT x::TEXT, ',')"]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use millstream_engine::format::convert::convert;
 use millstream_sql::session::Prepared;
@@ -18,25 +18,37 @@ pub(crate) fn typed_parameters(values: &RecordBatch, prepared: &Prepared) -> Res
     if given != wanted {
         return Err(Status::invalid_argument(format!("the statement has {wanted} parameters, but {given} were given")));
     }
-    let cast = cast_parameters(values, &prepared.parameters);
+    let cast = cast_parameters(values, prepared);
     cast.map_err(|e| Status::invalid_argument(format!("a parameter is of the wrong type: {e}")))
 }
 
-fn cast_parameters(values: &RecordBatch, parameters: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+fn cast_parameters(values: &RecordBatch, prepared: &Prepared) -> Result<RecordBatch, ArrowError> {
+    let parameters = &prepared.parameters;
     let options = CastOptions { safe: false, ..CastOptions::default() };
-    let columns = values.columns().iter().zip(parameters.fields()).map(|(column, parameter)| {
-        // The type of `SELECT $1` is not known: the value brings its own.
-        let known = parameter.data_type() != &DataType::Null && parameter.data_type() != column.data_type();
-        match known {
-            true if parameter.data_type().is_integer() && !column.data_type().is_integer() => whole(column, parameter),
-            true => cast_with_options(column, parameter.data_type(), &options),
-            false => Ok(Arc::clone(column)),
+    let columns = values.columns().iter().zip(parameters.fields()).zip(&prepared.untyped);
+    let columns = columns.map(|((column, parameter), untyped)| {
+        // Where no type is known the value brings its own.
+        if *untyped || parameter.data_type() == column.data_type() {
+            return Ok(Arc::clone(column));
+        }
+        let typed = match parameter.data_type().is_integer() && !column.data_type().is_integer() {
+            true => whole(column, parameter),
+            false => cast_with_options(column, parameter.data_type(), &options),
+        };
+        match typed {
+            // So does a number that would lose something, or a time where the other operand is an interval.
+            Err(_) if prepared.is_query && !is_text(column.data_type()) => Ok(Arc::clone(column)),
+            typed => typed,
         }
     });
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let fields = columns.iter().zip(parameters.fields());
     let fields: Vec<Field> = fields.map(|(c, p)| Field::new(p.name(), c.data_type().clone(), true)).collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 /// Values for a parameter that is a whole number: one that would lose its fraction is refused.
@@ -130,10 +142,16 @@ mod tests {
 
     #[test]
     fn values_take_the_types_of_the_statement() {
-        let types = [DataType::Utf8View, DataType::Int32, DataType::Null, DataType::Float64];
+        let types = [DataType::Utf8View, DataType::Int32, DataType::Utf8, DataType::Float64];
         let fields: Vec<Field> = (1..).zip(types).map(|(i, t)| Field::new(format!("${i}"), t, true)).collect();
         let parameters = Arc::new(Schema::new(fields));
-        let prepared = Prepared { sql: String::new(), schema: Arc::new(Schema::empty()), parameters, is_query: true };
+        let prepared = Prepared {
+            sql: String::new(),
+            schema: Arc::new(Schema::empty()),
+            parameters,
+            untyped: vec![false, false, true, false],
+            is_query: false,
+        };
         let values = |number: i64| {
             let columns: [(&str, ArrayRef); 4] = [
                 ("0", Arc::new(StringArray::from(vec!["a"]))),

@@ -29,7 +29,7 @@ use millstream_sql::session::IngestMode;
 use millstream_sql::{Millstream, Result as SqlResult, Session};
 use prost::Message;
 use tokio::sync::watch;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::actions::FOLLOW_FAILURES;
 use super::parameters::typed_parameters;
@@ -399,7 +399,11 @@ impl FlightSqlService for Service {
             return Err(ingest::no_transactions());
         }
         let session = self.session(&request);
-        let prepared = self.prepare(&session, &query.query).await?;
+        let prepared = self.prepare(&session, &query.query).await.map_err(|status| match status.code() {
+            // Clients take that for a server that does not prepare statements, and go on without.
+            Code::Unimplemented => Status::invalid_argument(status.message()),
+            _ => status,
+        })?;
         // No bytes at all say that there are no rows.
         let dataset_schema = match prepared.is_query {
             true => schema_bytes(&announced_schema(&prepared)).map_err(encoding_failed)?,

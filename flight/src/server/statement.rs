@@ -100,6 +100,7 @@ impl Service {
         handle: Bytes,
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo, Status> {
+        let statement = announced(statement)?;
         let PreparedStatement { session, prepared, parameters } = statement;
         let mut info = FlightInfo::new().with_descriptor(descriptor);
         if !prepared.is_query {
@@ -142,7 +143,7 @@ impl Service {
 
     /// Runs a prepared statement that is asked for by its handle alone.
     pub(crate) async fn redeem_handle(&self, handle: Bytes) -> Result<DataStream, Status> {
-        let PreparedStatement { session, prepared, .. } = self.prepared.get(&handle)?;
+        let PreparedStatement { session, prepared, .. } = announced(self.prepared.get(&handle)?)?;
         let ticket = QueryTicket {
             id: random_token(),
             schema: schema_bytes(&announced_schema(&prepared)).map_err(encoding_failed)?,
@@ -165,6 +166,15 @@ impl Service {
             }
         }
     }
+}
+
+/// A prepared statement with the columns that it gives with the parameters bound to it.
+fn announced(mut statement: PreparedStatement) -> Result<PreparedStatement, Status> {
+    if let (true, Some(parameters)) = (statement.prepared.is_query, &statement.parameters) {
+        let schema = statement.session.prepared_schema(&statement.prepared, parameters);
+        statement.prepared.schema = schema.map_err(|e| to_status(&e, Some(&statement.prepared.sql)))?;
+    }
+    Ok(statement)
 }
 
 /// Runs a statement that is not a query.

@@ -39,6 +39,7 @@ use super::headers::{self, Headed};
 use super::lower::refuse_clauses;
 use super::numbers;
 use super::over::ComputeBelowOver;
+use super::parameters::BoundParameters;
 use super::reworded::reword;
 use super::risk::{GuardArguments, PinRisky, RiskyLast};
 use super::semantics::Semantics;
@@ -78,6 +79,7 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
     let mut planners = function::planners();
     planners.push(Arc::new(numbers::NumberLiterals));
     planners.push(Arc::new(headers::CastNames));
+    planners.push(Arc::new(BoundParameters));
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_expr_planners(planners)
@@ -216,8 +218,11 @@ pub fn streaming_plan(state: &SessionState, plan: LogicalPlan) -> Result<Logical
 ///   in batch; the inner join is the cheaper operator here and its output stays append-only.
 /// - `extract_leaf_expressions` and `push_down_leaf_projections` add projections with made-up names
 ///   (`__datafusion_extracted_1`), on which the identity of state would depend.
+/// - `eliminate_filter` makes of a filter that is never true a relation without rows, and the stream with its time and
+///   its end is gone.
 /// - `risky_last`, `guard_arguments` and `pin_risky`: operators evaluate on the rows that reach them anyway.
-const NOT_FOR_STREAMS: [&str; 7] = [
+const NOT_FOR_STREAMS: [&str; 8] = [
+    "eliminate_filter",
     "risky_last",
     "guard_arguments",
     "pin_risky",

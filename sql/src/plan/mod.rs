@@ -18,6 +18,7 @@ mod headers;
 pub mod lower;
 mod numbers;
 mod over;
+mod parameters;
 mod pauses;
 mod reworded;
 mod risk;
@@ -40,6 +41,7 @@ pub use context::{
 };
 pub use headers::Headed;
 pub(crate) use numbers::assign_columns;
+pub(crate) use parameters::{bind_parameters, count_parameters, parameter_types};
 pub(crate) use pauses::with_pauses;
 pub use semantics::Semantics;
 pub use window_call::WindowFunctions;

@@ -261,9 +261,9 @@ fn errors_say_what_is_wrong_and_where() {
     let mut wrong = Vec::new();
     for (sql, message, column) in [
         (t("bidz"), "stream \"bidz\" does not exist", 15),
-        ("SELECT idd FROM bids".into(), "no field named idd", 8),
+        ("SELECT idd FROM bids".into(), "column \"idd\" does not exist", 8),
         (t("TUMBLE(bidz, ts, INTERVAL '1 s')"), "stream \"bidz\" does not exist", 22),
-        (t("TUMBLE(bids, tss, INTERVAL '1 s')"), "no field named tss", 28),
+        (t("TUMBLE(bids, tss, INTERVAL '1 s')"), "column \"tss\" does not exist", 28),
         (t("TUMBLE(bids, id, INTERVAL '1 s')"), "column \"id\" in TUMBLE is not a timestamp", 28),
         (t("TUMBLE(bids, ts + INTERVAL '1 s', INTERVAL '1 s')"), "argument \"timecol\" of TUMBLE is a column", 28),
         (t("TUMBLE(bids, ts)"), "TUMBLE needs argument \"size\"", 15),

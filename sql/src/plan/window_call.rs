@@ -3,16 +3,18 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, IntervalUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, cast};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{
     self, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Spanned, TableFactor, TableFunctionArgs,
 };
 
+use super::parameters::written_parameter;
 use super::windows::{WindowAssign, WindowLength, WindowSpec};
 use crate::error::{Error, Position, Result};
 use crate::statement::fold;
@@ -278,12 +280,18 @@ fn constant_length(
     context: &mut dyn RelationPlannerContext,
 ) -> Result<WindowLength> {
     let (name, ..) = function.signature();
+    let parameter = written_parameter(expr);
     let wrong = || {
-        Error::invalid(format!("argument \"{argument}\" of {name} is an interval, not {expr}"))
+        let written = parameter.as_ref().unwrap_or(expr);
+        Error::invalid(format!("argument \"{argument}\" of {name} is an interval, not {written}"))
             .with_hint("Write it like INTERVAL '10 seconds'.")
     };
     let schema = DFSchema::empty();
-    let planned = context.sql_to_expr(expr.clone(), &schema).map_err(|_| wrong())?;
+    let mut planned = context.sql_to_expr(expr.clone(), &schema).map_err(|_| wrong())?;
+    if parameter.is_some() {
+        // Clients bind a text.
+        planned = cast(planned, DataType::Interval(IntervalUnit::MonthDayNano));
+    }
     let simplifier = ExprSimplifier::new(SimplifyContext::builder().build());
     let planned = simplifier.coerce(planned, &schema).map_err(|_| wrong())?;
     let (months, days, nanos) = match simplifier.simplify(planned).map_err(|_| wrong())? {

@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
-use datafusion::sql::parser::Statement as DfStatement;
 use futures::{StreamExt, TryStreamExt};
 use millstream_engine::connector::feed::FeedSink;
 use millstream_engine::graph::SinkNode;
@@ -18,12 +16,12 @@ use super::dataflow::every;
 use super::define::own_parallelism;
 use super::jobs::public;
 use super::left_out::LeftOutRows;
-use super::outcome::{ChangeFeed, EpochChanges, Outcome, Prepared, RowStream};
+use super::outcome::{ChangeFeed, EpochChanges, Outcome, RowStream};
 use super::settings::duration_text;
 use super::{Millstream, Session};
 use crate::error::{Error, Result};
 use crate::plan::lower::finish;
-use crate::plan::{Headed, result_plan, session_state, statement_plan, with_pauses};
+use crate::plan::{Headed, result_plan, session_state, with_pauses};
 use crate::statement::{CreateStream, Parsed, Query, Statement, StreamForm};
 
 impl Session {
@@ -34,7 +32,7 @@ impl Session {
 
     /// Executes one statement as [`crate::statement::parse`] gave it.
     pub async fn execute(&self, parsed: &Parsed) -> Result<Outcome> {
-        self.run(parsed, None).await.map_err(|e| e.or_at(Some(parsed.position)))
+        self.run(parsed).await.map_err(|e| e.or_at(Some(parsed.position)))
     }
 
     /// Executes a text that holds exactly one statement.
@@ -42,7 +40,7 @@ impl Session {
         self.execute(&one_statement(sql)?).await
     }
 
-    async fn run(&self, parsed: &Parsed, parameters: Option<ParamValues>) -> Result<Outcome> {
+    async fn run(&self, parsed: &Parsed) -> Result<Outcome> {
         let ms = &self.millstream;
         match &parsed.statement {
             Statement::CreateStream(create) => {
@@ -56,10 +54,10 @@ impl Session {
             Statement::Query(query) => {
                 let (state, left_out) = (session_state(), LeftOutRows::default());
                 let Headed { plan, headers } = result_plan(&state, ms.batch_resolver(&left_out), &query.query)?;
-                let outcome = snapshot(&state, with_parameters(plan, parameters)?, &left_out).await?;
+                let outcome = snapshot(&state, plan, &left_out).await?;
                 Ok(under(outcome, &headers))
             }
-            Statement::Insert(insert) => self.insert(insert, parameters).await,
+            Statement::Insert(insert) => self.insert(insert).await,
             Statement::CopyTo(copy) => self.copy(copy).await,
             Statement::Pause(name) => Ok(match ms.to_the_end(ms.clone().pause(public(name)?.to_owned())).await? {
                 true => Outcome::tag("PAUSE STREAM"),
@@ -136,57 +134,6 @@ impl Session {
         });
         Ok(Outcome::Changes(ChangeFeed { schema, updating, key: output.key, epochs: epochs.boxed() }))
     }
-
-    /// Checks and types a statement without running it.
-    pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
-        let parsed = one_statement(sql)?;
-        let ms = &self.millstream;
-        let state = session_state();
-        let none = Arc::new(Schema::empty());
-        let (schema, parameters, is_query) = match &parsed.statement {
-            Statement::Query(query) if query.emit.is_some() => {
-                let planned = ms.plan_continuous(query, 1)?;
-                let schema = match planned.lowered.output.append_only {
-                    true => planned.schema,
-                    false => millstream_engine::changelog::op_schema(&planned.schema),
-                };
-                (schema, none, true)
-            }
-            Statement::Query(query) => {
-                let Headed { plan, headers } = result_plan(&state, ms.resolver(false), &query.query)?;
-                (with_headers(&result_schema(&state, &plan), &headers), parameters_of(&plan)?, true)
-            }
-            Statement::Insert(insert) => {
-                let statement = DfStatement::Statement(Box::new(insert.statement.clone()));
-                let plan = statement_plan(&state, ms.resolver(false), statement)?;
-                (none, parameters_of(&plan)?, false)
-            }
-            other => match self.listing_schema(other) {
-                Some(schema) => (schema, none, true),
-                None => (none, Arc::new(Schema::empty()), false),
-            },
-        };
-        Ok(Prepared { sql: sql.to_owned(), schema, parameters, is_query })
-    }
-
-    /// Runs a prepared statement with `parameters`, a batch with one column per parameter. A query takes
-    /// one row; INSERT runs once for each row.
-    pub async fn execute_prepared(&self, prepared: &Prepared, parameters: Option<RecordBatch>) -> Result<Outcome> {
-        let parsed = one_statement(&prepared.sql)?;
-        let Some(batch) = parameters.filter(|p| p.num_columns() > 0) else { return self.execute(&parsed).await };
-        let row = |i: usize| -> Result<ParamValues> {
-            let values = batch.columns().iter().map(|c| Ok(ScalarValue::try_from_array(c, i)?.into()));
-            Ok(ParamValues::List(values.collect::<Result<Vec<_>>>()?))
-        };
-        if let Statement::Insert(insert) = &parsed.statement {
-            return self.insert_rows(insert, &batch, row).await;
-        }
-        if batch.num_rows() != 1 {
-            return Err(Error::invalid(format!("{} rows of parameters for a query", batch.num_rows()))
-                .with_hint("Bind one row."));
-        }
-        self.run(&parsed, Some(row(0)?)).await
-    }
 }
 
 /// A followed query; dropping it ends the job.
@@ -201,7 +148,7 @@ impl Drop for Following {
     }
 }
 
-fn one_statement(sql: &str) -> Result<Parsed> {
+pub(super) fn one_statement(sql: &str) -> Result<Parsed> {
     let mut all = crate::statement::parse(sql)?;
     match (all.pop(), all.len()) {
         (Some(one), 0) => Ok(one),
@@ -211,30 +158,6 @@ fn one_statement(sql: &str) -> Result<Parsed> {
                 .with_hint("Send them one by one."))
         }
     }
-}
-
-pub(super) fn with_parameters(plan: LogicalPlan, parameters: Option<ParamValues>) -> Result<LogicalPlan> {
-    match parameters {
-        None => Ok(plan),
-        Some(values) => Ok(plan.with_param_values(values)?),
-    }
-}
-
-/// The columns of a query's result. While parameters are open, those without a type leave it as the planner has it.
-fn result_schema(state: &SessionState, plan: &LogicalPlan) -> SchemaRef {
-    let analyzed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {});
-    Arc::new(analyzed.as_ref().unwrap_or(plan).schema().as_arrow().clone())
-}
-
-/// The parameters of a plan as fields `$1`, `$2`, ….
-fn parameters_of(plan: &LogicalPlan) -> Result<SchemaRef> {
-    let types = plan.get_parameter_types()?;
-    let mut fields: Vec<_> = types
-        .into_iter()
-        .map(|(name, t)| arrow::datatypes::Field::new(name, t.unwrap_or(arrow::datatypes::DataType::Utf8), true))
-        .collect();
-    fields.sort_by_key(|f| f.name().trim_start_matches('$').parse::<usize>().unwrap_or(usize::MAX));
-    Ok(Arc::new(Schema::new(fields)))
 }
 
 /// Runs a plan over the committed content; its tables note in `left_out` what they leave out.
@@ -272,7 +195,7 @@ fn under(outcome: Outcome, headers: &[String]) -> Outcome {
 }
 
 /// `schema` with other names for its columns.
-fn with_headers(schema: &SchemaRef, headers: &[String]) -> SchemaRef {
+pub(super) fn with_headers(schema: &SchemaRef, headers: &[String]) -> SchemaRef {
     if headers.len() != schema.fields().len() || schema.fields().iter().zip(headers).all(|(f, name)| f.name() == name) {
         return schema.clone();
     }

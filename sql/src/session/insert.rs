@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::SchemaRef;
-use datafusion::common::ParamValues;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DfStatement;
 use futures::TryStreamExt;
@@ -13,52 +12,39 @@ use millstream_engine::changes::Changes;
 use millstream_engine::memory::MemoryAccount;
 
 use super::Session;
-use super::execute::{snapshot, with_parameters};
+use super::execute::snapshot;
 use super::jobs::public;
 use super::left_out::LeftOutRows;
 use super::outcome::Outcome;
 use super::tables::StreamDef;
 use crate::error::{Error, Result};
 use crate::plan::{assign_columns, session_state, statement_plan};
-use crate::statement::{Insert, quote_name};
+use crate::statement::{Insert, Name, quote_name};
 
 impl Session {
-    pub(super) async fn insert(&self, insert: &Insert, parameters: Option<ParamValues>) -> Result<Outcome> {
-        self.insert_all(insert, [parameters]).await
+    pub(super) async fn insert(&self, insert: &Insert) -> Result<Outcome> {
+        self.insert_all(&insert.target, [Ok(insert.clone())]).await
     }
 
-    /// All rows of parameters in one commit.
-    pub(super) async fn insert_rows(
+    /// Runs all of `inserts`, which are one statement with different values. All rows are there before the first goes
+    /// in, and they go in together.
+    pub(super) async fn insert_all(
         &self,
-        insert: &Insert,
-        batch: &RecordBatch,
-        row: impl Fn(usize) -> Result<ParamValues>,
-    ) -> Result<Outcome> {
-        let parameters = (0..batch.num_rows()).map(|i| row(i).map(Some)).collect::<Result<Vec<_>>>()?;
-        self.insert_all(insert, parameters).await
-    }
-
-    /// Runs `insert` once for each of `parameters`. All rows are there before the first goes in, and they go
-    /// in together.
-    async fn insert_all(
-        &self,
-        insert: &Insert,
-        parameters: impl IntoIterator<Item = Option<ParamValues>>,
+        target: &Name,
+        inserts: impl IntoIterator<Item = Result<Insert>>,
     ) -> Result<Outcome> {
         let ms = &self.millstream;
-        let def = ms.stream(public(&insert.target)?)?;
+        let def = ms.stream(public(target)?)?;
         self.touch(&def.name);
         let intake = ms.intake(&def)?;
         let held = ms.budget().account(format!("INSERT INTO {}", quote_name(&def.name)));
         let mut gathered = Gathered { def, batches: vec![], bytes: 0, held };
         let left_out = LeftOutRows::default();
-        for parameters in parameters {
+        for insert in inserts {
             let state = session_state();
-            let statement = DfStatement::Statement(Box::new(insert.statement.clone()));
+            let statement = DfStatement::Statement(Box::new(insert?.statement));
             let plan = statement_plan(&state, ms.batch_resolver(&left_out), statement)?;
-            let LogicalPlan::Dml(dml) = with_parameters(plan, parameters)? else {
-                return Err(Error::internal("an INSERT that is none"));
-            };
+            let LogicalPlan::Dml(dml) = plan else { return Err(Error::internal("an INSERT that is none")) };
             let input = assign_columns(dml.input.as_ref().clone(), &gathered.def.name)?;
             gathered.add(snapshot(&state, input, &left_out).await?).await?;
         }

@@ -17,6 +17,7 @@ mod jobs;
 mod left_out;
 mod open;
 mod outcome;
+mod prepared;
 mod resolve;
 mod settings;
 mod show;

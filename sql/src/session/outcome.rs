@@ -93,6 +93,8 @@ pub struct Prepared {
     pub schema: SchemaRef,
     /// The types of its parameters `$1`, `$2`, …, as fields named `$1`, ….
     pub parameters: SchemaRef,
+    /// Which of them have no type, so that a value brings its own. They are TEXT in `parameters`.
+    pub untyped: Vec<bool>,
     /// Whether it yields rows (a query) or does something.
     pub is_query: bool,
 }

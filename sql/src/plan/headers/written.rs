@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::{one_line, query_of};
+use crate::plan::parameters::written_parameter;
 use crate::statement::{fold, quote_name};
 
 /// Characters of the longest name that is made up.
@@ -76,6 +77,9 @@ impl VisitorMut for Folded {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Some(parameter) = written_parameter(expr) {
+            *expr = parameter;
+        }
         match expr {
             Expr::Identifier(name) => fold_name(name),
             Expr::CompoundIdentifier(names) => names.iter_mut().for_each(fold_name),
