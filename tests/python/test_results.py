@@ -107,3 +107,29 @@ def test_names_are_not_empty_and_not_too_long(store):
         with Process("--store", store, "-c", f'CREATE STREAM "{name}" (x INT)') as process:
             assert process.wait() == 1
             assert "hint" in process.stderr
+
+
+def test_a_script_runs_twice(store):
+    """What is there already as it is written is left alone, also where others read it."""
+    script = [
+        "CREATE STREAM IF NOT EXISTS s (a BIGINT)",
+        "CREATE OR REPLACE VIEW v AS SELECT a + 1 AS b FROM s",
+        "CREATE OR REPLACE STREAM d (x) AS SELECT b FROM v",
+        "CREATE OR REPLACE STREAM e AS SELECT x * 10 AS y FROM d",
+    ]
+    for n in (1, 2, 3):
+        rows = results(store, *script, f"INSERT INTO s VALUES ({n})", "FLUSH", "SELECT count(*) AS n, max(y) AS y FROM e")
+        assert rows == [{"n": n, "y": (n + 1) * 10}]
+    # What differs is replaced, unless it is read.
+    assert results(store, "CREATE OR REPLACE STREAM e AS SELECT x AS y FROM d", "FLUSH", "SELECT max(y) AS y FROM e") == [{"y": 4}]
+    with Process("--store", store, "-c", "CREATE OR REPLACE STREAM d AS SELECT b AS x FROM v") as process:
+        assert process.wait() == 1 and '"d" is read by "e"' in process.stderr
+
+
+def test_patterns_and_powers(store):
+    assert results(
+        store,
+        "SELECT 'a%' LIKE 'a!%' ESCAPE '!' AS a, 'ab' LIKE 'a!%' ESCAPE '!' AS b, 'abc' SIMILAR TO 'b' AS c, "
+        "'abc' SIMILAR TO '(a|x)%' AS d, to_char(TIMESTAMP '2026-01-02 03:04:05', 'YYYY/MM/DD HH24:MI') AS e, "
+        "2 * 3 ^ 2 + 1 AS f, struct_of.f AS g, (struct_of).f AS h FROM (SELECT named_struct('f', 7) AS struct_of)",
+    ) == [{"a": True, "b": False, "c": False, "d": True, "e": "2026/01/02 03:04", "f": 19.0, "g": 7, "h": 7}]

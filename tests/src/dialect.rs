@@ -12,7 +12,6 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::Result;
-use crate::pending::{Pending, is_pending};
 
 /// What becomes of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +57,6 @@ const RULES: &[Rule] = &[
     rule(Way::Shape(division), "/ of integers is an integer here, as in PostgreSQL; there it is a DOUBLE"),
     rule(Way::Shape(quoted), "a keyword there"),
     rule(Way::Shape(bytes), "a cast of text to bytes reads escapes there; here it takes the bytes of its UTF-8"),
-    rule(Way::Shape(similar), "known to be wrong here: SIMILAR TO finds the pattern anywhere"),
     rule(Way::Shape(matches), "~ finds the pattern anywhere, as in PostgreSQL; there the whole text must match"),
     rule(
         Way::Macro("date_bin", "(i, t) AS time_bucket(i, t, TIMESTAMP '1970-01-01')"),
@@ -192,15 +190,6 @@ fn quoted(expr: &Expr) -> Option<String> {
 fn bytes(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Cast { expr, data_type: DataType::Bytea, .. } => Some(format!("encode({expr})")),
-        _ => None,
-    }
-}
-
-fn similar(expr: &Expr) -> Option<String> {
-    match expr {
-        Expr::SimilarTo { negated: false, expr, pattern, .. } if is_pending(Pending::SimilarTo) => {
-            Some(format!("regexp_matches({expr}, {pattern})"))
-        }
         _ => None,
     }
 }

@@ -9,6 +9,7 @@
 //! | `date_bin`, `date_trunc` | every time that a column can hold, not only those between 1677 and 2262 |
 //! | `now()`, `to_timestamp` | microseconds, as `TIMESTAMP` is everywhere |
 //! | `at_time_zone`, `zoned_plus` | local times that a clock change skips or repeats; what `AT TIME ZONE` and `+ INTERVAL` become |
+//! | `like_pattern`, `similar_pattern`, `time_pattern` | other spellings of patterns (`patterns.rs`) |
 //! | `float_value` | one zero and one NaN; what comparisons of floats compare |
 //!
 //! What tells rows apart or orders them by floats sees one NaN and one zero too (`canonical.rs`).
@@ -24,6 +25,7 @@ mod field;
 mod float_value;
 mod frame;
 mod now;
+pub(crate) mod patterns;
 mod settle;
 mod sum;
 mod to_timestamp;
@@ -74,6 +76,10 @@ pub(crate) fn replace(state: &mut SessionState, semantics: Semantics) {
         taken &= state.register_udaf(Arc::new(function)).is_ok();
     }
     taken &= state.register_function_rewrite(Arc::new(Ours(ours))).is_ok();
+    debug_assert!(taken);
+    for function in patterns::functions() {
+        taken &= state.register_udf(function).is_ok();
+    }
     debug_assert!(taken);
     state.add_analyzer_rule(Arc::new(settle::SettleUnnested));
 }

@@ -50,7 +50,7 @@ use super::window_exec::WindowPlanner;
 use super::zones::call_zones;
 use crate::error::{Error, Result};
 use crate::function::{self, CanonicalFloats};
-use crate::statement::{arrow_type, check_query};
+use crate::statement::{Query, arrow_type, check_query};
 
 /// Finds the streams and views that a statement names.
 pub trait TableResolver: Send + Sync {
@@ -138,6 +138,17 @@ pub fn query_plan(state: &SessionState, resolver: Arc<dyn TableResolver>, query:
     Ok(result_plan(state, resolver, query)?.plan)
 }
 
+/// Plans the query of `what`, a stream or view, with the names that it gives its columns.
+pub(crate) fn named_plan(
+    state: &SessionState,
+    resolver: Arc<dyn TableResolver>,
+    query: &Query,
+    what: &str,
+) -> Result<LogicalPlan> {
+    let plan = query_plan(state, resolver, &query.query)?;
+    if query.columns.is_empty() { Ok(plan) } else { headers::with_names(plan, &query.columns, what) }
+}
+
 /// Plans a query whose result is shown.
 pub fn result_plan(state: &SessionState, resolver: Arc<dyn TableResolver>, query: &ast::Query) -> Result<Headed> {
     check_query(query)?;
@@ -185,7 +196,7 @@ pub fn expression(
 ) -> Result<Expr> {
     let context = PlanContext::new(state, resolver);
     let mut expr = expr.clone();
-    context.prepare(&mut expr);
+    context.prepare(&mut expr)?;
     let expr = context.planner().sql_to_expr(expr, schema, &mut PlannerContext::new())?;
     Ok(numbers::typed(state, expr, schema)?)
 }
@@ -247,9 +258,9 @@ impl<'a> PlanContext<'a> {
     /// Plans a statement with the meaning that its literals and zones have.
     fn plan(&self, mut statement: DfStatement) -> DfResult<LogicalPlan> {
         match &mut statement {
-            DfStatement::Statement(statement) => self.prepare(statement.as_mut()),
+            DfStatement::Statement(statement) => self.prepare(statement.as_mut())?,
             DfStatement::CopyTo(CopyToStatement { source: CopyToSource::Query(query), .. }) => {
-                self.prepare(query.as_mut())
+                self.prepare(query.as_mut())?;
             }
             _ => {}
         }
@@ -257,12 +268,13 @@ impl<'a> PlanContext<'a> {
     }
 
     /// Makes of `syntax` what the planner reads as it is meant.
-    fn prepare(&self, syntax: &mut impl VisitMut) {
-        reword(syntax);
+    fn prepare(&self, syntax: &mut impl VisitMut) -> Result<()> {
+        reword(syntax, Semantics::of(self.state).written_names())?;
         numbers::mark_literals(syntax);
         if Semantics::of(self.state).exact_expressions() {
             call_zones(syntax);
         }
+        Ok(())
     }
 
     fn planner(&self) -> SqlToRel<'_, Self> {

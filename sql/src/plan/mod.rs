@@ -35,6 +35,7 @@ mod zones;
 mod tests;
 
 pub(crate) use bound::refuse_unsteady;
+pub(crate) use context::named_plan;
 pub use context::{
     PlanContext, StreamTypes, TableResolver, expression, optimize, query_plan, result_plan, session_state,
     session_state_of, statement_plan, streaming_plan,

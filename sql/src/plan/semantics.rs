@@ -8,7 +8,7 @@
 //! |---|---|
 //! | 1 | the builds whose catalogs kept nothing but the text of statements |
 //! | 2 | a literal with a point is an exact decimal; types of numbers meet as docs/numbers.md says; averages keep digits before it; NULL, NaN, zeros, far times and clock changes are what `exact` and `simplify` say |
-//! | 3 | a column without a name is called by its expression as it was written; before, as the planner prints it |
+//! | 3 | a column without a name is called by its expression as it was written; before, as the planner prints it; `^` is a power; before, XOR |
 
 use std::sync::Arc;
 

@@ -300,7 +300,8 @@ fn errors_say_what_is_wrong_and_where() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(error("SELECT * FROM bidz").kind(), ErrorKind::NotFound);
     assert_eq!(error("SELECT * FROM nothing(1)").message(), "table function \"nothing\" does not exist");
-    assert_eq!(error("SELECT idd FROM bids").hint(), Some("The columns are: id, ts, at."));
+    assert_eq!(error("SELECT idd FROM bids").hint(), Some("Did you mean id?"));
     assert_eq!(error("SELECT * FROM SESSION(bids, ts, INTERVAL '5 s')").kind(), ErrorKind::Unsupported);
-    assert_eq!(error("SELECT summ(id) FROM bids").hint(), Some("Did you mean 'sum'?"));
+    assert_eq!(error("SELECT nothing FROM bids").hint(), Some("The columns are: id, ts, at."));
+    assert_eq!(error("SELECT summ(id) FROM bids").hint(), Some("Did you mean sum?"));
 }

@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::parameters::written_parameter;
 use super::windows::{WindowAssign, WindowLength, WindowSpec};
 use crate::error::{Error, Position, Result};
-use crate::statement::fold;
+use crate::statement::{fold, no_session};
 
 /// Plans `TUMBLE`, `HOP` and `CUMULATE` where a table stands.
 #[derive(Debug)]
@@ -106,8 +106,7 @@ fn plan_window(
     context: &mut dyn RelationPlannerContext,
 ) -> Result<WindowAssign> {
     if matches!(function, WindowFunction::Session) {
-        return Err(Error::unsupported("SESSION windows are not supported yet")
-            .with_hint("TUMBLE, HOP and CUMULATE are; SESSION comes later."));
+        return Err(no_session());
     }
     let arguments = Arguments::read(function, args)?;
     let input = context.plan(as_table(arguments.required("data")?)?)?;

@@ -16,17 +16,18 @@ pub(super) fn call_zones<V: VisitMut>(syntax: &mut V) {
         if let Expr::AtTimeZone { timestamp, time_zone } = expr {
             let time = std::mem::replace(timestamp.as_mut(), Expr::value(Value::Null));
             let zone = std::mem::replace(time_zone.as_mut(), Expr::value(Value::Null));
-            *expr = call(vec![time, zone]);
+            *expr = call(AT_TIME_ZONE, vec![time, zone]);
         }
         ControlFlow::<()>::Continue(())
     });
 }
 
-fn call(args: Vec<Expr>) -> Expr {
+/// The call of a function.
+pub(super) fn call(name: &str, args: Vec<Expr>) -> Expr {
     let args = args.into_iter().map(|a| FunctionArg::Unnamed(FunctionArgExpr::Expr(a))).collect();
     let list = FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] };
     Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(AT_TIME_ZONE)]),
+        name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(list),

@@ -20,7 +20,7 @@ use super::resolve::{cannot_go_on, conform};
 use super::tables::{StreamDef, StreamTable};
 use crate::error::{Error, Result};
 use crate::plan::lower::{Lowered, finish, lower};
-use crate::plan::{Semantics, query_plan, session_state_of, streaming_plan};
+use crate::plan::{Semantics, named_plan, session_state_of, streaming_plan};
 use crate::statement::{CreateStream, Emit, Query};
 
 /// A continuous query, planned and lowered.
@@ -45,10 +45,14 @@ impl Millstream {
         fit: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>,
     ) -> Result<Planned> {
         let state = session_state_of(semantics);
-        let plan = query_plan(&state, self.resolver(true), &query.query)?;
-        let plan = fit(streaming_plan(&state, plan)?)?;
+        let plan = named_plan(&state, self.resolver(true), query, "the stream")?;
+        let placed = |e: Error| {
+            let place = query.place_of(e.message());
+            e.or_at(place)
+        };
+        let plan = fit(streaming_plan(&state, plan).map_err(placed)?)?;
         let reads = streams_of(&plan)?;
-        let lowered = lower(&state, &plan, query.emit, parallelism)?;
+        let lowered = lower(&state, &plan, query.emit, parallelism).map_err(placed)?;
         Ok(Planned { lowered, schema: Arc::new(plan.schema().as_arrow().clone()), reads })
     }
 

@@ -13,9 +13,9 @@ use tokio::sync::MutexGuard;
 
 use super::Millstream;
 use super::jobs::{Job, public};
-use super::outcome::{ObjectKind, Outcome};
+use super::outcome::{JobState, ObjectKind, Outcome};
 use super::tables::StreamDef;
-use crate::catalog::{Catalog, Entry};
+use crate::catalog::{Catalog, Entry, Resolved};
 use crate::error::{Error, Result};
 use crate::plan::Semantics;
 use crate::statement::{self, CreateStream, CreateView, DropObject, quote_name};
@@ -146,10 +146,12 @@ impl Millstream {
         Leaving { millstream: self.clone(), objects: entries.into_iter().map(&mut out).collect() }
     }
 
+    /// `anew` replaces also a stream that is the same already.
     pub(super) async fn create_stream(
         self: Arc<Self>,
         mut create: CreateStream,
         parallelism: usize,
+        anew: bool,
     ) -> Result<Outcome> {
         let name = public(&create.name)?.to_owned();
         check_name(&name)?;
@@ -164,6 +166,12 @@ impl Millstream {
         // What is wrong with the new one is found before the old one goes.
         let (def, resolved) = self.make(&mut create, parallelism)?;
         let (def, sql) = (Arc::new(def), create.to_string());
+        if let Some(old) = &replaced {
+            if !anew && self.is_as(old, &sql, parallelism, &resolved) {
+                return Ok(Outcome::notice(tag, format!("\"{name}\" is so already")));
+            }
+            self.refuse_if_read(&catalog, &name)?;
+        }
         self.refuse_unsteady_watermark(&create, &def)?;
         if replaced.is_some() {
             self.try_out(&def, &create, parallelism).await?;
@@ -264,6 +272,12 @@ impl Millstream {
         (create.or_replace, create.if_not_exists) = (false, false);
         let sql = create.to_string();
         let view = self.view(create, sql.clone(), Semantics::NOW)?;
+        if let Some(old) = &replaced {
+            if old.sql == sql && old.resolved.as_ref().is_some_and(|r| r.semantics == Semantics::NOW) {
+                return Ok(Outcome::notice("CREATE VIEW", format!("\"{name}\" is so already")));
+            }
+            self.refuse_if_read(&catalog, &name)?;
+        }
         let before = catalog.clone();
         catalog.entries.retain(|e| e.name != name);
         let (reads, resolved) = (view.reads.clone(), Some(view.resolved()?));
@@ -330,8 +344,14 @@ impl Millstream {
             return Err(Error::exists(format!("\"{name}\" exists already"))
                 .with_hint(format!("DROP {what} {0}, or write CREATE OR REPLACE {what} {0}.", quote_name(name))));
         }
-        self.refuse_if_read(catalog, name)?;
         Ok(Place::Replaces(Box::new(entry.clone())))
+    }
+
+    /// Whether the stream of `entry` is what `sql` says, by the rules of now, and works: then there is nothing to
+    /// replace.
+    fn is_as(&self, entry: &Entry, sql: &str, parallelism: usize, resolved: &Resolved) -> bool {
+        let works = self.job(&entry.name).is_none_or(|job| job.info().state != JobState::Failed);
+        works && entry.sql == sql && entry.parallelism == parallelism && entry.resolved.as_ref() == Some(resolved)
     }
 
     /// Who reads `name`: also those that could not be started.

@@ -32,7 +32,18 @@ impl Session {
 
     /// Executes one statement as [`crate::statement::parse`] gave it.
     pub async fn execute(&self, parsed: &Parsed) -> Result<Outcome> {
-        self.run(parsed).await.map_err(|e| e.or_at(Some(parsed.position)))
+        let plans_its_text = matches!(
+            parsed.statement,
+            Statement::Query(_)
+                | Statement::Insert(_)
+                | Statement::CopyTo(_)
+                | Statement::CreateStream(_)
+                | Statement::CreateView(_)
+                | Statement::Explain(_)
+        );
+        // What another statement failed with, as FLUSH and RESUME tell it, has its place in the other's text.
+        let own = |e: Error| if plans_its_text { e } else { e.elsewhere() };
+        self.run(parsed).await.map_err(|e| own(e).or_at(Some(parsed.position)))
     }
 
     /// Executes a text that holds exactly one statement.
@@ -46,7 +57,7 @@ impl Session {
             Statement::CreateStream(create) => {
                 let (create, parallelism) = (self.with_settings(create), self.parallelism(create)?);
                 self.touch(&create.name.name);
-                ms.to_the_end(ms.clone().create_stream(create, parallelism)).await
+                ms.to_the_end(ms.clone().create_stream(create, parallelism, false)).await
             }
             Statement::CreateView(create) => ms.to_the_end(ms.clone().create_view(create.clone())).await,
             Statement::Drop(drop) => ms.to_the_end(ms.clone().drop_object(drop.clone())).await,

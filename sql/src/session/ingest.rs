@@ -92,7 +92,7 @@ impl Millstream {
                     return Err(Error::internal("a stream is made by another statement"));
                 };
                 let parallelism = self.config().parallelism;
-                self.clone().create_stream(*create, parallelism).await?;
+                self.clone().create_stream(*create, parallelism, true).await?;
                 target.mode != IngestMode::Replace
             }
         };

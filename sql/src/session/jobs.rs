@@ -163,7 +163,8 @@ impl Millstream {
     /// What a view defines.
     pub(super) fn view(self: &Arc<Self>, create: CreateView, sql: String, semantics: Semantics) -> Result<ViewDef> {
         let state = crate::plan::session_state_of(semantics);
-        let plan = crate::plan::query_plan(&state, self.resolver(true), &create.query.query)?;
+        let what = format!("view \"{}\"", create.name.name);
+        let plan = crate::plan::named_plan(&state, self.resolver(true), &create.query, &what)?;
         let reads = streams_of(&plan)?;
         let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
         Ok(ViewDef { sql, create, schema, semantics, reads })

@@ -25,7 +25,7 @@ use super::tables::{StreamDef, StreamTable};
 use super::{Config, Session};
 use crate::catalog::{Catalog, Resolved, columns_of};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Semantics, TableResolver, query_plan, session_state_of};
+use crate::plan::{Semantics, TableResolver, named_plan, session_state_of};
 use crate::statement::{CreateView, Statement, quote_name};
 
 /// Failures that a slow listener may miss.
@@ -355,7 +355,10 @@ impl Resolver {
         let view = view.ok_or_else(|| self.millstream.missing("stream ", name))?;
         let resolver = self.millstream.resolver_noting(self.continuous, &self.left_out);
         view.semantics.check().map_err(|e| e.context(format!("view \"{name}\"")))?;
-        let plan = query_plan(&session_state_of(view.semantics), resolver, &view.create.query.query)?;
+        let what = format!("view \"{name}\"");
+        // Its places are in the text of the view.
+        let plan = named_plan(&session_state_of(view.semantics), resolver, &view.create.query, &what);
+        let plan = plan.map_err(|e| e.elsewhere().context(what))?;
         let plan = conform(plan, &view.schema, ObjectKind::View, name)?;
         Ok(Some(provider_as_source(Arc::new(ViewTable::new(plan, Some(view.sql.clone()))))))
     }

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
     self, Expr, GroupByExpr, Insert, Join, JoinOperator, OrderBy, OrderByKind, Select, SetExpr, Spanned, TableAlias,
     TableFactor, TableVersion, TableWithJoins, Visit, Visitor,
 };
-use datafusion::sql::sqlparser::tokenizer::{Span, TokenWithSpan};
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use super::parser::is_word;
 use crate::error::{Error, Position, Result};
@@ -23,6 +23,29 @@ pub(super) fn check_query_in(query: &ast::Query, tokens: &[TokenWithSpan]) -> Re
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
+}
+
+/// What the parser does not read to its end, though it is known what is meant.
+pub(super) fn known_form(tokens: &[TokenWithSpan]) -> Option<Error> {
+    for (i, token) in tokens.iter().enumerate() {
+        let next = |n: usize| tokens.get(i + n).map(|t| &t.token);
+        let is = |n: usize, words: &[&str]| next(n).is_some_and(|t| words.iter().any(|word| is_word(t, word)));
+        let at = Position::from_location(token.span.start);
+        if is_word(&token.token, "ASOF") && is(1, &["JOIN", "LEFT", "INNER", "RIGHT", "FULL"]) {
+            return Some(Error::unsupported("ASOF JOIN is not supported").with_hint(NO_ASOF).or_at(at));
+        }
+        let partition = tokens.iter().skip(i).any(|t| is_word(&t.token, "PARTITION"));
+        if is_word(&token.token, "SESSION") && next(1) == Some(&Token::LParen) && partition {
+            return Some(no_session().or_at(at));
+        }
+    }
+    None
+}
+
+/// `SESSION(…)` is planned, later.
+pub(crate) fn no_session() -> Error {
+    Error::unsupported("SESSION windows are not supported yet")
+        .with_hint("TUMBLE, HOP and CUMULATE are; SESSION comes later.")
 }
 
 /// The same for what INSERT adds.
@@ -94,7 +117,7 @@ impl Check<'_> {
         let operator = &join.join_operator;
         let clauses = [
             (join.global, "GLOBAL JOIN", "Write JOIN."),
-            (matches!(operator, AsOf { .. }), "ASOF JOIN", ""),
+            (matches!(operator, AsOf { .. }), "ASOF JOIN", NO_ASOF),
             (matches!(operator, CrossApply), "CROSS APPLY", "Write CROSS JOIN LATERAL."),
             (matches!(operator, OuterApply), "OUTER APPLY", "Write LEFT JOIN LATERAL … ON true."),
             (matches!(operator, StraightJoin(_)), "STRAIGHT_JOIN", "Write JOIN."),
@@ -245,6 +268,7 @@ impl Visitor for Check<'_> {
 
 const WINDOW_IN_FROM: &str =
     "Write FROM TUMBLE(t, ts, size) … GROUP BY window_start, window_end, or GROUP BY date_bin(…).";
+const NO_ASOF: &str = "It comes later: write a JOIN with the conditions on the times, in a SELECT over results.";
 const NO_SAMPLE: &str = "Write WHERE random() < 0.1 over what is stored.";
 const ORDINALITY: &str = "Write generate_series beside it, or row_number() in batch.";
 

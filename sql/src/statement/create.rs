@@ -18,6 +18,9 @@ use crate::error::{Error, Position, Result};
 #[derive(Default)]
 struct Items {
     columns: Vec<ColumnDef>,
+    /// Columns without a type, which only the names of a query's columns may be, and where the first stands.
+    names: Vec<String>,
+    names_at: Option<Position>,
     watermark: Option<Watermark>,
     primary_key: Option<Vec<String>>,
 }
@@ -79,8 +82,13 @@ impl StatementParser<'_> {
         self.refuse_clauses()?;
         let options = if self.word("WITH") { self.options()? } else { BTreeMap::new() };
         self.refuse_clauses()?;
-        let query = self.body(kind)?;
-        let Items { mut columns, watermark, primary_key } = items;
+        let mut query = self.body(kind)?;
+        let Items { mut columns, names, names_at, watermark, primary_key } = items;
+        match (&mut query, names.first()) {
+            (Some(query), _) if columns.is_empty() => query.columns = names,
+            (_, Some(name)) => return Err(Error::invalid(format!("column \"{name}\" has no type")).or_at(names_at)),
+            (_, None) => {}
+        }
         let key = primary_key.as_deref().unwrap_or_default();
         columns.iter_mut().filter(|c| key.contains(&c.name)).for_each(|c| c.not_null = true);
         let create =
@@ -127,9 +135,18 @@ impl StatementParser<'_> {
     }
 
     fn view_query(&mut self, name: &Name) -> Result<Query> {
-        if self.parser.peek_token_ref().token == Token::LParen {
-            let error = Error::unsupported(format!("view \"{name}\": a list of columns is not supported"));
-            return Err(error.with_hint("Name the columns with AS in the SELECT.").or_at(self.position()));
+        let mut columns: Vec<String> = vec![];
+        if self.parser.consume_token(&Token::LParen) {
+            for column in self.parser.parse_comma_separated(|p| p.parse_identifier())? {
+                let column = fold(&column);
+                if columns.contains(&column) {
+                    return Err(Error::invalid(format!("column \"{column}\" is written more than once")));
+                }
+                columns.push(column);
+            }
+            if !self.parser.consume_token(&Token::RParen) {
+                return self.expected(", or )");
+            }
         }
         self.refuse_clauses()?;
         if !self.word("AS") {
@@ -141,7 +158,7 @@ impl StatementParser<'_> {
             let error = Error::unsupported(format!("view \"{name}\": a view does not emit"));
             return Err(error.with_hint("Write CREATE STREAM … AS …, or EMIT where the view is read.").or_at(at));
         }
-        Ok(query)
+        Ok(Query { columns, ..query })
     }
 
     /// `AS query`, or `FROM stream` of a sink, and `EMIT`.
@@ -152,7 +169,7 @@ impl StatementParser<'_> {
         if kind == ObjectKind::Sink && self.word("FROM") {
             let name = self.name()?;
             let query = super::parse_query(&format!("SELECT * FROM {name}"))?;
-            return Ok(Some(Query { emit: self.emit()?, ..query }));
+            return Ok(Some(Query { emit: self.emit()?, position: None, ..query }));
         }
         let at = self.position();
         match self.emit()? {
@@ -247,7 +264,7 @@ impl StatementParser<'_> {
 
     fn column(&mut self, items: &mut Items, at: Option<Position>) -> Result<()> {
         let name = fold(&self.parser.parse_identifier()?);
-        if items.columns.iter().any(|c| c.name == name) {
+        if items.columns.iter().any(|c| c.name == name) || items.names.contains(&name) {
             return Err(Error::invalid(format!("column \"{name}\" is written more than once")).or_at(at));
         }
         if self.word("AS") {
@@ -255,8 +272,9 @@ impl StatementParser<'_> {
             return Err(error.with_hint("Compute it in CREATE STREAM … AS SELECT, or in a view.").or_at(at));
         }
         if matches!(self.parser.peek_token_ref().token, Token::Comma | Token::RParen) {
-            let error = Error::invalid(format!("column \"{name}\" has no type"));
-            return Err(error.or_at(at));
+            items.names_at = items.names_at.or(at);
+            items.names.push(name);
+            return Ok(());
         }
         let type_at = self.position();
         let sql_type = self.parser.parse_data_type()?;

@@ -137,6 +137,7 @@ impl fmt::Display for CreateStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CREATE STREAM {}", self.name)?;
         let mut items: Vec<String> = self.columns.iter().map(ColumnDef::to_string).collect();
+        items.extend(self.query.iter().flat_map(|query| &query.columns).map(|name| quote_name(name)));
         if let Some(key) = &self.primary_key {
             let key: Vec<_> = key.iter().map(|k| quote_name(k)).collect();
             items.push(format!("PRIMARY KEY ({})", key.join(", ")));
@@ -162,6 +163,8 @@ impl fmt::Display for CreateStream {
 
 impl fmt::Display for CreateView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CREATE VIEW {} AS\n{}", self.name, self.query)
+        let columns: Vec<_> = self.query.columns.iter().map(|name| quote_name(name)).collect();
+        let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
+        write!(f, "CREATE VIEW {}{columns} AS\n{}", self.name, self.query)
     }
 }

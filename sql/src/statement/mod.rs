@@ -10,6 +10,7 @@ mod dialect;
 mod display;
 mod emit;
 mod parser;
+mod place;
 mod source;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ use millstream_engine::connector::file::export::Existing;
 use crate::error::Position;
 
 pub use check::check_query;
+pub(crate) use check::no_session;
 pub use data_type::arrow_type;
 pub(crate) use display::fold;
 pub use display::quote_name;
@@ -127,6 +129,10 @@ pub struct Query {
     pub text: String,
     /// `EMIT …`, where it was written.
     pub emit: Option<Emit>,
+    /// Names for its first columns, in place of those that it gives: `CREATE STREAM s (a, b) AS`.
+    pub columns: Vec<String>,
+    /// Where in the script it starts.
+    pub position: Option<Position>,
 }
 
 /// When a continuous query says its results.

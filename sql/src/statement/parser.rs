@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 use millstream_engine::connector::file::export::Existing;
 use millstream_engine::nearest::nearest;
 
-use super::check::{check_insert, check_query_in};
+use super::check::{check_insert, check_query_in, known_form};
 use super::dialect::StreamDialect;
 use super::display::fold;
 use super::source::Source;
@@ -59,6 +59,11 @@ impl<'a> StatementParser<'a> {
         let end = Position::from_location(self.last.end);
         let result = self.statement().and_then(|statement| self.end().map(|()| statement));
         let statement = result.map_err(|e| {
+            if e.message().starts_with("syntax error")
+                && let Some(known) = known_form(&self.tokens)
+            {
+                return known;
+            }
             let at_end = e.message().starts_with("syntax error at end of input");
             e.or_at(if at_end { end } else { start })
         })?;
@@ -107,7 +112,8 @@ impl<'a> StatementParser<'a> {
         let query = self.parser.parse_query()?;
         let last = self.parser.get_current_token().span;
         check_query_in(&query, &self.tokens)?;
-        Ok(Query { query, text: self.source.slice(first, last).to_owned(), emit: None })
+        let text = self.source.slice(first, last).to_owned();
+        Ok(Query { query, text, emit: None, columns: vec![], position: Position::from_location(first.start) })
     }
 
     pub(super) fn query_emit(&mut self) -> Result<Query> {
@@ -128,7 +134,7 @@ impl<'a> StatementParser<'a> {
         })?;
         check_query_in(&query, &self.tokens)?;
         let text = self.source.slice(self.insert_source(), self.parser.get_current_token().span).to_owned();
-        let source = Query { query, text, emit: self.emit()? };
+        let source = Query { query, text, emit: self.emit()?, columns: vec![], position: None };
         Ok(Statement::Insert(Box::new(Insert { target, columns, source, statement })))
     }
 

@@ -19,6 +19,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
 use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{self, Query};
 
+use crate::error::{Error, Result};
+
 pub(super) use apart::{CastNames, are_equal_names, has_equal_names, is_missing, tell_apart};
 pub(super) use written::name_items;
 
@@ -93,6 +95,20 @@ pub(super) fn headed(plan: LogicalPlan) -> DfResult<Headed> {
             Ok(Headed { plan: renamed(plan, &names)?, headers })
         }
     }
+}
+
+/// `plan` with its first columns called `names`, each of which is another. `what` is what they are columns of.
+pub(super) fn with_names(plan: LogicalPlan, names: &[String], what: &str) -> Result<LogicalPlan> {
+    let fields = plan.schema().fields();
+    if names.len() > fields.len() {
+        let (names, columns) = (names.len(), fields.len());
+        return Err(Error::invalid(format!("{what} has names for {names} columns, and its query gives {columns}"))
+            .with_hint("Write as many names as the query has columns, or fewer."));
+    }
+    let mut taken: HashSet<String> = names.iter().cloned().collect();
+    let rest = fields.iter().skip(names.len()).map(|f| unique(f.name(), &mut taken));
+    let names: Vec<_> = names.iter().cloned().chain(rest).collect();
+    Ok(renamed(plan, &names)?)
 }
 
 /// `plan` with its columns called `names`.

@@ -155,7 +155,10 @@ impl ScalarUDFImpl for Assign {
             ColumnarValue::Scalar(scalar) => scalar.to_array()?,
         };
         refuse_loss(&values, &self.to, &self.column)?;
-        Ok(value.cast_to(&self.to, None).map_err(|e| Error::from(e).context(self.column.clone()))?)
+        let fits = value.cast_to(&self.to, None);
+        Ok(fits.map_err(|e| {
+            Error::from(e).context(self.column.clone()).with_hint("Write a value of the column's type.")
+        })?)
     }
 }
 
@@ -220,5 +223,10 @@ fn assign_cells(values: Values, targets: &HashMap<String, String>, stream: &str)
     };
     let row = |row: Vec<Expr>| row.into_iter().zip(schema.fields()).map(cell).collect();
     let values = values.into_iter().map(row).collect();
+    // Whether a column takes NULL is asked where it is known by its name.
+    let fields =
+        schema.iter().map(|(table, field)| (table.cloned(), Arc::new(field.as_ref().clone().with_nullable(true))));
+    let nullable = DFSchema::new_with_metadata(fields.collect(), schema.metadata().clone());
+    let schema = nullable.map(Arc::new).unwrap_or(schema);
     LogicalPlan::Values(Values { schema, values })
 }

@@ -3,6 +3,8 @@
 //! The message is lowercase and names the object in double quotes; the hint is a sentence that says what
 //! to write instead; the position is where in the script, so that a shell can point at it.
 
+mod wording;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use datafusion::sql::sqlparser::tokenizer::Location;
 use millstream_engine::nearest::nearest;
 
 use crate::statement::quote_name;
+use wording::{Worded, reword};
 
 pub use millstream_engine::ErrorKind;
 
@@ -103,6 +106,13 @@ impl Error {
         self
     }
 
+    /// Without its place, which is in another text than the one that is looked at.
+    #[must_use]
+    pub(crate) fn elsewhere(mut self) -> Self {
+        self.inner.position = None;
+        self
+    }
+
     /// Says where in the script.
     #[must_use]
     pub fn at(mut self, position: Position) -> Self {
@@ -175,9 +185,12 @@ impl std::error::Error for Error {
 
 impl From<millstream_engine::Error> for Error {
     fn from(e: millstream_engine::Error) -> Self {
-        let mut error = Error::new(e.kind(), without_label(e.message()));
-        error.inner.hint = e.hint().map(str::to_owned);
-        error.with_source(e)
+        let Worded { message, hint } = reword(e.message());
+        let says_the_same = e.message().ends_with(message.as_str());
+        let mut error = Error::new(e.kind(), message);
+        error.inner.hint = e.hint().map(str::to_owned).or(hint);
+        // In other words it would be told twice.
+        if says_the_same { error.with_source(e) } else { error }
     }
 }
 
@@ -266,38 +279,17 @@ fn from_context(context: &str, e: DataFusionError) -> Error {
     if error.kind() == ErrorKind::Internal { error.context(context) } else { error }
 }
 
-/// DataFusion's own words, without the label of the variant, with a lowercase start.
+/// What DataFusion says, in our words, with a lowercase start.
 fn from_plain(e: DataFusionError) -> Error {
     // The engine's conversion owns the mapping from variants to kinds.
     plain(millstream_engine::Error::from(e))
 }
 
 fn plain(engine: millstream_engine::Error) -> Error {
-    let message = without_label(engine.message());
-    // "Invalid function 'x'.\nDid you mean 'y'?"
-    let (message, hint) = match message.split_once('\n') {
-        Some((message, hint)) if hint.starts_with("Did you mean") => (message, Some(hint.trim())),
-        _ => (message, None),
-    };
-    let mut error = Error::new(engine.kind(), lower_first(message.trim_end_matches('.')));
-    error.inner.hint = hint.map(str::to_owned);
+    let Worded { message, hint } = reword(engine.message());
+    let mut error = Error::new(engine.kind(), lower_first(&message));
+    error.inner.hint = engine.hint().map(str::to_owned).or(hint);
     error
-}
-
-/// A message without DataFusion's name for the kind of error.
-fn without_label(mut message: &str) -> &str {
-    const LABELS: [&str; 6] = [
-        "Error during planning: ",
-        "This feature is not implemented: ",
-        "Execution error: ",
-        "Schema error: ",
-        "Invalid or Unsupported Configuration: ",
-        "Arrow error: ",
-    ];
-    for label in LABELS {
-        message = message.strip_prefix(label).unwrap_or(message);
-    }
-    message
 }
 
 /// What is wrong with a column, in our words.
@@ -306,11 +298,14 @@ fn schema_error(e: &SchemaError) -> Option<Error> {
         SchemaError::FieldNotFound { field, valid_fields } => {
             let names: Vec<_> = valid_fields.iter().map(|c| c.name.as_str()).collect();
             let error = Error::not_found(format!("column \"{}\" does not exist", field.flat_name()));
-            match (column_hint(&field.name, &names), &field.relation) {
-                (Some(hint), _) => error.with_hint(hint),
-                (None, Some(relation)) if !valid_fields.iter().any(|c| c.relation.as_ref() == Some(relation)) => error
-                    .with_hint(format!("There is no \"{relation}\" in FROM, and no column of that name with fields.")),
-                (None, _) => error,
+            match &field.relation {
+                Some(table) if !valid_fields.iter().any(|c| c.relation.as_ref() == Some(table)) => {
+                    error.with_hint(format!("There is no \"{table}\" in FROM, and no column of that name with fields."))
+                }
+                _ => match column_hint(&field.name, &names) {
+                    Some(hint) => error.with_hint(hint),
+                    None => error,
+                },
             }
         }
         SchemaError::AmbiguousReference { field } => {
