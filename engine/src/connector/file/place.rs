@@ -1,7 +1,7 @@
 //! Paths that mean the same from every folder.
 //!
 //! A stream outlives the process that made it, so what its path says relative to a folder is made absolute at CREATE.
-//! Files keep the short names for it: `orders.csv`, not `/home/ann/shop/orders.csv`.
+//! Files keep the short names for it: `orders.csv`, not the whole path to it.
 
 use std::path::{Path, absolute};
 
