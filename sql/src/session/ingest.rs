@@ -22,8 +22,8 @@ use super::tables::StreamDef;
 use crate::error::{Error, ErrorKind, Result};
 use crate::statement::{DropObject, Name, ObjectKind, Statement, quote_name};
 
-/// Batches of a put that are handed in and not known to be committed.
-const UNDER_WAY: usize = 64;
+/// Batches of a put that are handed in and not known to be committed; their bytes are bounded where they wait.
+const UNDER_WAY: usize = 4096;
 /// Acknowledgements that wait for the client.
 const UNREAD: usize = 256;
 
