@@ -116,7 +116,7 @@ def test_folders_that_a_condition_leaves_out_are_not_read(store, tmp_path):
     (tmp_path / "in" / "day=x" / "a.csv").write_text("id\n7\n")
     process = run(store, "SELECT id FROM t WHERE day <> 3 ORDER BY id;", "--format", "json")
     assert [json.loads(line)["id"] for line in process.stdout.splitlines()] == [1, 2, 4]
-    assert 'column "day": x is not a INT' in process.stderr, process.stderr
+    assert 'column "day": x is not an INT' in process.stderr, process.stderr
     run(store, f"CREATE STREAM plain WITH (connector = 'file', path = '{tmp_path}/in/', partitions = false);")
     assert [row["column"] for row in ask(store, "DESCRIBE plain")] == ["id"]
 

@@ -293,7 +293,7 @@ impl Grammar {
                 Expr::Infix(op, self.boxed(kind, depth), self.boxed(kind, depth.min(1)), kind)
             }
             3..=5 => {
-                let op = self.pick(&["&", "|", "^", "^", "<<", ">>"]);
+                let op = self.pick(&["&", "|", "<<", ">>"]);
                 let right = match op {
                     "<<" | ">>" => Box::new(Expr::Literal(self.pick(&["0", "1", "3"]), kind)),
                     _ => self.boxed(kind, depth),

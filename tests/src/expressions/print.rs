@@ -103,7 +103,6 @@ pub fn duckdb(expr: &Expr) -> Result<String, &'static Rule> {
         Expr::Literal(text, kind) => literal(text, *kind, duckdb_name(*kind)),
         Expr::Null(kind) => format!("CAST(NULL AS {})", duckdb_name(*kind)),
         Expr::Infix("/", a, b, kind) if is_whole(*kind) => format!("({} // {})", duckdb(a)?, duckdb(b)?),
-        Expr::Infix("^", a, b, _) => format!("xor({}, {})", duckdb(a)?, duckdb(b)?),
         Expr::Infix("<<", ..) => return Err(&RULES[2]),
         Expr::Infix(op, a, b, _) => format!("({} {op} {})", duckdb(a)?, duckdb(b)?),
         Expr::Prefix("-", a, kind) if is_whole(*kind) => {
