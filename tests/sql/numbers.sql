@@ -50,3 +50,6 @@ SELECT k, avg(d) AS a, avg(d * 0.5) AS b FROM accounts GROUP BY k
 
 # distinct decimals
 SELECT k, count(DISTINCT d * 0.5) AS n, sum(DISTINCT d) AS s FROM bids GROUP BY k HAVING sum(d) > 0.5
+
+# sums of decimals beside one of distinct values
+SELECT sum(d) AS s, avg(d) AS a, sum(DISTINCT price % 100) AS t FROM bids

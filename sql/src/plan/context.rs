@@ -42,6 +42,7 @@ use super::over::ComputeBelowOver;
 use super::parameters::BoundParameters;
 use super::reworded::reword;
 use super::risk::{GuardArguments, PinRisky, RiskyLast};
+use super::same_types::SameTypes;
 use super::semantics::Semantics;
 use super::simplify::Simplify;
 use super::stay_put::StayPutPlanner;
@@ -121,7 +122,11 @@ fn logical_rules(semantics: Semantics) -> Vec<Arc<dyn OptimizerRule + Send + Syn
     let replaced = |rule: &dyn OptimizerRule| semantics.exact_expressions() && rule.name() == own.name();
     // What several operands share would be evaluated before those that guard it.
     let rules = Optimizer::new().rules.into_iter().filter(|r| r.name() != "common_sub_expression_eliminate");
-    let rules = rules.map(|rule| if replaced(rule.as_ref()) { Arc::clone(&own) } else { rule });
+    let rules = rules.map(|rule| match rule.name() {
+        _ if replaced(rule.as_ref()) => Arc::clone(&own),
+        "single_distinct_aggregation_to_group_by" => Arc::new(SameTypes(rule)),
+        _ => rule,
+    });
     first.into_iter().chain(rules).collect()
 }
 

@@ -22,6 +22,7 @@ mod parameters;
 mod pauses;
 mod reworded;
 mod risk;
+mod same_types;
 mod semantics;
 mod simplify;
 mod stay_put;
