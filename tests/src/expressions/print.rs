@@ -53,7 +53,7 @@ pub const RULES: [Rule; 21] = [
         None,
         "on the clock of the session's zone there; UTC is set, and months differ at year 1",
     ),
-    rule("character_length", Some("length"), "the name"),
+    rule("character_length", Some("CAST(length(a) AS INT)"), "the name; a BIGINT there"),
     rule("CAST(date AS TIMESTAMP)", Some("the same"), "dates of the rows are all timestamps"),
     rule("least, greatest of NULL", Some("the same"), "both pass over NULL"),
     rule("BIGINT UNSIGNED", Some("UBIGINT"), "the name"),
@@ -118,7 +118,7 @@ pub fn duckdb(expr: &Expr) -> Result<String, &'static Rule> {
             "NOT FALSE" => format!("({} IS DISTINCT FROM false)", duckdb(a)?),
             what => format!("({} IS {what})", duckdb(a)?),
         },
-        Expr::Call("character_length", args, _) => format!("length({})", list(args)?),
+        Expr::Call("character_length", args, _) => format!("CAST(length({}) AS INT)", list(args)?),
         Expr::Call("sqrt", args, _) => {
             let a = list(args)?;
             format!("CASE WHEN {a} < 0 THEN error('negative') ELSE sqrt({a}) END")
