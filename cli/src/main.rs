@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use args::{Cli, Command};
+use millstream_sql::plan::TURNS;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -36,7 +37,9 @@ const LAST_WORK: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let cli = Cli::read();
     start_log(&cli);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // Queries run here, and are to hear soon that they are cancelled.
+    let runtime = tokio::runtime::Builder::new_multi_thread().event_interval(TURNS).enable_all().build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(e) => {
             report::say(format_args!("error: cannot start threads: {e}"));

@@ -9,13 +9,16 @@ import time
 import pexpect
 import pytest
 from conftest import BINARY
+from window import Answering
 
 PATIENCE = 15
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[78]")
 
 
-class Terminal:
+class Terminal(Answering):
     """The shell in a terminal of 40 lines that tells where its cursor is when asked."""
+
+    patience = PATIENCE
 
     def __init__(self, store, home):
         environment = {"TERM": "xterm", "PATH": "/usr/bin:/bin", "HOME": str(home), "XDG_STATE_HOME": str(home), "LANG": "C.UTF-8"}
@@ -41,19 +44,8 @@ class Terminal:
     def text(self):
         return ESCAPES.sub("", self.raw).replace("\r", "")
 
-    def expect(self, pattern, patience=PATIENCE):
-        """Waits for `pattern` in what has come since the last match."""
-        deadline = time.monotonic() + patience
-        goes_on = True
-        while True:
-            if match := re.search(pattern, self.text[self.read_to :], re.MULTILINE):
-                self.read_to += match.end()
-                return match
-            assert goes_on and time.monotonic() < deadline, f"no {pattern!r} in {self.text[self.read_to:]!r}"
-            goes_on = self.pump(0.05)
-
-    def type(self, line):
-        self.child.send(line + "\r")
+    def send(self, keys):
+        self.child.send(keys)
 
     def end(self):
         """Waits for the end of the process and gives its exit code."""

@@ -17,7 +17,27 @@ from conftest import BINARY
 PATIENCE = 20
 
 
-class Window:
+class Answering:
+    """A program that shows `text`, of which `read_to` has been read. `pump` takes in more, `send` gives it keys."""
+
+    patience = PATIENCE
+
+    def expect(self, pattern, patience=None):
+        """Waits for `pattern` below the last match."""
+        deadline = time.monotonic() + (patience or self.patience)
+        goes_on = True
+        while True:
+            if match := re.search(pattern, self.text[self.read_to :], re.MULTILINE):
+                self.read_to += match.end()
+                return match
+            assert goes_on and time.monotonic() < deadline, f"no {pattern!r} below {self.read_to} of\n{self.text}"
+            goes_on = self.pump(0.05)
+
+    def type(self, line):
+        self.send(line + "\r")
+
+
+class Window(Answering):
     """A program in a terminal; `text` is what somebody sees who scrolls back."""
 
     def __init__(self, *command, home, size=(40, 120)):
@@ -59,20 +79,6 @@ class Window:
         width = self.screen.columns
         past = ["".join(line[x].data for x in range(width)) for line in self.screen.history.top]
         return "\n".join(line.rstrip() for line in [*past, *self.screen.display]).rstrip()
-
-    def expect(self, pattern, patience=PATIENCE):
-        """Waits for `pattern` below the last match."""
-        deadline = time.monotonic() + patience
-        goes_on = True
-        while True:
-            if match := re.search(pattern, self.text[self.read_to :], re.MULTILINE):
-                self.read_to += match.end()
-                return match
-            assert goes_on and time.monotonic() < deadline, f"no {pattern!r} below {self.read_to} of\n{self.text}"
-            goes_on = self.pump()
-
-    def type(self, line):
-        self.send(line + "\r")
 
     def resize(self, lines, columns):
         # lines move: what is expected next is looked for in all of the text

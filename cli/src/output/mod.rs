@@ -7,15 +7,15 @@ mod csv;
 mod table;
 mod value;
 
-use std::collections::HashSet;
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::json::writer::{JsonFormat, LineDelimited, Writer, WriterBuilder};
 use clap::ValueEnum;
 use millstream_sql::Result;
+use millstream_sql::plan::told_apart;
 
 use crate::report;
 use crate::terminal::Screen;
@@ -131,21 +131,14 @@ fn write_json(batch: &RecordBatch, out: &mut dyn Write) -> Result<()> {
 }
 
 fn with_own_names(batch: &RecordBatch) -> Result<RecordBatch> {
-    let schema = batch.schema_ref();
-    let mut taken: HashSet<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
-    if taken.len() == schema.fields().len() {
+    let fields = batch.schema_ref().fields();
+    let names: Vec<String> = fields.iter().map(|f| f.name().clone()).collect();
+    let own = told_apart(&names);
+    if own == names {
         return Ok(batch.clone());
     }
-    let mut seen = HashSet::new();
-    let own = |field: &FieldRef| {
-        let mut name = field.name().clone();
-        if !seen.insert(name.clone()) {
-            let free = (1..).map(|n| format!("{}_{n}", field.name())).find(|other| taken.insert(other.clone()));
-            name = free.unwrap_or(name);
-        }
-        field.as_ref().clone().with_name(name)
-    };
-    let schema = Arc::new(Schema::new(schema.fields().iter().map(own).collect::<Vec<_>>()));
+    let own = fields.iter().zip(own).map(|(field, name)| field.as_ref().clone().with_name(name));
+    let schema = Arc::new(Schema::new(own.collect::<Vec<_>>()));
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(schema, batch.columns().to_vec(), &options)?)
 }

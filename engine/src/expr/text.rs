@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 use datafusion_expr::Operator;
 use datafusion_physical_expr::expressions::{BinaryExpr, CastExpr};
 use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
@@ -17,9 +17,7 @@ const UNWRITTEN: [&str; 2] = ["canonical_float", "float_value"];
 /// `expr`, over rows of `schema`, as SQL: types have their SQL names, and what planning has put around operands, such as
 /// a cast to a wider number, is left out.
 pub(super) fn text(expr: &dyn PhysicalExpr, schema: &Schema) -> String {
-    if let Some(fitting) = expr.downcast_ref::<Fitting>() {
-        return text(fitting.0.as_ref(), schema);
-    }
+    let expr = written(expr, schema);
     if let Some(negative) = expr.downcast_ref::<Negative>() {
         return format!("- {}", operand(negative.0.as_ref(), u8::MAX, schema));
     }
@@ -32,21 +30,28 @@ pub(super) fn text(expr: &dyn PhysicalExpr, schema: &Schema) -> String {
         return format!("{a} {} {b}", binary.op());
     }
     if let Some(cast) = expr.downcast_ref::<CastExpr>() {
-        let inner = text(cast.expr().as_ref(), schema);
-        return match (cast.expr().data_type(schema), expr.data_type(schema)) {
-            (Ok(from), Ok(to)) if from.is_numeric() && to.is_numeric() && always_casts(&from, &to) => inner,
-            (_, Ok(to)) => format!("CAST({inner} AS {})", sql_name(&to)),
-            _ => format!("CAST({inner} AS {})", sql_name(cast.cast_type())),
-        };
+        return format!("CAST({} AS {})", text(cast.expr().as_ref(), schema), sql_name(cast.cast_type()));
     }
     if let Some(function) = expr.downcast_ref::<ScalarFunctionExpr>() {
         let args: Vec<String> = function.args().iter().map(|arg| text(arg.as_ref(), schema)).collect();
-        return match args.as_slice() {
-            [one] if UNWRITTEN.contains(&function.fun().name()) => one.clone(),
-            _ => format!("{}({})", function.fun().name(), args.join(", ")),
-        };
+        return format!("{}({})", function.fun().name(), args.join(", "));
     }
     Sql(expr).to_string()
+}
+
+/// `expr` without what planning has put around it.
+fn written<'a>(expr: &'a dyn PhysicalExpr, schema: &Schema) -> &'a dyn PhysicalExpr {
+    let inner = if let Some(fitting) = expr.downcast_ref::<Fitting>() {
+        Some(&fitting.0)
+    } else if let Some(cast) = expr.downcast_ref::<CastExpr>() {
+        let to = cast.cast_type();
+        let widens = |from: DataType| from.is_numeric() && to.is_numeric() && always_casts(&from, to);
+        cast.expr().data_type(schema).is_ok_and(widens).then(|| cast.expr())
+    } else {
+        let function = expr.downcast_ref::<ScalarFunctionExpr>();
+        function.filter(|f| UNWRITTEN.contains(&f.fun().name())).and_then(|f| f.args().first())
+    };
+    inner.map_or(expr, |inner| written(inner.as_ref(), schema))
 }
 
 /// In DataFusion's words.
@@ -65,17 +70,7 @@ fn is_associative(op: Operator) -> bool {
 /// An operand of an operator, in parentheses where it binds less.
 fn operand(expr: &dyn PhysicalExpr, precedence: u8, schema: &Schema) -> String {
     let shown = text(expr, schema);
-    let mut inner = expr;
-    loop {
-        if let Some(fitting) = inner.downcast_ref::<Fitting>() {
-            inner = fitting.0.as_ref();
-        } else if let Some(cast) = inner.downcast_ref::<CastExpr>().filter(|_| !shown.starts_with("CAST(")) {
-            inner = cast.expr().as_ref();
-        } else {
-            break;
-        }
-    }
-    match inner.downcast_ref::<BinaryExpr>().map(|b| b.op().precedence()) {
+    match written(expr, schema).downcast_ref::<BinaryExpr>().map(|b| b.op().precedence()) {
         Some(p) if p == 0 || p < precedence => format!("({shown})"),
         _ => shown,
     }

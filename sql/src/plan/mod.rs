@@ -26,6 +26,7 @@ mod same_types;
 mod semantics;
 mod simplify;
 mod stay_put;
+mod syntax;
 mod window_call;
 mod window_exec;
 mod window_rows;
@@ -41,9 +42,10 @@ pub use context::{
     PlanContext, StreamTypes, TableResolver, expression, optimize, query_plan, result_plan, session_state,
     session_state_of, statement_plan, streaming_plan,
 };
-pub use headers::Headed;
+pub use headers::{Headed, told_apart};
 pub(crate) use numbers::assign_columns;
 pub(crate) use parameters::{bind_parameters, count_parameters, parameter_types};
+pub use pauses::TURNS;
 pub(crate) use pauses::with_pauses;
 pub use semantics::Semantics;
 pub use window_call::WindowFunctions;

@@ -7,7 +7,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::WindowFunctionParams;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Case, Expr, LogicalPlan, Projection, Window};
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Window};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use super::risk::{Risk, risk};
@@ -46,7 +46,6 @@ impl OptimizerRule for ComputeBelowOver {
         for call in &mut calls {
             let name = names.save(call);
             if let Some(params) = params_of(call) {
-                guard(params);
                 let WindowFunctionParams { args, partition_by, order_by, filter, .. } = params;
                 let sorted = order_by.iter_mut().map(|s| &mut s.expr);
                 let all = args.iter_mut().chain(partition_by).chain(sorted).chain(filter.as_deref_mut());
@@ -70,15 +69,5 @@ fn params_of(call: &mut Expr) -> Option<&mut WindowFunctionParams> {
         Expr::Alias(alias) => params_of(&mut alias.expr),
         Expr::WindowFunction(function) => Some(&mut function.params),
         _ => None,
-    }
-}
-
-/// Arguments are computed where the filter is true only.
-fn guard(params: &mut WindowFunctionParams) {
-    let Some(filter) = params.filter.clone() else { return };
-    for arg in params.args.iter_mut().filter(|arg| !matches!(arg, Expr::Column(_) | Expr::Literal(..) | Expr::Case(_)))
-    {
-        let when = vec![(filter.clone(), Box::new(std::mem::take(arg)))];
-        *arg = Expr::Case(Case { expr: None, when_then_expr: when, else_expr: None });
     }
 }

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::ops::ControlFlow;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
@@ -17,26 +16,13 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, Expr as Ast, Value, ValueWithSpan, VisitMut, visit_expressions_mut,
-};
+use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Expr as Ast, Value, ValueWithSpan, VisitMut};
 
+use super::syntax::each_expression;
 use crate::error::{Error, Position, Result};
 
 /// An operator that no SQL text can have: the value on its left is bound to the parameter that its right names.
 const BOUND: &str = "is bound";
-
-/// Does `change` to each expression in `syntax`.
-fn each(syntax: &mut impl VisitMut, mut change: impl FnMut(&mut Ast) -> Result<()>) -> Result<()> {
-    let done = visit_expressions_mut(syntax, |expr| match change(expr) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(e) => ControlFlow::Break(e),
-    });
-    match done {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(e) => Err(e),
-    }
-}
 
 /// The number of the parameter that `expr` is, if it is one.
 fn number_of(expr: &Ast) -> Result<Option<usize>> {
@@ -57,7 +43,7 @@ fn number(id: &str) -> Option<usize> {
 /// The largest number of a parameter in `syntax`; 0 if there is none.
 pub(crate) fn count_parameters(syntax: &mut impl VisitMut) -> Result<usize> {
     let mut most = 0;
-    each(syntax, |expr| {
+    each_expression(syntax, |expr| {
         most = most.max(number_of(expr)?.unwrap_or(0));
         Ok(())
     })?;
@@ -66,7 +52,7 @@ pub(crate) fn count_parameters(syntax: &mut impl VisitMut) -> Result<usize> {
 
 /// Puts `values`, arrays of one value each, in the place of the parameters in `syntax`.
 pub(crate) fn bind_parameters(syntax: &mut impl VisitMut, values: &[ArrayRef]) -> Result<()> {
-    each(syntax, |expr| {
+    each_expression(syntax, |expr| {
         if let Ast::Interval(interval) = expr {
             return bind_interval(interval);
         }

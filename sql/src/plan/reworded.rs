@@ -1,41 +1,33 @@
 //! Spellings that the planner does not read, or not as they are meant, in words that it does.
 
-use std::ops::ControlFlow;
-
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned, Value,
-    ValueWithSpan, VisitMut, visit_expressions_mut,
+    ValueWithSpan, VisitMut,
 };
 
-use super::zones::call;
+use super::syntax::{call, each_expression, nothing, taken};
 use crate::error::{Error, Position, Result};
 use crate::function::patterns;
 use crate::statement::fold;
 
 /// Rewords what there is in `syntax`. `powers` says that `^` is a power; XOR if not.
 pub(super) fn reword(syntax: &mut impl VisitMut, powers: bool) -> Result<()> {
-    let done = visit_expressions_mut(syntax, |expr| {
-        match expr {
-            Expr::CompoundFieldAccess { .. } => fields(expr),
-            Expr::Like { any: false, .. } | Expr::ILike { any: false, .. } | Expr::SimilarTo { .. } => likeness(expr),
-            Expr::Function(function) => time_pattern(function),
-            Expr::BinaryOp { op: BinaryOperator::BitwiseXor, .. } if powers => {
-                if let Err(e) = power(expr) {
-                    return ControlFlow::Break(e);
-                }
-            }
-            _ => {}
+    each_expression(syntax, |expr| match expr {
+        Expr::CompoundFieldAccess { .. } => {
+            fields(expr);
+            Ok(())
         }
-        ControlFlow::Continue(())
-    });
-    match done {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(e) => Err(e),
-    }
-}
-
-fn nothing() -> Expr {
-    Expr::Value(Value::Null.with_empty_span())
+        Expr::Like { any: false, .. } | Expr::ILike { any: false, .. } | Expr::SimilarTo { .. } => {
+            likeness(expr);
+            Ok(())
+        }
+        Expr::Function(function) => {
+            time_pattern(function);
+            Ok(())
+        }
+        Expr::BinaryOp { op: BinaryOperator::BitwiseXor, .. } if powers => power(expr),
+        _ => Ok(()),
+    })
 }
 
 fn text(text: impl Into<String>) -> Expr {
@@ -63,14 +55,14 @@ fn likeness(expr: &mut Expr) {
     match expr {
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
             if let Some(escape) = escape_char.take() {
-                let written = std::mem::replace(pattern.as_mut(), nothing());
+                let written = taken(pattern);
                 **pattern = call(patterns::LIKE, vec![written, escape_text(&escape)]);
             }
         }
         Expr::SimilarTo { negated, expr: value, pattern, escape_char } => {
             let negated = *negated;
-            let value = std::mem::replace(value.as_mut(), nothing());
-            let pattern = std::mem::replace(pattern.as_mut(), nothing());
+            let value = taken(value);
+            let pattern = taken(pattern);
             let escape = escape_char.as_ref().map_or_else(|| text("\\"), escape_text);
             let like = call("regexp_like", vec![value, call(patterns::SIMILAR, vec![pattern, escape])]);
             *expr = match negated {
@@ -92,7 +84,7 @@ fn time_pattern(function: &mut Function) {
     }
     let FunctionArguments::List(list) = &mut function.args else { return };
     if let [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(pattern))] = list.args.as_mut_slice() {
-        let written = std::mem::replace(pattern, nothing());
+        let written = taken(pattern);
         *pattern = call(patterns::TIME, vec![written]);
     }
 }
@@ -101,7 +93,7 @@ fn time_pattern(function: &mut Function) {
 fn power(expr: &mut Expr) -> Result<()> {
     let at = Position::from_location(expr.span().start);
     let (mut operands, mut operators) = (vec![], vec![]);
-    flatten(std::mem::replace(expr, nothing()), &mut operands, &mut operators);
+    flatten(taken(expr), &mut operands, &mut operators);
     // Operators wait for those behind them that bind more.
     let (mut values, mut waiting): (Vec<Expr>, Vec<(BinaryOperator, u8)>) = (vec![], vec![]);
     let mut rest = operands.into_iter();

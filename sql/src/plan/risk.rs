@@ -13,6 +13,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, disjunction, split_binary, split_conjunction_owned};
 use datafusion::logical_expr::{BinaryExpr, Case, Cast, Expr, ExprSchemable, Extension, Filter, LogicalPlan, Operator};
@@ -141,8 +142,12 @@ impl OptimizerRule for GuardArguments {
     }
 
     fn rewrite(&self, plan: LogicalPlan, _config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
-        let LogicalPlan::Aggregate(aggregate) = &plan else { return Ok(Transformed::no(plan)) };
-        let schema = aggregate.input.schema().as_ref().clone();
+        let input = match &plan {
+            LogicalPlan::Aggregate(aggregate) => &aggregate.input,
+            LogicalPlan::Window(window) => &window.input,
+            _ => return Ok(Transformed::no(plan)),
+        };
+        let schema = input.schema().as_ref().clone();
         let names = NamePreserver::new_for_projection();
         plan.map_expressions(|e| {
             let name = names.save(&e);
@@ -151,12 +156,16 @@ impl OptimizerRule for GuardArguments {
     }
 }
 
-fn guarded(e: Expr, schema: &DFSchema) -> Transformed<Expr> {
-    let Expr::AggregateFunction(mut call) = e else { return Transformed::no(e) };
-    let Some(filter) = call.params.filter.clone() else { return Transformed::no(Expr::AggregateFunction(call)) };
+fn guarded(mut e: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let (filter, args, order_by): (_, _, &mut [Sort]) = match &mut e {
+        Expr::AggregateFunction(call) => (&call.params.filter, &mut call.params.args, &mut call.params.order_by),
+        // The order of a window is that of all its rows.
+        Expr::WindowFunction(call) => (&call.params.filter, &mut call.params.args, &mut []),
+        _ => return Transformed::no(e),
+    };
+    let Some(filter) = filter.clone() else { return Transformed::no(e) };
     let mut changed = false;
-    let sorted = call.params.order_by.iter_mut().map(|s| &mut s.expr);
-    for arg in call.params.args.iter_mut().chain(sorted) {
+    for arg in args.iter_mut().chain(order_by.iter_mut().map(|s| &mut s.expr)) {
         let is_guarded = matches!(arg, Expr::Case(case) if case.when_then_expr.first().is_some_and(|w| w.0 == filter));
         if !is_guarded && risk(arg, schema) > Risk::None {
             let value = std::mem::take(arg);
@@ -165,7 +174,7 @@ fn guarded(e: Expr, schema: &DFSchema) -> Transformed<Expr> {
             changed = true;
         }
     }
-    Transformed::new_transformed(Expr::AggregateFunction(call), changed)
+    Transformed::new_transformed(e, changed)
 }
 
 /// Conditions that may well fail stay above what they must not be pushed through.

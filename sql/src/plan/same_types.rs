@@ -24,6 +24,10 @@ impl OptimizerRule for SameTypes {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
+        // It changes aggregates only.
+        if !matches!(plan, LogicalPlan::Aggregate(_)) {
+            return Ok(Transformed::no(plan));
+        }
         let before = plan.clone();
         let after = self.0.rewrite(plan, config)?;
         let types = |plan: &LogicalPlan| -> Vec<_> {

@@ -20,7 +20,7 @@ use super::outcome::IngestMode;
 use super::show::sql_type;
 use super::tables::StreamDef;
 use crate::error::{Error, ErrorKind, Result};
-use crate::statement::{DropObject, Name, ObjectKind, Statement, quote_name};
+use crate::statement::{CreateStream, DropObject, Name, ObjectKind, Statement, quote_name};
 
 /// Batches of a put that are handed in and not known to be committed; their bytes are bounded where they wait.
 const UNDER_WAY: usize = 4096;
@@ -34,7 +34,7 @@ struct Target {
     /// The columns that the stream has, or will have.
     schema: SchemaRef,
     /// What makes it, unless it is there.
-    create: Option<String>,
+    create: Option<CreateStream>,
 }
 
 impl Millstream {
@@ -85,14 +85,11 @@ impl Millstream {
     /// Makes the stream, if it is to be made, and commits the rows.
     async fn take_in(self: Arc<Self>, target: Target, rows: Spooled) -> Result<u64> {
         let count = rows.rows();
-        let fresh = match &target.create {
+        let fresh = match target.create {
             None => false,
-            Some(sql) => {
-                let Statement::CreateStream(create) = statement_of(sql)? else {
-                    return Err(Error::internal("a stream is made by another statement"));
-                };
+            Some(create) => {
                 let parallelism = self.config().parallelism;
-                self.clone().create_stream(*create, parallelism, true).await?;
+                self.clone().create_stream(create, parallelism, true).await?;
                 target.mode != IngestMode::Replace
             }
         };
@@ -140,14 +137,14 @@ impl Millstream {
 }
 
 /// The statement that makes `stream` for rows of `schema`, and the columns that it has then.
-fn stream_for(stream: &str, schema: &Schema, or_replace: &str) -> Result<(SchemaRef, String)> {
+fn stream_for(stream: &str, schema: &Schema, or_replace: &str) -> Result<(SchemaRef, CreateStream)> {
     let column = |f: &Arc<Field>| Ok(format!("{} {}", quote_name(f.name()), sql_type(f.data_type())?));
     let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?.join(", ");
     let sql = format!("CREATE {or_replace}STREAM {} ({columns})", quote_name(stream));
     let Statement::CreateStream(create) = statement_of(&sql)? else {
         return Err(Error::internal("a stream is made by another statement"));
     };
-    Ok((Arc::new(Schema::new(create.columns.iter().map(|c| c.field()).collect::<Vec<_>>())), sql))
+    Ok((Arc::new(Schema::new(create.columns.iter().map(|c| c.field()).collect::<Vec<_>>())), *create))
 }
 
 /// A put that is under way.

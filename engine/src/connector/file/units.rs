@@ -190,20 +190,22 @@ impl TextReader {
 #[async_trait]
 impl UnitReader for TextReader {
     async fn next(&mut self) -> Result<Option<Read>> {
+        if self.cut {
+            return Ok(None);
+        }
         if let Some((block, used)) = self.block.take() {
             return self.decode(block, used).map(Some);
         }
         let split = self.report.unit.split.clone();
         match self.text.next().await.map_err(|e| e.context(format_args!("file \"{split}\"")))? {
             Some(Piece::Lines(block)) => return self.decode(block, 0).map(Some),
-            Some(Piece::Cut) if !self.cut => {
+            Some(Piece::Cut) => {
                 // It is looked for, and the rest is read where it is found.
                 self.cut = true;
                 let rest = Unit { split, start: self.position, end: self.report.unit.end };
                 self.report.queue.lock().give_back(rest);
                 return Ok(None);
             }
-            Some(Piece::Cut) => return Ok(None),
             None => {}
         }
         // No line begins in what is left of the unit.

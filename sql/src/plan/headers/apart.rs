@@ -23,6 +23,7 @@ use millstream_engine::format::sql_name;
 use super::{again, query_of, unique};
 use crate::error::{Error, Position, Result};
 use crate::plan::numbers::marked;
+use crate::plan::syntax::taken;
 use crate::statement::fold;
 
 /// An operator that no SQL text can have.
@@ -221,8 +222,7 @@ impl VisitorMut for Inside<'_, '_> {
         // What is cast from a literal has the literal's name, and a function may ask for a literal.
         let is_cast = matches!(expr, Expr::Cast { expr, .. } if !matches!(expr.as_ref(), Expr::Value(_)));
         if self.depth == 0 && is_cast {
-            let cast = std::mem::replace(expr, Expr::Value(ast::Value::Null.with_empty_span()));
-            *expr = marked(cast, CAST);
+            *expr = marked(taken(expr), CAST);
         }
         ControlFlow::Continue(())
     }

@@ -72,6 +72,14 @@ fn unique(name: &str, taken: &mut HashSet<String>) -> String {
     unique
 }
 
+/// `names`, each as another: the first of its name keeps it, the next `a` is `a_1`.
+pub fn told_apart(names: &[String]) -> Vec<String> {
+    let mut taken: HashSet<String> = names.iter().cloned().collect();
+    let mut first = HashSet::new();
+    let name = |name: &String| if first.insert(name.clone()) { name.clone() } else { unique(name, &mut taken) };
+    names.iter().map(name).collect()
+}
+
 /// Gives a planned statement its headers, and its columns names of their own.
 pub(super) fn headed(plan: LogicalPlan) -> DfResult<Headed> {
     match plan {
@@ -83,16 +91,7 @@ pub(super) fn headed(plan: LogicalPlan) -> DfResult<Headed> {
         plan => {
             let fields = plan.schema().fields();
             let headers: Vec<_> = fields.iter().map(|f| shown(f.name()).to_owned()).collect();
-            // A name that stands as it is keeps it, wherever the one that is like it stands.
-            let mut taken: HashSet<_> =
-                fields.iter().map(|f| f.name().clone()).filter(|n| !n.contains(AGAIN)).collect();
-            let mut first = HashSet::new();
-            let name = |field: &str| match !field.contains(AGAIN) && first.insert(field.to_owned()) {
-                true => field.to_owned(),
-                false => unique(shown(field), &mut taken),
-            };
-            let names: Vec<_> = fields.iter().map(|f| f.name().as_str()).map(name).collect();
-            Ok(Headed { plan: renamed(plan, &names)?, headers })
+            Ok(Headed { plan: renamed(plan, &told_apart(&headers))?, headers })
         }
     }
 }

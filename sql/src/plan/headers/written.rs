@@ -4,11 +4,12 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
-    self, AccessExpr, Expr, Ident, ObjectNamePart, Select, SelectFlavor, SelectItem, VisitMut, VisitorMut,
+    AccessExpr, Expr, Ident, ObjectNamePart, Select, SelectFlavor, SelectItem, VisitMut, VisitorMut,
 };
 
 use super::{one_line, query_of};
 use crate::plan::parameters::written_parameter;
+use crate::plan::syntax::taken;
 use crate::statement::{fold, quote_name};
 
 /// Characters of the longest name that is made up.
@@ -35,8 +36,7 @@ impl VisitorMut for Names {
         for item in &mut select.projection {
             let SelectItem::UnnamedExpr(expr) = item else { continue };
             if let Some(name) = name_of(expr) {
-                let expr = std::mem::replace(expr, Expr::Value(ast::Value::Null.with_empty_span()));
-                *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) };
+                *item = SelectItem::ExprWithAlias { expr: taken(expr), alias: Ident::with_quote('"', name) };
             }
         }
         ControlFlow::Continue(())

@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::typing::MAX_DIGITS;
+use crate::plan::syntax::taken;
 
 /// Operators that no SQL text can have.
 const DOUBLE: &str = "is a double";
@@ -67,8 +68,7 @@ fn mark_casts(body: &mut SetExpr) {
                     inner = nested;
                 }
                 if matches!(inner, Ast::Cast { .. }) {
-                    let whole = std::mem::replace(cell, Ast::Value(Value::Null.with_empty_span()));
-                    *cell = marked(whole, WRITTEN);
+                    *cell = marked(taken(cell), WRITTEN);
                 }
             }
         }
