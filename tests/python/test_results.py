@@ -120,10 +120,54 @@ def test_a_script_runs_twice(store):
     for n in (1, 2, 3):
         rows = results(store, *script, f"INSERT INTO s VALUES ({n})", "FLUSH", "SELECT count(*) AS n, max(y) AS y FROM e")
         assert rows == [{"n": n, "y": (n + 1) * 10}]
-    # What differs is replaced, unless it is read.
+    # What differs is replaced.
     assert results(store, "CREATE OR REPLACE STREAM e AS SELECT x AS y FROM d", "FLUSH", "SELECT max(y) AS y FROM e") == [{"y": 4}]
-    with Process("--store", store, "-c", "CREATE OR REPLACE STREAM d AS SELECT b AS x FROM v") as process:
-        assert process.wait() == 1 and '"d" is read by "e"' in process.stderr
+
+
+def test_what_reads_a_replaced_stream_is_made_anew(store, tmp_path):
+    for name, numbers in (("one", (1, 2)), ("two", (30, 40, 50))):
+        (tmp_path / f"{name}.csv").write_text("x\n" + "".join(f"{n}\n" for n in numbers))
+    made = [
+        "CREATE OR REPLACE STREAM x (x BIGINT) WITH (connector = 'file', path = 'one.csv')",
+        "CREATE STREAM d AS SELECT x FROM x",
+        "CREATE VIEW v AS SELECT x FROM d WHERE x > 0",
+        "CREATE STREAM total AS SELECT sum(x) AS s FROM v",
+        "CREATE STREAM twice AS SELECT s * 2 AS s FROM total",
+        "CREATE STREAM other AS SELECT x FROM x",
+        "CREATE STREAM apart (n BIGINT)",
+    ]
+    asked = ["FLUSH", "SELECT total.s AS a, twice.s AS b, (SELECT count(*) FROM other) AS n FROM total, twice"]
+
+    def run(*statements):
+        with Process(*("--store", store, "--format", "json"), *(w for s in statements for w in ("-c", s)), cwd=tmp_path) as process:
+            code = process.wait()
+            return code, [json.loads(line) for line in process.stdout.splitlines()], process.stderr
+
+    assert run(*made, "INSERT INTO apart VALUES (7)", *asked)[1] == [{"a": 3, "b": 6, "n": 2}]
+    # The middle of the chain, then its source, then both again after a restart, with a stream that is newer than the readers.
+    code, rows, said = run("CREATE OR REPLACE STREAM d AS SELECT x + 100 AS x FROM x", *asked)
+    assert rows == [{"a": 203, "b": 406, "n": 2}] and 'made anew with it: "total", "twice"' in said, said
+    code, rows, said = run(made[0].replace("one", "two"), *asked)
+    assert rows == [{"a": 420, "b": 840, "n": 3}] and '"other", "d", "total", "twice"' in said, said
+    assert run("CREATE OR REPLACE STREAM d AS SELECT n AS x FROM apart", "INSERT INTO apart VALUES (1)", *asked)[1] == [{"a": 8, "b": 16, "n": 3}]
+    assert run("INSERT INTO apart VALUES (2)", *asked)[1] == [{"a": 10, "b": 20, "n": 3}]
+    # A paused reader stays paused, and begins anew when it goes on.
+    assert run("PAUSE STREAM total", "CREATE OR REPLACE STREAM d AS SELECT n + 1 AS x FROM apart", "SELECT * FROM total")[1] == []
+    assert run("RESUME STREAM total", *asked)[1] == [{"a": 13, "b": 26, "n": 3}]
+    for refused, why in (
+        ("CREATE OR REPLACE STREAM d AS SELECT x AS y FROM x", "its columns would be y instead of x"),
+        ("CREATE OR REPLACE STREAM d AS SELECT x::TEXT AS x FROM x", 'its column "x" would be TEXT instead of BIGINT'),
+        ("CREATE OR REPLACE STREAM d AS SELECT max(x) AS x FROM x", "its rows could be taken back"),
+        ("CREATE OR REPLACE STREAM d (x BIGINT)", "it would be a stream into which rows are put instead of the result of a query"),
+        ("CREATE OR REPLACE STREAM d AS SELECT s AS x FROM total", '"d" would read itself, through "total"'),
+        ("CREATE OR REPLACE STREAM d AS SELECT x FROM d", '"d" would read itself'),
+    ):
+        code, _, said = run(refused)
+        assert code == 1 and why in said, said
+    out = "CREATE STREAM out WITH (connector = 'file', path = 'out.csv') AS SELECT x FROM d"
+    code, _, said = run(out, "CREATE OR REPLACE STREAM d AS SELECT n AS x FROM apart")
+    assert code == 1 and 'stream "out" has written rows of it out' in said, said
+    assert run(*asked)[1] == [{"a": 13, "b": 26, "n": 3}]
 
 
 def test_patterns_and_powers(store):

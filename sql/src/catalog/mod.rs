@@ -47,6 +47,13 @@ pub struct Entry {
     pub resolved: Option<Resolved>,
 }
 
+impl Entry {
+    /// Whether it is a stream: external ones have a job that never starts, views have none.
+    pub fn has_job(&self) -> bool {
+        !self.job.is_empty()
+    }
+}
+
 /// What a statement means for as long as its object exists, whatever files come later and whatever a later
 /// build makes of the same words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +131,17 @@ impl Catalog {
             store.delete(&path(self.version - KEPT)).await?;
         }
         Ok(())
+    }
+
+    /// Puts `entry` last, and behind it what reads it, since objects are made in the order of the list. Gives the entries that
+    /// had their names.
+    pub fn put(&mut self, entry: Entry, readers: &[Entry]) -> Vec<Entry> {
+        let is_put = |e: &Entry| e.name == entry.name || readers.iter().any(|r| r.name == e.name);
+        let (before, others) = std::mem::take(&mut self.entries).into_iter().partition(is_put);
+        self.entries = others;
+        self.entries.push(entry);
+        self.entries.extend_from_slice(readers);
+        before
     }
 
     /// The entry of that name.

@@ -47,8 +47,7 @@ enum Place {
 }
 
 fn is_view(entry: &Entry) -> bool {
-    // Only views have no job.
-    entry.job.is_empty()
+    !entry.has_job()
 }
 
 fn kind_word(entry: &Entry) -> &'static str {
@@ -81,7 +80,7 @@ impl Leaving {
                 job.stop_in_time().await;
             }
         }
-        for (entry, _) in self.objects.iter().filter(|(e, _)| !e.job.is_empty()) {
+        for (entry, _) in self.objects.iter().filter(|(e, _)| e.has_job()) {
             // The job's folder last: while it is there the other is known to be left over.
             store.delete_folder(&format!("streams/{}", folder_name(&entry.name))).await?;
             store.delete_folder(&format!("jobs/{}", entry.job)).await?;
@@ -166,12 +165,13 @@ impl Millstream {
         // What is wrong with the new one is found before the old one goes.
         let (def, resolved) = self.make(&mut create, parallelism)?;
         let (def, sql) = (Arc::new(def), create.to_string());
-        if let Some(old) = &replaced {
-            if !anew && self.is_as(old, &sql, parallelism, &resolved) {
+        let readers = match &replaced {
+            Some(old) if !anew && self.is_as(old, &sql, parallelism, &resolved) => {
                 return Ok(Outcome::notice(tag, format!("\"{name}\" is so already")));
             }
-            self.refuse_if_read(&catalog, &name)?;
-        }
+            Some(_) => self.readers_anew(&mut catalog, &def)?,
+            None => vec![],
+        };
         self.refuse_unsteady_watermark(&create, &def)?;
         if replaced.is_some() {
             self.try_out(&def, &create, parallelism).await?;
@@ -181,31 +181,51 @@ impl Millstream {
         let entry = Entry { name: name.clone(), sql, job, parallelism, paused: false, reads, resolved };
         let before = catalog.clone();
         catalog.next_job += 1;
-        catalog.entries.retain(|e| e.name != name);
-        catalog.entries.push(entry.clone());
+        let out = catalog.put(entry.clone(), &readers);
         self.save(&mut catalog, before).await?;
-        let replaces = replaced.is_some();
-        if let Some(old) = replaced {
-            let leaving = self.take_out(vec![old]);
+        if replaced.is_some() {
+            let leaving = self.take_out(out.into_iter().filter(Entry::has_job).collect());
             drop(catalog);
             let cleared = leaving.clear().await;
             catalog = self.catalog.lock().await;
             drop(leaving);
             if let Err(e) = cleared {
-                self.add_broken(&entry, &e);
+                [&entry]
+                    .into_iter()
+                    .chain(&readers)
+                    .filter(|e| e.has_job())
+                    .for_each(|entry| self.add_broken(entry, &e));
                 return Err(e);
             }
         }
+        let started = self.start_new(&mut catalog, def, &create, &entry, replaced.is_some()).await;
+        let made_anew: Vec<_> = readers.iter().filter(|e| e.has_job()).map(|e| format!("\"{}\"", e.name)).collect();
+        self.start_anew(readers).await;
+        started?;
+        if made_anew.is_empty() {
+            return Ok(Outcome::tag(tag));
+        }
+        Ok(Outcome::notice(tag, format!("made anew with it: {}", made_anew.join(", "))))
+    }
+
+    async fn start_new(
+        self: &Arc<Self>,
+        catalog: &mut Catalog,
+        def: Arc<StreamDef>,
+        create: &CreateStream,
+        entry: &Entry,
+        replaces: bool,
+    ) -> Result<()> {
         let job = match def.kind {
             ObjectKind::External => None,
-            _ => match self.first_start(&def, &create, &entry).await {
+            _ => match self.first_start(&def, create, entry).await {
                 Ok(job) => Some(job),
-                Err(e) => return Err(self.not_started(&mut catalog, &entry, replaces, e).await),
+                Err(e) => return Err(self.not_started(catalog, entry, replaces, e).await),
             },
         };
-        self.objects.write().streams.insert(name.clone(), def);
-        self.jobs.write().extend(job.map(|job| (name, job)));
-        Ok(Outcome::tag(tag))
+        self.objects.write().streams.insert(def.name.clone(), def);
+        self.jobs.write().extend(job.map(|job| (entry.name.clone(), job)));
+        Ok(())
     }
 
     /// A new stream that does not start is not kept, unless it took the place of another: then RESUME may try
@@ -279,17 +299,9 @@ impl Millstream {
             self.refuse_if_read(&catalog, &name)?;
         }
         let before = catalog.clone();
-        catalog.entries.retain(|e| e.name != name);
         let (reads, resolved) = (view.reads.clone(), Some(view.resolved()?));
-        catalog.entries.push(Entry {
-            name: name.clone(),
-            sql,
-            job: String::new(),
-            parallelism: 1,
-            paused: false,
-            reads,
-            resolved,
-        });
+        let job = String::new();
+        catalog.put(Entry { name: name.clone(), sql, job, parallelism: 1, paused: false, reads, resolved }, &[]);
         self.save(&mut catalog, before).await?;
         let leaving = replaced.map(|old| self.take_out(vec![old]));
         self.objects.write().views.insert(name, Arc::new(view));

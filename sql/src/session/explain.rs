@@ -100,6 +100,10 @@ fn live_lines(job: &JobHandle) -> Vec<String> {
     let status = job.status();
     let figures = job.figures();
     let total = |f: fn(&NodeFigures) -> u64| figures.iter().map(f).sum::<u64>();
+    let beyond = match status.beyond {
+        0 => String::new(),
+        n => format!(", {n} of them beyond dead_letter_limit and counted only"),
+    };
     let mut lines = vec![
         format!(
             "state: {}, epoch {}, last epoch took {:.1} ms",
@@ -113,7 +117,7 @@ fn live_lines(job: &JobHandle) -> Vec<String> {
             status.watermark,
             if status.holder.is_empty() { String::new() } else { format!(", {}", status.holder) }
         ),
-        format!("late rows: {}, dead letters: {}", total(|f| f.late), total(|f| f.dead_letters)),
+        format!("late rows: {}, dead letters: {}{beyond}", total(|f| f.late), total(|f| f.dead_letters)),
     ];
     if let Some((_, message, _)) = &status.error {
         lines.push(format!("error: {message}"));

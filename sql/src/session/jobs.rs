@@ -79,7 +79,8 @@ impl Job {
             State::Finished(manifest) => {
                 (info.state, info.epoch) = (JobState::Finished, manifest.epoch);
                 (info.watermark, info.progress) = (manifest.watermark, Some(1.0));
-                info.rows_in = (!manifest.rows.is_empty()).then(|| manifest.rows.iter().sum());
+                let sum = |rows: &Vec<u64>| (!rows.is_empty()).then(|| rows.iter().sum());
+                (info.rows_in, info.rows_out) = (sum(&manifest.rows), sum(&manifest.rows_out));
             }
             State::Broken(why) => (info.state, info.error) = (JobState::Failed, Some(why.clone())),
             State::Running(handle) => {

@@ -18,6 +18,7 @@ mod left_out;
 mod open;
 mod outcome;
 mod prepared;
+mod replace;
 mod resolve;
 mod settings;
 mod show;
