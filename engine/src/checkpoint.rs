@@ -64,6 +64,9 @@ pub struct Manifest {
     /// Rows read so far, by source; empty where an older build did not count them.
     #[serde(default)]
     pub rows: Vec<u64>,
+    /// Rows written so far, by sink; empty likewise.
+    #[serde(default)]
+    pub rows_out: Vec<u64>,
     /// Rows dropped as late so far.
     pub late: u64,
 }
@@ -129,6 +132,7 @@ impl Manifest {
             dead_letters: vec![],
             dead: DeadLetterLog::default(),
             rows: vec![0; sources],
+            rows_out: vec![],
             late: 0,
         }
     }

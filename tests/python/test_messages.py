@@ -159,7 +159,7 @@ def test_listings_say_what_is_known(store, tmp_path):
         CREATE STREAM copies AS SELECT id FROM lines;"""
     assert run("--store", store, "run", "-", text=made)[0] == 0
     code, shown, said = run("--store", store, "--format", "csv", "-c", "SHOW JOBS")
-    assert code == 0 and shown.splitlines()[1].startswith("copies,finished,2,,"), shown + said
+    assert code == 0 and shown.splitlines()[1].startswith("copies,finished,2,2,"), shown + said
 
 
 def test_rows_are_not_changes(shop):

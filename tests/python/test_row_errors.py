@@ -155,6 +155,9 @@ def test_dead_letters_are_few_files_and_limited(store):
     assert len(list(store.glob("jobs/*/dead_letters/*"))) <= 3
     [raw] = ask(store, "SELECT raw::TEXT FROM millstream.dead_letters LIMIT 1")
     assert '""y"":0' in raw
+    # All are counted, also after a restart.
+    counted = "dead letters: 12, 2 of them beyond dead_letter_limit and counted only"
+    assert counted in run(store, "INSERT INTO t VALUES (1, 1); FLUSH; EXPLAIN ANALYZE STREAM q").stdout
 
 
 def test_letters_are_dropped_after_their_time(store):

@@ -36,6 +36,8 @@ pub(crate) struct Parts {
     pub(crate) task: usize,
     pub(crate) states: Vec<StatePart>,
     pub(crate) staged: BTreeMap<usize, Vec<Staged>>,
+    /// Rows that went into each sink, by its place, since the job was made or an older build went on with it.
+    pub(crate) written: Vec<(usize, u64)>,
 }
 
 /// Tells the coordinator that there is something to cut.
@@ -195,13 +197,14 @@ impl Chain {
     }
 
     async fn stage(&mut self, checkpoint: u64) -> Result<Parts> {
-        let mut staged = BTreeMap::new();
+        let (mut staged, mut written) = (BTreeMap::new(), vec![]);
         for node in &mut self.nodes {
             if let Body::Sink(place, writer) = &mut node.body {
                 staged.insert(*place, writer.stage(checkpoint).await?);
+                written.push((*place, node.metrics.read().rows_in));
             }
         }
-        Ok(Parts { fragment: self.fragment, task: self.task, states: self.state.snapshot()?, staged })
+        Ok(Parts { fragment: self.fragment, task: self.task, states: self.state.snapshot()?, staged, written })
     }
 }
 

@@ -44,7 +44,9 @@ impl CommitJob {
         let n = self.manifest.checkpoint;
         self.parts.sort_by_key(|p| (p.fragment, p.task));
         let mut staged: BTreeMap<usize, Vec<Staged>> = BTreeMap::new();
+        self.manifest.rows_out = vec![0; self.sinks.len()];
         for parts in &mut self.parts {
+            parts.written.iter().for_each(|(sink, rows)| self.manifest.rows_out[*sink] += rows);
             for (node, more) in std::mem::take(&mut parts.staged) {
                 staged.entry(node).or_default().extend(more);
             }

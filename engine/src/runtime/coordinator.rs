@@ -383,7 +383,7 @@ impl Coordinator {
     }
 
     fn committed(&mut self, manifest: Manifest) {
-        self.shared.set_committed(manifest.checkpoint, manifest.epoch);
+        self.shared.set_committed(&manifest);
         self.state.manifest = manifest;
         self.answer_flushes();
     }

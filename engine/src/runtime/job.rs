@@ -107,6 +107,8 @@ pub struct JobStatus {
     pub epoch_lag: Duration,
     /// The last committed checkpoint and its epoch.
     pub committed: (u64, u64),
+    /// Rows put aside beyond the limit: they were counted only.
+    pub beyond: u64,
     /// The share of the input that has been read, where its size is known.
     pub share: Option<f64>,
 }
@@ -143,8 +145,10 @@ impl Shared {
         });
     }
 
-    pub(super) fn set_committed(&self, checkpoint: u64, epoch: u64) {
-        self.status.send_modify(|s| s.committed = (checkpoint, epoch));
+    pub(super) fn set_committed(&self, manifest: &Manifest) {
+        self.status.send_modify(|s| {
+            (s.committed, s.beyond) = ((manifest.checkpoint, manifest.epoch), manifest.dead.beyond);
+        });
     }
 }
 
@@ -415,6 +419,7 @@ impl<'a> Build<'a> {
             holder: String::new(),
             epoch_lag: Duration::ZERO,
             committed: (self.manifest.checkpoint, self.manifest.epoch),
+            beyond: self.manifest.dead.beyond,
             share: None,
         };
         let (status_tx, status) = watch::channel(status);
