@@ -1,11 +1,13 @@
 //! Rewriting an expression so that a row decides alone whether it fails.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
 use datafusion_common::Result as DfResult;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::Operator;
+use datafusion_expr::binary::BinaryTypeCoercer;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion_physical_expr::expressions::{
     BinaryExpr, CaseExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NegativeExpr,
@@ -16,11 +18,14 @@ use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use super::checked::{Fitting, Negative, may_not_fit};
 use super::guarded::Guarded;
 use super::logic::Logic;
+use super::never_null::NeverNull;
 use crate::error::Result;
 
 /// `expr` over rows of `schema`, rewritten: see the module's text. Twice is as good as once.
 pub fn harden(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
-    Ok(expr.transform_up(|e| step(e, schema))?.data)
+    let mut types = Types { schema, known: HashMap::new() };
+    let hard = expr.clone().transform_up(|e| step(e, &mut types))?.data;
+    Ok(if hard.nullable(schema)? && !expr.nullable(schema)? { Arc::new(NeverNull(hard)) } else { hard })
 }
 
 /// An aggregate function with its arguments, and its filter.
@@ -52,15 +57,30 @@ pub fn harden_aggregate(
     Ok((rewritten.map_or_else(|| function.clone(), Arc::new), filter))
 }
 
-fn step(e: Arc<dyn PhysicalExpr>, schema: &Schema) -> DfResult<Transformed<Arc<dyn PhysicalExpr>>> {
+/// The types of arithmetic that is done. Without them a sum of thousands of terms would be gone through again at each of
+/// its operators.
+struct Types<'a> {
+    schema: &'a Schema,
+    /// By address, each with the expression that has it.
+    known: HashMap<*const (), (Arc<dyn PhysicalExpr>, DataType)>,
+}
+
+impl Types<'_> {
+    fn of(&self, e: &Arc<dyn PhysicalExpr>) -> DfResult<DataType> {
+        let known = self.known.get(&Arc::as_ptr(e).cast::<()>());
+        known.map_or_else(|| e.data_type(self.schema), |(_, data_type)| Ok(data_type.clone()))
+    }
+
+    fn note(&mut self, e: &Arc<dyn PhysicalExpr>, data_type: DataType) {
+        self.known.insert(Arc::as_ptr(e).cast::<()>(), (e.clone(), data_type));
+    }
+}
+
+fn step(e: Arc<dyn PhysicalExpr>, types: &mut Types<'_>) -> DfResult<Transformed<Arc<dyn PhysicalExpr>>> {
     if let Some(binary) = e.downcast_ref::<BinaryExpr>() {
         return match binary.op() {
-            op @ (Operator::And | Operator::Or) => Ok(logic(*op, &e, schema)),
-            Operator::Plus | Operator::Minus | Operator::Multiply => {
-                let checked = binary.clone().with_fail_on_overflow(true);
-                fitting(&e, Arc::new(checked), schema)
-            }
-            Operator::Divide => fitting(&e, e.clone(), schema),
+            op @ (Operator::And | Operator::Or) => Ok(logic(*op, &e, types.schema)),
+            Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide => arithmetic(&e, binary, types),
             _ => Ok(Transformed::no(e)),
         };
     }
@@ -70,16 +90,22 @@ fn step(e: Arc<dyn PhysicalExpr>, schema: &Schema) -> DfResult<Transformed<Arc<d
     }
 }
 
-fn fitting(
-    before: &Arc<dyn PhysicalExpr>,
-    after: Arc<dyn PhysicalExpr>,
-    schema: &Schema,
+fn arithmetic(
+    e: &Arc<dyn PhysicalExpr>,
+    binary: &BinaryExpr,
+    types: &mut Types<'_>,
 ) -> DfResult<Transformed<Arc<dyn PhysicalExpr>>> {
-    if may_not_fit(&before.data_type(schema)?) {
-        return Ok(Transformed::yes(Arc::new(Fitting(after))));
+    let (left, right) = (types.of(binary.left())?, types.of(binary.right())?);
+    let data_type = BinaryTypeCoercer::new(&left, binary.op(), &right).get_result_type()?;
+    let mut after = match binary.op() {
+        Operator::Divide => e.clone(),
+        _ => Arc::new(binary.clone().with_fail_on_overflow(true)),
+    };
+    if may_not_fit(&data_type) {
+        after = Arc::new(Fitting(after));
     }
-    let changed = before != &after;
-    Ok(Transformed::new_transformed(after, changed))
+    types.note(&after, data_type);
+    Ok(Transformed::new_transformed(after.clone(), !Arc::ptr_eq(e, &after)))
 }
 
 /// AND or OR of operands of which some may fail: those that cannot come first, they cost least.

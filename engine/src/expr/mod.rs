@@ -20,6 +20,7 @@ mod failures;
 mod guarded;
 mod harden;
 mod logic;
+mod never_null;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -88,6 +88,17 @@ fn an_expression_is_told_as_it_was_written() {
 }
 
 #[test]
+fn what_is_never_null_stays_so() {
+    let schema = rows().schema();
+    let negative: Expr = Arc::new(NegativeExpr::new(column("x")));
+    let known = case(None, vec![(binary(column("x"), Gt, lit(0_i64)), negative)], Some(lit(0_i64))).unwrap();
+    assert!(column("x").nullable(&schema).unwrap() && !known.nullable(&schema).unwrap());
+    let hard = hard(known);
+    assert!(!hard.nullable(&schema).unwrap());
+    assert_eq!(outcome(&hard), format!("-10 -10 0 -{} -10", i64::MAX));
+}
+
+#[test]
 fn arithmetic_that_does_not_fit_fails() {
     let max = i64::MAX;
     assert_eq!(outcome(&hard(binary(column("x"), Plus, lit(1_i64)))), "11 11 - ! 11");

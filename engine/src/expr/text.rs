@@ -9,6 +9,7 @@ use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 use super::checked::{Fitting, Negative};
 use super::harden::always_casts;
+use super::never_null::NeverNull;
 use crate::format::sql_name;
 
 /// Functions that planning puts around an operand.
@@ -43,6 +44,8 @@ pub(super) fn text(expr: &dyn PhysicalExpr, schema: &Schema) -> String {
 fn written<'a>(expr: &'a dyn PhysicalExpr, schema: &Schema) -> &'a dyn PhysicalExpr {
     let inner = if let Some(fitting) = expr.downcast_ref::<Fitting>() {
         Some(&fitting.0)
+    } else if let Some(known) = expr.downcast_ref::<NeverNull>() {
+        Some(&known.0)
     } else if let Some(cast) = expr.downcast_ref::<CastExpr>() {
         let to = cast.cast_type();
         let widens = |from: DataType| from.is_numeric() && to.is_numeric() && always_casts(&from, to);
