@@ -59,7 +59,8 @@ impl<'a> Line<'a> {
     }
 
     /// The value at `at`; for strings without the quotes.
-    #[inline]
+    // A result that is handed over in memory costs more than finding most values.
+    #[inline(always)]
     pub(super) fn value(&self, at: usize) -> Result<Span, String> {
         let span = |start: usize, end: usize, kind| Ok(Span { start: start as u32, end: end as u32, kind });
         match self.at(at) {
