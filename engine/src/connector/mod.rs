@@ -10,6 +10,7 @@
 //! checkpoint's manifest has been written.
 
 pub mod blackhole;
+pub mod constant;
 pub mod datagen;
 pub mod feed;
 pub mod file;

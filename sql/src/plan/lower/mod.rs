@@ -148,6 +148,8 @@ impl<'a> Lowering<'a> {
                 let input = self.node(&a.input)?;
                 self.aggregate(input, a)
             }
+            LogicalPlan::Values(v) => self.values(v),
+            LogicalPlan::EmptyRelation(e) => self.constant(e.schema.inner(), vec![], usize::from(e.produce_one_row)),
             LogicalPlan::Union(u) => {
                 let inputs = u.inputs.iter().map(|i| self.node(i)).collect::<Result<Vec<_>>>()?;
                 self.union(inputs, u.schema.as_ref())

@@ -99,9 +99,6 @@ pub(super) fn refused(plan: &LogicalPlan) -> Error {
         }
         LogicalPlan::Sort(_) => not_yet("ORDER BY", "Leave it out here and order in a SELECT over the result."),
         LogicalPlan::Limit(_) => not_yet("LIMIT", "Leave it out here and limit in a SELECT over the result."),
-        LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => {
-            not_yet("a query without a stream", "Write INSERT INTO a stored stream, or SELECT it once.")
-        }
         LogicalPlan::RecursiveQuery(_) => not_yet("WITH RECURSIVE", "Use it in a SELECT over the result."),
         LogicalPlan::Unnest(_) => not_yet("UNNEST", "Use it in a SELECT over the result."),
         _ => not_yet("this clause", "Use it in a SELECT over the result."),

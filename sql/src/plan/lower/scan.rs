@@ -1,18 +1,22 @@
-//! Scans: the streams that a query reads.
+//! Scans: the streams that a query reads, and the rows that it has itself.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::{cast, concat};
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DFSchema;
 use datafusion::datasource::source_as_provider;
 use datafusion::error::Result as DfResult;
-use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableType};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableType, Values};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use millstream_engine::connector::Source;
+use millstream_engine::connector::constant::Constant;
 use millstream_engine::graph::{NodeKind, ScanTime, SourceNode, TimeBound};
 use millstream_engine::operator::project::Project;
 
@@ -110,6 +114,41 @@ impl Lowering<'_> {
             self.scans.insert(stream.name().to_owned(), (output, columns));
         }
         Ok(())
+    }
+
+    /// Rows that are written in the query.
+    pub(super) fn values(&mut self, values: &Values) -> Result<Output> {
+        let one = RecordBatchOptions::new().with_row_count(Some(1));
+        let one = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &one)?;
+        let none = DFSchema::empty();
+        let schema = values.schema.inner();
+        let mut columns = vec![];
+        for (place, field) in schema.fields().iter().enumerate() {
+            let mut cells = vec![];
+            for row in &values.values {
+                let value = self.physical(&row[place], &none)?.evaluate(&one)?;
+                cells.push(cast(&value.into_array(1)?, field.data_type())?);
+            }
+            let cells: Vec<&dyn Array> = cells.iter().map(AsRef::as_ref).collect();
+            columns.push(concat(&cells)?);
+        }
+        self.constant(schema, columns, values.values.len())
+    }
+
+    /// A source of these rows.
+    pub(super) fn constant(&mut self, schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<Output> {
+        let batch = match columns.is_empty() && !schema.fields().is_empty() {
+            true => RecordBatch::new_empty(schema.clone()),
+            false => {
+                let rows = RecordBatchOptions::new().with_row_count(Some(rows));
+                RecordBatch::try_new_with_options(schema.clone(), columns, &rows)?
+            }
+        };
+        let source: Arc<dyn Source> = Arc::new(Constant::new(batch));
+        let kind = SourceNode { stream: "values".to_owned(), source, schema: schema.clone(), time: None };
+        let node = self.graph.add(NodeKind::Source(kind), vec![], self.parallelism);
+        let time = vec![None; schema.fields().len()];
+        Ok(Output { node, parallelism: self.parallelism, append_only: true, time, key: None })
     }
 
     pub(super) fn scan(&mut self, scan: &TableScan) -> Result<Output> {
