@@ -74,3 +74,21 @@ SELECT id, k FROM bids WHERE k > 0 EMIT EVERY INTERVAL '1 millisecond'
 
 # nothing comes in
 SELECT id, x FROM nothing
+
+# rows of its own beside those of a stream
+SELECT a, b FROM (VALUES (1, 'x'), (2, NULL)) AS v(a, b) UNION ALL SELECT id, name FROM bids
+
+# no stream at all
+SELECT 1 AS one, 'x' AS x
+
+# a condition without columns over the one row of an aggregate
+SELECT sum(price) AS s FROM bids HAVING 1 = 2
+
+# an aggregate of which nothing is asked
+SELECT 'a' AS a FROM (SELECT count(*) AS n FROM bids)
+
+# a list with values that are chosen by row
+SELECT id, k NOT IN (2, CASE WHEN price > 3 THEN k END) AS n, k IN (CASE WHEN false THEN k WHEN price > 1 THEN k END) AS i FROM bids
+
+# what is never null before what may be
+SELECT coalesce(CASE WHEN price IS NULL THEN DATE '1970-01-01' ELSE DATE '1970-01-02' END, CAST(ts AS DATE)) AS c FROM bids UNION SELECT CAST(window_start AS DATE) AS c FROM HOP(bids, ts, INTERVAL '5 seconds', INTERVAL '15 seconds')

@@ -281,7 +281,9 @@ fn is_comparison(op: Operator) -> bool {
 fn computes_floats(plan: &LogicalPlan, schema: &DFSchema) -> Result<bool> {
     let mut found = false;
     plan.apply_expressions(|e| {
-        found |= e.exists(|e| Ok(e.get_type(schema).is_ok_and(|t| has_floats(&t))))?;
+        // What an operator gives of operands without floats has none.
+        let given = |e: &Expr| !matches!(e, Expr::BinaryExpr(_)) && e.get_type(schema).is_ok_and(|t| has_floats(&t));
+        found |= e.exists(|e| Ok(given(e)))?;
         Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
     })?;
     Ok(found)

@@ -38,6 +38,7 @@ use super::harden::{CheckConstants, HardenExpressions};
 use super::headers::{self, Headed};
 use super::lower::refuse_clauses;
 use super::numbers;
+use super::one_row::AboveOneRow;
 use super::over::ComputeBelowOver;
 use super::parameters::BoundParameters;
 use super::reworded::reword;
@@ -124,6 +125,7 @@ fn logical_rules(semantics: Semantics) -> Vec<Arc<dyn OptimizerRule + Send + Syn
     let rules = Optimizer::new().rules.into_iter().filter(|r| r.name() != "common_sub_expression_eliminate");
     let rules = rules.map(|rule| match rule.name() {
         _ if replaced(rule.as_ref()) => Arc::clone(&own),
+        "push_down_filter" => Arc::new(AboveOneRow(rule)),
         "single_distinct_aggregation_to_group_by" => Arc::new(SameTypes(rule)),
         _ => rule,
     });

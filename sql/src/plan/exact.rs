@@ -6,6 +6,7 @@
 //! | comparisons of floats, `IN`, `BETWEEN`, `CASE x WHEN`, `nullif`, `greatest`, `least` | one zero, one NaN: over `float_value` |
 //! | a timestamp beside a date or a text | compared in the timestamp's unit: nanoseconds end in 2262 |
 //! | `- a`, whole | `0 - a`, which fails where the other would wrap around |
+//! | `a IN (b, CASE …)` | with the CASE in a comparison of its own: the list would be taken for constants |
 //! | `IS TRUE` and its kin | a CASE, which is never null: DataFusion says so of the one and not of the other |
 //! | a time with a zone, and an interval | `zoned_plus`: local times that the clock skips or repeats |
 
@@ -83,7 +84,8 @@ fn exact_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let mut operands = vec![list.expr.as_mut()];
             operands.extend(list.list.iter_mut());
             let changed = compared(&mut operands, of);
-            Transformed::new_transformed(Expr::InList(InList { ..list }), changed)
+            let spelled = spelled_out(list);
+            Transformed::new_transformed(spelled.data, changed || spelled.transformed)
         }
         Expr::Case(mut case) => {
             let changed = case_operands(&mut case, of);
@@ -101,6 +103,23 @@ fn exact_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::IsNotUnknown(e) => Transformed::yes(Expr::IsNotNull(e)),
         other => Transformed::no(other),
     })
+}
+
+/// `a IN (b, CASE …)` as `a IN (b) OR a = CASE …`. The list is taken for one of constants if it has values over no rows at all
+/// (DataFusion 55), and a CASE may, though it has others over rows.
+fn spelled_out(list: InList) -> Transformed<Expr> {
+    let has_case = |e: &Expr| e.exists(|e| Ok(matches!(e, Expr::Case(_)))).unwrap_or(true);
+    let seems_constant = |e: &Expr| has_case(e) && !e.column_refs().is_empty();
+    if list.expr.is_volatile() || !list.list.iter().any(seems_constant) {
+        return Transformed::no(Expr::InList(list));
+    }
+    let InList { expr, list, negated } = list;
+    let (apart, kept): (Vec<_>, Vec<_>) = list.into_iter().partition(seems_constant);
+    let kept = (!kept.is_empty()).then(|| expr.clone().in_list(kept, false));
+    let is = |e: Expr| Expr::BinaryExpr(BinaryExpr::new(expr.clone(), Operator::Eq, Box::new(e)));
+    let apart = apart.into_iter().map(is);
+    let any = kept.into_iter().chain(apart).reduce(Expr::or).unwrap_or_else(|| lit(false));
+    Transformed::yes(if negated { not(any) } else { any })
 }
 
 /// `yes` where `e` is true, else `no`.
@@ -207,7 +226,12 @@ fn is_nanos(t: &DataType) -> bool {
 fn zoned(b: BinaryExpr, of: impl Fn(&Expr) -> DataType) -> Transformed<Expr> {
     let is_zoned = |t: &DataType| matches!(t, DataType::Timestamp(_, Some(zone)) if !matches!(&**zone, "UTC" | "Z" | "+00:00" | "Etc/UTC"));
     let is_interval = |t: &DataType| matches!(t, DataType::Interval(_));
-    let (left, right) = (of(&b.left), of(&b.right));
+    let right = of(&b.right);
+    // The left operand may be a sum of thousands.
+    if !is_zoned(&right) && !is_interval(&right) {
+        return Transformed::no(Expr::BinaryExpr(b));
+    }
+    let left = of(&b.left);
     let call = |time, interval, sign: i64| {
         Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(zoned_plus(), vec![time, interval, lit(sign)])))
     };

@@ -17,6 +17,7 @@ mod harden;
 mod headers;
 pub mod lower;
 mod numbers;
+mod one_row;
 mod over;
 mod parameters;
 mod pauses;

@@ -24,6 +24,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -31,7 +32,7 @@ use datafusion::error::Result as DfResult;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 
@@ -42,14 +43,15 @@ pub(super) use loose::planned;
 pub(super) use names::name_columns;
 use typing::Typing;
 
-/// The analyzer's rules, with ours before DataFusion's coercion, for statements that have them.
+/// The analyzer's rules, with ours in place of DataFusion's coercion, for statements that have them.
 pub(super) fn analyzer_rules(semantics: Semantics) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = datafusion::optimizer::Analyzer::new().rules;
     if !semantics.exact_literals() {
         return rules;
     }
-    let at = rules.iter().position(|rule| rule.name() == "type_coercion").unwrap_or(rules.len());
-    rules.insert(at, Arc::new(Numbers));
+    if let Some(coercion) = rules.iter_mut().find(|rule| rule.name() == "type_coercion") {
+        *coercion = Arc::new(Numbers);
+    }
     rules
 }
 
@@ -82,6 +84,14 @@ fn node(plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
     if let LogicalPlan::TableScan(scan) = &plan {
         schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
     }
+    let plan = match plan {
+        // A condition that is NULL has no type of its own.
+        LogicalPlan::Filter(mut filter) => {
+            filter.predicate = filter.predicate.cast_to(&DataType::Boolean, &schema)?;
+            LogicalPlan::Filter(filter)
+        }
+        plan => plan,
+    };
     let names = NamePreserver::new(&plan);
     let mut typing = Typing::new(&schema);
     plan.map_expressions(|expr| {

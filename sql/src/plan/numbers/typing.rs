@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef};
-use datafusion::common::tree_node::{Transformed, TreeNodeRewriter};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRewriter};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::{
@@ -59,11 +59,15 @@ impl Digits {
 pub(super) struct Typing<'a> {
     schema: &'a DFSchema,
     coercion: TypeCoercionRewriter<'a>,
+    /// What is known of the expressions that are done and whose parents are not, the last on top.
+    done: Vec<Option<FieldRef>>,
+    /// How many were done when each expression that is not done was begun.
+    begun: Vec<usize>,
 }
 
 impl<'a> Typing<'a> {
     pub(super) fn new(schema: &'a DFSchema) -> Self {
-        Typing { schema, coercion: TypeCoercionRewriter::new(schema) }
+        Typing { schema, coercion: TypeCoercionRewriter::new(schema), done: vec![], begun: vec![] }
     }
 
     fn node(&self, expr: Expr) -> DfResult<Expr> {
@@ -269,11 +273,53 @@ impl<'a> Typing<'a> {
 impl TreeNodeRewriter for Typing<'_> {
     type Node = Expr;
 
+    fn f_down(&mut self, expr: Expr) -> DfResult<Transformed<Expr>> {
+        self.begun.push(self.done.len());
+        Ok(Transformed::no(expr))
+    }
+
     fn f_up(&mut self, expr: Expr) -> DfResult<Transformed<Expr>> {
-        let expr = self.node(expr)?;
-        Ok(Transformed::yes(self.coercion.f_up(expr)?.data))
+        let operands = self.done.split_off(self.begun.pop().unwrap_or_default());
+        let (expr, field) = match expr {
+            Expr::BinaryExpr(binary) => self.chained(binary, &operands)?,
+            expr => (self.both(expr)?, None),
+        };
+        self.done.push(field);
+        Ok(Transformed::yes(expr))
     }
 }
+
+impl Typing<'_> {
+    fn both(&mut self, expr: Expr) -> DfResult<Expr> {
+        let expr = self.node(expr)?;
+        Ok(self.coercion.f_up(expr)?.data)
+    }
+
+    /// An operator, and the field of its result. Operands of which that is known are not looked into: finding the types of a sum of
+    /// thousands of terms again at each of its operators would take a minute.
+    fn chained(&mut self, mut binary: BinaryExpr, operands: &[Option<FieldRef>]) -> DfResult<(Expr, Option<FieldRef>)> {
+        let mut kept: Vec<Option<Expr>> = vec![];
+        for (operand, field) in [&mut binary.left, &mut binary.right].into_iter().zip(operands) {
+            kept.push(field.as_ref().map(|field| {
+                let name = vec![STAND_IN.to_owned(), kept.len().to_string()];
+                std::mem::replace(&mut **operand, Expr::ScalarVariable(Arc::clone(field), name))
+            }));
+        }
+        let expr = self.both(Expr::BinaryExpr(binary))?;
+        let field = expr.to_field(self.schema).ok().map(|(_, field)| Arc::new(Field::clone(&field).with_name("")));
+        let back = |e: Expr| match &e {
+            Expr::ScalarVariable(_, name) if name[0] == STAND_IN => {
+                let operand = name[1].parse().ok().and_then(|i: usize| kept.get_mut(i)?.take());
+                Ok(Transformed::yes(operand.unwrap_or(e)))
+            }
+            _ => Ok(Transformed::no(e)),
+        };
+        Ok((expr.transform_up(back)?.data, field))
+    }
+}
+
+/// The name of what stands for an operand that is done.
+const STAND_IN: &str = "an operand";
 
 fn element(data_type: &DataType) -> Option<&FieldRef> {
     match data_type {

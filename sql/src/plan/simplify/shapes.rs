@@ -6,7 +6,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{BinaryExpr, InList, Like, ScalarFunction};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
-use datafusion::logical_expr::{Between, Case, Cast, Expr, Operator, TryCast};
+use datafusion::logical_expr::{Between, Case, Cast, Expr, ExprSchemable, Operator, TryCast};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
 use super::{cannot_fail, is_comparison};
@@ -163,7 +163,12 @@ fn function(f: ScalarFunction, info: &SimplifyContext) -> Result<Transformed<Exp
     if matches!(f.name(), "power" | "pow" | "log") {
         return Ok(Transformed::no(Expr::ScalarFunction(f)));
     }
-    let ScalarFunction { func, args } = f;
+    let ScalarFunction { func, mut args } = f;
+    if func.name() == "coalesce" {
+        // Behind one that is never NULL none is looked at; the CASE that is made of them would seem to be NULL for theirs.
+        let never_null = args.iter().position(|arg| arg.nullable(info.schema()).is_ok_and(|nullable| !nullable));
+        args.truncate(never_null.map_or(args.len(), |at| at + 1));
+    }
     Ok(match func.simplify(args, info)? {
         ExprSimplifyResult::Original(args) => Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })),
         ExprSimplifyResult::Simplified(simple) => Transformed::yes(simple),

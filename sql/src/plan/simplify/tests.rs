@@ -48,6 +48,8 @@ fn what_holds_for_null_is_simplified() {
         ("a AND i = 1 AND false", "Boolean(false)"),
         ("(a AND b) OR (a AND i = 1)", "a AND (b OR i = Int64(1))"),
         ("(a AND b) OR a", "a"),
+        ("coalesce(i, 3, j)", "CASE WHEN i IS NOT NULL THEN i ELSE Int64(3) END"),
+        ("coalesce(CASE WHEN a THEN 1 ELSE 2 END, i)", "CASE WHEN a THEN Int64(1) ELSE Int64(2) END"),
         ("NOT (i < 3 OR a)", "i >= Int64(3) AND NOT a"),
         ("NOT (i IS NULL AND s LIKE 'x%')", "i IS NOT NULL OR s NOT LIKE Utf8View(\"x%\")"),
         ("a = true", "a"),
