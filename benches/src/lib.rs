@@ -12,8 +12,9 @@ use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::TableSource;
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_engine::changes::Changes;
+use millstream_engine::connector::built_in;
 use millstream_engine::connector::options::Options;
-use millstream_engine::connector::registry::{SinkRequest, SourceRequest, infer_schema, open_sink, open_source};
+use millstream_engine::connector::registry::{SinkRequest, SourceRequest};
 use millstream_engine::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
 use millstream_engine::graph::SinkNode;
 use millstream_engine::memory::MemoryBudget;
@@ -103,7 +104,8 @@ impl Bids {
         let values = [("table", "bid".to_owned()), ("events", events.to_string())];
         let values = values.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
         let options = Options::new("bid", values);
-        let schema = infer_schema("nexmark", options.clone())?;
+        let nexmark = built_in().to_read("nexmark")?;
+        let schema = nexmark.own_columns(options.clone())?;
         let projection = (0..schema.fields().len()).collect();
         let request = SourceRequest {
             stream: "bid".to_owned(),
@@ -113,7 +115,7 @@ impl Bids {
             event_time: None,
             parallelism: 1,
         };
-        let source = open_source("nexmark", request)?;
+        let source = nexmark.readable()?.open(request)?;
         source.start(&Offsets::default()).await?;
         let mut batches = vec![];
         while let Some(unit) = source.next_unit().await? {
@@ -154,16 +156,13 @@ impl Bids {
         let plan = query_plan(&state, Arc::new(self.clone()), &query.query)?;
         let plan = streaming_plan(&state, plan)?;
         let mut lowered = lower(&state, &plan, query.emit, parallelism)?;
-        let sink = open_sink(
-            "blackhole",
-            SinkRequest {
-                stream: "result".to_owned(),
-                schema: lowered.graph.schema(lowered.output.node),
-                retracts: !lowered.output.append_only,
-                options: Options::default(),
-                parallelism,
-            },
-        )?;
+        let sink = built_in().to_write("blackhole")?.writable()?.open(SinkRequest {
+            stream: "result".to_owned(),
+            schema: lowered.graph.schema(lowered.output.node),
+            retracts: !lowered.output.append_only,
+            options: Options::default(),
+            parallelism,
+        })?;
         finish(&mut lowered, SinkNode { name: "result".to_owned(), sink }, false);
         let handle = tokio::runtime::Handle::current();
         let runtime = Runtime { cpu: handle.clone(), io: handle, budget: MemoryBudget::new(16 << 30) };

@@ -31,6 +31,7 @@ pub(crate) fn engine(store: String, args: &EngineArgs) -> Config {
         memory_limit: args.memory_limit.unwrap_or_else(default_memory),
         checkpoint_interval: args.checkpoint_interval.unwrap_or(Duration::from_secs(1)),
         start_jobs: true,
+        connectors: millstream_engine::connector::built_in(),
     }
 }
 

@@ -8,5 +8,6 @@ mod expressions;
 mod late;
 mod poison;
 mod random;
+mod readme;
 mod refused;
 mod tidy;

@@ -139,3 +139,26 @@ def test_rows_sent_to_a_server(store):
             thread.join(SOON)
             assert not thread.is_alive()
         assert server.stop() == 0, server.stderr
+
+
+def test_connectors_are_listed_with_their_options(store):
+    with shell(store, "SHOW CONNECTORS LIKE 'FI%'", "SHOW CONNECTORS") as process:
+        assert process.wait() == 0, process.stderr
+        rows = [json.loads(line) for line in process.lines["stdout"]]
+    files = [row for row in rows if row["connector"] == "file"]
+    assert rows[: len(files) // 2] == files[len(files) // 2 :], "the pattern takes those of the name"
+    ways = {(row["connector"], row["use"]): row["guarantee"] for row in rows if row.get("option") is None}
+    assert ways[("file", "read")] == ways[("file", "write")] == "exactly once"
+    assert ways[("stdin", "read")] == "at most once" and ("stdin", "write") not in ways
+    follow = next(row for row in files if row.get("option") == "follow")
+    assert (follow["use"], follow["takes"], follow["default"]) == ("read", "true or false", "false")
+    assert any(row.get("option") == "fields.<column>.min" for row in rows)
+
+
+def test_the_help_of_the_shell_lists_connectors(store):
+    with Process("--store", store, "shell", stdin=subprocess.PIPE) as process:
+        process.process.stdin.write("\\?\n")
+        process.process.stdin.close()
+        assert process.wait() == 0, process.stderr
+        for line in ("connector = 'file', write", "connector = 'blackhole', write", "SHOW CONNECTORS"):
+            assert line in process.stdout, process.stdout

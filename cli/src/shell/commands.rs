@@ -15,6 +15,8 @@ pub(crate) enum Command {
     Jobs,
     /// `\df [pattern]`
     Functions(Option<String>),
+    /// `\dc [pattern]`
+    Connectors(Option<String>),
     /// `\ds`
     Settings,
     /// `\timing [on|off]`
@@ -52,6 +54,7 @@ pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
     ("\\dv", "", "views"),
     ("\\dj", "", "running queries (also \\j)"),
     ("\\df", "[PATTERN]", "functions"),
+    ("\\dc", "[PATTERN]", "connectors and their options"),
     ("\\ds", "", "settings"),
     ("\\watch", "SELECT …", "the result of a query, kept up to date in place (also \\w)"),
     ("\\x", "[on|off|auto]", "one line per column instead of one per row"),
@@ -87,6 +90,7 @@ pub(crate) fn parse(line: &str) -> Option<Result<Command, String>> {
         "\\dv" => Ok(Command::Views),
         "\\dj" | "\\j" => Ok(Command::Jobs),
         "\\df" => Ok(Command::Functions(optional)),
+        "\\dc" => Ok(Command::Connectors(optional)),
         "\\ds" => Ok(Command::Settings),
         "\\timing" => switch(name, word).map(|s| Command::Timing(s.map(|s| s == Switch::On))),
         "\\x" => switch(name, word).map(Command::Expanded),

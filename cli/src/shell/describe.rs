@@ -1,5 +1,7 @@
 //! Listings of the catalog: `\d`, `\dt`, `\dv`, `\dj`, `\ds`.
 
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit};
 use millstream_engine::time::EventTime;
 use millstream_sql::session::{JobInfo, ObjectInfo, ObjectKind};
@@ -121,6 +123,24 @@ pub(crate) fn settings(settings: &Settings) -> Table {
         .iter()
         .map(|(name, (value, about))| vec![Some(name.clone()), Some(value.clone()), Some(about.clone())]);
     Table::texts(&["setting", "value", "meaning"], rows.collect())
+}
+
+/// A line for each way to use each connector, of the rows of SHOW CONNECTORS.
+pub(crate) fn connectors(rows: &[RecordBatch]) -> String {
+    let mut text = String::new();
+    for batch in rows {
+        let column = |name: &str| {
+            let texts = cast(batch.column_by_name(name)?, &DataType::Utf8).ok()?;
+            Some(texts.as_string::<i32>().clone())
+        };
+        let columns = (column("connector"), column("use"), column("option"), column("meaning"));
+        let (Some(names), Some(ways), Some(options), Some(meanings)) = columns else { continue };
+        for row in (0..batch.num_rows()).filter(|row| options.is_null(*row)) {
+            let how = format!("connector = '{}', {}", names.value(row), ways.value(row));
+            text += &format!("  {how:<45} {}\n", meanings.value(row));
+        }
+    }
+    if text.is_empty() { text } else { format!("\n{text}  {:<45} their options\n", "SHOW CONNECTORS; \\dc [PATTERN]") }
 }
 
 /// A line on the job of an object.

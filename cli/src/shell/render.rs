@@ -101,7 +101,8 @@ impl Shell {
         match command {
             Command::Watch(sql) => return self.watch(&sql).await,
             Command::Include(file) => return Ok(self.script(&run::read(Some(Path::new(&file)))?).await),
-            Command::Functions(pattern) => return Ok(self.functions(pattern).await),
+            Command::Functions(pattern) => return Ok(self.listing("FUNCTIONS", pattern).await),
+            Command::Connectors(pattern) => return Ok(self.listing("CONNECTORS", pattern).await),
             _ => {}
         }
         tokio::select! {
@@ -113,8 +114,9 @@ impl Shell {
     /// Does what a command says that runs no statement.
     async fn answer(&mut self, command: Command) -> Result<()> {
         match command {
-            Command::Quit | Command::Watch(_) | Command::Include(_) | Command::Functions(_) => {}
-            Command::Help => self.print(&commands::help())?,
+            Command::Quit | Command::Watch(_) | Command::Include(_) => {}
+            Command::Functions(_) | Command::Connectors(_) => {}
+            Command::Help => self.print(&format!("{}{}", commands::help(), self.connectors().await))?,
             Command::Describe(None) => self.objects(|_| true).await?,
             Command::Describe(Some(name)) => self.describe(&name).await?,
             Command::Streams => self.objects(|kind| kind != ObjectKind::View).await?,
@@ -187,9 +189,16 @@ impl Shell {
         self.print(&format!("{}{}\n", job.unwrap_or_default(), object.sql))
     }
 
-    async fn functions(&mut self, pattern: Option<String>) -> Ended {
+    async fn listing(&mut self, what: &str, pattern: Option<String>) -> Ended {
         let like = pattern.map(|p| format!(" LIKE '%{}%'", p.replace('\'', "''"))).unwrap_or_default();
-        self.script(&Script { name: None, text: format!("SHOW FUNCTIONS{like};") }).await
+        self.script(&Script { name: None, text: format!("SHOW {what}{like};") }).await
+    }
+
+    /// A line for each connector. A server of an older build has no list: then there is none.
+    async fn connectors(&self) -> String {
+        let Ok(Outcome::Rows(rows)) = self.backend.execute_sql("SHOW CONNECTORS").await else { return String::new() };
+        let batches: Vec<_> = rows.rows.filter_map(|batch| std::future::ready(batch.ok())).collect().await;
+        describe::connectors(&batches)
     }
 
     /// Executes statements until one fails or is cancelled.

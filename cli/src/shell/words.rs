@@ -18,6 +18,7 @@ pub(crate) const KEYWORDS: &[&str] = &[
     "CAST",
     "CHANGES",
     "CLOSE",
+    "CONNECTORS",
     "COPY",
     "CREATE",
     "CROSS",

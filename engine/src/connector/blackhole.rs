@@ -6,15 +6,38 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 
 use crate::changes::Changes;
-use crate::connector::registry::SinkRequest;
+use crate::connector::registry::{Connector, Guarantee, SinkRequest, Writable};
 use crate::connector::{Commit, Sink, SinkWriter, Staged};
 use crate::epoch::EpochMark;
 use crate::error::Result;
 
-/// Opens the sink; it has no options.
-pub(crate) fn open_sink(request: SinkRequest) -> Result<Arc<dyn Sink>> {
-    request.options.finish()?;
-    Ok(Arc::new(Blackhole::default()))
+/// The connector.
+pub(crate) struct BlackholeConnector;
+
+impl Connector for BlackholeConnector {
+    fn name(&self) -> &str {
+        "blackhole"
+    }
+
+    fn about(&self) -> &str {
+        "counts rows and drops them"
+    }
+
+    fn sink(&self) -> Option<&dyn Writable> {
+        Some(self)
+    }
+}
+
+impl Writable for BlackholeConnector {
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::AtMostOnce
+    }
+
+    /// It has no options.
+    fn open(&self, request: SinkRequest) -> Result<Arc<dyn Sink>> {
+        request.options.finish()?;
+        Ok(Arc::new(Blackhole::default()))
+    }
 }
 
 #[derive(Debug, Default)]

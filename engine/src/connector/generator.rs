@@ -12,7 +12,7 @@ use arrow::buffer::{Buffer, NullBuffer};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::connector::options::Options;
+use crate::connector::options::{OptionSpec, Options};
 use crate::connector::{Offsets, Split, Unit};
 use crate::error::{Error, Result};
 use crate::time::EventTime;
@@ -25,10 +25,10 @@ const TICK: Duration = Duration::from_millis(2);
 pub(crate) struct Pace(f64);
 
 impl Pace {
-    /// Reads option `name`.
-    pub(crate) fn option(options: &mut Options, name: &'static str) -> Result<Option<Pace>> {
-        let owner = options.owner().to_owned();
-        match options.value::<f64>(name, "a number")? {
+    /// Reads the option `spec`.
+    pub(crate) fn option(options: &mut Options, spec: &OptionSpec) -> Result<Option<Pace>> {
+        let (owner, name) = (options.owner().to_owned(), spec.name);
+        match options.value::<f64>(spec, "a number")? {
             None => Ok(None),
             Some(rate) if rate > 0.0 && rate.is_finite() => Ok(Some(Pace(rate))),
             Some(rate) => Err(Error::invalid(format!("option \"{name}\" of {owner} is {rate}, which is not above 0"))

@@ -36,6 +36,17 @@ use crate::epoch::EpochMark;
 use crate::error::Result;
 use crate::time::EventTime;
 
+/// The connectors that come with the engine.
+pub fn built_in() -> registry::Connectors {
+    registry::Connectors::default()
+        .with(file::FileConnector)
+        .with(stdio::StdinConnector)
+        .with(stdio::StdoutConnector)
+        .with(nexmark::NexmarkConnector)
+        .with(datagen::DatagenConnector)
+        .with(blackhole::BlackholeConnector)
+}
+
 /// What has been consumed: per split, disjoint ascending ranges of its coordinate. The first range of a
 /// split that was read from its start begins at 0; later ones were read ahead by other tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,11 +1,110 @@
-//! `WITH (…)` options on their way to typed structs.
+//! `WITH (…)` options: what each is ([`OptionSpec`]), and on their way to typed structs ([`Options`]).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::nearest::nearest;
+
+/// An option: connectors read by it what a statement says, and the lists of options are made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionSpec {
+    /// What it is called.
+    pub name: &'static str,
+    /// What may be written.
+    pub takes: Takes,
+    /// What holds where it is not written.
+    pub fallback: Fallback,
+    /// What one could write.
+    pub example: &'static str,
+    /// What it is for, in a line.
+    pub help: &'static str,
+}
+
+/// What may be written as the value of an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Any text.
+    Text,
+    /// A whole number.
+    Whole,
+    /// A number.
+    Number,
+    /// True or false.
+    Flag,
+    /// A length of time.
+    Duration,
+    /// One ASCII character, or `tab`.
+    Character,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+}
+
+/// What holds where an option is not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// It must be written.
+    Required,
+    /// As if this had been written.
+    Value(&'static str),
+    /// What these words say.
+    Otherwise(&'static str),
+}
+
+impl OptionSpec {
+    /// An option that may be left out: nothing comes of it then.
+    pub const fn new(name: &'static str, takes: Takes, example: &'static str, help: &'static str) -> Self {
+        OptionSpec { name, takes, fallback: Fallback::Otherwise("none"), example, help }
+    }
+
+    /// It must be written.
+    pub const fn required(self) -> Self {
+        OptionSpec { fallback: Fallback::Required, ..self }
+    }
+
+    /// Left out, it is as if `value` had been written.
+    pub const fn or(self, value: &'static str) -> Self {
+        OptionSpec { fallback: Fallback::Value(value), ..self }
+    }
+
+    /// Left out, it is what `words` say.
+    pub const fn otherwise(self, words: &'static str) -> Self {
+        OptionSpec { fallback: Fallback::Otherwise(words), ..self }
+    }
+
+    /// The words that it takes, where they are listed.
+    pub const fn words(&self) -> &'static [&'static str] {
+        match self.takes {
+            Takes::OneOf(words) => words,
+            _ => &[],
+        }
+    }
+}
+
+impl fmt::Display for Takes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Takes::Text => "text",
+            Takes::Whole => "whole number",
+            Takes::Number => "number",
+            Takes::Flag => "true or false",
+            Takes::Duration => "length of time",
+            Takes::Character => "one character",
+            Takes::OneOf(words) => return f.write_str(&words.join(" | ")),
+        })
+    }
+}
+
+impl fmt::Display for Fallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Fallback::Required => "required",
+            Fallback::Value(text) | Fallback::Otherwise(text) => text,
+        })
+    }
+}
 
 /// Options as they were written. Each connector takes the ones it knows and then calls
 /// [`Options::finish`], which refuses the rest by name, so that no option is silently ignored.
@@ -54,16 +153,26 @@ impl Options {
         Options { owner: self.owner.clone(), group, values, ..Options::default() }
     }
 
-    /// Takes the text of option `name`.
-    pub fn text(&mut self, name: &'static str) -> Option<String> {
-        self.known.insert(name);
-        self.values.remove(name)
+    /// Whether the option was written.
+    pub fn is_set(&self, spec: &OptionSpec) -> bool {
+        self.values.contains_key(spec.name)
     }
 
-    /// Takes the text of option `name`, which must be there.
-    pub fn required(&mut self, name: &'static str, example: &str) -> Result<String> {
+    /// Takes the text of the option, or what it is when it is left out.
+    pub fn text(&mut self, spec: &OptionSpec) -> Option<String> {
+        self.known.insert(spec.name);
+        let default = match spec.fallback {
+            Fallback::Value(text) => Some(text.to_owned()),
+            Fallback::Required | Fallback::Otherwise(_) => None,
+        };
+        self.values.remove(spec.name).or(default)
+    }
+
+    /// Takes the text of the option, which must be there.
+    pub fn required(&mut self, spec: &OptionSpec) -> Result<String> {
         let (owner, group) = self.context();
-        self.text(name).ok_or_else(|| {
+        let (name, example) = (spec.name, spec.example);
+        self.text(spec).ok_or_else(|| {
             let hint = match nearest(name, self.values.keys().map(String::as_str)) {
                 Some(near) => format!("Write {group}{name} instead of \"{group}{near}\"."),
                 None => format!("Add {group}{name} = '{example}'."),
@@ -72,54 +181,57 @@ impl Options {
         })
     }
 
-    /// Takes option `name` as a number or other plain value.
-    pub fn value<T: FromStr>(&mut self, name: &'static str, expected: &str) -> Result<Option<T>> {
+    /// Takes the option as a number or other plain value.
+    pub fn value<T: FromStr>(&mut self, spec: &OptionSpec, expected: &str) -> Result<Option<T>> {
         let (owner, group) = self.context();
         let parse = |text: String| {
             text.replace('_', "").parse::<T>().map_err(|_| {
+                let name = spec.name;
                 Error::invalid(format!("option \"{group}{name}\" of {owner} is '{text}', which is not {expected}"))
             })
         };
-        self.text(name).map(parse).transpose()
+        self.text(spec).map(parse).transpose()
     }
 
-    /// Takes option `name` as true or false.
-    pub fn flag(&mut self, name: &'static str) -> Result<Option<bool>> {
+    /// Takes the option as true or false.
+    pub fn flag(&mut self, spec: &OptionSpec) -> Result<bool> {
         let (owner, group) = self.context();
-        let parse = |text: String| match text.to_ascii_lowercase().as_str() {
+        match self.text(spec).unwrap_or_default().to_ascii_lowercase().as_str() {
             "true" | "t" | "yes" | "on" | "1" => Ok(true),
             "false" | "f" | "no" | "off" | "0" => Ok(false),
-            _ => Err(Error::invalid(format!(
-                "option \"{group}{name}\" of {owner} is '{text}', which is not true or false"
+            text => Err(Error::invalid(format!(
+                "option \"{group}{}\" of {owner} is '{text}', which is not true or false",
+                spec.name
             ))),
-        };
-        self.text(name).map(parse).transpose()
+        }
     }
 
-    /// Takes option `name` as one of `allowed`.
-    pub fn choice(&mut self, name: &'static str, allowed: &[&'static str]) -> Result<Option<&'static str>> {
+    /// Takes the option as one of its words.
+    pub fn choice(&mut self, spec: &OptionSpec) -> Result<Option<&'static str>> {
         let (owner, group) = self.context();
+        let words = spec.words();
         let parse = |text: String| {
-            allowed.iter().find(|a| a.eq_ignore_ascii_case(&text)).copied().ok_or_else(|| {
-                Error::invalid(format!("option \"{group}{name}\" of {owner} is '{text}'"))
-                    .with_hint(format!("Write one of: {}.", allowed.join(", ")))
+            words.iter().find(|a| a.eq_ignore_ascii_case(&text)).copied().ok_or_else(|| {
+                Error::invalid(format!("option \"{group}{}\" of {owner} is '{text}'", spec.name))
+                    .with_hint(format!("Write one of: {}.", words.join(", ")))
             })
         };
-        self.text(name).map(parse).transpose()
+        self.text(spec).map(parse).transpose()
     }
 
-    /// Takes option `name` as a length of time: `500 ms`, `10s`, `5 minutes`, or seconds as a number.
-    pub fn duration(&mut self, name: &'static str) -> Result<Option<Duration>> {
+    /// Takes the option as a length of time: `500 ms`, `10s`, `5 minutes`, or seconds as a number.
+    pub fn duration(&mut self, spec: &OptionSpec) -> Result<Option<Duration>> {
         let (owner, group) = self.context();
         let parse = |text: String| {
             parse_duration(&text).ok_or_else(|| {
+                let name = spec.name;
                 Error::invalid(format!(
                     "option \"{group}{name}\" of {owner} is '{text}', which is not a length of time"
                 ))
                 .with_hint("Write it like '500 ms', '10 s' or '5 min'.")
             })
         };
-        self.text(name).map(parse).transpose()
+        self.text(spec).map(parse).transpose()
     }
 
     /// For messages that are made while an option is taken.
@@ -180,15 +292,29 @@ pub fn parse_bytes(text: &str) -> Option<usize> {
 mod tests {
     use super::*;
 
+    const PATH: OptionSpec = OptionSpec::new("path", Takes::Text, "*.csv", "").required();
+    const ROWS: OptionSpec = OptionSpec::new("rows", Takes::Whole, "5", "").or("7");
+    const MIN: OptionSpec = OptionSpec::new("min", Takes::Whole, "0", "");
+
+    #[test]
+    fn what_is_left_out_is_its_default() {
+        let mut none = Options::new("stream \"s\"", BTreeMap::new());
+        assert_eq!(none.value::<u64>(&ROWS, "a whole number").expect("a number"), Some(7));
+        assert_eq!(none.value::<u64>(&MIN, "a whole number").expect("a number"), None);
+        assert!(!none.is_set(&ROWS) && none.finish().is_ok());
+        assert_eq!((ROWS.fallback.to_string(), PATH.fallback.to_string()), ("7".to_owned(), "required".to_owned()));
+        assert_eq!(Takes::OneOf(&["a", "b"]).to_string(), "a | b");
+    }
+
     #[test]
     fn unknown_options_are_named() {
         let mut o = Options::new("stream \"s\"", [("pth".to_owned(), "x".to_owned())].into());
-        assert!(o.text("path").is_none());
+        assert!(o.text(&PATH).is_none());
         let e = o.finish().expect_err("pth is not known");
         assert_eq!(e.message(), "stream \"s\" has no option \"pth\"");
         assert_eq!(e.hint(), Some("Did you mean path? Its options are: path."));
         let mut o = Options::new("stream \"s\"", [("pth".to_owned(), "x".to_owned())].into());
-        let e = o.required("path", "*.csv").expect_err("pth is not path");
+        let e = o.required(&PATH).expect_err("pth is not path");
         assert_eq!(e.hint(), Some("Write path instead of \"pth\"."));
     }
 
@@ -197,13 +323,13 @@ mod tests {
         let values = [("fields.a.min", "x"), ("fields.b.min", "1"), ("fields.b.mx", "2"), ("rows", "5")];
         let mut all = Options::new("stream \"s\"", values.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         let mut a = all.group("fields.a.", "fields.<column>.min");
-        let e = a.value::<i64>("min", "a whole number").expect_err("x is no number");
+        let e = a.value::<i64>(&MIN, "a whole number").expect_err("x is no number");
         assert_eq!(e.message(), "option \"fields.a.min\" of stream \"s\" is 'x', which is not a whole number");
         assert!(a.finish().is_ok());
         let mut b = all.group("fields.b.", "fields.<column>.min");
-        assert_eq!(b.text("min").as_deref(), Some("1"));
+        assert_eq!(b.text(&MIN).as_deref(), Some("1"));
         assert_eq!(b.finish().expect_err("mx").message(), "stream \"s\" has no option \"fields.b.mx\"");
-        assert_eq!(all.text("rows").as_deref(), Some("5"));
+        assert_eq!(all.text(&ROWS).as_deref(), Some("5"));
         assert!(all.finish().is_ok());
     }
 

@@ -1,20 +1,23 @@
-//! The connectors by name.
+//! Connectors as values: what one is ([`Connector`]), and the list of those there are ([`Connectors`]), which is made in
+//! one place and passed down. A new connector touches its own files and that list.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-use crate::connector::options::Options;
-use crate::connector::{Sink, Source, blackhole, datagen, file, nexmark, stdio};
+use crate::connector::options::{OptionSpec, Options};
+use crate::connector::{Sink, Source};
 use crate::error::{Error, Result};
+use crate::nearest::nearest;
 
 /// A scan to open.
 #[derive(Clone, Debug)]
 pub struct SourceRequest {
     /// The stream's name.
     pub stream: String,
-    /// All its columns, as declared (or as [`infer_schema`] found).
+    /// All its columns, as declared (or as [`Readable::columns`] gave).
     pub schema: SchemaRef,
     /// The columns to read, in this order; the source yields exactly these.
     pub projection: Vec<usize>,
@@ -41,74 +44,343 @@ pub struct SinkRequest {
     pub parallelism: usize,
 }
 
-/// The names of the connectors that can be read.
-pub const SOURCES: [&str; 4] = ["file", "stdin", "nexmark", "datagen"];
-/// The names of the connectors that can be written.
-pub const SINKS: [&str; 3] = ["file", "stdout", "blackhole"];
+/// A way into Millstream, or out of it, or both.
+pub trait Connector: Send + Sync {
+    /// What `WITH (connector = '…')` calls it.
+    fn name(&self) -> &str;
 
-/// Makes what `options` of connector `name` say relative to the present folder absolute, before they are kept. Gives
-/// what is found out by that: for [`Options::with_found`].
-pub fn fix_paths(name: &str, options: &mut BTreeMap<String, String>) -> BTreeMap<String, String> {
-    match name {
-        "file" => file::fix_path(options),
-        _ => BTreeMap::new(),
+    /// What it is, in a line.
+    fn about(&self) -> &str;
+
+    /// Reading from it, if it can be read.
+    fn source(&self) -> Option<&dyn Readable> {
+        None
+    }
+
+    /// Writing to it, if it can be written.
+    fn sink(&self) -> Option<&dyn Writable> {
+        None
+    }
+
+    /// Makes what `options` say relative to the present folder absolute, before they are kept. Gives what is found out
+    /// by that: for [`Options::with_found`].
+    fn fix_paths(&self, _options: &mut BTreeMap<String, String>) -> BTreeMap<String, String> {
+        BTreeMap::new()
     }
 }
 
-/// What `options` of connector `name` leave to be found out, so that it is found out once: for
-/// [`Options::with_found`].
-pub fn find_options(name: &str, options: &Options) -> Result<BTreeMap<String, String>> {
-    match name {
-        "file" => file::find_options(options),
-        _ => Ok(BTreeMap::new()),
+/// A connector that can be read.
+pub trait Readable: Send + Sync {
+    /// Its options.
+    fn options(&self) -> Vec<OptionSpec> {
+        vec![]
+    }
+
+    /// What holds for the rows when the process dies.
+    fn guarantee(&self) -> Guarantee;
+
+    /// What `options` leave to be found out, so that it is found out once: for [`Options::with_found`].
+    fn find_options(&self, _options: &Options) -> Result<BTreeMap<String, String>> {
+        Ok(BTreeMap::new())
+    }
+
+    /// The columns it would yield where the statement declares none; `None` where they must be declared.
+    fn columns(&self, _options: Options) -> Result<Option<SchemaRef>> {
+        Ok(None)
+    }
+
+    /// Checks, once and before anything is made, that it has what `request` asks for: what it reads may be opened.
+    /// What a source that was checked finds later is input, and no reason to refuse the stream.
+    fn check(&self, request: SourceRequest) -> Result<()> {
+        self.open(request).map(drop)
+    }
+
+    /// Opens a source. Errors name what is wrong with the options.
+    fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>>;
+
+    /// Whether its sources read less where a condition leaves rows out ([`Source::prune`]).
+    fn prunes(&self) -> bool {
+        false
+    }
+
+    /// Whether the process has one of it, which two jobs cannot both read.
+    fn is_single(&self) -> bool {
+        false
     }
 }
 
-/// Checks, once and before anything is made, that connector `name` has what `request` asks for: its files may be
-/// opened. What a source that was checked finds later is input, and no reason to refuse the stream.
-pub fn check_source(name: &str, request: SourceRequest) -> Result<()> {
-    match name {
-        "file" => file::check_source(request),
-        other => open_source(other, request).map(drop),
+/// A connector that can be written.
+pub trait Writable: Send + Sync {
+    /// Its options.
+    fn options(&self) -> Vec<OptionSpec> {
+        vec![]
+    }
+
+    /// What holds for the rows when the process dies.
+    fn guarantee(&self) -> Guarantee;
+
+    /// Opens a sink. Errors name what is wrong with the options.
+    fn open(&self, request: SinkRequest) -> Result<Arc<dyn Sink>>;
+
+    /// Whether one task writes, because the rows go into one pipe.
+    fn is_single(&self) -> bool {
+        false
     }
 }
 
-/// Opens the source of connector `name`. Errors name what is wrong with the options.
-pub fn open_source(name: &str, request: SourceRequest) -> Result<Arc<dyn Source>> {
-    match name {
-        "file" => file::open_source(request),
-        "stdin" => stdio::open_source(request),
-        "nexmark" => nexmark::open_source(request),
-        "datagen" => datagen::open_source(request),
-        "stdout" | "blackhole" => Err(Error::invalid(format!("connector '{name}' is written to, not read"))
-            .with_hint("Give it a query: CREATE STREAM … WITH (connector = …) AS SELECT ….")),
-        other => Err(unknown(other, &SOURCES)),
+/// How often a row counts, whatever crashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Once.
+    ExactlyOnce,
+    /// Once or, after a crash, again.
+    AtLeastOnce,
+    /// Once or, after a crash, not.
+    AtMostOnce,
+}
+
+impl fmt::Display for Guarantee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Guarantee::ExactlyOnce => "exactly once",
+            Guarantee::AtLeastOnce => "at least once",
+            Guarantee::AtMostOnce => "at most once",
+        })
     }
 }
 
-/// Opens the sink of connector `name`.
-pub fn open_sink(name: &str, request: SinkRequest) -> Result<Arc<dyn Sink>> {
-    match name {
-        "file" => file::open_sink(request),
-        "stdout" => stdio::open_sink(request),
-        "blackhole" => blackhole::open_sink(request),
-        "stdin" | "nexmark" | "datagen" => Err(Error::invalid(format!("connector '{name}' is read, not written to"))),
-        other => Err(unknown(other, &SINKS)),
+impl dyn Connector {
+    /// Reading from it.
+    ///
+    /// Errors with what to write when it is only written.
+    pub fn readable(&self) -> Result<&dyn Readable> {
+        self.source().ok_or_else(|| {
+            Error::invalid(format!("connector '{}' is written to, not read", self.name()))
+                .with_hint("Give it a query: CREATE STREAM … WITH (connector = …) AS SELECT ….")
+        })
+    }
+
+    /// Writing to it.
+    ///
+    /// Errors with what to write when it is only read.
+    pub fn writable(&self) -> Result<&dyn Writable> {
+        self.sink().ok_or_else(|| {
+            Error::invalid(format!("connector '{}' is read, not written to", self.name()))
+                .with_hint("Leave the query out: CREATE STREAM name (columns) WITH (connector = …).")
+        })
+    }
+
+    /// The columns that it has itself under `options`.
+    ///
+    /// Errors when it leaves them to the statement.
+    pub fn own_columns(&self, options: Options) -> Result<SchemaRef> {
+        let owner = options.owner().to_owned();
+        self.readable()?.columns(options)?.ok_or_else(|| {
+            Error::invalid(format!("{owner} declares no columns"))
+                .with_hint(format!("Connector '{}' needs them: CREATE STREAM s (a BIGINT, …) WITH (…).", self.name()))
+        })
     }
 }
 
-/// The columns that connector `name` would yield where the statement declares none: `nexmark` has its
-/// own, `file` reads them from the file.
-pub fn infer_schema(name: &str, options: Options) -> Result<SchemaRef> {
-    match name {
-        "file" => file::infer_schema(options),
-        "nexmark" => nexmark::infer_schema(options),
-        "stdin" | "datagen" => Err(Error::invalid(format!("{} declares no columns", options.owner()))
-            .with_hint(format!("Connector '{name}' needs them: CREATE STREAM s (a BIGINT, …) WITH (…)."))),
-        other => Err(unknown(other, &SOURCES)),
+/// The connectors that there are.
+#[derive(Clone, Default)]
+pub struct Connectors(Vec<Arc<dyn Connector>>);
+
+impl Connectors {
+    /// These and `connector`, which takes the place of one of its name.
+    pub fn with(mut self, connector: impl Connector + 'static) -> Self {
+        self.0.retain(|c| c.name() != connector.name());
+        self.0.push(Arc::new(connector));
+        self
+    }
+
+    /// All, in the order of the list.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Connector>> {
+        self.0.iter()
+    }
+
+    /// The names of those that can be read.
+    pub fn readable(&self) -> Vec<&str> {
+        self.iter().filter(|c| c.source().is_some()).map(|c| c.name()).collect()
+    }
+
+    /// The names of those that can be written.
+    pub fn writable(&self) -> Vec<&str> {
+        self.iter().filter(|c| c.sink().is_some()).map(|c| c.name()).collect()
+    }
+
+    /// The one called `name`, to be read.
+    ///
+    /// Errors with those that can be when there is none, or it cannot be.
+    pub fn to_read(&self, name: &str) -> Result<Arc<dyn Connector>> {
+        let found = self.find(name).ok_or_else(|| unknown(name, &self.readable()))?;
+        found.readable()?;
+        Ok(found)
+    }
+
+    /// The one called `name`, to be written.
+    ///
+    /// Errors with those that can be when there is none, or it cannot be.
+    pub fn to_write(&self, name: &str) -> Result<Arc<dyn Connector>> {
+        let found = self.find(name).ok_or_else(|| unknown(name, &self.writable()))?;
+        found.writable()?;
+        Ok(found)
+    }
+
+    /// The one called `name`.
+    pub fn find(&self, name: &str) -> Option<Arc<dyn Connector>> {
+        self.iter().find(|c| c.name() == name).cloned()
+    }
+}
+
+impl fmt::Debug for Connectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|c| c.name())).finish()
     }
 }
 
 fn unknown(name: &str, known: &[&str]) -> Error {
-    Error::invalid(format!("there is no connector '{name}'")).with_hint(format!("Write one of: {}.", known.join(", ")))
+    let near = nearest(name, known.iter().copied()).map(|near| format!("Did you mean {near}? "));
+    let hint = format!("{}Write one of: {}.", near.unwrap_or_default(), known.join(", "));
+    Error::invalid(format!("there is no connector '{name}'")).with_hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+    use crate::connector::built_in;
+    use crate::connector::options::Fallback;
+
+    fn hint(error: &Error) -> &str {
+        error.hint().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_wrong_connector_is_told_by_the_list() {
+        let all = built_in();
+        let e = all.to_read("fiel").err().expect("there is none");
+        assert_eq!(e.message(), "there is no connector 'fiel'");
+        assert_eq!(hint(&e), "Did you mean file? Write one of: file, stdin, nexmark, datagen.");
+        let e = all.to_write("kafka").err().expect("there is none");
+        assert_eq!(hint(&e), "Write one of: file, stdout, blackhole.");
+        let e = all.to_read("stdout").err().expect("is not read");
+        assert_eq!(e.message(), "connector 'stdout' is written to, not read");
+        let e = all.to_write("nexmark").err().expect("is not written");
+        assert_eq!(e.message(), "connector 'nexmark' is read, not written to");
+        let datagen = all.to_read("datagen").expect("is there");
+        let e = datagen.own_columns(Options::new("stream \"s\"", BTreeMap::new())).expect_err("has none");
+        assert_eq!(e.message(), "stream \"s\" declares no columns");
+        assert!(hint(&e).starts_with("Connector 'datagen' needs them"), "{e:?}");
+    }
+
+    struct Other;
+
+    impl Connector for Other {
+        fn name(&self) -> &str {
+            "file"
+        }
+
+        fn about(&self) -> &str {
+            "nothing"
+        }
+    }
+
+    #[test]
+    fn a_connector_takes_the_place_of_one_of_its_name() {
+        let all = built_in().with(Other);
+        assert_eq!(all.iter().filter(|c| c.name() == "file").count(), 1);
+        assert!(all.to_read("file").is_err() && !all.readable().contains(&"file"));
+    }
+
+    /// The options that `open` knows, from what it says of one that it does not.
+    fn known(open: impl Fn(Options) -> Option<Error>, values: &[(&str, &str)]) -> BTreeSet<String> {
+        let mut values: BTreeMap<_, _> = values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        values.insert("~".to_owned(), "1".to_owned());
+        let e = open(Options::new("stream \"s\"", values)).expect("an option that nobody knows");
+        let list = hint(&e).split_once("Its options are: ").map(|(_, list)| list.trim_end_matches('.').to_owned());
+        // Those of columns stand in brackets.
+        let list = list.unwrap_or_else(|| panic!("{e:?}"));
+        let list = list.replace("fields.<column>.<kind, min, max, start, end, length or null_rate>, ", "");
+        list.split(", ").filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    }
+
+    fn names(specs: &[OptionSpec]) -> BTreeSet<String> {
+        specs.iter().map(|s| s.name.to_owned()).collect()
+    }
+
+    #[test]
+    fn the_lists_of_options_are_what_is_read() {
+        let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
+        for connector in built_in().iter() {
+            let formats: &[&str] = match connector.name() {
+                "file" => &["json", "csv", "parquet"],
+                "stdin" | "stdout" => &["json", "csv"],
+                _ => &[],
+            };
+            let path = ("path", "made-by-no-test/");
+            let mut with: Vec<Vec<(&str, &str)>> = formats.iter().map(|f| vec![("format", *f), path]).collect();
+            if connector.name() != "file" {
+                with.iter_mut().for_each(|values| values.truncate(1));
+                with.push(vec![]);
+            }
+            if let Some(source) = connector.source() {
+                let open = |options| {
+                    let request = SourceRequest {
+                        stream: "s".to_owned(),
+                        schema: schema.clone(),
+                        projection: vec![0],
+                        event_time: None,
+                        options,
+                        parallelism: 1,
+                    };
+                    source.open(request).err()
+                };
+                let read: BTreeSet<String> = with.iter().flat_map(|values| known(open, values)).collect();
+                let listed = names(&source.options()).into_iter().filter(|name| !name.starts_with("fields."));
+                assert_eq!(read, listed.collect(), "{} as a source", connector.name());
+            }
+            if let Some(sink) = connector.sink() {
+                let open = |options| {
+                    let (stream, schema) = ("s".to_owned(), schema.clone());
+                    sink.open(SinkRequest { stream, schema, retracts: false, options, parallelism: 1 }).err()
+                };
+                let read: BTreeSet<String> = with.iter().flat_map(|values| known(open, values)).collect();
+                assert_eq!(read, names(&sink.options()), "{} as a sink", connector.name());
+            }
+        }
+    }
+
+    #[test]
+    fn defaults_and_examples_are_what_options_take() {
+        use crate::connector::options::Takes;
+        for connector in built_in().iter() {
+            let read = connector.source().map(Readable::options).unwrap_or_default();
+            let written = connector.sink().map(Writable::options).unwrap_or_default();
+            for spec in read.iter().chain(&written) {
+                let default = match spec.fallback {
+                    Fallback::Value(text) => Some(text),
+                    _ => None,
+                };
+                for text in default.into_iter().chain([spec.example]) {
+                    let values = BTreeMap::from([(spec.name.to_owned(), text.to_owned())]);
+                    let mut options = Options::new("stream \"s\"", values);
+                    let good = match spec.takes {
+                        Takes::Text => !text.is_empty(),
+                        Takes::Character => text.len() == 1,
+                        Takes::Whole => options.value::<i64>(spec, "").is_ok(),
+                        Takes::Number => options.value::<f64>(spec, "").is_ok(),
+                        Takes::Flag => options.flag(spec).is_ok(),
+                        Takes::Duration => options.duration(spec).is_ok(),
+                        Takes::OneOf(_) => options.choice(spec).is_ok(),
+                    };
+                    assert!(good, "{}: option {} takes no '{text}'", connector.name(), spec.name);
+                }
+                assert!(!spec.help.is_empty() && !spec.help.ends_with('.'), "{}", spec.name);
+            }
+        }
+    }
 }

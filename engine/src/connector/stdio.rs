@@ -11,23 +11,97 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use crate::changes::Changes;
-use crate::connector::registry::{SinkRequest, SourceRequest};
+use crate::connector::options::{OptionSpec, Takes};
+use crate::connector::registry::{Connector, Guarantee, Readable, SinkRequest, SourceRequest, Writable};
 use crate::connector::{Commit, DeadLetter, Offsets, Read, Sink, SinkWriter, Source, Split, Staged, Unit, UnitReader};
 use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
 use crate::format::blocks::{Block, Blocks, Cut, Want};
-use crate::format::options::{CsvOptions, JsonOptions};
+use crate::format::options::{CsvOptions, JsonOptions, ON_ERROR, TEXT};
 use crate::format::write::{output_rows, output_schema, write_header, write_lines};
 use crate::format::{Format, LineDecoder, Place, csv, json};
 
 /// The one split of standard input.
 const SPLIT: &str = "stdin";
 
+const FORMAT: OptionSpec =
+    OptionSpec::new("format", Takes::OneOf(&["json", "csv"]), "csv", "how the lines are written").or("json");
+
+/// The connector of standard input.
+pub(crate) struct StdinConnector;
+
+impl Connector for StdinConnector {
+    fn name(&self) -> &str {
+        "stdin"
+    }
+
+    fn about(&self) -> &str {
+        "lines from standard input"
+    }
+
+    fn source(&self) -> Option<&dyn Readable> {
+        Some(self)
+    }
+}
+
+impl Readable for StdinConnector {
+    fn options(&self) -> Vec<OptionSpec> {
+        [&[FORMAT, ON_ERROR], TEXT].concat()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::AtMostOnce
+    }
+
+    fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
+        open_source(request)
+    }
+
+    fn is_single(&self) -> bool {
+        true
+    }
+}
+
+/// The connector of standard output.
+pub(crate) struct StdoutConnector;
+
+impl Connector for StdoutConnector {
+    fn name(&self) -> &str {
+        "stdout"
+    }
+
+    fn about(&self) -> &str {
+        "lines to standard output"
+    }
+
+    fn sink(&self) -> Option<&dyn Writable> {
+        Some(self)
+    }
+}
+
+impl Writable for StdoutConnector {
+    fn options(&self) -> Vec<OptionSpec> {
+        [&[FORMAT], TEXT].concat()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::AtLeastOnce
+    }
+
+    fn open(&self, request: SinkRequest) -> Result<Arc<dyn Sink>> {
+        open_sink(request)
+    }
+
+    fn is_single(&self) -> bool {
+        true
+    }
+}
+
 /// Opens standard input as a stream of lines.
-pub(crate) fn open_source(mut request: SourceRequest) -> Result<Arc<dyn Source>> {
+fn open_source(mut request: SourceRequest) -> Result<Arc<dyn Source>> {
     let o = &mut request.options;
-    let format = if o.choice("format", &["json", "csv"])? == Some("csv") { Format::Csv } else { Format::Json };
-    let fail = o.choice("on_error", &["dead_letter", "fail"])? == Some("fail");
+    let format = if o.choice(&FORMAT)? == Some("csv") { Format::Csv } else { Format::Json };
+    let fail = o.choice(&ON_ERROR)? == Some("fail");
     let decoding = match format {
         Format::Csv => Decoding::Csv(CsvOptions::take(o)?),
         _ => Decoding::Json(JsonOptions::take(o)?),
@@ -208,9 +282,9 @@ impl UnitReader for StdinReader {
 }
 
 /// Opens standard output, which shows each epoch as soon as it is whole.
-pub(crate) fn open_sink(mut request: SinkRequest) -> Result<Arc<dyn Sink>> {
+fn open_sink(mut request: SinkRequest) -> Result<Arc<dyn Sink>> {
     let o = &mut request.options;
-    let format = if o.choice("format", &["json", "csv"])? == Some("csv") { Format::Csv } else { Format::Json };
+    let format = if o.choice(&FORMAT)? == Some("csv") { Format::Csv } else { Format::Json };
     let csv = if format == Format::Csv { CsvOptions::take(o)? } else { CsvOptions::default() };
     request.options.finish()?;
     let schema = output_schema(&request.schema, request.retracts);

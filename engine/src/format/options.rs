@@ -4,10 +4,48 @@ use std::sync::Arc;
 
 use arrow::datatypes::TimeUnit;
 
-use crate::connector::options::Options;
+use crate::connector::options::{OptionSpec, Options, Takes};
 use crate::error::{Error, Result};
 use crate::format::timestamp::TimeFormat;
 use crate::format::values::Escapes;
+
+/// What becomes of input that cannot be decoded.
+pub(crate) const ON_ERROR: OptionSpec = OptionSpec::new(
+    "on_error",
+    Takes::OneOf(&["dead_letter", "fail"]),
+    "fail",
+    "what cannot be decoded is put aside as a dead letter, or ends the stream",
+)
+.or("dead_letter");
+const TIMESTAMP_FORMAT: OptionSpec = OptionSpec::new(
+    "timestamp_format",
+    Takes::Text,
+    "%m/%d/%Y %H:%M:%S",
+    "iso, epoch_s, epoch_ms, epoch_us, or a pattern; numbers in JSON are milliseconds unless it says otherwise",
+)
+.or("iso");
+const NULL_VALUES: OptionSpec =
+    OptionSpec::new("null_values", Takes::Text, "NA,-", "texts, between commas, that are null");
+const HEADER: OptionSpec =
+    OptionSpec::new("header", Takes::Flag, "false", "CSV: the first line names the columns").or("true");
+const DELIMITER: OptionSpec =
+    OptionSpec::new("delimiter", Takes::Character, ";", "CSV: what stands between fields, or tab").or(",");
+const QUOTE: OptionSpec =
+    OptionSpec::new("quote", Takes::Character, "'", "CSV: what may stand around a field").or("\"");
+const ESCAPE: OptionSpec =
+    OptionSpec::new("escape", Takes::Character, "\\", "CSV: what takes the next character literally")
+        .otherwise("a doubled quote");
+const NEWLINES_IN_VALUES: OptionSpec = OptionSpec::new(
+    "newlines_in_values",
+    Takes::Flag,
+    "true",
+    "CSV: quoted values may hold newlines; such a file is read by one task",
+)
+.or("false");
+
+/// The options of text: those of CSV, of which JSON has some.
+pub(crate) const TEXT: &[OptionSpec] =
+    &[TIMESTAMP_FORMAT, HEADER, DELIMITER, QUOTE, ESCAPE, NULL_VALUES, NEWLINES_IN_VALUES];
 
 /// How JSON lines are read.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,13 +117,13 @@ impl CsvOptions {
     pub fn take(options: &mut Options) -> Result<Self> {
         let default = CsvOptions::default();
         let csv = CsvOptions {
-            header: options.flag("header")?.unwrap_or(default.header),
-            delimiter: byte(options, "delimiter")?.unwrap_or(default.delimiter),
-            quote: byte(options, "quote")?.unwrap_or(default.quote),
-            escape: byte(options, "escape")?,
+            header: options.flag(&HEADER)?,
+            delimiter: byte(options, &DELIMITER)?.unwrap_or(default.delimiter),
+            quote: byte(options, &QUOTE)?.unwrap_or(default.quote),
+            escape: byte(options, &ESCAPE)?,
             null_values: NullTexts::take(options),
             time: time_format(options)?.unwrap_or(default.time),
-            newlines_in_values: options.flag("newlines_in_values")?.unwrap_or(default.newlines_in_values),
+            newlines_in_values: options.flag(&NEWLINES_IN_VALUES)?,
         };
         let special = [csv.delimiter, csv.quote];
         if csv.delimiter == csv.quote || special.iter().any(|b| matches!(b, b'\n' | b'\r')) {
@@ -109,7 +147,7 @@ pub struct NullTexts(Arc<[String]>);
 
 impl NullTexts {
     fn take(options: &mut Options) -> Self {
-        let texts = options.text("null_values").unwrap_or_default();
+        let texts = options.text(&NULL_VALUES).unwrap_or_default();
         NullTexts(texts.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect())
     }
 
@@ -121,18 +159,19 @@ impl NullTexts {
 }
 
 fn time_format(options: &mut Options) -> Result<Option<TimeFormat>> {
-    options.text("timestamp_format").map(|text| TimeFormat::of_option(&text)).transpose()
+    options.text(&TIMESTAMP_FORMAT).map(|text| TimeFormat::of_option(&text)).transpose()
 }
 
 /// An option that is one character.
-fn byte(options: &mut Options, name: &'static str) -> Result<Option<u8>> {
-    let Some(text) = options.text(name) else { return Ok(None) };
+fn byte(options: &mut Options, spec: &OptionSpec) -> Result<Option<u8>> {
+    let Some(text) = options.text(spec) else { return Ok(None) };
     match text.as_bytes() {
         [b] => Ok(Some(*b)),
         b"\\t" => Ok(Some(b'\t')),
         _ if text.eq_ignore_ascii_case("tab") => Ok(Some(b'\t')),
         _ => Err(Error::invalid(format!(
-            "option \"{name}\" of {} is '{text}', which is not one character",
+            "option \"{}\" of {} is '{text}', which is not one character",
+            spec.name,
             options.owner()
         ))
         .with_hint("Write a single ASCII character, or 'tab'.")),

@@ -8,7 +8,6 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::LogicalPlan;
 use millstream_engine::connector::ingest::IngestSource;
-use millstream_engine::connector::registry::open_sink;
 use millstream_engine::graph::{Edge, Exchange, Graph, NodeKind, ScanTime, SinkNode, SourceNode, TimeBound};
 use millstream_engine::operator::aggregate::EmitMode;
 use millstream_engine::operator::upsert::Upsert;
@@ -75,7 +74,7 @@ impl Millstream {
         job: &str,
         parallelism: usize,
     ) -> Result<(Graph, OwnOptions)> {
-        let (own, connector) = OwnOptions::of(create)?;
+        let (own, connector) = OwnOptions::of(create, &self.config().connectors)?;
         let parallelism = own.parallelism.unwrap_or(parallelism);
         if let Some(ingest) = &def.ingest {
             return Ok((self.stored_graph(def, create, ingest, job)?, own));
@@ -85,9 +84,10 @@ impl Millstream {
         let name = def.name.clone();
         match (connector, &def.log) {
             (Some((connector, options)), _) => {
-                let single = matches!(connector.as_str(), "stdout");
+                let connector = self.config().connectors.to_write(&connector)?;
+                let single = connector.writable()?.is_single();
                 let tasks = if single { 1 } else { planned.lowered.output.parallelism };
-                let sink = open_sink(&connector, sink_request(def, options, tasks))?;
+                let sink = connector.writable()?.open(sink_request(def, options, tasks))?;
                 finish(&mut planned.lowered, SinkNode { name, sink }, single);
             }
             (None, Some(log)) => {
@@ -108,7 +108,7 @@ impl Millstream {
         job: &str,
     ) -> Result<Graph> {
         let mut graph = Graph::default();
-        let (own, _) = OwnOptions::of(create)?;
+        let (own, _) = OwnOptions::of(create, &self.config().connectors)?;
         let idle_timeout = own.idle_timeout.unwrap_or(IDLE_TIMEOUT);
         let time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name, def.semantics)?;
         let time = time.map(|(column, bound)| {

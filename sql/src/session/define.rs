@@ -8,10 +8,8 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_engine::connector::ingest::IngestSource;
-use millstream_engine::connector::options::Options;
-use millstream_engine::connector::registry::{
-    SINKS, SOURCES, SinkRequest, check_source, find_options, fix_paths, infer_schema, open_sink,
-};
+use millstream_engine::connector::options::{OptionSpec, Options, Takes};
+use millstream_engine::connector::registry::{Connectors, SinkRequest};
 use millstream_engine::nearest::nearest;
 use millstream_engine::runtime::{DeadLetterLimits, OnError};
 use millstream_engine::table::{StreamLog, check_storable, check_writable};
@@ -30,9 +28,26 @@ use crate::statement::{CreateStream, Watermark};
 /// A split without rows for this long stops holding the watermark.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-const OWN: [&str; 3] = ["checkpoint_interval", "idle_timeout", "parallelism"];
+const CHECKPOINT_INTERVAL: OptionSpec =
+    OptionSpec::new("checkpoint_interval", Takes::Duration, "5 s", "how often a derived stream commits")
+        .otherwise("the setting");
+const IDLE: OptionSpec =
+    OptionSpec::new("idle_timeout", Takes::Duration, "1 min", "when a split stops holding the watermark")
+        .otherwise("10 s");
+const PARALLELISM: OptionSpec =
+    OptionSpec::new("parallelism", Takes::Whole, "4", "tasks of a derived stream's operators").otherwise("the setting");
+const DEAD_LETTER_LIMIT: OptionSpec =
+    OptionSpec::new("dead_letter_limit", Takes::Whole, "1000", "rows kept for the stream").otherwise("100000");
+const DEAD_LETTER_RETENTION: OptionSpec =
+    OptionSpec::new("dead_letter_retention", Takes::Duration, "7 days", "how long they are kept at least")
+        .otherwise("30 days");
+const ON_ERROR: OptionSpec =
+    OptionSpec::new("on_error", Takes::Text, "fail", "rows that fail are put aside, or stop the stream")
+        .otherwise("dead_letter");
+
+const OWN: [OptionSpec; 3] = [CHECKPOINT_INTERVAL, IDLE, PARALLELISM];
 /// Those of streams with a query.
-const OF_QUERIES: [&str; 3] = ["dead_letter_limit", "dead_letter_retention", "on_error"];
+const OF_QUERIES: [OptionSpec; 3] = [DEAD_LETTER_LIMIT, DEAD_LETTER_RETENTION, ON_ERROR];
 
 /// Options that are Millstream's own, not a connector's.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,7 +61,7 @@ pub(super) struct OwnOptions {
 
 impl OwnOptions {
     /// Parts our own options from the connector's.
-    pub(super) fn of(create: &CreateStream) -> Result<(Self, Option<(String, Options)>)> {
+    pub(super) fn of(create: &CreateStream, connectors: &Connectors) -> Result<(Self, Option<(String, Options)>)> {
         let owner = format!("stream \"{}\"", create.name.name);
         let mut values = create.options.clone();
         let connector = values.remove("connector");
@@ -54,10 +69,10 @@ impl OwnOptions {
         let mut own = Options::new(owner.clone(), own);
         let usual = DeadLetterLimits::default();
         let dead_letters = DeadLetterLimits {
-            rows: own.value("dead_letter_limit", "a number of rows")?.unwrap_or(usual.rows),
-            retention: own.duration("dead_letter_retention")?.unwrap_or(usual.retention),
+            rows: own.value(&DEAD_LETTER_LIMIT, "a number of rows")?.unwrap_or(usual.rows),
+            retention: own.duration(&DEAD_LETTER_RETENTION)?.unwrap_or(usual.retention),
         };
-        let on_error = match own.text("on_error").as_deref() {
+        let on_error = match own.text(&ON_ERROR).as_deref() {
             None | Some("dead_letter") => OnError::DeadLetter,
             Some("fail") => OnError::Fail,
             Some(other) => {
@@ -65,12 +80,12 @@ impl OwnOptions {
                 return Err(Error::invalid(message).with_hint("Write on_error = 'dead_letter' or 'fail'."));
             }
         };
-        let interval = own.text("checkpoint_interval").map(|text| checkpoint_interval(&text)).transpose();
+        let interval = own.text(&CHECKPOINT_INTERVAL).map(|text| checkpoint_interval(&text)).transpose();
         let result = OwnOptions {
             on_error,
             dead_letters,
-            parallelism: own.value("parallelism", "a number from 1 to 256")?,
-            idle_timeout: own.duration("idle_timeout")?,
+            parallelism: own.value(&PARALLELISM, "a number from 1 to 256")?,
+            idle_timeout: own.duration(&IDLE)?,
             checkpoint_interval: interval
                 .map_err(|e| e.context(format!("option \"checkpoint_interval\" of {owner}")))?,
         };
@@ -80,23 +95,24 @@ impl OwnOptions {
         match (connector, values.keys().next()) {
             (Some(name), _) => Ok((result, Some((name, Options::new(owner, values))))),
             (None, None) => Ok((result, None)),
-            (None, Some(left)) => Err(without_connector(create, left)),
+            (None, Some(left)) => Err(without_connector(create, left, connectors)),
         }
     }
 }
 
 /// The options of `create` that are not a connector's.
 fn own_names(create: &CreateStream) -> impl Iterator<Item = &'static str> {
-    OWN.into_iter().chain(OF_QUERIES.into_iter().filter(|_| create.query.is_some()))
+    let of_query = OF_QUERIES.into_iter().filter(|_| create.query.is_some());
+    OWN.into_iter().chain(of_query).map(|spec| spec.name)
 }
 
 /// Options that a stream without a connector does not have.
-fn without_connector(create: &CreateStream, option: &str) -> Error {
+fn without_connector(create: &CreateStream, option: &str, connectors: &Connectors) -> Error {
     let message = format!("stream \"{}\" has option \"{option}\" and no connector", create.name.name);
     let hint = match nearest(option, own_names(create).chain(["connector"])) {
         Some(near) => format!("Did you mean {near}?"),
         None => {
-            let connectors = if create.query.is_some() { &SINKS[..] } else { &SOURCES[..] };
+            let connectors = if create.query.is_some() { connectors.writable() } else { connectors.readable() };
             format!(
                 "Add connector = '…', one of {}. Without one its options are: {}.",
                 connectors.join(", "),
@@ -119,8 +135,8 @@ impl Millstream {
         create: &mut CreateStream,
         parallelism: usize,
     ) -> Result<(StreamDef, Resolved)> {
-        let connector = create.options.get("connector").cloned();
-        let fixed = connector.map(|name| fix_paths(&name, &mut create.options)).unwrap_or_default();
+        let connector = create.options.get("connector").and_then(|name| self.config().connectors.find(name));
+        let fixed = connector.map(|connector| connector.fix_paths(&mut create.options)).unwrap_or_default();
         let (resolved, reads) = self.resolve(create, parallelism, Semantics::NOW, fixed)?;
         let mut def = self.define(create, create.to_string(), parallelism, &resolved)?;
         def.reads = reads;
@@ -129,7 +145,7 @@ impl Millstream {
         }
         if let (ObjectKind::External, Some((connector, _))) = (def.kind, &def.connector) {
             let all = (0..def.schema.fields().len()).collect();
-            check_source(connector, def.source_request(all, parallelism)?)?;
+            connector.readable()?.check(def.source_request(all, parallelism)?)?;
         }
         Ok((def, resolved))
     }
@@ -143,16 +159,17 @@ impl Millstream {
         semantics: Semantics,
         found: BTreeMap<String, String>,
     ) -> Result<(Resolved, Vec<String>)> {
-        let (_, connector) = OwnOptions::of(create)?;
+        let (_, connector) = OwnOptions::of(create, &self.config().connectors)?;
         let mut resolved = Resolved { options: found, ..Resolved::by(semantics) };
         let mut reads = vec![];
         let schema = match (&create.query, connector) {
             (None, Some((connector, options))) => {
+                let connector = self.config().connectors.to_read(&connector)?;
                 let options = options.with_found(resolved.options.clone());
-                resolved.options.extend(find_options(&connector, &options)?);
+                resolved.options.extend(connector.readable()?.find_options(&options)?);
                 let options = options.with_found(resolved.options.clone());
                 if create.columns.is_empty() {
-                    let found = infer_schema(&connector, options)?;
+                    let found = connector.own_columns(options)?;
                     write_columns(create, &found);
                     found
                 } else {
@@ -184,7 +201,7 @@ impl Millstream {
         parallelism: usize,
         resolved: &Resolved,
     ) -> Result<StreamDef> {
-        let (own, connector) = OwnOptions::of(create)?;
+        let (own, connector) = OwnOptions::of(create, &self.config().connectors)?;
         let mut def = StreamDef {
             name: create.name.name.clone(),
             kind: ObjectKind::External,
@@ -204,6 +221,7 @@ impl Millstream {
         };
         match (&create.query, connector) {
             (None, Some((connector, options))) => {
+                let connector = self.config().connectors.to_read(&connector)?;
                 def.connector = Some((connector, options.with_found(resolved.options.clone())));
                 self.define_external(&mut def, create)?;
             }
@@ -260,13 +278,19 @@ impl Millstream {
             }
             Some((connector, options)) => {
                 def.kind = ObjectKind::Written;
-                let sink = open_sink(&connector, sink_request(def, options.clone(), parallelism))?;
+                let connector = self.config().connectors.to_write(&connector)?;
+                let sink = connector.writable()?.open(sink_request(def, options.clone(), parallelism))?;
                 def.place = sink.place();
                 self.refuse_shared_place(def)?;
                 def.connector = Some((connector, options));
             }
         }
         Ok(())
+    }
+
+    /// The tasks that `create` asks for.
+    pub(super) fn own_parallelism(&self, create: &CreateStream) -> Result<Option<usize>> {
+        Ok(OwnOptions::of(create, &self.config().connectors)?.0.parallelism)
     }
 
     fn log_of(&self, def: &StreamDef) -> Result<Arc<StreamLog>> {
@@ -325,11 +349,6 @@ impl Millstream {
         }
         Ok(Some((column, Some(bound))))
     }
-}
-
-/// The tasks that `create` asks for.
-pub(super) fn own_parallelism(create: &CreateStream) -> Result<Option<usize>> {
-    Ok(OwnOptions::of(create)?.0.parallelism)
 }
 
 pub(super) fn sink_request(def: &StreamDef, options: Options, parallelism: usize) -> SinkRequest {

@@ -13,7 +13,6 @@ use millstream_engine::graph::SinkNode;
 use millstream_engine::runtime::{JobConfig, OnError};
 
 use super::dataflow::every;
-use super::define::own_parallelism;
 use super::jobs::public;
 use super::left_out::LeftOutRows;
 use super::outcome::{ChangeFeed, EpochChanges, Outcome, RowStream};
@@ -100,7 +99,7 @@ impl Session {
     }
 
     pub(super) fn parallelism(&self, create: &CreateStream) -> Result<usize> {
-        Ok(own_parallelism(create)?.unwrap_or(self.settings.lock().parallelism))
+        Ok(self.millstream.own_parallelism(create)?.unwrap_or(self.settings.lock().parallelism))
     }
 
     /// `create` with the settings of this session that it does not give itself.

@@ -11,7 +11,6 @@ use millstream_engine::operator::StateBound;
 use millstream_engine::runtime::{JobHandle, labels};
 
 use super::dataflow::{Planned, emit_text};
-use super::define::own_parallelism;
 use super::jobs::public;
 use super::outcome::JobState;
 use super::{Outcome, Session};
@@ -32,7 +31,7 @@ impl Session {
             (ExplainTarget::CreateStream(create), false) => match create.form() {
                 StreamForm::Derived | StreamForm::WrittenOut => {
                     let query = create.query.as_ref().ok_or_else(|| Error::internal("no query"))?;
-                    self.explain_query(query, own_parallelism(create)?, explain.verbose)?
+                    self.explain_query(query, self.millstream.own_parallelism(create)?, explain.verbose)?
                 }
                 StreamForm::External => vec!["external stream: read when a query needs it".to_owned()],
                 StreamForm::Stored => vec!["stored stream: rows arrive by INSERT and ingest".to_owned()],
@@ -48,7 +47,8 @@ impl Session {
         match super::open::statement_of(&def.sql)? {
             crate::statement::Statement::CreateStream(create) => match &create.query {
                 Some(query) => {
-                    let parallelism = own_parallelism(&create)?.unwrap_or(self.settings.lock().parallelism);
+                    let parallelism =
+                        self.millstream.own_parallelism(&create)?.unwrap_or(self.settings.lock().parallelism);
                     Ok(plan_lines(&self.millstream.plan_stream(&def, query, parallelism)?, query))
                 }
                 None => Ok(vec![format!("stream \"{name}\" is not the result of a query")]),

@@ -5,6 +5,8 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, SchemaRef, UInt64Type};
 use futures::stream::BoxStream;
+use millstream_engine::connector::built_in;
+use millstream_engine::connector::registry::Connectors;
 use millstream_engine::runtime::JobPhase;
 use millstream_engine::time::EventTime;
 
@@ -24,6 +26,8 @@ pub struct Config {
     pub checkpoint_interval: Duration,
     /// Whether jobs of the catalog start when the store is opened.
     pub start_jobs: bool,
+    /// What streams may be read from and written to.
+    pub connectors: Connectors,
 }
 
 /// What a statement gave.
@@ -188,6 +192,7 @@ impl Config {
             memory_limit: default_memory(),
             checkpoint_interval: Duration::from_secs(1),
             start_jobs: true,
+            connectors: built_in(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use millstream_engine::connector::registry::Connectors;
 
 use super::jobs::public;
 use super::outcome::{ObjectInfo, ObjectKind, Outcome};
@@ -42,6 +43,9 @@ impl Session {
             Statement::ShowViews => self.show_views(),
             Statement::ShowJobs => self.show_jobs(),
             Statement::ShowFunctions { like } => show_functions(like.as_deref()),
+            Statement::ShowConnectors { like } => {
+                show_connectors(&self.millstream.config().connectors, like.as_deref())
+            }
             Statement::ShowCreate(name) => self.show_create(name),
             Statement::ShowSetting(name) => self.show_setting(name.as_deref()),
             Statement::Describe(name) => self.describe(name),
@@ -60,6 +64,7 @@ impl Session {
                 | Statement::ShowViews
                 | Statement::ShowJobs
                 | Statement::ShowFunctions { .. }
+                | Statement::ShowConnectors { .. }
                 | Statement::ShowCreate(_)
                 | Statement::ShowSetting(_)
                 | Statement::Describe(_)
@@ -105,7 +110,7 @@ impl Session {
                 kept(true),
                 of_def(&|d| match (&d.log, &d.connector) {
                     (Some(log), _) => Some(log.store().locate(&log.folder())),
-                    (None, Some((connector, _))) => Some(format!("connector {connector}")),
+                    (None, Some((connector, _))) => Some(format!("connector {}", connector.name())),
                     _ => None,
                 }),
             ],
@@ -214,6 +219,48 @@ impl Session {
     }
 }
 
+/// Keeps those whose names are `like` the pattern, in any case.
+fn retain_like<T>(all: &mut Vec<T>, name: impl Fn(&T) -> &str, like: Option<&str>) -> Result<()> {
+    let Some(pattern) = like else { return Ok(()) };
+    let names = StringArray::from_iter_values(all.iter().map(name));
+    let found = arrow::compute::ilike(&names, &StringArray::new_scalar(pattern))?;
+    let mut found = found.iter();
+    all.retain(|_| found.next().flatten().unwrap_or(false));
+    Ok(())
+}
+
+/// A row for each way to use each connector, and one for each option that it has then.
+fn show_connectors(connectors: &Connectors, like: Option<&str>) -> Result<Outcome> {
+    let mut all: Vec<_> = connectors.iter().collect();
+    retain_like(&mut all, |c| c.name(), like)?;
+    let mut rows: Vec<[Option<String>; 8]> = vec![];
+    let some = |text: &dyn std::fmt::Display| Some(text.to_string());
+    for connector in all {
+        let read = connector.source().map(|s| ("read", s.guarantee(), s.options()));
+        let written = connector.sink().map(|s| ("write", s.guarantee(), s.options()));
+        for (way, guarantee, options) in read.into_iter().chain(written) {
+            let (name, about) = (some(&connector.name()), some(&connector.about()));
+            rows.push([name.clone(), some(&way), some(&guarantee), None, None, None, None, about]);
+            rows.extend(options.iter().map(|o| {
+                let example = Some(o.example.to_owned());
+                [
+                    name.clone(),
+                    some(&way),
+                    None,
+                    some(&o.name),
+                    some(&o.takes),
+                    some(&o.fallback),
+                    example,
+                    some(&o.help),
+                ]
+            }));
+        }
+    }
+    let names = ["connector", "use", "guarantee", "option", "takes", "default", "example", "meaning"];
+    let column = |i: usize| strings(rows.iter().map(|row| row[i].clone()));
+    table(names.map(text).to_vec(), (0..names.len()).map(column).collect())
+}
+
 fn show_functions(like: Option<&str>) -> Result<Outcome> {
     let state = session_state();
     let mut all: Vec<(String, &str)> = state.scalar_functions().keys().map(|n| (n.clone(), "scalar")).collect();
@@ -221,12 +268,7 @@ fn show_functions(like: Option<&str>) -> Result<Outcome> {
     all.extend(state.window_functions().keys().map(|n| (n.clone(), "window")));
     all.extend(["tumble", "hop", "cumulate"].map(|n| (n.to_owned(), "table")));
     all.sort();
-    if let Some(pattern) = like {
-        let names = StringArray::from_iter_values(all.iter().map(|f| &f.0));
-        let found = arrow::compute::ilike(&names, &StringArray::new_scalar(pattern))?;
-        let mut found = found.iter();
-        all.retain(|_| found.next().flatten().unwrap_or(false));
-    }
+    retain_like(&mut all, |f| &f.0, like)?;
     table(
         vec![text("name"), text("kind")],
         vec![strings(all.iter().map(|f| Some(f.0.clone()))), strings(all.iter().map(|f| Some(f.1.to_owned())))],

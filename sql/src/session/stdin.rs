@@ -45,7 +45,7 @@ impl Millstream {
         let objects = self.objects.read();
         let stdin = |name: &&String| {
             let connector = objects.streams.get(*name).and_then(|d| d.connector.as_ref());
-            connector.is_some_and(|(connector, _)| connector == "stdin")
+            connector.and_then(|(connector, _)| connector.source()).is_some_and(|source| source.is_single())
         };
         reads.iter().find(stdin).cloned()
     }

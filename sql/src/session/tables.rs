@@ -26,7 +26,7 @@ use millstream_engine::changes::Changes;
 use millstream_engine::connector::Source;
 use millstream_engine::connector::ingest::IngestSource;
 use millstream_engine::connector::options::Options;
-use millstream_engine::connector::registry::{SourceRequest, open_source};
+use millstream_engine::connector::registry::{Connector, SourceRequest};
 use millstream_engine::store::Store;
 use millstream_engine::table::{StreamLog, StreamSource};
 use tokio::sync::OwnedRwLockReadGuard;
@@ -60,7 +60,7 @@ pub struct StreamDef {
     pub(crate) event_time: Option<(usize, Option<Arc<dyn PhysicalExpr>>)>,
     pub(crate) idle_timeout: Duration,
     /// The connector and its options, for an external stream.
-    pub(crate) connector: Option<(String, Options)>,
+    pub(crate) connector: Option<(Arc<dyn Connector>, Options)>,
     /// Where its connector writes, if nothing else may.
     pub(crate) place: Option<PathBuf>,
     /// The committed rows, for a stored or derived stream.
@@ -107,8 +107,8 @@ impl StreamScan for StreamDef {
             return Ok(Arc::new(StreamSource::new(log.clone(), projection)?));
         }
         let request = self.source_request(projection, parallelism)?;
-        let connector = self.connector.as_ref().map_or("", |(name, _)| name);
-        Ok(open_source(connector, request)?)
+        let (connector, _) = self.connector.as_ref().ok_or_else(|| Error::internal("a source of no connector"))?;
+        Ok(connector.readable()?.open(request)?)
     }
 }
 
@@ -171,8 +171,8 @@ impl TableProvider for StreamTable {
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
         // A continuous query keeps its filters above the scan; in batch files are pruned by them.
         let logs = self.def.log.as_ref().is_some_and(|l| !l.is_changelog());
-        let folders = self.def.connector.as_ref().is_some_and(|(connector, _)| connector == "file");
-        let files = !self.continuous && (logs || folders);
+        let source = self.def.connector.as_ref().and_then(|(connector, _)| connector.source());
+        let files = !self.continuous && (logs || source.is_some_and(|source| source.prunes()));
         let answer =
             if files { TableProviderFilterPushDown::Inexact } else { TableProviderFilterPushDown::Unsupported };
         Ok(vec![answer; filters.len()])

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use datafusion::sql::sqlparser::ast::ColumnOption;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
-use millstream_engine::connector::registry::SOURCES;
 use millstream_engine::nearest::nearest;
 
 use super::data_type::arrow_type;
@@ -405,7 +404,7 @@ fn check_form(create: &CreateStream) -> Result<()> {
     if form == StreamForm::Stored && create.columns.is_empty() && !create.options.is_empty() {
         let hint = match nearest("connector", create.options.keys().map(String::as_str)) {
             Some(near) => format!("Write connector instead of \"{near}\"."),
-            None => format!("Add connector = '…': one of {}.", SOURCES.join(", ")),
+            None => "Add connector = '…': one of those that SHOW CONNECTORS lists.".to_owned(),
         };
         return wrong(format!("{what} has options and no connector"), &hint);
     }

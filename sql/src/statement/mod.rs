@@ -64,6 +64,11 @@ pub enum Statement {
         /// `LIKE 'pattern'`: of their names, in any case.
         like: Option<String>,
     },
+    /// `SHOW CONNECTORS`.
+    ShowConnectors {
+        /// `LIKE 'pattern'`: of their names, in any case.
+        like: Option<String>,
+    },
     /// `SHOW CREATE STREAM name`.
     ShowCreate(Name),
     /// `SHOW name`, or `SHOW ALL` for none.

@@ -240,8 +240,10 @@ impl<'a> StatementParser<'a> {
             }
         }
         if self.word("FUNCTIONS") {
-            let like = if self.word("LIKE") { Some(self.parser.parse_literal_string()?) } else { None };
-            return Ok(Statement::ShowFunctions { like });
+            return Ok(Statement::ShowFunctions { like: self.like()? });
+        }
+        if self.word("CONNECTORS") {
+            return Ok(Statement::ShowConnectors { like: self.like()? });
         }
         if self.words(&["MATERIALIZED", "VIEWS"]) {
             return Ok(Statement::ShowStreams);
@@ -251,6 +253,10 @@ impl<'a> StatementParser<'a> {
             return Ok(Statement::ShowCreate(self.name()?));
         }
         Ok(Statement::ShowSetting(Some(self.setting()?)))
+    }
+
+    fn like(&mut self) -> Result<Option<String>> {
+        Ok(if self.word("LIKE") { Some(self.parser.parse_literal_string()?) } else { None })
     }
 
     fn describe(&mut self) -> Result<Statement> {

@@ -164,6 +164,8 @@ fn the_other_statements_are_read() {
     assert!(matches!(one("SHOW STREAMS"), S::ShowStreams) && matches!(one("SHOW TABLES"), S::ShowStreams));
     assert!(matches!(one("SHOW JOBS"), S::ShowJobs) && matches!(one("SHOW VIEWS"), S::ShowViews));
     assert!(matches!(one("SHOW FUNCTIONS"), S::ShowFunctions { like: None }));
+    assert!(matches!(one("SHOW CONNECTORS"), S::ShowConnectors { like: None }));
+    assert!(matches!(one("SHOW CONNECTORS LIKE 'f%'"), S::ShowConnectors { like: Some(x) } if x == "f%"));
     assert!(matches!(one("SHOW FUNCTIONS LIKE '%x'"), S::ShowFunctions { like: Some(x) } if x == "%x"));
     assert!(matches!(one("SHOW CREATE STREAM a"), S::ShowCreate(n) if n == bare("a")));
     assert!(matches!(one("SHOW ALL"), S::ShowSetting(None)));

@@ -12,7 +12,7 @@ use arrow::error::ArrowError;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::connector::generator::{mix, nth, texts};
-use crate::connector::options::Options;
+use crate::connector::options::{OptionSpec, Options, Takes};
 use crate::error::{Error, Result};
 use crate::time::from_micros;
 
@@ -20,6 +20,37 @@ use crate::time::from_micros;
 const DEFAULT_MAX: i64 = 1_000_000;
 /// Bounds a batch of texts to 32 MB.
 const MAX_LENGTH: usize = 4096;
+
+const KIND: OptionSpec =
+    OptionSpec::new("kind", Takes::OneOf(&["random", "sequence"]), "sequence", "how the values of a column are made")
+        .otherwise("sequence for timestamps and dates, else random");
+const MIN: OptionSpec =
+    OptionSpec::new("min", Takes::Text, "10", "the smallest random value").otherwise("0 (times: the year 2024)");
+const MAX: OptionSpec =
+    OptionSpec::new("max", Takes::Text, "20", "the largest random value, which is included, but for floats")
+        .otherwise("1000000 (floats: 1; times: the year 2024)");
+const START: OptionSpec =
+    OptionSpec::new("start", Takes::Text, "100", "where a sequence begins").otherwise("0 (times: 2024-01-01)");
+const END: OptionSpec =
+    OptionSpec::new("end", Takes::Text, "200", "where a sequence ends; the first to end ends the stream")
+        .otherwise("no end");
+const LENGTH: OptionSpec = OptionSpec::new("length", Takes::Whole, "20", "of a random text").or("10");
+const NULL_RATE: OptionSpec = OptionSpec::new("null_rate", Takes::Number, "0.1", "the share of nulls").or("0");
+
+/// The options of a column as lists have them.
+pub(super) fn listed() -> [OptionSpec; 7] {
+    let of = |name, spec| OptionSpec { name, ..spec };
+    [
+        of("fields.<column>.kind", KIND),
+        of("fields.<column>.min", MIN),
+        of("fields.<column>.max", MAX),
+        of("fields.<column>.start", START),
+        of("fields.<column>.end", END),
+        of("fields.<column>.length", LENGTH),
+        of("fields.<column>.null_rate", NULL_RATE),
+    ]
+}
+
 const FIRST_TIME: &str = "2024-01-01";
 const LAST_TIME: &str = "2024-12-31";
 
@@ -119,12 +150,12 @@ impl Column {
             ))
             .with_hint("It makes numbers, texts, booleans, timestamps and dates."));
         };
-        let null_rate = options.value::<f64>("null_rate", "a number")?.unwrap_or(0.0);
+        let null_rate = options.value::<f64>(&NULL_RATE, "a number")?.unwrap_or_default();
         if !(0.0..=1.0).contains(&null_rate) {
             let option = format!("option \"fields.{}.null_rate\" of {}", field.name(), options.owner());
             return Err(Error::invalid(format!("{option} is {null_rate}, which is not between 0 and 1")));
         }
-        let sequence = match options.choice("kind", &["random", "sequence"])? {
+        let sequence = match options.choice(&KIND)? {
             Some(kind) => kind == "sequence",
             None => matches!(family, Family::Time),
         };
@@ -244,8 +275,8 @@ impl Bounds<'_> {
                     Family::Whole => self.data_type.clone(),
                     _ => DataType::Int64,
                 };
-                let start = self.whole("start", &number)?.unwrap_or(0);
-                let end = self.whole("end", &number)?;
+                let start = self.whole(&START, &number)?.unwrap_or(0);
+                let end = self.whole(&END, &number)?;
                 let rows = end.map(|end| (i128::from(end) - i128::from(start) + 1).max(0) as u64);
                 let rule = match family {
                     Family::Whole => Rule::Sequence { start },
@@ -254,14 +285,14 @@ impl Bounds<'_> {
                 Ok((rule, rows))
             }
             Family::Float => {
-                let start = self.float("start")?.unwrap_or(0.0);
-                let rows = self.float("end")?.map(|end| (end - start + 1.0) as u64);
+                let start = self.float(&START)?.unwrap_or(0.0);
+                let rows = self.float(&END)?.map(|end| (end - start + 1.0) as u64);
                 Ok((Rule::SequenceFloat { start }, rows))
             }
             Family::Decimal(_, scale) => {
                 let step = 10i128.checked_pow((*scale).try_into().unwrap_or(0)).unwrap_or(1);
-                let start = self.decimal("start")?.unwrap_or(0);
-                let rows = self.decimal("end")?.map(|end| (end.saturating_sub(start) / step + 1).max(0) as u64);
+                let start = self.decimal(&START)?.unwrap_or(0);
+                let rows = self.decimal(&END)?.map(|end| (end.saturating_sub(start) / step + 1).max(0) as u64);
                 Ok((Rule::SequenceDecimal { start, step }, rows))
             }
             Family::Time => {
@@ -270,8 +301,8 @@ impl Bounds<'_> {
                     _ => None,
                 };
                 let micros = DataType::Timestamp(TimeUnit::Microsecond, zone);
-                let (start, rate) = (self.time("start", FIRST_TIME, &micros)?, clock.event_rate);
-                let end = self.options.text("end").map(|end| self.parsed_whole("end", end, &micros)).transpose()?;
+                let (start, rate) = (self.time(&START, FIRST_TIME, &micros)?, clock.event_rate);
+                let end = self.options.text(&END).map(|end| self.parsed_whole(&END, end, &micros)).transpose()?;
                 let rows = end.map(|end| (end.saturating_sub(start) as f64 * rate / 1e6 + 1.0) as u64);
                 Ok((Rule::Rising { start, rate }, rows))
             }
@@ -291,18 +322,18 @@ impl Bounds<'_> {
                     _ => DEFAULT_MAX,
                 };
                 let number = self.data_type.clone();
-                let min = self.whole("min", &number)?.unwrap_or(0);
-                let max = self.whole("max", &number)?.unwrap_or(most.max(min));
+                let min = self.whole(&MIN, &number)?.unwrap_or(0);
+                let max = self.whole(&MAX, &number)?.unwrap_or(most.max(min));
                 self.uniform(min, max)
             }
             Family::Time => {
-                let min = self.time("min", FIRST_TIME, self.data_type)?;
-                let max = self.time("max", LAST_TIME, self.data_type)?;
+                let min = self.time(&MIN, FIRST_TIME, self.data_type)?;
+                let max = self.time(&MAX, LAST_TIME, self.data_type)?;
                 self.uniform(min, max)
             }
             Family::Float => {
-                let min = self.float("min")?.unwrap_or(0.0);
-                let width = self.float("max")?.unwrap_or(min + 1.0) - min;
+                let min = self.float(&MIN)?.unwrap_or(0.0);
+                let width = self.float(&MAX)?.unwrap_or(min + 1.0) - min;
                 if width < 0.0 {
                     return Err(self.reversed());
                 }
@@ -311,16 +342,16 @@ impl Bounds<'_> {
             Family::Decimal(precision, scale) => {
                 let most = 10i128.checked_pow((*precision).into()).unwrap_or(i128::MAX) - 1;
                 let step = 10i128.checked_pow((*scale).try_into().unwrap_or(0)).unwrap_or(1);
-                let min = self.decimal("min")?.unwrap_or(0);
+                let min = self.decimal(&MIN)?.unwrap_or(0);
                 let default = most.min(step.saturating_mul(DEFAULT_MAX.into())).max(min);
-                let max = self.decimal("max")?.unwrap_or(default);
+                let max = self.decimal(&MAX)?.unwrap_or(default);
                 if max < min {
                     return Err(self.reversed());
                 }
                 Ok(Rule::UniformDecimal { min, span: max.wrapping_sub(min) as u128 + 1 })
             }
             Family::Text => {
-                let length = self.options.value::<usize>("length", "a whole number")?.unwrap_or(10);
+                let length = self.options.value::<usize>(&LENGTH, "a whole number")?.unwrap_or_default();
                 if length > MAX_LENGTH {
                     let column = self.column();
                     return Err(Error::invalid(format!("{column} has length {length}, which is above {MAX_LENGTH}")));
@@ -346,27 +377,27 @@ impl Bounds<'_> {
         format!("column \"{}\" of {}", self.name, self.options.owner())
     }
 
-    fn whole(&mut self, option: &'static str, to: &DataType) -> Result<Option<i64>> {
+    fn whole(&mut self, option: &OptionSpec, to: &DataType) -> Result<Option<i64>> {
         self.options.text(option).map(|text| self.parsed_whole(option, text, to)).transpose()
     }
 
-    fn time(&mut self, option: &'static str, default: &str, to: &DataType) -> Result<i64> {
+    fn time(&mut self, option: &OptionSpec, default: &str, to: &DataType) -> Result<i64> {
         let text = self.options.text(option).unwrap_or_else(|| default.to_owned());
         self.parsed_whole(option, text, to)
     }
 
-    fn float(&mut self, option: &'static str) -> Result<Option<f64>> {
+    fn float(&mut self, option: &OptionSpec) -> Result<Option<f64>> {
         let Some(text) = self.options.text(option) else { return Ok(None) };
         Ok(Some(self.parsed(option, text, &DataType::Float64)?.as_primitive::<Float64Type>().value(0)))
     }
 
-    fn decimal(&mut self, option: &'static str) -> Result<Option<i128>> {
+    fn decimal(&mut self, option: &OptionSpec) -> Result<Option<i128>> {
         let Some(text) = self.options.text(option) else { return Ok(None) };
         Ok(Some(self.parsed(option, text, self.data_type)?.as_primitive::<Decimal128Type>().value(0)))
     }
 
     /// Reads `text` as type `to`, and that as the whole number it is stored as.
-    fn parsed_whole(&self, option: &str, text: String, to: &DataType) -> Result<i64> {
+    fn parsed_whole(&self, option: &OptionSpec, text: String, to: &DataType) -> Result<i64> {
         let wide = |value: &ArrayRef| match to {
             DataType::Date32 => {
                 cast_with_options(&cast_with_options(value, &DataType::Int32, &STRICT)?, &DataType::Int64, &STRICT)
@@ -378,10 +409,11 @@ impl Bounds<'_> {
         Ok(value.as_primitive::<Int64Type>().value(0))
     }
 
-    fn parsed(&self, option: &str, text: String, to: &DataType) -> Result<ArrayRef> {
+    fn parsed(&self, option: &OptionSpec, text: String, to: &DataType) -> Result<ArrayRef> {
         let plain = if to.is_numeric() { text.replace('_', "") } else { text.clone() };
         let array: ArrayRef = Arc::new(StringArray::from(vec![plain]));
         cast_with_options(&array, to, &STRICT).map_err(|e| {
+            let option = option.name;
             let what = format!("option \"fields.{}.{option}\" of {} is '{text}'", self.name, self.options.owner());
             Error::invalid(format!("{what}, which is not {}", shown(to))).with_source(e)
         })

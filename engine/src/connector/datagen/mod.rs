@@ -20,7 +20,8 @@ use async_trait::async_trait;
 use self::column::{Clock, Column};
 use crate::changes::Changes;
 use crate::connector::generator::{HandOut, Pace};
-use crate::connector::registry::SourceRequest;
+use crate::connector::options::{OptionSpec, Takes};
+use crate::connector::registry::{Connector, Guarantee, Readable, SourceRequest};
 use crate::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
 use crate::error::Result;
 
@@ -29,13 +30,51 @@ const BATCH: u64 = 8192;
 /// Rows in a unit.
 const UNIT: u64 = 8 * BATCH;
 
+const ROWS: OptionSpec = OptionSpec::new("rows", Takes::Whole, "1000000", "how many").otherwise("no end");
+const RATE: OptionSpec =
+    OptionSpec::new("rate", Takes::Number, "1000", "rows a second on the clock").otherwise("full speed");
+const EVENT_RATE: OptionSpec =
+    OptionSpec::new("event_rate", Takes::Number, "10", "rows a second of event time").otherwise("rate, else 1000");
+const SEED: OptionSpec = OptionSpec::new("seed", Takes::Whole, "7", "what the values are made from").or("42");
+
+/// The connector.
+pub(crate) struct DatagenConnector;
+
+impl Connector for DatagenConnector {
+    fn name(&self) -> &str {
+        "datagen"
+    }
+
+    fn about(&self) -> &str {
+        "makes rows of the columns you declare"
+    }
+
+    fn source(&self) -> Option<&dyn Readable> {
+        Some(self)
+    }
+}
+
+impl Readable for DatagenConnector {
+    fn options(&self) -> Vec<OptionSpec> {
+        [&[ROWS, RATE, EVENT_RATE, SEED], &column::listed()[..]].concat()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
+        open_source(request)
+    }
+}
+
 /// Opens the source.
-pub(crate) fn open_source(request: SourceRequest) -> Result<Arc<dyn Source>> {
+fn open_source(request: SourceRequest) -> Result<Arc<dyn Source>> {
     let mut options = request.options;
-    let rows = options.value::<u64>("rows", "a whole number")?;
-    let pace = Pace::option(&mut options, "rate")?;
-    let seed = options.value::<u64>("seed", "a whole number")?.unwrap_or(42);
-    let event_rate = Pace::option(&mut options, "event_rate")?.or(pace).map_or(1000.0, Pace::per_second);
+    let rows = options.value::<u64>(&ROWS, "a whole number")?;
+    let pace = Pace::option(&mut options, &RATE)?;
+    let seed = options.value::<u64>(&SEED, "a whole number")?.unwrap_or_default();
+    let event_rate = Pace::option(&mut options, &EVENT_RATE)?.or(pace).map_or(1000.0, Pace::per_second);
     let read = |field: &FieldRef| {
         let group = options.group(&format!("fields.{}.", field.name()), SHOWN);
         Column::read(field, group, seed, Clock { event_rate })

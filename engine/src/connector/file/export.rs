@@ -16,6 +16,7 @@ use arrow::row::{RowConverter, SortField};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::hive;
+use super::options::COMPRESSION;
 use super::part::{Layout, Part, failed, sync_folder};
 use crate::changes::Changes;
 use crate::connector::options::Options;
@@ -314,7 +315,7 @@ fn layout(request: &mut ExportRequest) -> Result<Layout> {
         Error::invalid("the format is not known")
             .with_hint("End the name with .parquet, .csv, .json or .arrow, or add STORED AS PARQUET.")
     })?;
-    let compression = match o.choice("compression", &["auto", "none", "gzip", "zstd"])? {
+    let compression = match o.choice(&COMPRESSION)? {
         Some("none") => Compression::None,
         Some("gzip") => Compression::Gzip,
         Some("zstd") => Compression::Zstd,

@@ -34,11 +34,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
-use self::options::{FileOptions, FoundFile};
+use self::options::{FileOptions, FoundFile, names_format, read_options, written_options};
 use self::partition::with_keys;
 use self::source::FileSource;
-use super::options::Options;
-use super::registry::{SinkRequest, SourceRequest};
+use super::options::{OptionSpec, Options};
+use super::registry::{Connector, Guarantee, Readable, SinkRequest, SourceRequest, Writable};
 use super::{Sink, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::convert::find_field;
@@ -51,17 +51,81 @@ const SAMPLE: u64 = 1 << 20;
 /// How many JSON files are looked at to find their columns.
 const SAMPLED_FILES: usize = 10;
 
-/// Opens the files of `request`; errors when there are none, unless new ones are waited for.
-pub(crate) fn open_source(request: SourceRequest) -> Result<Arc<dyn Source>> {
-    Ok(Arc::new(FileSource::open(request)?))
+/// The connector.
+pub(crate) struct FileConnector;
+
+impl Connector for FileConnector {
+    fn name(&self) -> &str {
+        "file"
+    }
+
+    fn about(&self) -> &str {
+        "rows from files and to files: JSON, CSV, Parquet, Arrow"
+    }
+
+    fn source(&self) -> Option<&dyn Readable> {
+        Some(self)
+    }
+
+    fn sink(&self) -> Option<&dyn Writable> {
+        Some(self)
+    }
+
+    fn fix_paths(&self, options: &mut BTreeMap<String, String>) -> BTreeMap<String, String> {
+        fix_path(options)
+    }
+}
+
+impl Readable for FileConnector {
+    fn options(&self) -> Vec<OptionSpec> {
+        read_options()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn find_options(&self, options: &Options) -> Result<BTreeMap<String, String>> {
+        find_options(options)
+    }
+
+    fn columns(&self, options: Options) -> Result<Option<SchemaRef>> {
+        infer_schema(options).map(Some)
+    }
+
+    fn check(&self, request: SourceRequest) -> Result<()> {
+        check_source(request)
+    }
+
+    fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(FileSource::open(request)?))
+    }
+
+    fn prunes(&self) -> bool {
+        true
+    }
+}
+
+impl Writable for FileConnector {
+    fn options(&self) -> Vec<OptionSpec> {
+        written_options()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn open(&self, request: SinkRequest) -> Result<Arc<dyn Sink>> {
+        sink::open(request)
+    }
 }
 
 /// What `options` leave to the files that there are now, as options: the format, where it is not written, and that the
 /// names of folders are columns.
-pub(crate) fn find_options(options: &Options) -> Result<BTreeMap<String, String>> {
+fn find_options(options: &Options) -> Result<BTreeMap<String, String>> {
     // Streams of builds that did not look at the names of folders go on without.
     let mut found = BTreeMap::from([("partitions".to_owned(), "true".to_owned())]);
-    if options.clone().text("format").is_none() {
+    if !names_format(options) {
         found.insert("format".to_owned(), FileOptions::take(options.clone())?.format.name().to_owned());
     }
     Ok(found)
@@ -69,7 +133,7 @@ pub(crate) fn find_options(options: &Options) -> Result<BTreeMap<String, String>
 
 /// Makes the path of `options`, of a source or a sink, mean the same from every folder; gives what is to be kept with
 /// them as found, so that its files are called what they were.
-pub(crate) fn fix_path(options: &mut BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn fix_path(options: &mut BTreeMap<String, String>) -> BTreeMap<String, String> {
     let Some((path, folder)) = options.get("path").and_then(|path| place::absolute_path(path)) else {
         return BTreeMap::new();
     };
@@ -77,8 +141,8 @@ pub(crate) fn fix_path(options: &mut BTreeMap<String, String>) -> BTreeMap<Strin
     [("folder".to_owned(), folder)].into()
 }
 
-/// As [`open_source`]; errors too when a column is in none of the files there are now, or no CSV file has all of them.
-pub(crate) fn check_source(request: SourceRequest) -> Result<()> {
+/// As opening it; errors too when a column is in none of the files there are now, or no CSV file has all of them.
+fn check_source(request: SourceRequest) -> Result<()> {
     let options = FileOptions::take(request.options.clone())?;
     let wanted = request.schema.project(&request.projection)?;
     FileSource::open(request)?;
@@ -95,7 +159,7 @@ fn likely_first(options: &FileOptions) -> Result<Vec<FoundFile>> {
 /// The columns of the files that `options` mean: of JSON those of the first few files, of CSV those of the first,
 /// of Parquet and Arrow those of all, each of a type that holds what all files have. Files that cannot be read are
 /// told of when they are; if none can, now.
-pub(crate) fn infer_schema(options: Options) -> Result<SchemaRef> {
+fn infer_schema(options: Options) -> Result<SchemaRef> {
     let options = FileOptions::take(options)?;
     let files = likely_first(&options)?;
     let Some(first) = files.first() else {
@@ -215,9 +279,4 @@ fn sample(options: &FileOptions, file: &FoundFile) -> Result<Vec<u8>> {
         bytes.truncate(end + 1);
     }
     Ok(bytes)
-}
-
-/// Opens the file or folder that results go to.
-pub(crate) fn open_sink(request: SinkRequest) -> Result<Arc<dyn Sink>> {
-    sink::open(request)
 }

@@ -7,14 +7,88 @@ use std::time::Duration;
 use super::partition::Pruning;
 use super::place::{name_in, parts};
 use crate::connector::generator::Pace;
-use crate::connector::options::Options;
+use crate::connector::options::{OptionSpec, Options, Takes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Format;
 use crate::format::compression::Compression;
-use crate::format::options::{CsvOptions, JsonOptions};
+use crate::format::options::{CsvOptions, JsonOptions, ON_ERROR, TEXT};
 
-/// The default of `settle`.
-const SETTLE: Duration = Duration::from_secs(10);
+const PATH: OptionSpec = OptionSpec::new(
+    "path",
+    Takes::Text,
+    "data/*.csv",
+    "a file, a folder, a pattern (** for depth), or several between commas; kept absolute",
+)
+.required();
+const FORMAT: OptionSpec =
+    OptionSpec::new("format", Takes::OneOf(&["json", "csv", "parquet", "arrow"]), "csv", "what the files are")
+        .otherwise("by the ending");
+pub(super) const COMPRESSION: OptionSpec = OptionSpec::new(
+    "compression",
+    Takes::OneOf(&["auto", "none", "gzip", "zstd"]),
+    "gzip",
+    "how text is compressed; by the ending when auto",
+)
+.or("auto");
+const FOLLOW: OptionSpec = OptionSpec::new(
+    "follow",
+    Takes::Flag,
+    "true",
+    "wait for appended lines, new files and rotation; the stream then never ends",
+)
+.or("false");
+const POLL_INTERVAL: OptionSpec =
+    OptionSpec::new("poll_interval", Takes::Duration, "1 s", "how often to look; less often where looking takes long")
+        .or("100 ms");
+const SETTLE: OptionSpec = OptionSpec::new(
+    "settle",
+    Takes::Duration,
+    "1 min",
+    "with follow: how long a file that is not whole or cannot be read may stay so before it is put aside",
+)
+.or("10 s");
+const ORDERED: OptionSpec = OptionSpec::new(
+    "ordered",
+    Takes::Flag,
+    "true",
+    "files in the order of their names are in the order of time: later ones do not hold the watermark",
+)
+.or("false");
+const RATE: OptionSpec = OptionSpec::new("rate", Takes::Number, "1000", "rows a second on the clock, to replay files")
+    .otherwise("full speed");
+const PARTITIONS: OptionSpec =
+    OptionSpec::new("partitions", Takes::Flag, "false", "names of folders like k=v tell the values of columns")
+        .or("true");
+pub(super) const SINK_PATH: OptionSpec = OptionSpec::new(
+    "path",
+    Takes::Text,
+    "results/",
+    "a file that is appended to (JSON, CSV), or a folder that gets new files; kept absolute",
+)
+.required();
+pub(super) const SINK_FORMAT: OptionSpec = OptionSpec::new(
+    "format",
+    Takes::OneOf(&["json", "csv", "parquet"]),
+    "parquet",
+    "what the files are; Parquet for a folder only",
+)
+.otherwise("by the ending");
+
+/// The options of files that are read.
+pub(super) fn read_options() -> Vec<OptionSpec> {
+    let own = [PATH, FORMAT, COMPRESSION, FOLLOW, POLL_INTERVAL, SETTLE, ORDERED, RATE, PARTITIONS, ON_ERROR];
+    [&own, TEXT].concat()
+}
+
+/// The options of files that are written.
+pub(super) fn written_options() -> Vec<OptionSpec> {
+    [&[SINK_PATH, SINK_FORMAT, COMPRESSION], TEXT].concat()
+}
+
+/// Whether `options` say what the files are.
+pub(super) fn names_format(options: &Options) -> bool {
+    options.is_set(&FORMAT)
+}
 
 /// `WITH (…)` of a file source.
 #[derive(Clone, Debug)]
@@ -53,27 +127,30 @@ impl FileOptions {
     /// Reads `options`; looks at the files where they do not say the format.
     pub(crate) fn take(mut options: Options) -> Result<Self> {
         let o = &mut options;
-        let path = o.required("path", "data/*.csv")?;
+        let path = o.required(&PATH)?;
         let folder = o.found("folder").map(str::to_owned);
-        let named = o.choice("format", &["json", "csv", "parquet", "arrow"])?;
-        let partitions = o.flag("partitions")?.unwrap_or(o.found("partitions") == Some("true"));
-        let compression = match o.choice("compression", &["auto", "none", "gzip", "zstd"])? {
+        let named = o.choice(&FORMAT)?;
+        // Streams of builds that did not look at the names of folders go on without.
+        let partitions = match o.is_set(&PARTITIONS) {
+            true => o.flag(&PARTITIONS)?,
+            false => o.flag(&PARTITIONS)? && o.found("partitions") == Some("true"),
+        };
+        let compression = match o.choice(&COMPRESSION)? {
             Some("none") => Some(Compression::None),
             Some("gzip") => Some(Compression::Gzip),
             Some("zstd") => Some(Compression::Zstd),
             _ => None,
         };
-        let follow = o.flag("follow")?.unwrap_or(false);
-        let poll_interval = o.duration("poll_interval")?.unwrap_or(Duration::from_millis(100));
-        let settle = o.duration("settle")?;
-        if settle.is_some() && !follow {
+        let follow = o.flag(&FOLLOW)?;
+        let poll_interval = o.duration(&POLL_INTERVAL)?.unwrap_or_default();
+        if o.is_set(&SETTLE) && !follow {
             return Err(Error::invalid(format!("option \"settle\" of {} is for files that are followed", o.owner()))
                 .with_hint("Add follow = true, or leave it out."));
         }
-        let settle = settle.unwrap_or(SETTLE);
-        let ordered = o.flag("ordered")?.unwrap_or(false);
-        let rate = Pace::option(o, "rate")?;
-        let fail = o.choice("on_error", &["dead_letter", "fail"])? == Some("fail");
+        let settle = o.duration(&SETTLE)?.unwrap_or_default();
+        let ordered = o.flag(&ORDERED)?;
+        let rate = Pace::option(o, &RATE)?;
+        let fail = o.choice(&ON_ERROR)? == Some("fail");
         let format = match named.or_else(|| o.found("format")) {
             Some("json") => Format::Json,
             Some("csv") => Format::Csv,

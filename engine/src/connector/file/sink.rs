@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use super::append::Appended;
+use super::options::{COMPRESSION, SINK_FORMAT, SINK_PATH};
 use super::part::{Layout, Part, failed, sync_folder};
 use crate::changes::Changes;
 use crate::connector::registry::SinkRequest;
@@ -44,8 +45,8 @@ const KIND: &str = "file";
 /// Opens the sink that `request` describes; creates nothing yet.
 pub(super) fn open(mut request: SinkRequest) -> Result<Arc<dyn Sink>> {
     let o = &mut request.options;
-    let path = o.required("path", "results/")?;
-    let named = o.choice("format", &["json", "csv", "parquet"])?;
+    let path = o.required(&SINK_PATH)?;
+    let named = o.choice(&SINK_FORMAT)?;
     let by_name = Format::of_name(&path).filter(|_| !Path::new(&path).is_dir());
     let format = match named {
         Some("json") => Format::Json,
@@ -56,7 +57,7 @@ pub(super) fn open(mut request: SinkRequest) -> Result<Arc<dyn Sink>> {
                 .with_hint("Add format = 'json', 'csv' or 'parquet'.")
         })?,
     };
-    let compression = match o.choice("compression", &["auto", "none", "gzip", "zstd"])? {
+    let compression = match o.choice(&COMPRESSION)? {
         Some("none") => Compression::None,
         Some("gzip") => Compression::Gzip,
         Some("zstd") => Compression::Zstd,

@@ -707,7 +707,7 @@ async fn parquet_and_arrow_are_read_by_name_and_cast() {
 fn sink(pairs: &[(&str, &str)], retracts: bool) -> Arc<dyn Sink> {
     let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
     let request = SinkRequest { stream: "s".into(), schema, retracts, options: options(pairs), parallelism: 2 };
-    open_sink(request).expect("good options")
+    sink::open(request).expect("good options")
 }
 
 fn changes(values: &[i64]) -> Changes {
@@ -796,7 +796,7 @@ async fn a_crash_inside_an_append_is_repaired() {
     commit(&*other, 2, &staged).await;
     assert!(std::fs::read_to_string(&path).expect("committed").ends_with("+I,2\n+I,7\n"));
     assert!(matches!(
-        open_sink(SinkRequest {
+        sink::open(SinkRequest {
             stream: "s".into(),
             schema: Arc::new(Schema::empty()),
             retracts: false,

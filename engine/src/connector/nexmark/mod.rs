@@ -25,8 +25,8 @@ use self::output::Output;
 use self::run::{Kind, ROUND, Run, STRIDE};
 use crate::changes::Changes;
 use crate::connector::generator::{HandOut, Pace};
-use crate::connector::options::Options;
-use crate::connector::registry::SourceRequest;
+use crate::connector::options::{OptionSpec, Options, Takes};
+use crate::connector::registry::{Connector, Guarantee, Readable, SourceRequest};
 use crate::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
 use crate::error::{Error, Result};
 use crate::time::EventTime;
@@ -35,6 +35,65 @@ use crate::time::EventTime;
 const BATCH: u64 = 8192;
 /// Positions in a unit, about.
 const UNIT: u64 = 65_536;
+
+const TABLE: OptionSpec = OptionSpec::new(
+    "table",
+    Takes::OneOf(&["person", "auction", "bid", "events"]),
+    "bid",
+    "one kind of events, or all three in one stream, as structs",
+)
+.or("events");
+const EVENTS: OptionSpec = OptionSpec::new(
+    "events",
+    Takes::Whole,
+    "1000000",
+    "how many events, of all three kinds: of 50, one is a person, 3 are auctions and 46 are bids",
+)
+.otherwise("no end");
+const RATE: OptionSpec = OptionSpec::new("rate", Takes::Whole, "1000", "events a second of event time").or("10000");
+const PACE: OptionSpec =
+    OptionSpec::new("pace", Takes::Number, "5000", "events a second on the clock").otherwise("full speed");
+const BASE_TIME: OptionSpec =
+    OptionSpec::new("base_time", Takes::Whole, "1700000000000", "the first event time, in milliseconds since 1970")
+        .or("1436918400000");
+const OUT_OF_ORDER: OptionSpec =
+    OptionSpec::new("ooo", Takes::Whole, "100", "events are out of order within groups of so many").or("1");
+const SEED: OptionSpec = OptionSpec::new("seed", Takes::Whole, "7", "what the events are made from").or("42");
+
+/// The connector.
+pub(crate) struct NexmarkConnector;
+
+impl Connector for NexmarkConnector {
+    fn name(&self) -> &str {
+        "nexmark"
+    }
+
+    fn about(&self) -> &str {
+        "makes the events of the Nexmark benchmark"
+    }
+
+    fn source(&self) -> Option<&dyn Readable> {
+        Some(self)
+    }
+}
+
+impl Readable for NexmarkConnector {
+    fn options(&self) -> Vec<OptionSpec> {
+        vec![TABLE, EVENTS, RATE, PACE, BASE_TIME, OUT_OF_ORDER, SEED]
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn columns(&self, options: Options) -> Result<Option<SchemaRef>> {
+        infer_schema(options).map(Some)
+    }
+
+    fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
+        open_source(request)
+    }
+}
 
 /// `WITH (…)`.
 #[derive(Debug)]
@@ -51,20 +110,19 @@ struct Config {
 impl Config {
     fn read(mut options: Options) -> Result<Config> {
         let owner = options.owner().to_owned();
-        let table = match options.choice("table", &["person", "auction", "bid", "events"])? {
+        let table = match options.choice(&TABLE)? {
             Some("person") => Some(Kind::Person),
             Some("auction") => Some(Kind::Auction),
             Some("bid") => Some(Kind::Bid),
             _ => None,
         };
-        let mut count = |name| options.value::<u64>(name, "a whole number");
-        let events = count("events")?;
-        let rate = count("rate")?.unwrap_or(10_000);
-        let seed = count("seed")?.unwrap_or(42);
-        let group = count("ooo")?.unwrap_or(1).max(1);
-        let base_time = options.value::<i64>("base_time", "a time in milliseconds since 1970")?;
-        let base_time = base_time.unwrap_or(1_436_918_400_000);
-        let pace = Pace::option(&mut options, "pace")?;
+        let mut count = |spec| options.value::<u64>(spec, "a whole number");
+        let events = count(&EVENTS)?;
+        let rate = count(&RATE)?.unwrap_or_default();
+        let seed = count(&SEED)?.unwrap_or_default();
+        let group = count(&OUT_OF_ORDER)?.unwrap_or(1).max(1);
+        let base_time = options.value::<i64>(&BASE_TIME, "a time in milliseconds since 1970")?.unwrap_or_default();
+        let pace = Pace::option(&mut options, &PACE)?;
         options.finish()?;
         let wrong = |name: &str, what: &str| Err(Error::invalid(format!("option \"{name}\" of {owner} {what}")));
         if rate == 0 {
@@ -93,7 +151,7 @@ impl Config {
 }
 
 /// Opens the source.
-pub(crate) fn open_source(request: SourceRequest) -> Result<Arc<dyn Source>> {
+fn open_source(request: SourceRequest) -> Result<Arc<dyn Source>> {
     let owner = request.options.owner().to_owned();
     let config = Config::read(request.options)?;
     let output = Output::new(&owner, config.table, &request.schema, &request.projection)?;
@@ -104,7 +162,7 @@ pub(crate) fn open_source(request: SourceRequest) -> Result<Arc<dyn Source>> {
 }
 
 /// The columns of the table that `options` name.
-pub(crate) fn infer_schema(options: Options) -> Result<SchemaRef> {
+fn infer_schema(options: Options) -> Result<SchemaRef> {
     Ok(output::schema(Config::read(options)?.table))
 }
 
