@@ -139,6 +139,14 @@ impl Graph {
         self.nodes.len() - 1
     }
 
+    /// The sources in order: a checkpoint knows one by its place among them.
+    pub fn sources(&self) -> impl Iterator<Item = &SourceNode> {
+        self.nodes.iter().filter_map(|n| match &n.kind {
+            NodeKind::Source(source) => Some(source),
+            _ => None,
+        })
+    }
+
     /// The sinks in order. A checkpoint knows a sink by its place among them, which stays when another
     /// parallelism adds or removes nodes.
     pub fn sinks(&self) -> impl Iterator<Item = (NodeId, &SinkNode)> {

@@ -163,7 +163,7 @@ pub struct DeadLetter {
     pub raw: Vec<u8>,
 }
 
-/// Reads one unit. Dropped when the unit is done or the job stops.
+/// Reads one unit. Dropped when the unit is done or the job stops, and not while rows are read before that.
 #[async_trait]
 pub trait UnitReader: Send {
     /// The next rows, or `None` at the end of the unit. Gives what is there and does not wait for more
@@ -202,6 +202,20 @@ pub trait Source: Send + Sync {
 
     /// Opens `unit` for reading. For a source with groups this may not wait.
     async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>>;
+
+    /// Whether a task reads several of its units at once, as it must where they never end: otherwise splits that no task
+    /// has come to are not read. Each task has its share of [`Source::splits`] open then. Units that end are read
+    /// faster one after the other. Not for sources with groups.
+    fn side_by_side(&self) -> bool {
+        false
+    }
+
+    /// Called when a checkpoint is committed, and at a start with what the last one has committed: `offsets` will not be
+    /// asked for again, whatever crashes, so a broker may be told to let go of it. It is called for every checkpoint,
+    /// in order, and may be dropped when it takes long. An error is logged and the job goes on.
+    async fn committed(&self, _offsets: &Offsets) -> Result<()> {
+        Ok(())
+    }
 
     /// Whether an epoch may end only where the source says so (a changelog's epochs must stay whole).
     /// Then the source hands out the units of one group, [`Source::try_unit`] returns `None` at its end,

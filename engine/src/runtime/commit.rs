@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::aside::{Asides, DeadLetterLimits};
 use super::chain::Parts;
@@ -14,6 +15,9 @@ use crate::table::dead_letters::Letter;
 
 /// A file of dead letters with fewer rows is made longer instead of adding another.
 const SMALL: u64 = 20_000;
+
+/// How long a source may take to hear what is committed: the next checkpoint waits for it.
+const LONGEST_WORD: Duration = Duration::from_secs(10);
 
 /// A checkpoint on its way to the store.
 pub(super) struct CommitJob {
@@ -72,6 +76,7 @@ impl CommitJob {
             let staged = self.manifest.staged.get(node).map_or(&[][..], |s| s);
             sink.commit(&commit_of(&self.manifest, staged)).await?;
         }
+        tell_committed(&self.job, &self.sources, &self.manifest).await;
         self.checkpoints.tidy(&self.manifest, &self.before).await?;
         Ok(self.manifest)
     }
@@ -113,6 +118,20 @@ impl CommitJob {
         self.manifest.dead_letters.push(path);
         Ok(())
     }
+}
+
+/// Tells the sources what `manifest` has committed. What goes wrong is not the job's fault, and is said again with the
+/// next commit.
+pub(super) async fn tell_committed(job: &str, sources: &[Arc<dyn Source>], manifest: &Manifest) {
+    let tell = sources.iter().zip(&manifest.sources).map(|(source, progress)| async move {
+        let offsets = progress.offsets();
+        match tokio::time::timeout(LONGEST_WORD, source.committed(&offsets)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => tracing::warn!(stream = %job, error = %e, "a source was not told what is committed"),
+            Err(_) => tracing::warn!(stream = %job, "a source did not hear in time what is committed"),
+        }
+    });
+    futures::future::join_all(tell).await;
 }
 
 fn replaced(file: &StateFile, task: usize, parts: &[StatePart]) -> bool {

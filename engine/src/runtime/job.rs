@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::aside::{Asides, DeadLetterLimits, OnError};
 use super::chain::{AsideRows, Body, Chain, OutEdge, Pulse, Report, RunNode, Target, report_failure, run_gated};
 use super::channel::{Gate, Receiver, edge};
+use super::commit::tell_committed;
 use super::coordinator::{Command, Coordinator, SourceView};
 use super::fragment::{Fragments, labels};
 use super::run::{Run, go_on_counting};
@@ -231,7 +232,7 @@ impl Runtime {
     /// Starts `graph`, from its last checkpoint where it has any. Without `checkpoints` it keeps nothing.
     pub async fn start(&self, graph: Graph, config: JobConfig, checkpoints: Option<Checkpoints>) -> Result<JobHandle> {
         graph.validate()?;
-        let sources = graph.nodes.iter().filter(|n| matches!(n.kind, NodeKind::Source(_))).count();
+        let sources = graph.sources().count();
         let last = match &checkpoints {
             None => None,
             Some(c) => c.last().await?,
@@ -250,15 +251,16 @@ impl Runtime {
             }
         }
         self.restore_sinks(&graph, &manifest).await?;
-        let mut i = 0;
-        for node in &graph.nodes {
-            if let NodeKind::Source(s) = &node.kind {
-                if let Some(state) = manifest.source_states.get(&i) {
-                    s.source.restore(state)?;
-                }
-                s.source.start(&manifest.sources[i].offsets()).await?;
-                i += 1;
+        for (i, source) in graph.sources().enumerate() {
+            if let Some(state) = manifest.source_states.get(&i) {
+                source.source.restore(state)?;
             }
+            source.source.start(&manifest.sources[i].offsets()).await?;
+        }
+        if manifest.checkpoint > 0 {
+            // A crash may have come between the manifest and the word on it.
+            let sources = graph.sources().map(|s| s.source.clone()).collect::<Vec<_>>();
+            tell_committed(&config.name, &sources, &manifest).await;
         }
         Build::new(self, graph, config, checkpoints, manifest, states)?.launch()
     }
@@ -383,6 +385,7 @@ impl<'a> Build<'a> {
                     chain: self.chain(fragment, task, reports.clone())?,
                     source_id: views.len(),
                     source: source.source.clone(),
+                    tasks: parallelism,
                     time: source.time.clone(),
                     sampled,
                     cuts: rx,

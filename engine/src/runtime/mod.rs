@@ -18,10 +18,13 @@ mod flush;
 mod fragment;
 mod idle;
 mod job;
+mod lanes;
 mod progress;
 mod reports;
 mod run;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 pub use aside::{DeadLetterLimits, OnError};
 pub use fragment::labels;

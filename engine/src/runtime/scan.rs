@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::chain::{Chain, Pulse, Report};
 use super::idle::Waits;
+use super::lanes::{LaneId, Lanes, Step};
 use super::progress::Consumed;
-use crate::connector::{DeadLetter, Read, Source, Unit, UnitReader};
+use crate::connector::{DeadLetter, Read, Source, Unit};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{ScanTime, TimeBound};
@@ -25,8 +25,8 @@ pub(crate) struct Cut {
     pub(crate) epoch: u64,
     pub(crate) source: usize,
     pub(crate) consumed: Vec<Consumed>,
-    /// What it waits for, unless its input has ended.
-    pub(crate) waits: Option<Waits>,
+    /// What it waits for; nothing when its input has ended.
+    pub(crate) waits: Vec<Waits>,
     pub(crate) ended: bool,
     pub(crate) dead: Vec<DeadLetter>,
     /// How many rows were passed on, and how many came too late.
@@ -40,6 +40,8 @@ pub(crate) struct Scan {
     /// Which of the job's sources.
     pub(crate) source_id: usize,
     pub(crate) source: Arc<dyn Source>,
+    /// How many tasks read it.
+    pub(crate) tasks: usize,
     pub(crate) time: Option<ScanTime>,
     /// Nothing acts on the watermark: to show it, the last rows of an epoch are enough. What they tell is
     /// never more than what all tell.
@@ -50,9 +52,9 @@ pub(crate) struct Scan {
     pub(crate) watermark: EventTime,
 }
 
-/// The unit being read, with what was read of it since the last cut.
-struct Current {
-    unit: Unit,
+/// A unit being read, with what was read of it since the last cut.
+pub(super) struct Current {
+    pub(super) unit: Unit,
     from: u64,
     at: u64,
     bound: Option<EventTime>,
@@ -61,74 +63,34 @@ struct Current {
     sample: Option<RecordBatch>,
 }
 
-/// What a step of reading gave.
-enum Step {
-    Opened(Unit, Box<dyn UnitReader>),
-    Rows(Box<dyn UnitReader>, Read),
-    UnitDone,
-    /// The rest of the unit is the source's again.
-    UnitGivenBack,
-    Ended,
-}
-
-type Pending = BoxFuture<'static, Result<Step>>;
-
-fn open_next(source: Arc<dyn Source>) -> Pending {
-    Box::pin(async move {
-        let Some(unit) = source.next_unit().await? else { return Ok(Step::Ended) };
-        let reader = source.open(&unit).await?;
-        Ok(Step::Opened(unit, reader))
-    })
-}
-
-fn open_unit(source: Arc<dyn Source>, unit: Unit) -> Pending {
-    Box::pin(async move {
-        let reader = source.open(&unit).await?;
-        Ok(Step::Opened(unit, reader))
-    })
-}
-
-fn read_on(mut reader: Box<dyn UnitReader>) -> Pending {
-    Box::pin(async move {
-        Ok(match reader.next().await? {
-            Some(read) => Step::Rows(reader, read),
-            None if reader.is_whole() => Step::UnitDone,
-            None => Step::UnitGivenBack,
-        })
-    })
-}
-
 /// The running loop of [`Scan`].
 struct Scanning {
     scan: Scan,
-    pending: Option<Pending>,
-    current: Option<Current>,
+    lanes: Lanes,
     done: Vec<Consumed>,
     dead: Vec<DeadLetter>,
     /// Rows of the present epoch that were passed on, and late ones.
     rows: u64,
     late: u64,
-    ended: bool,
-    waiting_since: Instant,
+    /// There were no more units when last asked.
+    drained: bool,
     /// Since when other tasks of the thread have been waiting.
     turn_since: Instant,
 }
 
 /// Runs a task that reads a source.
 pub(crate) async fn run_scan(scan: Scan) -> Result<()> {
-    let pending = Some(open_next(scan.source.clone()));
     let mut s = Scanning {
         scan,
-        pending,
-        current: None,
+        lanes: Lanes::new(),
         done: vec![],
         dead: vec![],
         rows: 0,
         late: 0,
-        ended: false,
-        waiting_since: Instant::now(),
+        drained: false,
         turn_since: Instant::now(),
     };
+    s.ask();
     loop {
         let step = tokio::select! {
             biased;
@@ -141,12 +103,7 @@ pub(crate) async fn run_scan(scan: Scan) -> Result<()> {
                     continue;
                 }
             },
-            step = async {
-                match &mut s.pending {
-                    Some(pending) => pending.await,
-                    None => std::future::pending().await,
-                }
-            } => step?,
+            step = s.lanes.step() => step?,
         };
         s.take(step).await?;
     }
@@ -157,44 +114,74 @@ impl Scanning {
     async fn take(&mut self, step: Step) -> Result<()> {
         match step {
             Step::Opened(unit, reader) => {
+                if self.scan.source.in_groups() {
+                    // This one may have been had without waiting; nothing was lost.
+                    self.lanes.ask_no_more();
+                }
                 let at = unit.start;
-                self.current = Some(Current { unit, from: at, at, bound: None, max_time: None, sample: None });
-                self.pending = Some(read_on(reader));
-                self.waiting_since = Instant::now();
+                let current = Current { unit, from: at, at, bound: None, max_time: None, sample: None };
+                self.lanes.add(current, reader);
             }
-            Step::Rows(reader, read) => {
-                self.rows(read).await?;
+            Step::Rows(lane, reader, read) => {
+                self.rows(lane, read).await?;
                 self.relieve().await;
                 self.share().await;
-                self.pending = Some(read_on(reader));
+                self.lanes.read_on(lane, reader);
+                return Ok(());
             }
-            Step::UnitDone | Step::UnitGivenBack => {
-                let done = matches!(step, Step::UnitDone);
-                if let Some(mut current) = self.current.take() {
-                    if done && current.unit.end != u64::MAX {
-                        current.at = current.unit.end;
-                    }
-                    self.done.push(current.consumed(self.scan.time.as_ref())?);
-                    self.scan.pulse.add(1);
-                }
-                self.pending = Some(open_next(self.scan.source.clone()));
-                self.waiting_since = Instant::now();
-            }
+            Step::Done(lane) => self.unit_done(lane, true)?,
+            Step::GivenBack(lane) => self.unit_done(lane, false)?,
             Step::Ended => {
-                self.ended = true;
-                self.pending = None;
+                self.drained = true;
                 self.scan.pulse.add(1);
             }
         }
+        self.ask();
         Ok(())
     }
 
-    async fn rows(&mut self, read: Read) -> Result<()> {
+    fn unit_done(&mut self, lane: LaneId, whole: bool) -> Result<()> {
+        if let Some(mut current) = self.lanes.remove(lane) {
+            if whole && current.unit.end != u64::MAX {
+                current.at = current.unit.end;
+            }
+            self.done.push(current.consumed(self.scan.time.as_ref())?);
+            self.scan.pulse.add(1);
+        }
+        // What was given back is handed out again.
+        self.drained = false;
+        Ok(())
+    }
+
+    /// Asks for another unit where one more is to be read.
+    fn ask(&mut self) {
+        if !self.drained && !self.lanes.is_asking() && self.lanes.len() < self.most_units() {
+            self.lanes.ask(self.scan.source.clone());
+        }
+    }
+
+    /// How many units are read at once: where they are read side by side, the task's share of the splits, so that all
+    /// tasks together have them all.
+    fn most_units(&self) -> usize {
+        let source = &self.scan.source;
+        match self.lanes.is_empty() || source.in_groups() || !source.side_by_side() {
+            true => 1,
+            false => source.splits().len().div_ceil(self.scan.tasks),
+        }
+    }
+
+    /// Whether all that there is has been read.
+    fn ended(&self) -> bool {
+        self.drained && self.lanes.is_empty()
+    }
+
+    async fn rows(&mut self, lane: LaneId, read: Read) -> Result<()> {
         let Read { rows, position, dead, watermark } = read;
         self.scan.chain.nodes[0].metrics.dead_letters(dead.len());
         self.scan.pulse.add(rows.num_rows() as u64 + dead.len() as u64);
         self.dead.extend(dead);
-        let current = self.current.as_mut().ok_or_else(|| Error::internal("rows of no unit"))?;
+        let current = self.lanes.current(lane).ok_or_else(|| Error::internal("rows of no unit"))?;
+        let split = current.unit.split.clone();
         current.at = current.at.max(position);
         current.bound = current.bound.max(watermark);
         if rows.is_empty() {
@@ -220,7 +207,7 @@ impl Scanning {
             }
         }
         self.rows += changes.num_rows() as u64;
-        self.scan.chain.aside.split = Some(current.unit.split.clone());
+        self.scan.chain.aside.split = Some(split);
         self.scan.chain.push(0, 0, changes).await
     }
 
@@ -234,11 +221,9 @@ impl Scanning {
 
     /// A source that always has rows would never wait, and no other task of its thread would run.
     async fn share(&mut self) {
-        self.waiting_since = Instant::now();
-        if self.waiting_since.duration_since(self.turn_since) >= TURN {
+        if self.turn_since.elapsed() >= TURN {
             tokio::task::yield_now().await;
-            self.waiting_since = Instant::now();
-            self.turn_since = self.waiting_since;
+            self.turn_since = Instant::now();
         }
     }
 
@@ -248,17 +233,18 @@ impl Scanning {
             self.finish_group().await?;
         }
         let mut consumed = std::mem::take(&mut self.done);
-        if let Some(current) = &mut self.current {
+        for current in self.lanes.all() {
             consumed.push(current.consumed(self.scan.time.as_ref())?);
         }
-        let on = self.current.as_ref().map(|c| c.unit.split.clone());
-        let waits = (!self.ended).then(|| Waits { on, time: self.waiting_since.elapsed() });
+        let (ended, waits) = (self.ended(), self.lanes.waits(Instant::now()));
+        // There may be more splits now.
+        self.ask();
         let cut = Cut {
             epoch: mark.epoch,
             source: self.scan.source_id,
             consumed,
             waits,
-            ended: self.ended,
+            ended,
             dead: std::mem::take(&mut self.dead),
             rows: std::mem::take(&mut self.rows),
             late: std::mem::take(&mut self.late),
@@ -272,19 +258,15 @@ impl Scanning {
     /// Reads to the end of the present group: an epoch may not end within it.
     async fn finish_group(&mut self) -> Result<()> {
         loop {
-            if self.current.is_some()
-                && let Some(pending) = self.pending.take()
-            {
-                let step = pending.await?;
+            if !self.lanes.is_empty() {
+                let step = self.lanes.step().await?;
                 self.take(step).await?;
                 continue;
             }
             // A unit that was being handed out comes first; opening it does not wait.
-            if let Some(pending) = &mut self.pending
-                && let std::task::Poll::Ready(step) = futures::poll!(pending)
-            {
-                self.take(step?).await?;
-                if self.ended {
+            if let Some(step) = self.lanes.step_of_asking().await? {
+                self.take(step).await?;
+                if self.ended() {
                     return Ok(());
                 }
                 continue;
@@ -292,8 +274,8 @@ impl Scanning {
             match self.scan.source.try_unit() {
                 None => return Ok(()),
                 Some(unit) => {
-                    let step = open_unit(self.scan.source.clone(), unit).await?;
-                    self.take(step).await?;
+                    let reader = self.scan.source.open(&unit).await?;
+                    self.take(Step::Opened(unit, reader)).await?;
                 }
             }
         }
