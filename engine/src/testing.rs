@@ -39,6 +39,7 @@ pub struct Bench {
     spec: SpecRef,
     operator: Box<dyn Operator>,
     state: StateRegistry,
+    budget: Arc<MemoryBudget>,
     /// All parts of checkpoints so far.
     parts: Vec<StatePart>,
     out: Output,
@@ -49,9 +50,10 @@ pub struct Bench {
 impl Bench {
     /// Builds the operator as the only task.
     pub fn new(spec: SpecRef) -> Result<Self> {
-        let (operator, state) = built(&spec)?;
+        let budget = MemoryBudget::new(1 << 30);
+        let (operator, state) = built(&spec, &budget)?;
         let (parts, out) = (vec![], Output::default());
-        Ok(Bench { spec, operator, state, parts, out, epoch: 0, watermark: EventTime::MIN })
+        Ok(Bench { spec, operator, state, budget, parts, out, epoch: 0, watermark: EventTime::MIN })
     }
 
     /// Gives it changes at `port`.
@@ -76,19 +78,30 @@ impl Bench {
 
     /// Takes a checkpoint and goes on with a new operator restored from it. Call it between epochs.
     pub fn recover(&mut self) -> Result<()> {
+        self.checkpoint()?;
+        (self.operator, self.state) = built(&self.spec, &self.budget)?;
+        self.state.restore(&self.parts, Owner { task: 0, parallelism: 1 }, self.watermark)
+    }
+
+    /// Takes a checkpoint. Gives the rows of all parts that a restore would read.
+    pub fn checkpoint(&mut self) -> Result<usize> {
         for part in self.state.snapshot()? {
             if part.full {
                 self.parts.retain(|p| p.name != part.name);
             }
             self.parts.push(part);
         }
-        (self.operator, self.state) = built(&self.spec)?;
-        self.state.restore(&self.parts, Owner { task: 0, parallelism: 1 }, self.watermark)
+        Ok(self.parts.iter().map(|p| p.rows.num_rows()).sum())
+    }
+
+    /// Bytes of state held.
+    pub fn bytes(&self) -> usize {
+        self.budget.used()
     }
 }
 
-fn built(spec: &SpecRef) -> Result<(Box<dyn Operator>, StateRegistry)> {
-    let mut state = StateRegistry::new("test", MemoryBudget::new(1 << 30));
+fn built(spec: &SpecRef, budget: &Arc<MemoryBudget>) -> Result<(Box<dyn Operator>, StateRegistry)> {
+    let mut state = StateRegistry::new("test", budget.clone());
     let operator = spec.build(&mut BuildContext { state: &mut state, task: 0, parallelism: 1 })?;
     Ok((operator, state))
 }

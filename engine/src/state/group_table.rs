@@ -13,6 +13,11 @@ use crate::state::key_index::KeyIndex;
 /// Marks of a slot.
 const TOUCHED: u8 = 1;
 const DIRTY: u8 = 2;
+/// All rows of its group have been taken back.
+const GONE: u8 = 4;
+
+/// So many groups without rows are not worth the sweeping.
+const FEW: usize = 1024;
 
 /// The name of the column that counts a group's rows, in states over changing input.
 const ROWS: &str = "__rows";
@@ -26,6 +31,8 @@ pub struct GroupTable {
     marks: Vec<u8>,
     touched: Vec<u32>,
     dirty: Vec<u32>,
+    /// Slots that are [`GONE`].
+    gone: usize,
     schema: SchemaRef,
     /// Key columns at the head of `schema`.
     key_count: usize,
@@ -58,6 +65,7 @@ impl GroupTable {
             marks: vec![],
             touched: vec![],
             dirty: vec![],
+            gone: 0,
             schema: state,
         })
     }
@@ -147,14 +155,29 @@ impl GroupTable {
     pub fn take_touched(&mut self) -> Vec<u32> {
         let touched = std::mem::take(&mut self.touched);
         for slot in &touched {
-            self.marks[*slot as usize] &= !TOUCHED;
+            let mark = &mut self.marks[*slot as usize];
+            let was = *mark & GONE != 0;
+            let is = self.rows.as_ref().is_some_and(|rows| rows[*slot as usize] == 0);
+            *mark = *mark & !(TOUCHED | GONE) | if is { GONE } else { 0 };
+            self.gone = self.gone + usize::from(is) - usize::from(was);
         }
         touched
+    }
+
+    /// Whether most groups have lost all their rows, so that the table is better made anew from [`GroupTable::held`].
+    pub fn is_mostly_gone(&self) -> bool {
+        self.gone > FEW && self.gone > self.len() / 2
     }
 
     /// All slots.
     pub fn all(&self) -> Vec<u32> {
         (0..self.len() as u32).collect()
+    }
+
+    /// The slots that hold something: those whose rows were all taken back are as if they had never been.
+    pub fn held(&self) -> Vec<u32> {
+        let held = |slot: &u32| self.rows.as_ref().is_none_or(|rows| rows[*slot as usize] != 0);
+        (0..self.len() as u32).filter(held).collect()
     }
 
     /// Whether the group has rows (always, where rows are never taken back).

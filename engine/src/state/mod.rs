@@ -28,6 +28,11 @@ pub trait State: Send {
     /// Called when all snapshots have been restored: what had closed at `watermark` goes.
     fn restored(&mut self, watermark: EventTime) -> Result<()>;
 
+    /// Whether the next snapshot has to be a full one, since what is gone would not be told otherwise.
+    fn needs_full(&self) -> bool {
+        false
+    }
+
     /// Bytes held.
     fn bytes(&self) -> usize;
 }
@@ -124,8 +129,12 @@ impl StateRegistry {
     pub fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut parts = vec![];
         for entry in &mut self.entries {
-            let full = entry.parts == 0 || entry.parts >= MOST_PARTS || entry.delta_bytes > entry.full_bytes;
-            let Some(rows) = entry.state.lock().snapshot(full)? else { continue };
+            let mut state = entry.state.lock();
+            let full = entry.parts == 0
+                || entry.parts >= MOST_PARTS
+                || entry.delta_bytes > entry.full_bytes
+                || state.needs_full();
+            let Some(rows) = state.snapshot(full)? else { continue };
             let bytes: usize = rows.columns().iter().map(crate::changes::array_bytes).sum();
             if full {
                 (entry.full_bytes, entry.delta_bytes, entry.parts) = (bytes.max(1 << 16), 0, 1);

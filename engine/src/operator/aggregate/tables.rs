@@ -34,6 +34,8 @@ pub(super) struct Tables {
     table_schema: SchemaRef,
     slots: Vec<u32>,
     first: Vec<u32>,
+    /// Whether groups have been swept out since the last full snapshot.
+    swept: bool,
 }
 
 impl Tables {
@@ -47,7 +49,28 @@ impl Tables {
             bound: i64::MIN,
             slots: vec![],
             first: vec![],
+            swept: false,
         })
+    }
+
+    /// Lets go of the groups of `window` whose rows were all taken back, if that are most of them. Between epochs only: slots
+    /// get other numbers.
+    pub(super) fn sweep(&mut self, window: i64) -> Result<()> {
+        let Some(table) = self.open.get_mut(&window).filter(|t| !self.spec.groups.is_empty() && t.is_mostly_gone())
+        else {
+            return Ok(());
+        };
+        let held = table.held();
+        if held.is_empty() {
+            self.open.remove(&window);
+        } else {
+            let state = table.snapshot(&held, true)?;
+            let mut anew = self.spec.table()?;
+            anew.replace(&state)?;
+            self.open.insert(window, anew);
+        }
+        self.swept = true;
+        Ok(())
     }
 
     /// The table of `window`, made when there is none.
@@ -288,10 +311,15 @@ fn split(ids: &Int64Array) -> Vec<(i64, Part)> {
 
 impl State for Tables {
     fn snapshot(&mut self, full: bool) -> Result<Option<RecordBatch>> {
+        self.swept &= !full;
         let mut parts = vec![];
         for (window, table) in &mut self.open {
             let dirty = table.take_dirty();
-            let slots = if full { table.all() } else { dirty };
+            let slots = match full {
+                true if self.spec.groups.is_empty() => table.all(),
+                true => table.held(),
+                false => dirty,
+            };
             if slots.is_empty() {
                 continue;
             }
@@ -330,6 +358,10 @@ impl State for Tables {
             self.open.remove(&window);
         }
         Ok(())
+    }
+
+    fn needs_full(&self) -> bool {
+        self.swept
     }
 
     fn bytes(&self) -> usize {

@@ -260,6 +260,32 @@ fn rows_taken_back_leave_no_trace_and_an_empty_group_vanishes() {
 }
 
 #[test]
+fn what_has_vanished_is_not_held_and_not_written() {
+    let mut bench = Bench::new(Arc::new(counted(&[0], false))).expect("built");
+    let rows = |bench: &mut Bench, weight: &str, of: std::ops::Range<usize>| {
+        let text: Vec<String> = of.map(|k| format!("{weight} key{k} {k} null")).collect();
+        bench.changes(0, parse(&input(), &text.join("; ")).expect("rows")).expect("taken in");
+        bench.mark(EventTime(0)).expect("an epoch").iter().map(Changes::num_rows).sum::<usize>()
+    };
+    assert_eq!(rows(&mut bench, "+1", 0..10), 10);
+    let (few, _) = (bench.bytes(), bench.checkpoint().expect("written"));
+    assert_eq!(rows(&mut bench, "+1", 10..20_000), 19_990);
+    assert_eq!(bench.checkpoint().expect("written"), 20_000);
+    let many = bench.bytes();
+    assert_eq!(rows(&mut bench, "-1", 10..20_000), 19_990);
+    assert!(bench.bytes() < few * 4 && few * 100 < many, "{few}, {many}, {}", bench.bytes());
+    assert_eq!(bench.checkpoint().expect("written"), 10);
+    // What comes again is as new, before and after a restart; what stayed is as it was.
+    assert_eq!(rows(&mut bench, "+1", 5..15), 5 * 2 + 5);
+    bench.recover().expect("restored");
+    assert_eq!(rows(&mut bench, "-1", 0..15), 15 + 5);
+    assert_eq!(rows(&mut bench, "-1", 5..10), 5);
+    bench.recover().expect("restored");
+    assert_eq!(bench.checkpoint().expect("written"), 0);
+    assert_eq!(rows(&mut bench, "+1", 0..3), 3);
+}
+
+#[test]
 fn the_largest_of_what_is_left() {
     let spec = aggregate(&[0], vec![call(max_udaf(), 1)], None, false);
     let script = [

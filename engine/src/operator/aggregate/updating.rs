@@ -89,6 +89,7 @@ impl Operator for Updating {
                 let table = tables.table(window)?;
                 table.take_touched();
                 before.difference(&spec, window, table, out)?;
+                tables.sweep(window)?;
             }
             tables.advance(mark.watermark)?;
             if spec.time.is_some() {
