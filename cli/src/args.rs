@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::config::{parse_bytes, parse_interval};
+use crate::config::{parse_interval, parse_size};
 use crate::output::Format;
 
 const EXAMPLES: &str = "\
@@ -100,7 +100,7 @@ pub(crate) struct EngineArgs {
     pub(crate) parallelism: Option<u16>,
     /// Memory for the state of all queries, such as 4GB; near it sources wait, and a query that needs more stops
     /// [default: 60 % of the machine's]
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) memory_limit: Option<usize>,
     /// How often results and state become durable, such as 500ms or 10s [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = parse_interval)]

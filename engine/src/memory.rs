@@ -36,6 +36,22 @@ impl MemoryBudget {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Takes `bytes`, whatever is left.
+    pub fn take(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes `bytes`, if there is room for them.
+    pub fn try_take(&self, bytes: usize) -> bool {
+        let fits = |used: usize| used.checked_add(bytes).filter(|all| *all <= self.limit());
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    /// Gives back what was taken.
+    pub fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// Whether sources should wait.
     pub fn pressed(&self) -> bool {
         self.used() / 100 * 100 >= self.limit() / 100 * PRESSURE
@@ -111,9 +127,102 @@ pub fn human_bytes(bytes: usize) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// Reads bytes: `512MB`, `4 GiB`, `1.5k`, `1_000_000`. Powers of 1000 unless the unit has an `i`; at least one.
+pub fn parse_bytes(text: &str) -> Option<usize> {
+    let text = text.trim().replace('_', "");
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..digits].parse().ok()?;
+    let scale: f64 = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" | "k" => 1e3,
+        "mb" | "m" => 1e6,
+        "gb" | "g" => 1e9,
+        "tb" | "t" => 1e12,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        _ => return None,
+    };
+    Some(number * scale).filter(|bytes| *bytes >= 1.0).map(|bytes| bytes as usize)
+}
+
+/// The share of the machine's memory that a budget has when nobody says otherwise; the rest is for what is not counted, the
+/// page cache and others.
+const SHARE_PERCENT: u64 = 60;
+/// The memory of a machine that does not tell it.
+const UNKNOWN_MACHINE: u64 = 2 << 30;
+
+/// The bytes of a budget when nobody says otherwise.
+pub fn default_limit() -> usize {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo_total(&text));
+    let total = [machine, container_limit()].into_iter().flatten().min().unwrap_or(UNKNOWN_MACHINE);
+    usize::try_from(total / 100 * SHARE_PERCENT).unwrap_or(usize::MAX)
+}
+
+fn meminfo_total(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kb| kb * 1024)
+}
+
+/// What the control groups of the process leave it, by the kernel's cgroup-v2.rst and cgroup-v1/memory.rst: a group has no more than
+/// those that it lies in.
+fn container_limit() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    limit_files(&groups).into_iter().filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok()).min()
+}
+
+/// The files that may hold a limit for a process of `groups`, which is what `/proc/self/cgroup` has.
+fn limit_files(groups: &str) -> Vec<std::path::PathBuf> {
+    let mut files = vec![];
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else { continue };
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            v1 if v1.split(',').any(|c| c == "memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            _ => continue,
+        };
+        let group = std::path::Path::new(group.trim_start_matches('/'));
+        // Within a container the group may be named as it is outside of it: then only the root is there.
+        files.extend(group.ancestors().map(|g| std::path::Path::new(root).join(g).join(file)));
+    }
+    files
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes() {
+        let read = ["4GB", "4GiB", "1.5 k", "100", "1_000"].map(parse_bytes);
+        assert_eq!(read, [Some(4_000_000_000), Some(4 << 30), Some(1500), Some(100), Some(1000)]);
+        for wrong in ["", "GB", "-1GB", "4XB", "0", "nan"] {
+            assert_eq!(parse_bytes(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_machine_and_its_groups_tell_their_memory() {
+        assert_eq!(meminfo_total("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
+        assert!(default_limit() > 0);
+        let files = |text: &str| limit_files(text).iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
+        let v2 = ["/sys/fs/cgroup/a/b/memory.max", "/sys/fs/cgroup/a/memory.max", "/sys/fs/cgroup/memory.max"];
+        assert_eq!(files("0::/a/b\n"), v2);
+        assert_eq!(files("0::/\n"), [v2[2]]);
+        let v1 = "5:cpu,cpuacct:/x\n4:memory:/x\n";
+        let memory = ["/sys/fs/cgroup/memory/x/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+        assert_eq!(files(v1), memory);
+    }
+
+    #[test]
+    fn a_budget_gives_what_it_has() {
+        let budget = MemoryBudget::new(1000);
+        assert!(budget.try_take(600) && !budget.try_take(500) && budget.try_take(400));
+        budget.give_back(1000);
+        assert_eq!(budget.used(), 0);
+    }
 
     #[test]
     fn an_account_gives_back_what_it_held() {

@@ -269,25 +269,6 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number * seconds).ok()
 }
 
-/// Reads bytes: `512MB`, `4 GiB`, `1_000_000`. Powers of 1000 unless the unit has an `i`.
-pub fn parse_bytes(text: &str) -> Option<usize> {
-    let text = text.trim().replace('_', "");
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let number: f64 = text[..digits].parse().ok()?;
-    let scale = match text[digits..].trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "kb" | "k" => 1e3,
-        "mb" | "m" => 1e6,
-        "gb" | "g" => 1e9,
-        "tb" | "t" => 1e12,
-        "kib" => 1024.0,
-        "mib" => 1024.0 * 1024.0,
-        "gib" => 1024.0 * 1024.0 * 1024.0,
-        _ => return None,
-    };
-    Some((number * scale) as usize)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,7 +319,5 @@ mod tests {
         assert_eq!(parse_duration("500 ms"), Some(Duration::from_millis(500)));
         assert_eq!(parse_duration("1.5min"), Some(Duration::from_secs(90)));
         assert_eq!(parse_duration("ten"), None);
-        assert_eq!(parse_bytes("512MB"), Some(512_000_000));
-        assert_eq!(parse_bytes("1 GiB"), Some(1 << 30));
     }
 }

@@ -280,14 +280,21 @@ fn from_context(context: &str, e: DataFusionError) -> Error {
 }
 
 /// What DataFusion says, in our words, with a lowercase start.
+/// What to do where a statement does not fit into the budget.
+const MORE_MEMORY: &str =
+    "Raise it with SET memory_limit = '8GB', or let the statement hold less: filter or aggregate before a join.";
+
 fn from_plain(e: DataFusionError) -> Error {
     // The engine's conversion owns the mapping from variants to kinds.
     plain(millstream_engine::Error::from(e))
 }
 
 fn plain(engine: millstream_engine::Error) -> Error {
-    let Worded { message, hint } = reword(engine.message());
+    let message = engine.message();
+    let message = message.strip_prefix("Resources exhausted: ").unwrap_or(message);
+    let Worded { message, hint } = reword(message);
     let mut error = Error::new(engine.kind(), lower_first(&message));
+    let hint = hint.or_else(|| message.starts_with("out of memory: ").then(|| MORE_MEMORY.to_owned()));
     error.inner.hint = engine.hint().map(str::to_owned).or(hint);
     error
 }

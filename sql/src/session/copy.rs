@@ -38,7 +38,9 @@ impl Session {
         };
         let plan = statement_plan(&state, self.millstream.batch_resolver(&left_out), DfStatement::CopyTo(rows))?;
         let LogicalPlan::Copy(plan) = plan else { return Err(Error::internal("a COPY that is none")) };
-        let Outcome::Rows(mut rows) = snapshot(&state, plan.input.as_ref().clone(), &left_out).await? else {
+        let Outcome::Rows(mut rows) =
+            snapshot(&self.millstream, &state, plan.input.as_ref().clone(), &left_out).await?
+        else {
             return Err(Error::internal("a query without rows"));
         };
         let request = ExportRequest {

@@ -12,6 +12,7 @@ use millstream_engine::connector::feed::FeedSink;
 use millstream_engine::graph::SinkNode;
 use millstream_engine::runtime::{JobConfig, OnError};
 
+use super::batch_memory::batch_context;
 use super::dataflow::every;
 use super::jobs::public;
 use super::left_out::LeftOutRows;
@@ -64,7 +65,7 @@ impl Session {
             Statement::Query(query) => {
                 let (state, left_out) = (session_state(), LeftOutRows::default());
                 let Headed { plan, headers } = result_plan(&state, ms.batch_resolver(&left_out), &query.query)?;
-                let outcome = snapshot(&state, plan, &left_out).await?;
+                let outcome = snapshot(ms, &state, plan, &left_out).await?;
                 Ok(under(outcome, &headers))
             }
             Statement::Insert(insert) => self.insert(insert).await,
@@ -171,11 +172,17 @@ pub(super) fn one_statement(sql: &str) -> Result<Parsed> {
 }
 
 /// Runs a plan over the committed content; its tables note in `left_out` what they leave out.
-pub(super) async fn snapshot(state: &SessionState, plan: LogicalPlan, left_out: &LeftOutRows) -> Result<Outcome> {
+pub(super) async fn snapshot(
+    millstream: &Millstream,
+    state: &SessionState,
+    plan: LogicalPlan,
+    left_out: &LeftOutRows,
+) -> Result<Outcome> {
     // While rows are read no file is replaced by a longer one.
     let reading = super::tables::hold_files(&plan).await?;
     let physical = state.create_physical_plan(&plan).await?;
-    let rows = execute_stream(with_pauses(physical)?, state.task_ctx())?;
+    let context = batch_context(state, millstream.batch(), millstream.budget().limit());
+    let rows = execute_stream(with_pauses(physical)?, context)?;
     let schema = rows.schema();
     let rows = rows.map_err(Error::from).inspect(move |_| {
         let _ = &reading;

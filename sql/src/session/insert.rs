@@ -46,7 +46,7 @@ impl Session {
             let plan = statement_plan(&state, ms.batch_resolver(&left_out), statement)?;
             let LogicalPlan::Dml(dml) = plan else { return Err(Error::internal("an INSERT that is none")) };
             let input = assign_columns(dml.input.as_ref().clone(), &gathered.def.name)?;
-            gathered.add(snapshot(&state, input, &left_out).await?).await?;
+            gathered.add(snapshot(ms, &state, input, &left_out).await?).await?;
         }
         let rows = gathered.whole()?;
         let count = rows.num_rows() as u64;

@@ -1,6 +1,7 @@
 //! The door to Millstream: an opened store with its running jobs ([`Millstream`]), and sessions that execute
 //! SQL on it ([`Session`]).
 
+mod batch_memory;
 mod copy;
 mod dataflow;
 mod ddl;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use datafusion::common::TableReference;
 use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::TableSource;
 use millstream_engine::memory::MemoryBudget;
 use millstream_engine::nearest::nearest;
@@ -14,6 +15,7 @@ use millstream_engine::store::Store;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, watch};
 
+use super::batch_memory::{SPILL, batch_environment};
 use super::ddl::sweep_dropped;
 use super::jobs::{Job, failed};
 use super::left_out::{FailedStream, LeftOutRows};
@@ -44,6 +46,7 @@ pub struct Millstream {
     pub(super) stdin: Mutex<Option<StdinReader>>,
     pub(super) failures: broadcast::Sender<(String, String)>,
     runtime: Runtime,
+    batch: Arc<RuntimeEnv>,
     /// Kept to be shut down; and the lock on the store.
     threads: Mutex<Vec<tokio::runtime::Runtime>>,
     made: Made,
@@ -82,6 +85,7 @@ impl Millstream {
         let store = Store::open(root)?;
         let lock = lock(root)?;
         store.sweep().await?;
+        store.delete_folder(SPILL).await?;
         // Before there are threads: those cannot be dropped here.
         let catalog = Catalog::load(&store).await?;
         sweep_dropped(&store, &catalog).await?;
@@ -91,6 +95,7 @@ impl Millstream {
             io: io.handle().clone(),
             budget: MemoryBudget::new(config.memory_limit),
         };
+        let batch = batch_environment(runtime.budget.clone(), root.to_owned())?;
         let entries = catalog.entries.clone();
         let (failures, _) = broadcast::channel(FAILURES);
         let millstream = Arc::new(Millstream {
@@ -103,6 +108,7 @@ impl Millstream {
             stdin: Mutex::default(),
             failures,
             runtime,
+            batch,
             threads: Mutex::new(vec![cpu, io]),
             made,
             _lock: lock,
@@ -142,6 +148,11 @@ impl Millstream {
     /// The process's memory budget.
     pub fn budget(&self) -> &Arc<MemoryBudget> {
         &self.runtime.budget
+    }
+
+    /// Where statements run in batch.
+    pub(super) fn batch(&self) -> &Arc<RuntimeEnv> {
+        &self.batch
     }
 
     pub(super) fn runtime(&self) -> &Runtime {

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Float64Type, SchemaRef, UInt64Type};
 use futures::stream::BoxStream;
 use millstream_engine::connector::built_in;
 use millstream_engine::connector::registry::Connectors;
+use millstream_engine::memory::default_limit;
 use millstream_engine::runtime::JobPhase;
 use millstream_engine::time::EventTime;
 
@@ -189,21 +190,12 @@ impl Config {
         Config {
             store: store.into(),
             parallelism: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_limit: default_memory(),
+            memory_limit: default_limit(),
             checkpoint_interval: Duration::from_secs(1),
             start_jobs: true,
             connectors: built_in(),
         }
     }
-}
-
-/// Half of the machine's memory, where it is known.
-fn default_memory() -> usize {
-    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
-        line.split_whitespace().nth(1)?.parse::<usize>().ok()
-    });
-    total.map_or(2 << 30, |kilobytes| kilobytes * 512)
 }
 
 impl Outcome {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_engine::connector::options::{parse_bytes, parse_duration};
-use millstream_engine::memory::human_bytes;
+use millstream_engine::connector::options::parse_duration;
+use millstream_engine::memory::{human_bytes, parse_bytes};
 
 use super::{Millstream, Outcome, Session};
 use crate::error::{Error, Result};
@@ -53,7 +53,11 @@ impl Session {
                 duration_text(s.checkpoint_interval.unwrap_or(self.millstream.config().checkpoint_interval)),
                 "How often streams created from here on commit their results.",
             ),
-            of("memory_limit", human_bytes(limit), "Bytes that the state of all jobs of this process may take."),
+            of(
+                "memory_limit",
+                human_bytes(limit),
+                "Bytes that the state of all jobs of this process and its statements may take.",
+            ),
         ])
     }
 
