@@ -26,8 +26,9 @@ use crate::state::StatePart;
 use crate::store::Store;
 use crate::time::EventTime;
 
-/// The format of manifests: version 3 has wider states than 2, which a build of then would misread.
-const VERSION: u32 = 3;
+/// The format of manifests: version 3 has wider states than 2, and 4 result files in another place, which builds of
+/// then would misread.
+const VERSION: u32 = 4;
 /// The oldest that can be read.
 const OLDEST: u32 = 2;
 /// How many manifests are kept besides the last.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -26,6 +27,13 @@ pub fn folder_name(name: &str) -> String {
         }
     }
     folder
+}
+
+/// A file of the store.
+pub(crate) struct StoredFile {
+    pub(crate) name: String,
+    /// When it was last changed.
+    pub(crate) changed: SystemTime,
 }
 
 /// A store.
@@ -108,8 +116,9 @@ impl Store {
     /// Removes what writes that were cut off by the end of a process left behind. Nobody else may be writing.
     pub async fn sweep(&self) -> Result<()> {
         let Some(root) = self.root.clone() else { return Ok(()) };
-        let swept =
-            blocking(move || ["catalog", "jobs", "streams"].iter().try_for_each(|f| sweep_folder(&root.join(f))));
+        let swept = blocking(move || {
+            ["catalog", "jobs", "streams", "live"].iter().try_for_each(|f| sweep_folder(&root.join(f)))
+        });
         swept.await.map_err(|e| self.failed("clean", "", e))
     }
 
@@ -187,8 +196,47 @@ impl Store {
         self.settle(to, false).await
     }
 
+    /// Gives the file at `from` the name `to` as well; that it has it already is no error.
+    pub(crate) async fn link(&self, from: &str, to: &str) -> Result<()> {
+        let Some(root) = &self.root else {
+            let copied = self.objects.copy(&Path::from(from), &Path::from(to)).await;
+            return copied.map_err(|e| self.failed("copy", from, e));
+        };
+        let (old, new) = (root.join(from), root.join(to));
+        let linked = blocking(move || {
+            if let Some(folder) = new.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            match std::fs::hard_link(&old, &new) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                other => other,
+            }
+        });
+        linked.await.map_err(|e| self.failed("link", from, e))?;
+        self.settle(to, false).await
+    }
+
+    /// Sets the time of the last change of `path` to now, where the store is a folder.
+    pub(crate) async fn touch(&self, path: &str) -> Result<()> {
+        let Some(root) = &self.root else { return Ok(()) };
+        let file = root.join(path);
+        let set = blocking(move || File::options().append(true).open(file)?.set_modified(SystemTime::now()));
+        set.await.map_err(|e| self.failed("touch", path, e))
+    }
+
+    /// The files directly below `folder`.
+    pub(crate) async fn files(&self, folder: &str) -> Result<Vec<StoredFile>> {
+        let prefix = Path::from(folder);
+        let listed = self.objects.list_with_delimiter(Some(&prefix)).await;
+        let listed = listed.map_err(|e| self.failed("list", folder, e))?;
+        let stored = |m: object_store::ObjectMeta| {
+            Some(StoredFile { name: m.location.filename()?.to_owned(), changed: m.last_modified.into() })
+        };
+        Ok(listed.objects.into_iter().filter_map(stored).collect())
+    }
+
     /// Waits until the folders that lead to `path`, and the file's content when `content`, are on the disk.
-    async fn settle(&self, path: &str, content: bool) -> Result<()> {
+    pub(crate) async fn settle(&self, path: &str, content: bool) -> Result<()> {
         let Some(root) = self.root.clone() else { return Ok(()) };
         let file = root.join(path);
         let done = blocking(move || {
@@ -211,7 +259,10 @@ impl Store {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+/// Runs `work` on a thread that may wait for the disk.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 

@@ -23,7 +23,8 @@ use datafusion::datasource::file_format::{FileFormat, FileFormatFactory};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{
-    FileScanConfig, FileScanConfigBuilder, FileSinkConfig, FileSource, ParquetFileReaderFactory, ParquetSource,
+    FileGroup, FileScanConfig, FileScanConfigBuilder, FileSinkConfig, FileSource, ParquetFileReaderFactory,
+    ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -126,7 +127,14 @@ impl FileFormat for ParquetFiles {
         let readers = Arc::new(Readers(CachedParquetFileReaderFactory::new(store, cache)));
         let source =
             source.with_table_parquet_options(self.plain.options().clone()).with_parquet_file_reader_factory(readers);
-        let scan = FileScanConfigBuilder::from(scan).with_source(Arc::new(source)).build();
+        // What is not worth several threads is read in the order of the files' names, as if it were one file.
+        let bytes: u64 = scan.file_groups.iter().flat_map(FileGroup::iter).map(|f| f.object_meta.size).sum();
+        let small = bytes < state.config_options().optimizer.repartition_file_min_size as u64;
+        let mut groups = scan.file_groups.clone();
+        if small && groups.len() > 1 {
+            groups = vec![FileGroup::new(groups.into_iter().flat_map(FileGroup::into_inner).collect())];
+        }
+        let scan = FileScanConfigBuilder::from(scan).with_file_groups(groups).with_source(Arc::new(source)).build();
         Ok(DataSourceExec::from_data_source(scan))
     }
 

@@ -301,8 +301,8 @@ pub trait Sink: Send + Sync {
     /// end and may be repeated.
     async fn commit(&self, commit: &Commit<'_>) -> Result<()>;
 
-    /// The checkpoint is over, committed or not: lets go of what [`Sink::gather`] holds for it.
-    fn release(&self) {}
+    /// The job runs no more: when this returns, nothing of the sink writes any more.
+    async fn stop(&self) {}
 
     /// The file or folder that no other sink may write to.
     fn place(&self) -> Option<PathBuf> {

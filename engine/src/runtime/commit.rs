@@ -33,18 +33,8 @@ pub(super) struct CommitJob {
     pub(super) job: String,
 }
 
-/// Lets the sinks go however the commit ends: done, failed or given up.
-struct Released(BTreeMap<usize, Arc<dyn Sink>>);
-
-impl Drop for Released {
-    fn drop(&mut self) {
-        self.0.values().for_each(|sink| sink.release());
-    }
-}
-
 impl CommitJob {
     pub(super) async fn run(mut self) -> Result<Manifest> {
-        let _released = Released(self.sinks.clone());
         let n = self.manifest.checkpoint;
         self.parts.sort_by_key(|p| (p.fragment, p.task));
         let mut staged: BTreeMap<usize, Vec<Staged>> = BTreeMap::new();

@@ -78,6 +78,9 @@ impl Coordinator {
         if let Some(commit) = self.state.committing.take() {
             let _ = commit.await;
         }
+        for sink in self.sinks.values() {
+            sink.stop().await;
+        }
         let reply = self.state.stopping.take();
         for flush in self.state.flushes.drain(..) {
             let answer = match &result {

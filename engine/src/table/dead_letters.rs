@@ -92,7 +92,7 @@ pub(crate) fn encode(stream: &str, before: Option<RecordBatch>, letters: &[Lette
         None => new,
         Some(before) => concat_batches(&schema(), [&before, &new])?,
     })?;
-    Ok(file.finish()?.1)
+    Ok(Bytes::from(file.finish()?.1))
 }
 
 /// The rows of a file that [`encode`] wrote, or that a build without its last columns did.

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
+use tokio::sync::watch;
 
+use super::layout::{files_of_job, shown_folder};
 use crate::changes::Changes;
-use crate::store::{Store, folder_name};
+use crate::error::Error;
+use crate::store::Store;
 use crate::time::EventTime;
 
 /// Commits kept in memory, in bytes: followers that lag behind more read files.
@@ -20,7 +22,7 @@ const MOST_BOUNDARIES: usize = 4096;
 /// A committed file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// Its name in the stream's folder.
+    /// Its name among the stream's files. What it holds never changes.
     pub name: String,
     /// The number of its first row in the log.
     pub start: u64,
@@ -37,6 +39,11 @@ pub(super) struct Committed {
     pub(super) rows: u64,
     pub(super) watermark: Option<EventTime>,
     pub(super) end: bool,
+    /// The checkpoint and the last epoch in it; 0 where an older build committed it.
+    #[serde(default)]
+    pub(super) checkpoint: u64,
+    #[serde(default)]
+    pub(super) epoch: u64,
 }
 
 /// The committed content of a stream at one moment.
@@ -61,13 +68,36 @@ pub struct StreamLog {
     store: Store,
     state: Mutex<State>,
     version: watch::Sender<u64>,
-    /// Held for reading while a snapshot is read, for writing while a file is replaced by a longer one.
-    files: Arc<RwLock<()>>,
+}
+
+/// Keeps the files of all snapshots that are taken while it lives.
+#[derive(Debug)]
+pub struct Hold {
+    log: Arc<StreamLog>,
+    since: u64,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = self.log.state.lock();
+        if let Some(n) = state.holds.get_mut(&self.since) {
+            *n -= 1;
+            if *n == 0 {
+                state.holds.remove(&self.since);
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     committed: Committed,
+    /// The folder of the stream's files, once its job is known.
+    files: String,
+    /// Commits so far in this process.
+    commits: u64,
+    /// How many hold the files since which commit.
+    holds: BTreeMap<u64, usize>,
     /// (first row, rows) of the batches in memory, the latest last.
     tail: VecDeque<(u64, Changes)>,
     tail_bytes: usize,
@@ -81,15 +111,7 @@ impl StreamLog {
     /// The log of stream `name` with these columns; a `changelog` can take rows back.
     pub fn new(store: Store, name: impl Into<String>, schema: SchemaRef, changelog: bool) -> Arc<Self> {
         let (version, _) = watch::channel(0);
-        Arc::new(StreamLog {
-            name: name.into(),
-            schema,
-            changelog,
-            store,
-            state: Mutex::default(),
-            version,
-            files: Arc::default(),
-        })
+        Arc::new(StreamLog { name: name.into(), schema, changelog, store, state: Mutex::default(), version })
     }
 
     /// The stream's name.
@@ -114,12 +136,17 @@ impl StreamLog {
 
     /// Where `file` of the stream lies.
     pub fn path(&self, file: &str) -> String {
-        format!("{}/{file}", self.folder())
+        format!("{}/{file}", self.state.lock().files)
     }
 
-    /// The stream's folder.
+    /// The folder that shows the stream's files to other tools.
     pub fn folder(&self) -> String {
-        format!("streams/{}", folder_name(&self.name))
+        shown_folder(&self.name)
+    }
+
+    /// Says which job writes the stream: its files lie with it.
+    pub(super) fn written_by(&self, job: &str) {
+        self.state.lock().files = files_of_job(job);
     }
 
     /// What is committed now.
@@ -134,14 +161,25 @@ impl StreamLog {
         self.version.subscribe()
     }
 
-    /// Keeps all files as they are until the guard is dropped.
-    pub async fn hold_files(&self) -> OwnedRwLockReadGuard<()> {
-        self.files.clone().read_owned().await
+    /// Keeps the files of all snapshots that are taken from now on, until the guard is dropped.
+    pub fn hold(self: &Arc<Self>) -> Hold {
+        let mut state = self.state.lock();
+        let since = state.commits;
+        *state.holds.entry(since).or_default() += 1;
+        Hold { log: self.clone(), since }
     }
 
-    /// The right to replace a file, unless somebody reads.
-    pub(super) fn try_replace(&self) -> Option<OwnedRwLockWriteGuard<()>> {
-        self.files.clone().try_write_owned().ok()
+    /// The present commit, and the oldest whose files are held.
+    pub(super) fn held_since(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.commits, state.holds.keys().next().copied().unwrap_or(state.commits))
+    }
+
+    /// The error where `file` has `found` rows and ends.
+    pub(super) fn too_short(&self, file: &FileEntry, found: u64) -> Error {
+        let path = self.store.locate(&self.path(&file.name));
+        Error::data(format!("file \"{path}\" has {found} rows, {} were committed", file.rows))
+            .with_hint("It was changed or damaged: put it back from a copy, or drop the stream and create it again.")
     }
 
     pub(super) fn committed(&self) -> Committed {
@@ -152,7 +190,9 @@ impl StreamLog {
     pub(super) fn load(&self, committed: Committed) {
         let mut state = self.state.lock();
         let watermark = committed.watermark.unwrap_or(EventTime::MIN);
-        *state = State { boundaries: [(committed.rows, watermark)].into(), committed, ..State::default() };
+        let (files, holds) = (std::mem::take(&mut state.files), std::mem::take(&mut state.holds));
+        let (commits, boundaries) = (state.commits + 1, [(committed.rows, watermark)].into());
+        *state = State { boundaries, committed, files, commits, holds, ..State::default() };
         drop(state);
         self.version.send_modify(|v| *v += 1);
     }
@@ -192,6 +232,7 @@ impl StreamLog {
             state.boundaries.pop_front();
         }
         state.committed = committed;
+        state.commits += 1;
         self.version.send_modify(|v| *v += 1);
     }
 

@@ -2,22 +2,28 @@
 //! follows it.
 //!
 //! ```text
-//! <store>/streams/<name>/0000000042-000.parquet      what checkpoint 42 committed, by task
-//! <store>/jobs/<id>/pending/…                        what has been staged and not yet committed
+//! <store>/jobs/<id>/files/0000000042-000.parquet     what checkpoint 42 added, by task
+//! <store>/jobs/<id>/files/0000000042-000-m0000000051.parquet   it and its neighbours merged, for 51 or later
+//! <store>/live/<name>.json                           which of them count, for other tools
+//! <store>/streams/<name>/…parquet                    the same files again, by hard links: those that count
 //! ```
-//! A stream's folder holds committed files only, so that any tool may read it. Files are written to
-//! `pending`, named in the manifest, and moved when the manifest is there; a crash in between is made
-//! good at the next start. The log counts rows through all files: a row's number is its offset.
+//! A file counts once a manifest names it. What it holds never changes; one that is no longer named stays for
+//! a while, for those that still read it. The log counts rows through all files: a row's number is its offset,
+//! and no merge changes it.
 
 pub mod dead_letters;
+mod layout;
 mod log;
+mod merge;
 mod parquet_file;
+mod shown;
 mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
 
-pub use log::{FileEntry, Snapshot, StreamLog};
+pub use layout::remove_shown;
+pub use log::{FileEntry, Hold, Snapshot, StreamLog};
 pub use parquet_file::{check_storable, check_writable, file_schema, open_rows};
 pub use sink::{TableSink, schema_of_files};
 pub use source::StreamSource;

@@ -1,12 +1,12 @@
 //! Parquet files of streams: how they are written and read.
 
+use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, SchemaRef, TimeUnit};
-use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
@@ -99,16 +99,23 @@ pub(super) fn cast_rows(rows: &RecordBatch, schema: &SchemaRef) -> Result<Record
     Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
-/// A file being written, in memory: a checkpoint's worth of one task.
-pub(super) struct FileWriter {
+/// A file being written.
+pub(super) struct FileWriter<W: Write + Send> {
     schema: SchemaRef,
-    writer: ArrowWriter<Vec<u8>>,
+    writer: ArrowWriter<W>,
     rows: u64,
 }
 
-impl FileWriter {
-    /// For rows of `schema`.
+impl FileWriter<Vec<u8>> {
+    /// For rows of `schema`, in memory: what a checkpoint adds.
     pub(super) fn new(schema: &Schema) -> Result<Self> {
+        FileWriter::to(schema, vec![])
+    }
+}
+
+impl<W: Write + Send> FileWriter<W> {
+    /// For rows of `schema`, written to `out`.
+    pub(super) fn to(schema: &Schema, out: W) -> Result<Self> {
         let schema = file_schema(schema);
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
@@ -116,7 +123,12 @@ impl FileWriter {
             .set_created_by("millstream".to_owned());
         let properties = without_float_statistics(properties, &schema)?.build();
         let options = ArrowWriterOptions::new().with_properties(properties);
-        Ok(FileWriter { writer: ArrowWriter::try_new_with_options(vec![], schema.clone(), options)?, schema, rows: 0 })
+        Ok(FileWriter { writer: ArrowWriter::try_new_with_options(out, schema.clone(), options)?, schema, rows: 0 })
+    }
+
+    /// The columns as the file has them.
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
     /// Appends rows.
@@ -125,18 +137,9 @@ impl FileWriter {
         Ok(self.writer.write(&cast_rows(rows, &self.schema)?)?)
     }
 
-    /// Appends the rows of another file of the same schema.
-    pub(super) async fn append_file(&mut self, store: &Store, path: &str) -> Result<()> {
-        let names: Vec<String> = self.schema.fields().iter().map(|f| f.name().clone()).collect();
-        for batch in open_rows(store, path, 0..u64::MAX, &names).await? {
-            self.write(&batch?)?;
-        }
-        Ok(())
-    }
-
-    /// The number of rows, and the bytes of the file.
-    pub(super) fn finish(self) -> Result<(u64, Bytes)> {
-        Ok((self.rows, Bytes::from(self.writer.into_inner()?)))
+    /// The number of rows, and what the file was written to.
+    pub(super) fn finish(self) -> Result<(u64, W)> {
+        Ok((self.rows, self.writer.into_inner()?))
     }
 }
 

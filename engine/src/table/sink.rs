@@ -1,48 +1,59 @@
 //! The sink of stored and derived streams: writes a job's result into its stream's log.
+//!
+//! A commit writes what it adds and nothing else. Small files are merged beside the commits; a merge that is
+//! done takes effect with the next manifest.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::layout::{Replaced, adopt, file_name, files_of_job, merged_name, shown_folder};
 use super::log::{Committed, FileEntry, StreamLog};
+use super::merge::{Merge, pick};
 use super::parquet_file::{FileWriter, columns_of};
+use super::shown::Shown;
 use crate::changelog::{consolidate, stored, stored_schema};
 use crate::changes::Changes;
 use crate::checkpoint::Manifest;
 use crate::connector::{Commit, Sink, SinkWriter, Staged};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{Store, folder_name};
-use arrow::datatypes::SchemaRef;
-use tokio::sync::OwnedRwLockWriteGuard;
+use crate::store::{Store, blocking};
 
 /// Rows kept for followers until the commit, in bytes by task; beyond, followers read the file.
 const KEPT_BYTES: usize = 16 << 20;
-
-/// A file that is smaller than this is made longer by the next checkpoint instead of leaving it alone…
-const SMALL_BYTES: u64 = 2 << 20;
-/// …and so is one that is less than this many times what the checkpoint adds, up to a limit.
-const GROWTH: u64 = 16;
-/// Files from this size on are left alone.
-const LARGE_BYTES: u64 = 32 << 20;
+/// What a task has for a checkpoint goes into one file with that of its neighbours, up to this many bytes in memory.
+const SMALL_BYTES: usize = 1 << 20;
+/// How long files that were replaced stay for those who go by the list of live files.
+const GRACE: Duration = Duration::from_secs(300);
+/// How long no merge is tried after one that failed.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// The body of a staged file.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct StagedFile {
-    /// Its name in `pending`.
-    pending: String,
-    /// Its name in the stream's folder.
-    name: String,
-    rows: u64,
-    bytes: u64,
-    /// It takes the place of the log's last file, whose rows it begins with.
-    extends: bool,
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct StagedFile {
+    /// Its name among the stream's files.
+    pub(super) name: String,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    /// The neighbours in the log whose rows it has; none for one that adds rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) replaces: Vec<String>,
+    /// Where an older build staged it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pending: Option<String>,
 }
 
 impl StagedFile {
     fn staged(&self) -> Result<Staged> {
-        Ok(Staged { kind: "parquet".to_owned(), body: serde_json::to_value(self)? })
+        Ok(Staged { kind: FILE.to_owned(), body: serde_json::to_value(self)? })
     }
 
     fn of(staged: &Staged) -> Result<Self> {
@@ -50,16 +61,26 @@ impl StagedFile {
     }
 }
 
+/// The kind of a staged file.
+const FILE: &str = "parquet";
+/// The kind of rows that are still to become a file; the body is the task.
+const ROWS: &str = "rows";
+
+/// Rows by checkpoint and task that are still to become a file.
+type Unwritten = Arc<Mutex<BTreeMap<(u64, usize), Vec<RecordBatch>>>>;
+
 /// The columns of the files that `manifest`, the last of `job`, has committed of `stream`, with `_op` and `_epoch`
 /// where it is a changelog; `None` where there are none.
 pub async fn schema_of_files(store: &Store, stream: &str, job: &str, manifest: &Manifest) -> Result<Option<SchemaRef>> {
     let state = manifest.sinks.values().next().cloned();
     let Some(committed) = state.and_then(|s| serde_json::from_value::<Committed>(s).ok()) else { return Ok(None) };
-    let folder = format!("streams/{}", folder_name(stream));
-    let mut paths: Vec<String> = committed.files.iter().rev().map(|f| format!("{folder}/{}", f.name)).collect();
-    // A crash may have kept the last ones from being moved.
+    // Older builds kept them where they show, or a crash has kept the last ones from being moved there.
+    let folders = [files_of_job(job), shown_folder(stream)];
+    let names = committed.files.iter().rev();
+    let mut paths: Vec<String> = names.flat_map(|f| folders.each_ref().map(|at| format!("{at}/{}", f.name))).collect();
     for staged in manifest.staged.values().flatten() {
-        paths.extend(StagedFile::of(staged).ok().map(|f| format!("jobs/{job}/pending/{}", f.pending)));
+        let pending = StagedFile::of(staged).ok().and_then(|f| f.pending);
+        paths.extend(pending.map(|name| format!("jobs/{job}/pending/{name}")));
     }
     for path in paths {
         match columns_of(store, &path).await {
@@ -76,100 +97,164 @@ pub struct TableSink {
     job: String,
     /// The columns that identify a row, for pairing updates.
     key: Option<Vec<usize>>,
-    /// Held from the decision to replace a file until it is done or given up.
-    replacing: parking_lot::Mutex<Option<OwnedRwLockWriteGuard<()>>>,
+    unwritten: Unwritten,
+    shown: Shown,
+    grace: Duration,
+    replaced: tokio::sync::Mutex<Replaced>,
+    merge: Mutex<Option<Merge>>,
+    /// When merges may go on after one that failed.
+    merge_from: Mutex<Option<Instant>>,
 }
 
 impl TableSink {
     /// Job `job` writes into `log`. `key` are the columns that identify a row, where known.
     pub fn new(log: Arc<StreamLog>, job: impl Into<String>, key: Option<Vec<usize>>) -> Self {
-        TableSink { log, job: job.into(), key, replacing: parking_lot::Mutex::new(None) }
+        let job = job.into();
+        let shown = Shown::new(log.store().clone(), log.name(), &job);
+        TableSink {
+            log,
+            job,
+            key,
+            unwritten: Arc::default(),
+            shown,
+            grace: GRACE,
+            replaced: Default::default(),
+            merge: Mutex::default(),
+            merge_from: Mutex::default(),
+        }
     }
 
-    fn pending(&self, file: &str) -> String {
-        format!("jobs/{}/pending/{file}", self.job)
+    /// The same with another time for which replaced files stay.
+    #[cfg(test)]
+    pub(super) fn with_grace(self, grace: Duration) -> Self {
+        TableSink { grace, ..self }
     }
 
-    fn after(&self, commit: &Commit<'_>) -> Result<Committed> {
+    /// Whether there is a merge, and whether it is done.
+    #[cfg(test)]
+    pub(super) fn merge(&self) -> Option<bool> {
+        self.merge.lock().as_ref().map(Merge::is_done)
+    }
+
+    #[cfg(test)]
+    pub(super) fn shown(&self) -> &Shown {
+        &self.shown
+    }
+
+    pub(super) fn after(&self, commit: &Commit<'_>) -> Result<Committed> {
         let mut committed = self.log.committed();
         for staged in commit.staged {
             let file = StagedFile::of(staged)?;
-            let start = match committed.files.pop_if(|_| file.extends) {
-                Some(before) => before.start,
-                None => committed.rows,
+            let entry = |start| FileEntry { name: file.name.clone(), start, rows: file.rows, bytes: file.bytes };
+            let Some(first) = file.replaces.first() else {
+                committed.files.push(entry(committed.rows));
+                committed.rows += file.rows;
+                continue;
             };
-            committed.files.push(FileEntry { name: file.name, start, rows: file.rows, bytes: file.bytes });
-            committed.rows = start + file.rows;
+            let place = committed.files.iter().position(|f| f.name == *first);
+            let range = place.map(|at| at..at + file.replaces.len());
+            let old = range.clone().and_then(|range| committed.files.get(range)).unwrap_or_default();
+            let (Some(range), true) = (range, old.iter().map(|f| &f.name).eq(&file.replaces)) else {
+                return Err(Error::internal("files were merged that are not neighbours in the log"));
+            };
+            let start = old.first().map_or(0, |f| f.start);
+            committed.files.splice(range, [entry(start)]);
         }
         committed.watermark = Some(commit.watermark);
         committed.end = commit.end;
+        (committed.checkpoint, committed.epoch) = (commit.checkpoint, commit.epoch);
         Ok(committed)
     }
 
-    async fn publish(&self, staged: &[Staged]) -> Result<()> {
-        let store = self.log.store();
-        for s in staged {
-            let file = StagedFile::of(s)?;
-            let path = self.log.path(&file.name);
-            store.rename(&self.pending(&file.pending), &path).await?;
-            // That the file is there does not say that it was moved: it may be the one that was to be replaced.
-            let found = store.size(&path).await?;
-            if found != file.bytes {
-                return Err(Error::data(format!(
-                    "file \"{}\" has {found} bytes, {} were committed",
-                    store.locate(&path),
-                    file.bytes
-                )));
+    /// The merge that has ended since the last commit, as a file to be committed.
+    async fn merged(&self) -> Result<Option<Staged>> {
+        let Some(merge) = self.merge.lock().take_if(|m| m.is_done()) else { return Ok(None) };
+        match merge.end().await {
+            Ok(Some(m)) => {
+                let (name, rows, bytes) = (m.file.name, m.file.rows, m.file.bytes);
+                let file = StagedFile { name, rows, bytes, replaces: m.replaces, pending: None };
+                Ok(Some(file.staged()?))
             }
+            Ok(None) => Ok(None),
+            // The files are as good as before.
+            Err(e) => {
+                tracing::warn!(stream = %self.log.name(), error = %e, "files could not be merged");
+                *self.merge_from.lock() = Some(Instant::now() + PAUSE);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Begins the next merge, where there is something to merge and none is under way.
+    fn start_merge(&self, committed: &Committed) {
+        let mut merge = self.merge.lock();
+        if merge.is_some() || self.merge_from.lock().is_some_and(|from| Instant::now() < from) {
+            return;
+        }
+        let files = pick(&committed.files).and_then(|range| committed.files.get(range));
+        if let Some((files, first)) = files.and_then(|files| Some((files, files.first()?))) {
+            let (schema, name) = (file_schema(&self.log), merged_name(&first.name, committed.checkpoint + 1));
+            *merge = Some(Merge::start(self.log.clone(), schema, files.to_vec(), name));
+        }
+    }
+
+    /// Makes a file of the rows that `tasks` have left for it.
+    async fn write(&self, checkpoint: u64, tasks: &[usize]) -> Result<Staged> {
+        let rows: Vec<RecordBatch> = {
+            let mut unwritten = self.unwritten.lock();
+            tasks.iter().filter_map(|task| unwritten.remove(&(checkpoint, *task))).flatten().collect()
+        };
+        let schema = file_schema(&self.log);
+        let (rows, bytes) = blocking(move || encode(&schema, &rows).map_err(std::io::Error::other)).await?;
+        put(&self.log, file_name(checkpoint, tasks.first().copied().unwrap_or_default()), rows, bytes).await
+    }
+
+    /// Removes replaced files that nobody can be reading any more, and notes those that this commit has replaced.
+    async fn tidy(&self, gone: Vec<String>) -> Result<()> {
+        let (now, held) = self.log.held_since();
+        let mut replaced = self.replaced.lock().await;
+        for name in gone {
+            replaced.add(self.log.store(), &self.job, &name, now).await?;
+        }
+        for name in replaced.take_over(self.grace, held) {
+            self.log.store().delete(&self.log.path(&name)).await?;
         }
         Ok(())
     }
 }
 
-impl TableSink {
-    /// One file of the log's last file, if it is small, and of all that was staged: the number of files
-    /// stays low however often there is a checkpoint, and who reads the folder sees the old file or the
-    /// new one, never both.
-    async fn join(&self, checkpoint: u64, parts: &[StagedFile]) -> Result<Option<StagedFile>> {
-        let (rows, bytes) = parts.iter().fold((0, 0), |(r, b), p| (r + p.rows, b + p.bytes));
-        let last = self.log.committed().files.pop();
-        let last = last.filter(|l| l.bytes < SMALL_BYTES.max(GROWTH * bytes).min(LARGE_BYTES));
-        let guard = last.as_ref().and_then(|_| self.log.try_replace());
-        let last = last.filter(|_| guard.is_some());
-        if rows == 0 || (last.is_none() && (parts.len() < 2 || bytes > SMALL_BYTES)) {
-            return Ok(None);
-        }
-        let mut file = FileWriter::new(&self.file_schema())?;
-        if let Some(last) = &last {
-            file.append_file(self.log.store(), &self.log.path(&last.name)).await?;
-        }
-        for part in parts {
-            file.append_file(self.log.store(), &self.pending(&part.pending)).await?;
-        }
-        let (rows, bytes) = file.finish()?;
-        let pending = format!("{checkpoint:010}-all.parquet");
-        let size = bytes.len() as u64;
-        self.log.store().put(&self.pending(&pending), bytes).await?;
-        for part in parts {
-            self.log.store().delete(&self.pending(&part.pending)).await?;
-        }
-        *self.replacing.lock() = guard;
-        let extends = last.is_some();
-        let name = last.map_or_else(|| format!("{checkpoint:010}.parquet"), |l| l.name);
-        Ok(Some(StagedFile { pending, name, rows, bytes: size, extends }))
-    }
+fn file_schema(log: &StreamLog) -> SchemaRef {
+    let schema = log.schema();
+    if log.is_changelog() { stored_schema(schema) } else { schema.clone() }
+}
 
-    fn file_schema(&self) -> SchemaRef {
-        let schema = self.log.schema();
-        if self.log.is_changelog() { stored_schema(schema) } else { schema.clone() }
+fn encode(schema: &SchemaRef, rows: &[RecordBatch]) -> Result<(u64, Bytes)> {
+    let mut file = FileWriter::new(schema)?;
+    for batch in rows {
+        file.write(batch)?;
     }
+    let (rows, bytes) = file.finish()?;
+    Ok((rows, Bytes::from(bytes)))
+}
+
+async fn put(log: &StreamLog, name: String, rows: u64, bytes: Bytes) -> Result<Staged> {
+    let size = bytes.len() as u64;
+    log.store().put(&log.path(&name), bytes).await?;
+    StagedFile { name, rows, bytes: size, ..StagedFile::default() }.staged()
 }
 
 #[async_trait]
 impl Sink for TableSink {
     async fn start(&self, committed: &[Staged]) -> Result<()> {
-        self.publish(committed).await?;
-        self.log.store().delete_folder(self.pending("").trim_end_matches('/')).await
+        self.log.written_by(&self.job);
+        let staged = committed.iter().map(StagedFile::of).collect::<Result<Vec<_>>>()?;
+        let (store, committed) = (self.log.store(), self.log.committed());
+        adopt(store, self.log.name(), &self.job, &committed, &staged).await?;
+        *self.replaced.lock().await = Replaced::found(store, &self.job, &committed, self.grace).await?;
+        if committed.checkpoint > 0 || !committed.files.is_empty() {
+            self.shown.show(&committed).await?;
+        }
+        Ok(())
     }
 
     fn restore(&self, state: &serde_json::Value) -> Result<()> {
@@ -178,11 +263,23 @@ impl Sink for TableSink {
     }
 
     async fn gather(&self, checkpoint: u64, staged: Vec<Staged>) -> Result<Vec<Staged>> {
-        let parts = staged.iter().map(StagedFile::of).collect::<Result<Vec<_>>>()?;
-        match self.join(checkpoint, &parts).await? {
-            Some(all) => Ok(vec![all.staged()?]),
-            None => Ok(staged),
+        let mut gathered: Vec<Staged> = self.merged().await?.into_iter().collect();
+        // Neighbours, since followers are given rows by task.
+        let mut small = vec![];
+        for part in staged {
+            if part.kind == ROWS {
+                small.push(serde_json::from_value(part.body)?);
+                continue;
+            }
+            if !small.is_empty() {
+                gathered.push(self.write(checkpoint, &std::mem::take(&mut small)).await?);
+            }
+            gathered.push(part);
         }
+        if !small.is_empty() {
+            gathered.push(self.write(checkpoint, &small).await?);
+        }
+        Ok(gathered)
     }
 
     fn state_after(&self, commit: &Commit<'_>) -> serde_json::Value {
@@ -193,10 +290,12 @@ impl Sink for TableSink {
     fn open(&self, task: usize) -> Result<Box<dyn SinkWriter>> {
         Ok(Box::new(Writer {
             log: self.log.clone(),
-            job: self.job.clone(),
             key: self.key.clone(),
             task,
             epoch: vec![],
+            small: vec![],
+            small_bytes: 0,
+            unwritten: self.unwritten.clone(),
             file: None,
             kept: vec![],
             kept_bytes: 0,
@@ -204,13 +303,20 @@ impl Sink for TableSink {
     }
 
     async fn commit(&self, commit: &Commit<'_>) -> Result<()> {
-        self.publish(commit.staged).await?;
-        self.log.commit(commit.checkpoint, self.after(commit)?);
+        let committed = self.after(commit)?;
+        self.shown.show(&committed).await?;
+        self.log.commit(commit.checkpoint, committed.clone());
+        let staged = commit.staged.iter().map(StagedFile::of).collect::<Result<Vec<_>>>()?;
+        self.tidy(staged.into_iter().flat_map(|f| f.replaces).collect()).await?;
+        self.start_merge(&committed);
         Ok(())
     }
 
-    fn release(&self) {
-        self.replacing.lock().take();
+    async fn stop(&self) {
+        let merge = self.merge.lock().take();
+        if let Some(merge) = merge {
+            merge.cancel().await;
+        }
     }
 
     fn takes_retractions(&self) -> bool {
@@ -224,28 +330,37 @@ impl Sink for TableSink {
 
 struct Writer {
     log: Arc<StreamLog>,
-    job: String,
     key: Option<Vec<usize>>,
     task: usize,
     /// The changes of the present epoch, for a changelog.
     epoch: Vec<Changes>,
-    file: Option<FileWriter>,
+    /// Rows for the next file while they are few.
+    small: Vec<RecordBatch>,
+    small_bytes: usize,
+    unwritten: Unwritten,
+    file: Option<FileWriter<Vec<u8>>>,
     kept: Vec<Changes>,
     kept_bytes: usize,
 }
 
 impl Writer {
-    fn append(&mut self, rows: &arrow::array::RecordBatch, changes: Changes) -> Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => {
-                let schema = self.log.schema();
-                let schema = if self.log.is_changelog() { stored_schema(schema) } else { schema.clone() };
-                none.insert(FileWriter::new(&schema)?)
+    fn append(&mut self, rows: RecordBatch, changes: Changes) -> Result<()> {
+        let bytes = changes.bytes();
+        match &mut self.file {
+            Some(file) => file.write(&rows)?,
+            None => {
+                self.small.push(rows);
+                self.small_bytes += bytes;
+                if self.small_bytes > SMALL_BYTES {
+                    let file = self.file.insert(FileWriter::new(&file_schema(&self.log))?);
+                    self.small_bytes = 0;
+                    for rows in self.small.drain(..) {
+                        file.write(&rows)?;
+                    }
+                }
             }
-        };
-        file.write(rows)?;
-        self.kept_bytes += changes.bytes();
+        }
+        self.kept_bytes += bytes;
         if self.kept_bytes <= KEPT_BYTES {
             self.kept.push(changes);
         } else {
@@ -268,7 +383,7 @@ impl SinkWriter for Writer {
                 self.log.name()
             )));
         }
-        self.append(changes.rows(), changes.clone())
+        self.append(changes.rows().clone(), changes)
     }
 
     async fn epoch(&mut self, mark: &EpochMark) -> Result<()> {
@@ -281,19 +396,24 @@ impl SinkWriter for Writer {
             return Ok(());
         }
         let rows = stored(changes.rows(), &ops, mark.epoch)?;
-        self.append(&rows, changes)
+        self.append(rows, changes)
     }
 
     async fn stage(&mut self, checkpoint: u64) -> Result<Vec<Staged>> {
         let kept = std::mem::take(&mut self.kept);
-        self.kept_bytes = 0;
-        let Some(file) = self.file.take() else { return Ok(vec![]) };
+        (self.kept_bytes, self.small_bytes) = (0, 0);
+        if let Some(file) = self.file.take() {
+            self.log.stage(checkpoint, self.task, kept);
+            let (rows, bytes) = file.finish()?;
+            let name = file_name(checkpoint, self.task);
+            return Ok(vec![put(&self.log, name, rows, Bytes::from(bytes)).await?]);
+        }
+        let small = std::mem::take(&mut self.small);
+        if small.is_empty() {
+            return Ok(vec![]);
+        }
         self.log.stage(checkpoint, self.task, kept);
-        let (rows, bytes) = file.finish()?;
-        let name = format!("{checkpoint:010}-{:03}.parquet", self.task);
-        let size = bytes.len() as u64;
-        self.log.store().put(&format!("jobs/{}/pending/{name}", self.job), bytes).await?;
-        let file = StagedFile { pending: name.clone(), name, rows, bytes: size, extends: false };
-        Ok(vec![file.staged()?])
+        self.unwritten.lock().insert((checkpoint, self.task), small);
+        Ok(vec![Staged { kind: ROWS.to_owned(), body: serde_json::to_value(self.task)? }])
     }
 }

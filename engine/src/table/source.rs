@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
-use super::log::StreamLog;
+use super::log::{FileEntry, StreamLog};
 use super::parquet_file::{cast_rows, open_rows};
 use crate::changelog::{OP, weights};
 use crate::changes::Changes;
@@ -82,7 +82,7 @@ impl StreamSource {
     }
 
     /// Units end with their file and are not too large.
-    fn unit_end(&self, start: u64, limit: u64, files: &[super::FileEntry]) -> u64 {
+    fn unit_end(&self, start: u64, limit: u64, files: &[FileEntry]) -> u64 {
         let at = files.partition_point(|f| f.start + f.rows <= start);
         let file_end = files.get(at).map_or(limit, |f| f.start + f.rows);
         limit.min(file_end).min(start + UNIT_ROWS)
@@ -213,8 +213,8 @@ impl Source for StreamSource {
 enum Rows {
     Memory(std::vec::IntoIter<Changes>),
     Closed,
-    /// A file, and the row of the log that ends what is read of it.
-    File(Box<ParquetRecordBatchReader>, u64),
+    /// A file, which it is, and the row of the log that ends what is read of it.
+    File(Box<ParquetRecordBatchReader>, FileEntry, u64),
 }
 
 struct Reader {
@@ -228,8 +228,9 @@ struct Reader {
 }
 
 impl Reader {
-    /// Opens the file that holds row `at`.
+    /// Opens the file that holds row `at`. Once it is open, it does not matter when it is replaced.
     async fn open_file(&mut self) -> Result<()> {
+        let _hold = self.log.hold();
         let files = self.log.snapshot().files;
         let place = files.partition_point(|f| f.start + f.rows <= self.at);
         let file = files
@@ -242,18 +243,9 @@ impl Reader {
         let range = self.at - file.start..(self.end - file.start).min(file.rows);
         let path = self.log.path(&file.name);
         let last = file.start + range.end;
-        self.rows = Rows::File(Box::new(open_rows(self.log.store(), &path, range, &names).await?), last);
+        let rows = open_rows(self.log.store(), &path, range, &names).await?;
+        self.rows = Rows::File(Box::new(rows), file.clone(), last);
         Ok(())
-    }
-
-    /// The error where the file that should have row `at` has ended.
-    fn too_short(&self) -> Error {
-        let files = self.log.snapshot().files;
-        let place = files.partition_point(|f| f.start + f.rows <= self.at);
-        let Some(file) = files.get(place) else { return Error::internal("a row of no file was read") };
-        let path = self.log.store().locate(&self.log.path(&file.name));
-        Error::data(format!("file \"{path}\" has {} rows, {} were committed", self.at - file.start, file.rows))
-            .with_hint("It was changed or damaged: put it back from a copy, or drop the stream and create it again.")
     }
 
     /// Columns as the stream declares them, in the order asked for, with their weights.
@@ -290,12 +282,12 @@ impl Reader {
                 }
                 Rows::Closed if self.at >= self.end => return Ok(None),
                 Rows::Closed => self.open_file().await?,
-                Rows::File(reader, last) => match reader.next() {
+                Rows::File(reader, file, last) => match reader.next() {
                     Some(batch) => {
                         let batch = batch?;
                         return Ok(Some(self.changes(batch)?));
                     }
-                    None if self.at < *last => return Err(self.too_short()),
+                    None if self.at < *last => return Err(self.log.too_short(file, self.at - file.start)),
                     None => self.rows = Rows::Closed,
                 },
             }

@@ -32,17 +32,23 @@ struct World {
     sink: TableSink,
     writer: Box<dyn SinkWriter>,
     checkpoint: u64,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+}
+
+/// A log of stream `s` in `store` and its sink.
+fn opened(store: &Store, changelog: bool) -> (Arc<StreamLog>, TableSink) {
+    let log = StreamLog::new(store.clone(), "s", schema(), changelog);
+    (log.clone(), TableSink::new(log, "job", None).with_grace(Duration::ZERO))
 }
 
 impl World {
-    fn new(changelog: bool) -> Self {
+    async fn new(changelog: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(folder.path()).expect("a store");
-        let log = StreamLog::new(store, "s", schema(), changelog);
-        let sink = TableSink::new(log.clone(), "job", None);
+        let (log, sink) = opened(&store, changelog);
+        sink.start(&[]).await.expect("starts");
         let writer = sink.open(0).expect("a writer");
-        World { log, sink, writer, checkpoint: 0, _folder: folder }
+        World { log, sink, writer, checkpoint: 0, folder }
     }
 
     /// Stages `n` rows for the next checkpoint, and says what its manifest would name.
@@ -67,15 +73,47 @@ impl World {
     async fn commit(&mut self, n: usize) {
         let staged = self.stage(n).await;
         self.sink.commit(&self.commit_of(&staged)).await.expect("commits");
-        self.sink.release();
+    }
+
+    /// Waits until no merge is under way.
+    async fn merged(&self) {
+        while self.sink.merge() == Some(false) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// The log and the sink of the next process, as the manifest with `staged` tells them.
-    fn restarted(&self, staged: &[Staged]) -> (Arc<StreamLog>, TableSink) {
-        let log = StreamLog::new(self.log.store().clone(), "s", schema(), self.log.is_changelog());
-        let sink = TableSink::new(log.clone(), "job", None);
+    async fn restarted(&self, staged: &[Staged]) -> (Arc<StreamLog>, TableSink) {
+        self.sink.stop().await;
+        let (log, sink) = opened(self.log.store(), self.log.is_changelog());
         sink.restore(&self.sink.state_after(&self.commit_of(staged))).expect("plain data");
         (log, sink)
+    }
+
+    /// The names in `folder` of the store, sorted.
+    fn names(&self, folder: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder.path().join(folder)).into_iter().flatten();
+        let mut names: Vec<String> =
+            entries.map(|e| e.expect("an entry").file_name().into_string().expect("text")).collect();
+        names.sort();
+        names
+    }
+
+    /// Whether folder and list show exactly the files of `log`.
+    fn check_shown(&self, log: &StreamLog) {
+        let files = log.snapshot().files;
+        let live: Vec<&String> = files.iter().map(|f| &f.name).collect();
+        assert_eq!(self.names("streams/s").iter().collect::<Vec<_>>(), live);
+        for file in &files {
+            let shown = std::fs::read(self.folder.path().join("streams/s").join(&file.name)).expect("is there");
+            assert_eq!(shown, std::fs::read(self.folder.path().join("jobs/job/files").join(&file.name)).expect("too"));
+        }
+        let list = std::fs::read(self.folder.path().join("live/s.json")).expect("a list");
+        let list: serde_json::Value = serde_json::from_slice(&list).expect("JSON");
+        let paths: Vec<String> = files.iter().map(|f| format!("jobs/job/files/{}", f.name)).collect();
+        let listed = list["files"].as_array().expect("files").iter().map(|f| f["path"].as_str().expect("text"));
+        assert_eq!(listed.collect::<Vec<_>>(), paths);
+        assert_eq!(list["rows"], log.snapshot().rows);
     }
 }
 
@@ -96,15 +134,16 @@ async fn read(log: Arc<StreamLog>) -> Result<usize> {
 
 #[tokio::test]
 async fn a_file_with_fewer_rows_than_committed_is_an_error() {
-    let mut world = World::new(false);
+    let mut world = World::new(false).await;
     world.commit(100).await;
-    let (log, _) = world.restarted(&[]);
+    let (log, sink) = world.restarted(&[]).await;
+    sink.start(&[]).await.expect("starts");
     assert_eq!(read(log.clone()).await.expect("whole"), 100);
     for (left, found) in [(60, "has 60 rows, 100 were committed"), (0, "has 0 rows, 100 were committed")] {
         let mut file = FileWriter::new(&schema()).expect("a writer");
         file.write(rows(left).rows()).expect("writes");
         let (_, bytes) = file.finish().expect("a file");
-        log.store().put(&log.path(&log.snapshot().files[0].name), bytes).await.expect("writes");
+        log.store().put(&log.path(&log.snapshot().files[0].name), bytes.into()).await.expect("writes");
         let e = read(log.clone()).await.expect_err("rows are missing");
         assert_eq!(e.kind(), ErrorKind::Data);
         assert!(e.message().contains(found), "{e}");
@@ -112,38 +151,268 @@ async fn a_file_with_fewer_rows_than_committed_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_file_that_should_have_been_replaced_is_not_taken_for_the_longer_one() {
-    let mut world = World::new(false);
+async fn a_commit_writes_what_it_adds() {
+    let mut world = World::new(false).await;
+    for n in 1..=7 {
+        let before: Vec<_> = world.names("jobs/job/files");
+        let times = |w: &World, names: &[String]| -> Vec<_> {
+            let path = |n: &String| w.folder.path().join("jobs/job/files").join(n);
+            names.iter().map(|n| path(n).metadata().expect("is there").modified().expect("a time")).collect()
+        };
+        let written = times(&world, &before);
+        world.commit(10).await;
+        assert_eq!(world.names("jobs/job/files").len(), n);
+        assert_eq!(times(&world, &before), written);
+        world.check_shown(&world.log);
+    }
+    assert!(world.sink.merge().is_none());
+}
+
+#[tokio::test]
+async fn what_tasks_have_becomes_one_file_in_their_order() {
+    let mut world = World::new(false).await;
+    let large = 200_000;
+    let mut staged = vec![];
+    for (task, n) in [1, 2, large, 3, 4].into_iter().enumerate() {
+        let mut writer = world.sink.open(task).expect("a writer");
+        writer.write(rows(n)).await.expect("writes");
+        staged.extend(writer.stage(1).await.expect("stages"));
+    }
+    world.checkpoint = 1;
+    let staged = world.sink.gather(1, staged).await.expect("gathers");
+    world.sink.commit(&world.commit_of(&staged)).await.expect("commits");
+    let files = world.log.snapshot().files;
+    assert_eq!(files.iter().map(|f| (f.start, f.rows)).collect::<Vec<_>>(), [(0, 3), (3, 200_000), (200_003, 7)]);
+    world.check_shown(&world.log);
+    assert_eq!(read(world.log.clone()).await.expect("from memory"), large + 10);
+    let (log, sink) = world.restarted(&[]).await;
+    sink.start(&staged).await.expect("starts");
+    assert_eq!(read(log).await.expect("from files"), large + 10);
+}
+
+/// Commits until the next commit takes in a merge.
+async fn until_merged(world: &mut World) {
+    while world.sink.merge().is_none() {
+        world.commit(5).await;
+    }
+    world.merged().await;
+}
+
+#[tokio::test]
+async fn a_merge_takes_effect_with_the_next_commit() {
+    let mut world = World::new(false).await;
+    until_merged(&mut world).await;
+    assert_eq!(world.log.snapshot().files.len(), 8);
+    world.check_shown(&world.log);
+    let held = world.log.hold();
+    let before = world.log.snapshot();
+    world.commit(5).await;
+    let after = world.log.snapshot();
+    assert_eq!(after.files.iter().map(|f| (f.start, f.rows)).collect::<Vec<_>>(), [(0, 40), (40, 5)]);
+    world.check_shown(&world.log);
+    // Who took a snapshot before finds its files, until nobody holds them.
+    world.commit(5).await;
+    for file in &before.files {
+        world.log.store().size(&world.log.path(&file.name)).await.expect("is held");
+    }
+    drop(held);
+    world.commit(5).await;
+    assert_eq!(world.names("jobs/job/files").len(), world.log.snapshot().files.len());
+    world.check_shown(&world.log);
+    let (log, sink) = world.restarted(&[]).await;
+    sink.start(&[]).await.expect("starts");
+    assert_eq!(read(log).await.expect("from files"), 55);
+}
+
+#[tokio::test]
+async fn a_follower_in_the_middle_of_a_file_goes_on_behind_a_merge() {
+    let mut world = World::new(false).await;
+    world.commit(10_000).await;
+    let (log, sink) = world.restarted(&[]).await;
+    sink.start(&[]).await.expect("starts");
+    (world.log, world.sink) = (log, sink);
+    world.writer = world.sink.open(0).expect("a writer");
+    let source = StreamSource::new(world.log.clone(), vec![0]).expect("a source");
+    source.start(&Offsets::default()).await.expect("starts");
+    let unit = source.next_unit().await.expect("a unit").expect("is open");
+    let mut reader = source.open(&unit).await.expect("opens");
+    let mut n = reader.next().await.expect("reads").expect("rows").rows.num_rows();
+    assert!(n < 10_000, "it is in the middle");
+    until_merged(&mut world).await;
+    world.commit(5).await;
+    world.commit(5).await;
+    assert!(!world.names("jobs/job/files").iter().any(|name| name == "0000000001-000.parquet"), "it has gone");
+    while let Some(read) = reader.next().await.expect("reads on") {
+        n += read.rows.num_rows();
+    }
+    while n < world.log.snapshot().rows as usize {
+        let unit = source.next_unit().await.expect("a unit").expect("is open");
+        let mut reader = source.open(&unit).await.expect("opens");
+        while let Some(read) = reader.next().await.expect("reads") {
+            n += read.rows.num_rows();
+        }
+    }
+    assert_eq!(n as u64, world.log.snapshot().rows);
+}
+
+#[tokio::test]
+async fn a_crash_leaves_nothing_that_does_not_count() {
+    for when in ["merged", "staged", "committed", "shown"] {
+        let mut world = World::new(true).await;
+        until_merged(&mut world).await;
+        let rows = world.log.snapshot().rows as usize;
+        let staged = if when == "merged" { vec![] } else { world.stage(5).await };
+        if when == "shown" {
+            // Its folder has changed places, and nothing else has been done.
+            let committed = world.sink.after(&world.commit_of(&staged)).expect("plain data");
+            world.sink.shown().show(&committed).await.expect("shows");
+        }
+        if when == "merged" || when == "staged" {
+            let (log, sink) = opened(world.log.store(), true);
+            let before = Commit { checkpoint: world.checkpoint - u64::from(when == "staged"), ..world.commit_of(&[]) };
+            sink.restore(&world.sink.state_after(&before)).expect("plain data");
+            sink.start(&[]).await.expect("starts");
+            assert_eq!(log.snapshot().files.len(), 8, "{when}");
+            assert_eq!(read(log.clone()).await.expect("whole"), rows);
+            assert_eq!(world.names("jobs/job/files").len(), 8, "{when}");
+            world.check_shown(&log);
+            continue;
+        }
+        // Twice, as when the next start is cut off too.
+        for _ in 0..2 {
+            let (log, sink) = world.restarted(&staged).await;
+            sink.start(&staged).await.expect("starts");
+            assert_eq!(log.snapshot().files.len(), 2, "{when}");
+            assert_eq!(read(log.clone()).await.expect("whole"), rows + 5);
+            world.check_shown(&log);
+        }
+        assert_eq!(world.names("jobs/job/files").len(), 2, "{when}: the grace is over");
+        assert_eq!(world.names("jobs/job").iter().filter(|n| n.starts_with("shown")).count(), 0, "{when}");
+    }
+}
+
+#[tokio::test]
+async fn replaced_files_outlast_a_restart_within_the_grace() {
+    let mut world = World::new(false).await;
+    world.sink = world.sink.with_grace(Duration::from_secs(3600));
+    until_merged(&mut world).await;
+    world.commit(5).await;
+    world.commit(5).await;
+    assert_eq!(world.names("jobs/job/files").len(), 8 + 3);
+    let (log, sink) = world.restarted(&[]).await;
+    let sink = sink.with_grace(Duration::from_secs(3600));
+    sink.start(&[]).await.expect("starts");
+    assert_eq!(world.names("jobs/job/files").len(), 8 + 3);
+    world.check_shown(&log);
+    let sink = sink.with_grace(Duration::ZERO);
+    sink.start(&[]).await.expect("starts");
+    assert_eq!(world.names("jobs/job/files").len(), 3);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_not_merged() {
+    let mut world = World::new(false).await;
     world.commit(100).await;
-    let staged = world.stage(50).await;
-    // The process ends behind the manifest; the file that it names gets lost.
-    world.log.store().delete_folder("jobs/job/pending").await.expect("deletes");
-    let (_, sink) = world.restarted(&staged);
-    let e = sink.start(&staged).await.expect_err("rows are missing");
+    let mut file = FileWriter::new(&schema()).expect("a writer");
+    file.write(rows(60).rows()).expect("writes");
+    let (_, bytes) = file.finish().expect("a file");
+    world.log.store().put(&world.log.path("0000000001-000.parquet"), bytes.into()).await.expect("writes");
+    until_merged(&mut world).await;
+    world.commit(5).await;
+    assert_eq!(world.log.snapshot().files.len(), 9);
+    assert_eq!(world.names("jobs/job/files").len(), 9, "what was begun is removed");
+    assert!(world.sink.merge().is_none(), "it is not tried again at once");
+}
+
+#[tokio::test]
+async fn a_job_that_ends_ends_its_merge() {
+    let mut world = World::new(false).await;
+    while world.sink.merge().is_none() {
+        world.commit(20_000).await;
+    }
+    world.sink.stop().await;
+    assert!(world.sink.merge().is_none());
+    let merged = world.names("jobs/job/files").into_iter().filter(|n| n.contains("-m")).count();
+    assert!(merged <= 1);
+    let (log, sink) = world.restarted(&[]).await;
+    sink.start(&[]).await.expect("starts");
+    assert_eq!(world.names("jobs/job/files").len(), log.snapshot().files.len());
+}
+
+#[tokio::test]
+async fn foreign_files_stay_in_the_folder() {
+    let mut world = World::new(false).await;
+    world.commit(5).await;
+    let folder = world.folder.path().join("streams/s");
+    std::fs::write(folder.join("notes.txt"), "mine").expect("writes");
+    std::fs::create_dir(folder.join("more")).expect("makes");
+    until_merged(&mut world).await;
+    world.commit(5).await;
+    let names = world.names("streams/s");
+    assert_eq!(names.len(), 4, "{names:?}");
+    assert!(folder.join("notes.txt").exists() && folder.join("more").is_dir());
+}
+
+/// A store as an older build left it: files in the stream's folder alone, the last of which was to be replaced by a
+/// longer one when the process ended.
+struct Older {
+    world: World,
+    staged: Vec<Staged>,
+    state: serde_json::Value,
+}
+
+impl Older {
+    async fn new(moved: bool) -> Self {
+        let world = World::new(false).await;
+        let (first, bytes) = encoded(100);
+        world.log.store().put("streams/s/0000000001-000.parquet", first).await.expect("writes");
+        let (last, longer) = encoded(150);
+        let place = if moved { "streams/s/0000000001-000.parquet" } else { "jobs/job/pending/0000000002-all.parquet" };
+        world.log.store().put(place, last).await.expect("writes");
+        assert_ne!(bytes, longer);
+        let file = serde_json::json!({"pending": "0000000002-all.parquet", "name": "0000000001-000.parquet",
+            "rows": 150, "bytes": longer, "extends": true});
+        let entry = serde_json::json!({"name": "0000000001-000.parquet", "start": 0, "rows": 150, "bytes": longer});
+        let state = serde_json::json!({"files": [entry], "rows": 150, "watermark": 7, "end": false});
+        Older { world, staged: vec![Staged { kind: "parquet".to_owned(), body: file }], state }
+    }
+
+    async fn open(&self) -> Result<Arc<StreamLog>> {
+        let (log, sink) = opened(self.world.log.store(), false);
+        sink.restore(&self.state)?;
+        sink.start(&self.staged).await?;
+        Ok(log)
+    }
+}
+
+fn encoded(n: usize) -> (bytes::Bytes, usize) {
+    let mut file = FileWriter::new(&schema()).expect("a writer");
+    file.write(rows(n).rows()).expect("writes");
+    let (_, bytes) = file.finish().expect("a file");
+    let size = bytes.len();
+    (bytes.into(), size)
+}
+
+#[tokio::test]
+async fn a_store_of_an_older_build_goes_on() {
+    for moved in [false, true] {
+        let older = Older::new(moved).await;
+        for _ in 0..2 {
+            let log = older.open().await.expect("opens");
+            assert_eq!(read(log.clone()).await.expect("whole"), 150);
+            older.world.check_shown(&log);
+        }
+        assert!(older.world.names("jobs/job/pending").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_should_have_been_replaced_is_not_taken_for_the_longer_one() {
+    let older = Older::new(false).await;
+    older.world.log.store().delete_folder("jobs/job/pending").await.expect("deletes");
+    let e = older.open().await.expect_err("rows are missing");
     assert_eq!(e.kind(), ErrorKind::Data);
     assert!(e.message().contains("were committed"), "{e}");
-}
-
-#[tokio::test]
-async fn a_move_that_a_crash_cut_off_is_made_good() {
-    let mut world = World::new(false);
-    world.commit(100).await;
-    let staged = world.stage(50).await;
-    let (log, sink) = world.restarted(&staged);
-    sink.start(&staged).await.expect("moves");
-    sink.start(&staged).await.expect("was moved");
-    assert_eq!(read(log).await.expect("whole"), 150);
-}
-
-#[tokio::test]
-async fn a_checkpoint_that_was_given_up_holds_no_file() {
-    let mut world = World::new(false);
-    world.commit(100).await;
-    let _staged = world.stage(50).await;
-    let held = tokio::time::timeout(Duration::from_millis(20), world.log.hold_files()).await;
-    assert!(held.is_err(), "a file is about to be replaced");
-    world.sink.release();
-    tokio::time::timeout(Duration::from_secs(5), world.log.hold_files()).await.expect("nothing is being replaced");
 }
 
 /// A task that reads a source in groups, as the runtime's does.
@@ -197,7 +466,7 @@ const MANY: usize = 150_000;
 
 #[tokio::test]
 async fn a_group_that_comes_during_a_cut_is_read_in_the_next_epoch() {
-    let mut world = World::new(true);
+    let mut world = World::new(true).await;
     world.commit(10).await;
     let mut readers = Readers::new(&world.log, 2).await;
     assert!(readers.poll(0));
@@ -222,7 +491,7 @@ async fn groups_are_read_whole_and_all_of_them_whatever_the_order() {
             let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             ((z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 33) as usize % n
         };
-        let mut world = World::new(true);
+        let mut world = World::new(true).await;
         let mut readers = Readers::new(&world.log, 1 + below(4)).await;
         let mut ends = vec![0];
         for _ in 0..6 {

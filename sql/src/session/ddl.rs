@@ -9,6 +9,7 @@ use millstream_engine::checkpoint::Checkpoints;
 use millstream_engine::connector::Offsets;
 use millstream_engine::graph::NodeKind;
 use millstream_engine::store::{Store, folder_name};
+use millstream_engine::table::remove_shown;
 use tokio::sync::MutexGuard;
 
 use super::Millstream;
@@ -82,7 +83,7 @@ impl Leaving {
         }
         for (entry, _) in self.objects.iter().filter(|(e, _)| e.has_job()) {
             // The job's folder last: while it is there the other is known to be left over.
-            store.delete_folder(&format!("streams/{}", folder_name(&entry.name))).await?;
+            remove_shown(store, &folder_name(&entry.name)).await?;
             store.delete_folder(&format!("jobs/{}", entry.job)).await?;
         }
         Ok(())
@@ -418,7 +419,7 @@ pub(super) async fn sweep_dropped(store: &Store, catalog: &Catalog) -> Result<()
             Some(entry) => Checkpoints::new(store.clone(), &entry.job).last().await?.is_none(),
         };
         if fresh {
-            store.delete_folder(&format!("streams/{name}")).await?;
+            remove_shown(store, name).await?;
         }
         store.delete_folder(&format!("jobs/{folder}")).await?;
     }

@@ -178,8 +178,8 @@ pub(super) async fn snapshot(
     plan: LogicalPlan,
     left_out: &LeftOutRows,
 ) -> Result<Outcome> {
-    // While rows are read no file is replaced by a longer one.
-    let reading = super::tables::hold_files(&plan).await?;
+    // What is replaced while rows are read stays until they have been.
+    let reading = super::tables::hold_files(&plan)?;
     let physical = state.create_physical_plan(&plan).await?;
     let context = batch_context(state, millstream.batch(), millstream.budget().limit());
     let rows = execute_stream(with_pauses(physical)?, context)?;

@@ -28,8 +28,7 @@ use millstream_engine::connector::ingest::IngestSource;
 use millstream_engine::connector::options::Options;
 use millstream_engine::connector::registry::{Connector, SourceRequest};
 use millstream_engine::store::Store;
-use millstream_engine::table::{StreamLog, StreamSource};
-use tokio::sync::OwnedRwLockReadGuard;
+use millstream_engine::table::{Hold, StreamLog, StreamSource};
 
 use super::left_out::LeftOutRows;
 use super::outcome::ObjectKind;
@@ -225,8 +224,8 @@ impl StreamTable {
     }
 }
 
-/// Holds the files of all streams that `plan` reads as they are, until what is given is dropped.
-pub(super) async fn hold_files(plan: &LogicalPlan) -> Result<Vec<OwnedRwLockReadGuard<()>>> {
+/// Keeps the files of all streams that `plan` reads, until what is given is dropped.
+pub(super) fn hold_files(plan: &LogicalPlan) -> Result<Vec<Hold>> {
     let mut logs = vec![];
     plan.apply_with_subqueries(|p| {
         if let LogicalPlan::TableScan(scan) = p
@@ -237,11 +236,7 @@ pub(super) async fn hold_files(plan: &LogicalPlan) -> Result<Vec<OwnedRwLockRead
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    let mut held = Vec::with_capacity(logs.len());
-    for log in logs {
-        held.push(log.hold_files().await);
-    }
-    Ok(held)
+    Ok(logs.iter().map(StreamLog::hold).collect())
 }
 
 /// A plan over Parquet files of the store, pruned by their statistics.
