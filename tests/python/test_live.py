@@ -33,11 +33,10 @@ def paths(store, listed):
 class Writer(threading.Thread):
     """Inserts into `grown` and `latest`, a row more and then all keys anew, until it is told to stop."""
 
-    def __init__(self, connect):
+    def __init__(self, connect, rows=0, round=-1):
         super().__init__(daemon=True)
         self.connect, self.ended, self.failed = connect, threading.Event(), None
-        self.rows = 0
-        self.round = -1
+        self.rows, self.round = rows, round
         self.start()
 
     def run(self):
@@ -236,10 +235,9 @@ def test_readers_find_what_a_kill_leaves(store):
     for _ in range(12):
         with Server(store, *OFTEN) as server:
             create(server)
-            writer = Writer(server.connect)
             # What was on its way when the last life ended may have been kept.
-            writer.rows = live(store, "grown")["rows"] if rows else 0
-            writer.round = round + 1
+            known = live(store, "grown")["rows"] if (store / "live" / "grown.json").exists() else 0
+            writer = Writer(server.connect, known, round + 1)
             time.sleep(chance.uniform(0.2, 0.9))
             rows, round = max(rows, writer.rows), max(round, writer.round - 1)
             server.kill()
