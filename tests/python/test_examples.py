@@ -11,6 +11,7 @@ EXPECTED = {
     "changes": ["| +I  | tea    | 2     |", "| +I  | coffee | 1     |", "| -U  | tea    | 2     |", "| +U  | coffee | 2     |"],
     "ingest": ["3 rows went in", "| hall   | 20.5  |", "| roof   | 29.0  |"],
     "export": ["95 lines of JSON", "113 rows of Parquet"],
+    "connector": ["| 20          |", "20 bells were told"],
     "source": ["| +I  | 0    | 34      | 1683  |", "| +I  | 1    | 33      | 1617  |", "| +I  | 2    | 33      | 1650  |"],
 }
 
