@@ -206,10 +206,12 @@ fn exchange(new: &Path, folder: &Path) -> io::Result<()> {
         }
         return std::fs::rename(new, folder);
     }
-    if exchange_at_once(new, folder).is_ok() {
-        return Ok(());
-    }
-    // In between there is none: who looks then gets an error, no wrong answer.
+    exchange_at_once(new, folder).or_else(|_| exchange_in_steps(new, folder))
+}
+
+/// The same where the system cannot do it at once. In between there is no folder: who looks then gets an error, no
+/// wrong answer.
+fn exchange_in_steps(new: &Path, folder: &Path) -> io::Result<()> {
     let aside = new.with_extension("aside");
     std::fs::rename(folder, &aside)?;
     if let Err(e) = std::fs::rename(new, folder) {
@@ -265,4 +267,52 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     std::fs::write(&new, bytes)?;
     std::fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            entries(folder).expect("a folder").iter().map(|e| e.file_name().into_string().expect("text")).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn folders_change_places() {
+        for exchange in [exchange_at_once, exchange_in_steps] {
+            let at = tempfile::tempdir().expect("a folder");
+            let (new, folder) = (at.path().join("new"), at.path().join("folder"));
+            for (folder, name) in [(&new, "n"), (&folder, "f")] {
+                std::fs::create_dir(folder).expect("makes");
+                std::fs::write(folder.join(name), name).expect("writes");
+            }
+            match exchange(&new, &folder) {
+                Err(e) => assert_eq!(e.kind(), io::ErrorKind::Unsupported),
+                Ok(()) => assert_eq!((names(&new), names(&folder)), (vec!["f".to_owned()], vec!["n".to_owned()])),
+            }
+            assert_eq!(names(at.path()), ["folder", "new"]);
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_moved_is_changed_where_it_is() {
+        let at = tempfile::tempdir().expect("a folder");
+        let place = |name: &str| at.path().join(name);
+        let places = Places { folder: place("folder"), files: place("files"), job: place("job"), list: place("list") };
+        std::fs::create_dir(&places.folder).expect("makes");
+        std::fs::create_dir(&places.files).expect("makes");
+        for name in ["a", "b", "c", "d"] {
+            std::fs::write(places.files.join(name), name).expect("writes");
+        }
+        for name in ["a", "b", "c"] {
+            std::fs::write(places.folder.join(name), "of before").expect("writes");
+        }
+        let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<String>>();
+        in_place(&places, &set(&["a", "b", "c of before"]), &set(&["b", "c", "d"])).expect("changes");
+        assert_eq!(names(&places.folder), ["b", "c", "d"]);
+        assert_eq!(std::fs::read(places.folder.join("c")).expect("is there"), b"c");
+    }
 }
