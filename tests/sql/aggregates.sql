@@ -139,3 +139,12 @@ SELECT CAST(ts AS TIME) AS t, count(*) AS n FROM bids GROUP BY CAST(ts AS TIME)
 
 # a month later is no steady function of time
 SELECT ts + INTERVAL '1 month' AS m, count(*) AS n FROM bids GROUP BY ts + INTERVAL '1 month'
+
+# rows that are remembered whole
+SELECT k, last_value(s ORDER BY id DESC) AS l, first_value(s ORDER BY id) AS f, count(*) AS n FROM bids GROUP BY k
+
+# a condition that nothing meets, told apart
+SELECT c7 AS c1 FROM (SELECT DISTINCT CASE WHEN k NOT IN (19, NULL) THEN NULL ELSE true END AS c6, id AS c7 FROM nothing)
+
+# what is never null in a case, by two rules
+SELECT CAST(CASE WHEN price = nullif(k, id) THEN nullif(k, id) ELSE 11 END AS BIGINT) AS c FROM bids UNION SELECT CAST(9 AS BIGINT) AS c FROM nothing

@@ -72,6 +72,8 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
     let options = config.options_mut();
     // Scalar subqueries become joins: a plan with a subquery left in an expression cannot run continuously.
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    // Logical and physical planning find out by rules of their own whether an expression can be NULL; what differs is no reason to refuse.
+    options.execution.skip_physical_aggregate_schema_check = true;
     // Errors say where.
     options.sql_parser.collect_spans = true;
     // `numbers` says which literals are doubles after all.

@@ -2,8 +2,9 @@
 //!
 //! A batch is sorted by slot once, so that only the slots it touches are called, each with a slice.
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray, UInt32Array};
 use arrow::compute::take;
+use arrow::datatypes::DataType;
 use datafusion_common::{DataFusionError, ScalarValue};
 use datafusion_expr::Accumulator;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
@@ -46,7 +47,7 @@ impl Boxed {
         let columns = columns.iter().map(|c| take(c, &indices, None)).collect::<Result<Vec<_>, _>>()?;
         let mut start = 0;
         for run in order.chunk_by(|a, b| slots[*a as usize] == slots[*b as usize]) {
-            let slice: Vec<_> = columns.iter().map(|c| c.slice(start, run.len())).collect();
+            let slice: Vec<_> = columns.iter().map(|c| own(c.slice(start, run.len()))).collect::<Result<_>>()?;
             start += run.len();
             let accumulator = self.slot(slots[run[0] as usize])?;
             let before = accumulator.size();
@@ -55,6 +56,36 @@ impl Boxed {
             self.bytes = (self.bytes + after).saturating_sub(before);
         }
         Ok(())
+    }
+}
+
+/// A nested array that keeps no more alive than its own rows: a value that an accumulator remembers is a slice of what it was given.
+fn own(array: ArrayRef) -> Result<ArrayRef> {
+    if !array.data_type().is_nested() {
+        return Ok(array);
+    }
+    let all = UInt32Array::from_iter_values(0..array.len() as u32);
+    Ok(without_rest(&take(&array, &all, None)?))
+}
+
+/// `array`, which begins at its first row, without bytes of text that belong to other rows.
+fn without_rest(array: &ArrayRef) -> ArrayRef {
+    match array.data_type() {
+        DataType::Utf8View => Arc::new(array.as_string_view().gc()),
+        DataType::BinaryView => Arc::new(array.as_binary_view().gc()),
+        DataType::Struct(fields) => {
+            let all = array.as_struct();
+            let columns = all.columns().iter().map(without_rest).collect();
+            StructArray::try_new(fields.clone(), columns, all.nulls().cloned())
+                .map_or_else(|_| array.clone(), |a| Arc::new(a) as ArrayRef)
+        }
+        DataType::List(field) => {
+            let list = array.as_list::<i32>();
+            let (offsets, values) = (list.offsets().clone(), without_rest(list.values()));
+            ListArray::try_new(field.clone(), offsets, values, list.nulls().cloned())
+                .map_or_else(|_| array.clone(), |a| Arc::new(a) as ArrayRef)
+        }
+        _ => array.clone(),
     }
 }
 
@@ -124,7 +155,9 @@ impl Accumulate for Boxed {
             let arrays = state.iter().map(|v| v.to_array()).collect::<Result<Vec<_>, _>>()?;
             let mut again = self.function.create_accumulator()?;
             again.merge_batch(&arrays)?;
-            self.slots[*slot as usize] = Some(again);
+            let after = again.size();
+            let before = self.slots[*slot as usize].replace(again).map_or(0, |a| a.size());
+            self.bytes = (self.bytes + after).saturating_sub(before);
             for (column, value) in columns.iter_mut().zip(state) {
                 column.push(value);
             }
@@ -144,7 +177,8 @@ impl Accumulate for Boxed {
 
     fn clear(&mut self, slots: &[u32]) {
         for s in slots {
-            self.slots[*s as usize] = None;
+            let gone = self.slots[*s as usize].take().map_or(0, |a| a.size());
+            self.bytes = self.bytes.saturating_sub(gone);
         }
     }
 
