@@ -188,3 +188,85 @@ fn read_on(id: LaneId, mut reader: Box<dyn UnitReader>) -> Pending {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use arrow::datatypes::Schema;
+    use async_trait::async_trait;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::changes::Changes;
+
+    /// Gives an empty read for each word that it is sent.
+    struct Waiting(mpsc::UnboundedReceiver<()>);
+
+    #[async_trait]
+    impl UnitReader for Waiting {
+        async fn next(&mut self) -> Result<Option<Read>> {
+            let read = Read::rows(Changes::empty(Arc::new(Schema::empty())), 0);
+            Ok(self.0.recv().await.map(|()| read))
+        }
+    }
+
+    fn lane(lanes: &mut Lanes, split: &str) -> mpsc::UnboundedSender<()> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let unit = Unit { split: split.into(), start: 0, end: u64::MAX };
+        lanes.add(Current::new(unit), Box::new(Waiting(receiver)));
+        sender
+    }
+
+    /// The lane that gives rows next is read on in.
+    async fn turn(lanes: &mut Lanes) -> Option<LaneId> {
+        let Ok(Ok(step)) = tokio::time::timeout(Duration::from_millis(20), lanes.step()).await else { return None };
+        let Step::Rows(id, reader, _) = step else { return None };
+        lanes.read_on(id, reader);
+        Some(id)
+    }
+
+    fn waited(lanes: &mut Lanes, now: Instant) -> Vec<Duration> {
+        lanes.waits(now).into_iter().map(|w| w.time).collect()
+    }
+
+    const LATER: Duration = Duration::from_secs(100);
+
+    #[tokio::test]
+    async fn lanes_take_turns() {
+        let mut lanes = Lanes::new();
+        let senders = [lane(&mut lanes, "a"), lane(&mut lanes, "b"), lane(&mut lanes, "c")];
+        for _ in 0..4 {
+            senders[0].send(()).expect("is open");
+        }
+        senders[2].send(()).expect("is open");
+        let mut order = vec![];
+        while let Some(id) = turn(&mut lanes).await {
+            order.push(id);
+        }
+        assert_eq!(order.len(), 5);
+        assert!(order.iter().position(|id| *id == 2) <= Some(1), "{order:?}");
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_the_task_could_not_end_does_not_count() {
+        let mut lanes = Lanes::new();
+        let (a, _b) = (lane(&mut lanes, "a"), lane(&mut lanes, "b"));
+        // Both have nothing: both wait.
+        assert_eq!(turn(&mut lanes).await, None);
+        assert!(waited(&mut lanes, Instant::now() + LATER).iter().all(|w| *w >= LATER));
+        // The task goes about something else for long before it looks again.
+        assert!(waited(&mut lanes, Instant::now() + LATER * 3).iter().all(|w| *w < LATER * 2));
+        let mut lanes = Lanes::new();
+        let (a2, _b2) = (lane(&mut lanes, "a"), lane(&mut lanes, "b"));
+        drop(a);
+        for _ in 0..3 {
+            a2.send(()).expect("is open");
+            assert_eq!(turn(&mut lanes).await, Some(0));
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        // Rows of a came after b had nothing: up to the last of them b has waited, a since then.
+        let times = waited(&mut lanes, Instant::now() + LATER);
+        assert!(times[0] < LATER && times[1] >= Duration::from_millis(25) && times[1] < LATER, "{times:?}");
+    }
+}

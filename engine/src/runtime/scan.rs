@@ -118,9 +118,7 @@ impl Scanning {
                     // This one may have been had without waiting; nothing was lost.
                     self.lanes.ask_no_more();
                 }
-                let at = unit.start;
-                let current = Current { unit, from: at, at, bound: None, max_time: None, sample: None };
-                self.lanes.add(current, reader);
+                self.lanes.add(Current::new(unit), reader);
             }
             Step::Rows(lane, reader, read) => {
                 self.rows(lane, read).await?;
@@ -283,6 +281,11 @@ impl Scanning {
 }
 
 impl Current {
+    pub(super) fn new(unit: Unit) -> Self {
+        let at = unit.start;
+        Current { unit, from: at, at, bound: None, max_time: None, sample: None }
+    }
+
     /// Notes the event times of `rows`.
     fn note(&mut self, rows: &RecordBatch, time: &ScanTime) -> Result<()> {
         let latest = max_time(rows.column(time.column))?;

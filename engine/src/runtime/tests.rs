@@ -278,6 +278,10 @@ impl World {
     }
 
     async fn start(&self, tasks: usize, idle_timeout: Duration) -> JobHandle {
+        self.start_with(tasks, idle_timeout, Duration::from_millis(20)).await
+    }
+
+    async fn start_with(&self, tasks: usize, idle_timeout: Duration, checkpoint_interval: Duration) -> JobHandle {
         let mut graph = Graph::default();
         let time = ScanTime { column: 0, bound: Some(TimeBound::Behind(0)), closers: vec![], idle_timeout };
         let source = Arc::new(Shared(self.taps.clone()));
@@ -288,7 +292,7 @@ impl World {
         let handle = tokio::runtime::Handle::current();
         let runtime = Runtime { cpu: handle.clone(), io: handle, budget: MemoryBudget::new(1 << 30) };
         let mut config = JobConfig::new("basin");
-        config.checkpoint_interval = Duration::from_millis(20);
+        config.checkpoint_interval = checkpoint_interval;
         let checkpoints = Checkpoints::new(self.store.clone(), "basin");
         runtime.start(graph, config, Some(checkpoints)).await.expect("starts")
     }
@@ -420,5 +424,29 @@ async fn a_source_hears_what_is_committed_also_after_a_restart() {
     let times = world.basin.times();
     assert_eq!(times.iter().collect::<BTreeSet<_>>().len(), times.len(), "read once: {times:?}");
     assert_eq!(times.len(), 12);
+    job.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_committed_was_not_told_and_is_read_again() {
+    let world = World::new(4);
+    let job = world.start_with(2, LONG, Duration::from_millis(20)).await;
+    (0..4).for_each(|tap| world.taps.pour(tap, tap as i64));
+    until("the word", || world.taps.has_heard(1)).await;
+    job.stop().await.expect("stops");
+    // A run that is cut off before it commits anything.
+    let job = world.start_with(2, LONG, LONG).await;
+    (0..4).for_each(|tap| world.taps.pour(tap, 4 + tap as i64));
+    until("the rows", || world.basin.times().len() == 8).await;
+    job.abort();
+    job.wait().await;
+    assert!(world.taps.has_heard(1), "no more than what is committed");
+    let job = world.start(2, LONG).await;
+    until("the word on what is read again", || world.taps.has_heard(2)).await;
+    assert_eq!(
+        world.basin.times(),
+        [0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 7, 7],
+        "those that were lost come again, and no others"
+    );
     job.stop().await.expect("stops");
 }
