@@ -166,12 +166,6 @@ def served(store):
         assert server.stop() == 0, server.stderr
 
 
-def readers_of(name):
-    if name == "polars":
-        pytest.importorskip("polars")
-    return READERS[name]
-
-
 def run_all(*readers):
     for reader in readers:
         reader.join(24 * 3600)
@@ -187,7 +181,7 @@ def run_all(*readers):
 @pytest.mark.parametrize("name", READERS)
 def test_reads_by_the_list(store, served, name):
     server, writer = served
-    read = readers_of(name)
+    read = READERS[name]
 
     def grown():
         acknowledged = writer.rows
@@ -211,7 +205,7 @@ def test_reads_by_the_list(store, served, name):
 @pytest.mark.parametrize("name", READERS)
 def test_reads_by_a_pattern(store, served, name):
     server, writer = served
-    read = readers_of(name)
+    read = READERS[name]
 
     def grown():
         acknowledged = writer.rows
