@@ -15,6 +15,7 @@
 //! 10 / y    over y = 5, 0, 2     ->  values 2, -, 5    failures: row 1, "10 / y": division by zero
 //! ```
 
+mod around;
 mod checked;
 mod failures;
 mod guarded;
