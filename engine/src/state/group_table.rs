@@ -155,13 +155,21 @@ impl GroupTable {
     pub fn take_touched(&mut self) -> Vec<u32> {
         let touched = std::mem::take(&mut self.touched);
         for slot in &touched {
-            let mark = &mut self.marks[*slot as usize];
+            self.marks[*slot as usize] &= !TOUCHED;
+        }
+        self.mark_gone(&touched);
+        touched
+    }
+
+    /// Marks those of `slots` whose rows have all been taken back.
+    fn mark_gone(&mut self, slots: &[u32]) {
+        let Some(rows) = &self.rows else { return };
+        for slot in slots {
+            let (mark, is) = (&mut self.marks[*slot as usize], rows[*slot as usize] == 0);
             let was = *mark & GONE != 0;
-            let is = self.rows.as_ref().is_some_and(|rows| rows[*slot as usize] == 0);
-            *mark = *mark & !(TOUCHED | GONE) | if is { GONE } else { 0 };
+            *mark = *mark & !GONE | if is { GONE } else { 0 };
             self.gone = self.gone + usize::from(is) - usize::from(was);
         }
-        touched
     }
 
     /// Whether most groups have lost all their rows, so that the table is better made anew from [`GroupTable::held`].
@@ -266,6 +274,7 @@ impl GroupTable {
             a.restore(&slots, &batch.columns()[at..at + width])?;
             at += width;
         }
+        self.mark_gone(&slots);
         Ok(())
     }
 }

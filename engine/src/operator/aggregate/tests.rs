@@ -283,6 +283,17 @@ fn what_has_vanished_is_not_held_and_not_written() {
     bench.recover().expect("restored");
     assert_eq!(bench.checkpoint().expect("written"), 0);
     assert_eq!(rows(&mut bench, "+1", 0..3), 3);
+    // Those that had vanished before a restart count among those that are gone after it.
+    assert_eq!(rows(&mut bench, "+1", 100..10_100), 10_000);
+    bench.recover().expect("restored");
+    assert_eq!(bench.checkpoint().expect("written"), 10_003);
+    assert_eq!(rows(&mut bench, "-1", 100..5_000), 4_900);
+    bench.recover().expect("restored");
+    bench.mark(EventTime(0)).expect("an epoch");
+    let both = bench.bytes();
+    assert_eq!(rows(&mut bench, "-1", 5_000..5_200), 200);
+    assert!(bench.bytes() < both * 3 / 4, "{} of {both}", bench.bytes());
+    assert_eq!(bench.checkpoint().expect("written"), 4_903);
 }
 
 #[test]
