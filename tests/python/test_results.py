@@ -170,6 +170,22 @@ def test_what_reads_a_replaced_stream_is_made_anew(store, tmp_path):
     assert run(*asked)[1] == [{"a": 13, "b": 26, "n": 3}]
 
 
+def test_what_could_not_be_opened_is_not_replaced_under_its_readers(store):
+    """What they read of it is not known, and their rows would be lost."""
+    made = ["CREATE STREAM r (x BIGINT)", "CREATE STREAM d AS SELECT x FROM r", "CREATE STREAM e AS SELECT x FROM d"]
+    results(store, *made, "INSERT INTO r VALUES (1)", "FLUSH")
+    catalog = max((store / "catalog").glob("*.json"))
+    kept = json.loads(catalog.read_text())
+    [entry] = [entry for entry in kept["entries"] if entry["name"] == "d"]
+    entry["sql"] = "SELECT"
+    catalog.write_text(json.dumps(kept))
+    with Process("--store", store, "-c", "CREATE OR REPLACE STREAM d AS SELECT x AS y FROM r") as process:
+        assert process.wait() == 1 and 'stream "d" could not be opened' in process.stderr, process.stderr
+    with Process("--store", store, "--format", "json", "-c", "SELECT x FROM e") as process:
+        process.wait()
+        assert process.stdout == '{"x":1}', process.stderr
+
+
 def test_patterns_and_powers(store):
     assert results(
         store,

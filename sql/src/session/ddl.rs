@@ -184,6 +184,8 @@ impl Millstream {
         catalog.next_job += 1;
         let out = catalog.put(entry.clone(), &readers);
         self.save(&mut catalog, before).await?;
+        // Views stay as they are.
+        let anew: Vec<Entry> = readers.into_iter().filter(Entry::has_job).collect();
         if replaced.is_some() {
             let leaving = self.take_out(out.into_iter().filter(Entry::has_job).collect());
             drop(catalog);
@@ -191,22 +193,18 @@ impl Millstream {
             catalog = self.catalog.lock().await;
             drop(leaving);
             if let Err(e) = cleared {
-                [&entry]
-                    .into_iter()
-                    .chain(&readers)
-                    .filter(|e| e.has_job())
-                    .for_each(|entry| self.add_broken(entry, &e));
+                [&entry].into_iter().chain(&anew).for_each(|entry| self.add_broken(entry, &e));
                 return Err(e);
             }
         }
         let started = self.start_new(&mut catalog, def, &create, &entry, replaced.is_some()).await;
-        let made_anew: Vec<_> = readers.iter().filter(|e| e.has_job()).map(|e| format!("\"{}\"", e.name)).collect();
-        self.start_anew(readers).await;
+        let names: Vec<_> = anew.iter().map(|e| format!("\"{}\"", e.name)).collect();
+        self.start_anew(anew).await;
         started?;
-        if made_anew.is_empty() {
+        if names.is_empty() {
             return Ok(Outcome::tag(tag));
         }
-        Ok(Outcome::notice(tag, format!("made anew with it: {}", made_anew.join(", "))))
+        Ok(Outcome::notice(tag, format!("made anew with it: {}", names.join(", "))))
     }
 
     async fn start_new(

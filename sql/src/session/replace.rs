@@ -33,6 +33,11 @@ impl Millstream {
             Err(Error::invalid(format!("\"{}\" is read by \"{}\", and {why}", new.name, first.name)).with_hint(hint))
         };
         let objects = self.objects.read();
+        let streams = catalog.entries.iter().filter(|e| names.contains(&e.name) && e.has_job());
+        if let Some(closed) = streams.map(|e| &e.name).find(|name| !objects.streams.contains_key(*name)) {
+            let why = format!("stream \"{closed}\" could not be opened, so that it is not known what would change");
+            return refused(why, "DROP … CASCADE it first and create all of them again.");
+        }
         if let Some(why) = objects.streams.get(&new.name).and_then(|old| differs(old, new)) {
             return refused(
                 why,
@@ -51,9 +56,9 @@ impl Millstream {
         Ok(readers)
     }
 
-    /// Takes the streams of `readers` into operation, from the first row on. One that does not start says so like any job that fails.
-    pub(super) async fn start_anew(self: &Arc<Self>, readers: Vec<Entry>) {
-        for mut entry in readers.into_iter().filter(Entry::has_job) {
+    /// Takes `streams` into operation, from the first row on. One that does not start says so like any job that fails.
+    pub(super) async fn start_anew(self: &Arc<Self>, streams: Vec<Entry>) {
+        for mut entry in streams {
             if let Err(e) = self.recover(&mut entry).await {
                 self.add_broken(&entry, &e);
                 // Nobody may be listening.
