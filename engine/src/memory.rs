@@ -36,9 +36,9 @@ impl MemoryBudget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Takes `bytes`, whatever is left.
-    pub fn take(&self, bytes: usize) {
-        self.used.fetch_add(bytes, Ordering::Relaxed);
+    /// Takes `bytes`, whatever is left. Gives what is used then.
+    pub fn take(&self, bytes: usize) -> usize {
+        self.used.fetch_add(bytes, Ordering::Relaxed) + bytes
     }
 
     /// Takes `bytes`, if there is room for them.
@@ -82,8 +82,7 @@ impl MemoryAccount {
     /// Errors with `Exhausted`, naming the operator and the setting, when the budget has no room.
     pub fn resize(&mut self, bytes: usize) -> Result<()> {
         if bytes > self.held {
-            let more = bytes - self.held;
-            let used = self.budget.used.fetch_add(more, Ordering::Relaxed) + more;
+            let used = self.budget.take(bytes - self.held);
             self.held = bytes;
             let limit = self.budget.limit();
             if used > limit {
@@ -102,7 +101,7 @@ impl MemoryAccount {
                 ));
             }
         } else {
-            self.budget.used.fetch_sub(self.held - bytes, Ordering::Relaxed);
+            self.budget.give_back(self.held - bytes);
             self.held = bytes;
         }
         Ok(())
@@ -111,7 +110,7 @@ impl MemoryAccount {
 
 impl Drop for MemoryAccount {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.held, Ordering::Relaxed);
+        self.budget.give_back(self.held);
     }
 }
 

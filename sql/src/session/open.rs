@@ -225,6 +225,7 @@ impl Millstream {
         let jobs: Vec<Arc<Job>> = self.jobs.read().values().cloned().collect();
         let stopped = futures::future::join_all(jobs.iter().map(|job| job.stop())).await;
         if self.catalog.lock().await.version == 0 {
+            self.store.delete_folder(SPILL).await?;
             self.made.remove();
         }
         // A job that has failed says so in SHOW JOBS; here only the stop itself counts.
