@@ -12,6 +12,7 @@ mod time;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::new_null_array;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -149,7 +150,11 @@ impl<'a> Lowering<'a> {
                 self.aggregate(input, a)
             }
             LogicalPlan::Values(v) => self.values(v),
-            LogicalPlan::EmptyRelation(e) => self.constant(e.schema.inner(), vec![], usize::from(e.produce_one_row)),
+            LogicalPlan::EmptyRelation(e) => {
+                let (schema, rows) = (e.schema.inner(), usize::from(e.produce_one_row));
+                let columns = schema.fields().iter().map(|f| new_null_array(f.data_type(), rows)).collect();
+                self.constant(schema, columns, rows)
+            }
             LogicalPlan::Union(u) => {
                 let inputs = u.inputs.iter().map(|i| self.node(i)).collect::<Result<Vec<_>>>()?;
                 self.union(inputs, u.schema.as_ref())

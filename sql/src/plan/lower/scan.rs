@@ -137,13 +137,8 @@ impl Lowering<'_> {
 
     /// A source of these rows.
     pub(super) fn constant(&mut self, schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<Output> {
-        let batch = match columns.is_empty() && !schema.fields().is_empty() {
-            true => RecordBatch::new_empty(schema.clone()),
-            false => {
-                let rows = RecordBatchOptions::new().with_row_count(Some(rows));
-                RecordBatch::try_new_with_options(schema.clone(), columns, &rows)?
-            }
-        };
+        let rows = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &rows)?;
         let source: Arc<dyn Source> = Arc::new(Constant::new(batch));
         let kind = SourceNode { stream: "values".to_owned(), source, schema: schema.clone(), time: None };
         let node = self.graph.add(NodeKind::Source(kind), vec![], self.parallelism);
