@@ -166,7 +166,9 @@ def served(store):
         assert server.stop() == 0, server.stderr
 
 
-def run_all(*readers):
+def read_both(store, grown, latest):
+    """Reads both streams at once, and gives how that went."""
+    readers = [Reader(store, "grown", grown), Reader(store, "latest", latest)]
     for reader in readers:
         reader.join(24 * 3600)
         assert reader.wrong is None, reader.wrong
@@ -176,6 +178,7 @@ def run_all(*readers):
             f"{max(reader.checkpoints)}, {len(reader.merges)} merges seen, at most {reader.most} files: {set(reader.errors)}"
         )
         assert len(reader.merges) > 2 and reader.most < 100
+    return readers
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -197,8 +200,7 @@ def test_reads_by_the_list(store, served, name):
         acknowledged = writer.round
         check_latest(latest_by_duckdb(paths(store, live(store, "latest"))), acknowledged)
 
-    readers = [Reader(store, "grown", grown), Reader(store, "latest", latest)]
-    run_all(*readers)
+    readers = read_both(store, grown, latest)
     assert [reader.errors for reader in readers] == [[], []]
 
 
@@ -215,9 +217,7 @@ def test_reads_by_a_pattern(store, served, name):
         acknowledged = writer.round
         check_latest(latest_by_duckdb(parquet(store, "latest")), acknowledged)
 
-    readers = [Reader(store, "grown", grown), Reader(store, "latest", latest)]
-    run_all(*readers)
-    for reader in readers:
+    for reader in read_both(store, grown, latest):
         # A file that has gone, and nothing else.
         gone = ["No such file" in e or "No files found" in e or "FileNotFound" in e for e in reader.errors]
         assert all(gone) and len(gone) < reader.reads / 2, reader.errors
