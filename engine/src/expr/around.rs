@@ -30,7 +30,7 @@ pub(super) trait Rule: fmt::Debug + Send + Sync + 'static {
 pub(super) struct Around<R>(pub(super) Arc<dyn PhysicalExpr>, PhantomData<R>);
 
 impl<R: Rule> Around<R> {
-    pub(super) fn new(inner: Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+    pub(super) fn around(inner: Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
         Arc::new(Around::<R>(inner, PhantomData))
     }
 }
@@ -88,7 +88,7 @@ impl<R: Rule> PhysicalExpr for Around<R> {
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn PhysicalExpr>>) -> DfResult<Arc<dyn PhysicalExpr>> {
         let child =
             children.pop().ok_or_else(|| DataFusionError::Internal("no expression to stand around".to_owned()))?;
-        Ok(Around::<R>::new(child))
+        Ok(Around::<R>::around(child))
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -25,7 +25,7 @@ use crate::error::Result;
 pub fn harden(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
     let mut types = Types { schema, known: HashMap::new() };
     let hard = expr.clone().transform_up(|e| step(e, &mut types))?.data;
-    Ok(if hard.nullable(schema)? && !expr.nullable(schema)? { NeverNull::new(hard) } else { hard })
+    Ok(if hard.nullable(schema)? && !expr.nullable(schema)? { NeverNull::around(hard) } else { hard })
 }
 
 /// An aggregate function with its arguments, and its filter.
@@ -85,7 +85,7 @@ fn step(e: Arc<dyn PhysicalExpr>, types: &mut Types<'_>) -> DfResult<Transformed
         };
     }
     match e.downcast_ref::<NegativeExpr>() {
-        Some(negative) => Ok(Transformed::yes(Negative::new(negative.arg().clone()))),
+        Some(negative) => Ok(Transformed::yes(Negative::around(negative.arg().clone()))),
         None => Ok(Transformed::no(e)),
     }
 }
@@ -102,7 +102,7 @@ fn arithmetic(
         _ => Arc::new(binary.clone().with_fail_on_overflow(true)),
     };
     if may_not_fit(&data_type) {
-        after = Fitting::new(after);
+        after = Fitting::around(after);
     }
     types.note(&after, data_type);
     Ok(Transformed::new_transformed(after.clone(), !Arc::ptr_eq(e, &after)))
