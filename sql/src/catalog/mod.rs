@@ -39,7 +39,7 @@ pub struct Entry {
     pub parallelism: usize,
     /// Whether `PAUSE STREAM` stopped it.
     pub paused: bool,
-    /// The streams that it reads.
+    /// The streams and views that it reads, also through others. Older builds noted streams only.
     #[serde(default)]
     pub reads: Vec<String>,
     /// What the statement was resolved to when it made the object. The first builds did not keep it.

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::LogicalPlan;
 use millstream_engine::connector::ingest::IngestSource;
 use millstream_engine::graph::{Edge, Exchange, Graph, NodeKind, ScanTime, SinkNode, SourceNode, TimeBound};
@@ -15,8 +13,9 @@ use millstream_engine::table::TableSink;
 
 use super::Millstream;
 use super::define::{IDLE_TIMEOUT, OwnOptions, sink_request};
+use super::lookup::Reading;
 use super::resolve::{cannot_go_on, conform};
-use super::tables::{StreamDef, StreamTable};
+use super::tables::StreamDef;
 use crate::error::{Error, Result};
 use crate::plan::lower::{Lowered, finish, lower};
 use crate::plan::{Semantics, named_plan, session_state_of, streaming_plan};
@@ -26,13 +25,14 @@ use crate::statement::{CreateStream, Emit, Query};
 pub(super) struct Planned {
     pub(super) lowered: Lowered,
     pub(super) schema: SchemaRef,
+    /// The streams and views that it reads, also through others.
     pub(super) reads: Vec<String>,
 }
 
 impl Millstream {
     /// Plans a new continuous query for `parallelism` tasks.
     pub(super) fn plan_continuous(self: &Arc<Self>, query: &Query, parallelism: usize) -> Result<Planned> {
-        self.plan_query(query, parallelism, Semantics::NOW, Ok)
+        self.plan_query(query, parallelism, Semantics::NOW, &Reading::default(), Ok)
     }
 
     /// Plans a continuous query by the rules of `semantics`; `fit` has the last word about the plan.
@@ -41,25 +41,31 @@ impl Millstream {
         query: &Query,
         parallelism: usize,
         semantics: Semantics,
+        reading: &Reading,
         fit: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>,
     ) -> Result<Planned> {
         let state = session_state_of(semantics);
-        let plan = named_plan(&state, self.resolver(true), query, "the stream")?;
+        let plan = named_plan(&state, self.noting_resolver(reading), query, "the stream")?;
         let placed = |e: Error| {
             let place = query.place_of(e.message());
             e.or_at(place)
         };
         let plan = fit(streaming_plan(&state, plan).map_err(placed)?)?;
-        let reads = streams_of(&plan)?;
         let lowered = lower(&state, &plan, query.emit, parallelism).map_err(placed)?;
-        Ok(Planned { lowered, schema: Arc::new(plan.schema().as_arrow().clone()), reads })
+        Ok(Planned { lowered, schema: Arc::new(plan.schema().as_arrow().clone()), reads: reading.names() })
     }
 
     /// Plans the query of `def` as that stream has it: by the rules that it was made with, into its columns.
-    pub(super) fn plan_stream(self: &Arc<Self>, def: &StreamDef, query: &Query, parallelism: usize) -> Result<Planned> {
+    pub(super) fn plan_stream(
+        self: &Arc<Self>,
+        def: &StreamDef,
+        query: &Query,
+        parallelism: usize,
+        reading: &Reading,
+    ) -> Result<Planned> {
         def.semantics.check().map_err(|e| e.context(format!("stream \"{}\"", def.name)))?;
-        let planned =
-            self.plan_query(query, parallelism, def.semantics, |plan| conform(plan, &def.schema, def.kind, &def.name))?;
+        let fit = |plan| conform(plan, &def.schema, def.kind, &def.name);
+        let planned = self.plan_query(query, parallelism, def.semantics, reading, fit)?;
         if !planned.lowered.output.append_only && !def.changelog {
             return Err(cannot_go_on(def.kind, &def.name, "only grows, and its query now takes rows back"));
         }
@@ -73,6 +79,7 @@ impl Millstream {
         create: &CreateStream,
         job: &str,
         parallelism: usize,
+        reading: &Reading,
     ) -> Result<(Graph, OwnOptions)> {
         let (own, connector) = OwnOptions::of(create, &self.config().connectors)?;
         let parallelism = own.parallelism.unwrap_or(parallelism);
@@ -80,7 +87,7 @@ impl Millstream {
             return Ok((self.stored_graph(def, create, ingest, job)?, own));
         }
         let query = create.query.as_ref().ok_or_else(|| Error::internal("a job without a query"))?;
-        let mut planned = self.plan_stream(def, query, parallelism)?;
+        let mut planned = self.plan_stream(def, query, parallelism, reading)?;
         let name = def.name.clone();
         match (connector, &def.log) {
             (Some((connector, options)), _) => {
@@ -127,23 +134,6 @@ impl Millstream {
         graph.add(NodeKind::Sink(SinkNode { name: def.name.clone(), sink }), forward(at), 1);
         Ok(graph)
     }
-}
-
-/// The streams that a plan reads.
-pub(super) fn streams_of(plan: &LogicalPlan) -> Result<Vec<String>> {
-    let mut names = vec![];
-    plan.apply(|p| {
-        if let LogicalPlan::TableScan(scan) = p
-            && let Ok(provider) = source_as_provider(&scan.source)
-            && let Some(table) = provider.downcast_ref::<StreamTable>()
-        {
-            names.push(crate::plan::lower::ScanTable::stream(table).name().to_owned());
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    names.sort();
-    names.dedup();
-    Ok(names)
 }
 
 /// `EMIT EVERY` as the length of epochs.

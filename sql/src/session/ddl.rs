@@ -14,6 +14,7 @@ use tokio::sync::MutexGuard;
 
 use super::Millstream;
 use super::jobs::{Job, public};
+use super::lookup::Reading;
 use super::outcome::{JobState, ObjectKind, Outcome};
 use super::tables::StreamDef;
 use crate::catalog::{Catalog, Entry, Resolved};
@@ -156,7 +157,7 @@ impl Millstream {
         let name = public(&create.name)?.to_owned();
         check_name(&name)?;
         let tag = format!("CREATE {}", create.kind.to_string().to_uppercase());
-        let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
+        let mut catalog = self.catalog_for(|c| self.with_readers(c, &name)).await;
         let replaced = match self.place(&catalog, &name, create.kind, create.or_replace, create.if_not_exists)? {
             Place::Free => None,
             Place::Replaces(entry) => Some(*entry),
@@ -170,12 +171,12 @@ impl Millstream {
             Some(old) if !anew && self.is_as(old, &sql, parallelism, &resolved) => {
                 return Ok(Outcome::notice(tag, format!("\"{name}\" is so already")));
             }
-            Some(_) => self.readers_anew(&mut catalog, &def)?,
+            Some(_) => self.readers_of_stream_anew(&mut catalog, &def)?,
             None => vec![],
         };
         self.refuse_unsteady_watermark(&create, &def)?;
         if replaced.is_some() {
-            self.try_out(&def, &create, parallelism).await?;
+            self.try_out(&def, &create, parallelism, &Reading::default()).await?;
         }
         let job = format!("{:06}-{}", catalog.next_job + 1, folder_name(&name));
         let (reads, resolved) = (def.reads.clone(), Some(resolved));
@@ -187,24 +188,32 @@ impl Millstream {
         // Views stay as they are.
         let anew: Vec<Entry> = readers.into_iter().filter(Entry::has_job).collect();
         if replaced.is_some() {
-            let leaving = self.take_out(out.into_iter().filter(Entry::has_job).collect());
-            drop(catalog);
-            let cleared = leaving.clear().await;
-            catalog = self.catalog.lock().await;
-            drop(leaving);
-            if let Err(e) = cleared {
-                [&entry].into_iter().chain(&anew).for_each(|entry| self.add_broken(entry, &e));
-                return Err(e);
-            }
+            catalog = self.clear_replaced(catalog, out, [&entry].into_iter().chain(&anew)).await?;
         }
         let started = self.start_new(&mut catalog, def, &create, &entry, replaced.is_some()).await;
-        let names: Vec<_> = anew.iter().map(|e| format!("\"{}\"", e.name)).collect();
-        self.start_anew(anew).await;
+        let outcome = self.start_anew(tag, anew).await;
         started?;
-        if names.is_empty() {
-            return Ok(Outcome::tag(tag));
+        Ok(outcome)
+    }
+
+    /// Ends the jobs of those among `out` that have one, and removes their files; meanwhile the catalog is free. Those
+    /// of `anew`, which are to take their places, cannot start when that fails.
+    async fn clear_replaced<'a>(
+        self: &'a Arc<Self>,
+        catalog: MutexGuard<'a, Catalog>,
+        out: Vec<Entry>,
+        anew: impl IntoIterator<Item = &Entry>,
+    ) -> Result<MutexGuard<'a, Catalog>> {
+        let leaving = self.take_out(out.into_iter().filter(Entry::has_job).collect());
+        drop(catalog);
+        let cleared = leaving.clear().await;
+        let catalog = self.catalog.lock().await;
+        drop(leaving);
+        if let Err(e) = cleared {
+            anew.into_iter().filter(|entry| entry.has_job()).for_each(|entry| self.add_broken(entry, &e));
+            return Err(e);
         }
-        Ok(Outcome::notice(tag, format!("made anew with it: {}", names.join(", "))))
+        Ok(catalog)
     }
 
     async fn start_new(
@@ -249,12 +258,18 @@ impl Millstream {
     }
 
     /// Does what may fail at a start, before anything is changed.
-    async fn try_out(self: &Arc<Self>, def: &StreamDef, create: &CreateStream, parallelism: usize) -> Result<()> {
+    pub(super) async fn try_out(
+        self: &Arc<Self>,
+        def: &StreamDef,
+        create: &CreateStream,
+        parallelism: usize,
+        reading: &Reading,
+    ) -> Result<()> {
         if def.ingest.is_some() || def.kind == ObjectKind::External {
             return Ok(());
         }
-        self.refuse_second_stdin(&format!("stream \"{}\"", def.name), &def.reads)?;
-        let (graph, _) = self.dataflow(def, create, "trial", parallelism)?;
+        let (graph, _) = self.dataflow(def, create, "trial", parallelism, reading)?;
+        self.refuse_second_stdin(&format!("stream \"{}\"", def.name), &reading.names())?;
         graph.validate()?;
         for node in &graph.nodes {
             if let NodeKind::Source(source) = &node.kind {
@@ -281,7 +296,7 @@ impl Millstream {
     pub(super) async fn create_view(self: Arc<Self>, mut create: CreateView) -> Result<Outcome> {
         let name = public(&create.name)?.to_owned();
         check_name(&name)?;
-        let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
+        let mut catalog = self.catalog_for(|c| self.with_readers(c, &name)).await;
         let view = statement::ObjectKind::View;
         let replaced = match self.place(&catalog, &name, view, create.or_replace, create.if_not_exists)? {
             Place::Free => None,
@@ -290,25 +305,25 @@ impl Millstream {
         };
         (create.or_replace, create.if_not_exists) = (false, false);
         let sql = create.to_string();
-        let view = self.view(create, sql.clone(), Semantics::NOW)?;
+        let view = Arc::new(self.view(create, sql.clone(), Semantics::NOW, &Reading::default())?);
+        let mut readers = vec![];
         if let Some(old) = &replaced {
             if old.sql == sql && old.resolved.as_ref().is_some_and(|r| r.semantics == Semantics::NOW) {
                 return Ok(Outcome::notice("CREATE VIEW", format!("\"{name}\" is so already")));
             }
-            self.refuse_if_read(&catalog, &name)?;
+            readers = self.readers_of_view_anew(&mut catalog, &view).await?;
         }
         let before = catalog.clone();
         let (reads, resolved) = (view.reads.clone(), Some(view.resolved()?));
         let job = String::new();
-        catalog.put(Entry { name: name.clone(), sql, job, parallelism: 1, paused: false, reads, resolved }, &[]);
+        let entry = Entry { name: name.clone(), sql, job, parallelism: 1, paused: false, reads, resolved };
+        let out = catalog.put(entry, &readers);
         self.save(&mut catalog, before).await?;
-        let leaving = replaced.map(|old| self.take_out(vec![old]));
-        self.objects.write().views.insert(name, Arc::new(view));
+        self.objects.write().views.insert(name, view);
+        let catalog = self.clear_replaced(catalog, out, &readers).await?;
+        let outcome = self.start_anew("CREATE VIEW", readers).await;
         drop(catalog);
-        if let Some(leaving) = leaving {
-            leaving.clear().await?;
-        }
-        Ok(Outcome::tag("CREATE VIEW"))
+        Ok(outcome)
     }
 
     pub(super) async fn drop_object(self: Arc<Self>, drop: DropObject) -> Result<Outcome> {
@@ -363,37 +378,6 @@ impl Millstream {
     fn is_as(&self, entry: &Entry, sql: &str, parallelism: usize, resolved: &Resolved) -> bool {
         let works = self.job(&entry.name).is_none_or(|job| job.info().state != JobState::Failed);
         works && entry.sql == sql && entry.parallelism == parallelism && entry.resolved.as_ref() == Some(resolved)
-    }
-
-    /// Who reads `name`: also those that could not be started.
-    fn readers(&self, catalog: &Catalog, name: &str) -> Vec<String> {
-        let objects = self.objects.read();
-        let reads = |entry: &Entry| {
-            let stream = objects.streams.get(&entry.name).map_or(&[][..], |d| &d.reads);
-            let view = objects.views.get(&entry.name).map_or(&[][..], |v| &v.reads);
-            entry.reads.iter().chain(stream).chain(view).any(|r| r == name)
-        };
-        catalog.entries.iter().filter(|e| reads(e)).map(|e| e.name.clone()).collect()
-    }
-
-    /// `name`, who reads it, who reads those, and so on.
-    pub(super) fn with_readers(&self, catalog: &Catalog, name: &str) -> Vec<String> {
-        let mut all = vec![name.to_owned()];
-        let mut at = 0;
-        while at < all.len() {
-            let more = self.readers(catalog, &all[at]);
-            all.extend(more.into_iter().filter(|m| !all.contains(m)).collect::<Vec<_>>());
-            at += 1;
-        }
-        all
-    }
-
-    fn refuse_if_read(&self, catalog: &Catalog, name: &str) -> Result<()> {
-        match self.readers(catalog, name) {
-            readers if readers.is_empty() => Ok(()),
-            readers => Err(Error::invalid(format!("\"{name}\" is read by \"{}\"", readers.join("\", \"")))
-                .with_hint("Drop those first, or write DROP … CASCADE.")),
-        }
     }
 }
 

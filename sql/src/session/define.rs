@@ -15,6 +15,7 @@ use millstream_engine::runtime::{DeadLetterLimits, OnError};
 use millstream_engine::table::{StreamLog, check_storable, check_writable};
 
 use super::Millstream;
+use super::lookup::Reading;
 use super::outcome::ObjectKind;
 use super::resolve::write_columns;
 use super::settings::checkpoint_interval;
@@ -150,7 +151,7 @@ impl Millstream {
         Ok((def, resolved))
     }
 
-    /// What `create` means by the rules of `semantics`, and the streams that it reads: looks at what a connector
+    /// What `create` means by the rules of `semantics`, and the streams and views that it reads: looks at what a connector
     /// has, or plans the query. `found` is known of the connector's options already.
     pub(super) fn resolve(
         self: &Arc<Self>,
@@ -178,7 +179,7 @@ impl Millstream {
             }
             (None, None) => declared(create)?,
             (Some(query), _) => {
-                let planned = self.plan_query(query, parallelism, semantics, Ok)?;
+                let planned = self.plan_query(query, parallelism, semantics, &Reading::default(), Ok)?;
                 unique_names(&planned.schema, &create.name.name)?;
                 let output = &planned.lowered.output;
                 resolved.changelog = !output.append_only;
@@ -400,7 +401,7 @@ fn key_columns(create: &CreateStream, schema: &Schema) -> Result<Vec<usize>> {
 }
 
 /// The column that tells a derived stream's event time: one that is it already, else a window's end.
-fn event_column(time: &[Option<TimeProperty>]) -> Option<usize> {
+pub(super) fn event_column(time: &[Option<TimeProperty>]) -> Option<usize> {
     let event = time.iter().position(|t| matches!(t, Some(TimeProperty::Event { .. })));
     event.or_else(|| time.iter().position(|t| matches!(t, Some(TimeProperty::Window { end: true, .. }))))
 }

@@ -12,6 +12,7 @@ use millstream_engine::runtime::{JobHandle, labels};
 
 use super::dataflow::{Planned, emit_text};
 use super::jobs::public;
+use super::lookup::Reading;
 use super::outcome::JobState;
 use super::{Outcome, Session};
 use crate::error::{Error, Result};
@@ -49,7 +50,7 @@ impl Session {
                 Some(query) => {
                     let parallelism =
                         self.millstream.own_parallelism(&create)?.unwrap_or(self.settings.lock().parallelism);
-                    Ok(plan_lines(&self.millstream.plan_stream(&def, query, parallelism)?, query))
+                    Ok(plan_lines(&self.millstream.plan_stream(&def, query, parallelism, &Reading::default())?, query))
                 }
                 None => Ok(vec![format!("stream \"{name}\" is not the result of a query")]),
             },

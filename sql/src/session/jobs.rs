@@ -11,7 +11,8 @@ use millstream_engine::table::TableSink;
 use millstream_engine::time::EventTime;
 use parking_lot::Mutex;
 
-use super::dataflow::{every, streams_of};
+use super::dataflow::every;
+use super::lookup::Reading;
 use super::open::{Millstream, ViewDef, statement_of};
 use super::outcome::{JobInfo, JobState, ObjectKind};
 use super::tables::StreamDef;
@@ -144,7 +145,7 @@ impl Millstream {
                         let (sql, semantics, reads) = (entry.sql.clone(), known.semantics, entry.reads.clone());
                         ViewDef { sql, create, schema, semantics, reads }
                     }
-                    None => self.view(create, entry.sql.clone(), Semantics::FIRST)?,
+                    None => self.view(create, entry.sql.clone(), Semantics::FIRST, &Reading::default())?,
                 };
                 entry.resolved = Some(view.resolved()?);
                 self.objects.write().views.insert(entry.name.clone(), Arc::new(view));
@@ -162,11 +163,17 @@ impl Millstream {
     }
 
     /// What a view defines.
-    pub(super) fn view(self: &Arc<Self>, create: CreateView, sql: String, semantics: Semantics) -> Result<ViewDef> {
+    pub(super) fn view(
+        self: &Arc<Self>,
+        create: CreateView,
+        sql: String,
+        semantics: Semantics,
+        reading: &Reading,
+    ) -> Result<ViewDef> {
         let state = crate::plan::session_state_of(semantics);
         let what = format!("view \"{}\"", create.name.name);
-        let plan = crate::plan::named_plan(&state, self.resolver(true), &create.query, &what)?;
-        let reads = streams_of(&plan)?;
+        let plan = crate::plan::named_plan(&state, self.noting_resolver(reading), &create.query, &what)?;
+        let reads = reading.names();
         let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
         Ok(ViewDef { sql, create, schema, semantics, reads })
     }
@@ -195,7 +202,7 @@ impl Millstream {
         if let Some(manifest) = last.filter(|m| m.end) {
             return Ok(Job::new(&def.name, State::Finished(Box::new(manifest))));
         }
-        let (graph, own) = self.dataflow(def, create, &entry.job, entry.parallelism)?;
+        let (graph, own) = self.dataflow(def, create, &entry.job, entry.parallelism, &Reading::default())?;
         let mut config = JobConfig::new(&def.name);
         config.checkpoint_interval = own.checkpoint_interval.unwrap_or(self.config().checkpoint_interval);
         config.every = every(create.emit());

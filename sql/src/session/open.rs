@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use datafusion::common::TableReference;
-use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::logical_expr::TableSource;
 use millstream_engine::memory::MemoryBudget;
 use millstream_engine::nearest::nearest;
 use millstream_engine::runtime::Runtime;
@@ -18,16 +15,13 @@ use tokio::sync::{broadcast, watch};
 use super::batch_memory::{SPILL, batch_environment};
 use super::ddl::sweep_dropped;
 use super::jobs::{Job, failed};
-use super::left_out::{FailedStream, LeftOutRows};
-use super::outcome::ObjectKind;
-use super::resolve::conform;
 use super::settings::Settings;
 use super::stdin::StdinReader;
-use super::tables::{StreamDef, StreamTable};
+use super::tables::StreamDef;
 use super::{Config, Session};
 use crate::catalog::{Catalog, Resolved, columns_of};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Semantics, TableResolver, named_plan, session_state_of};
+use crate::plan::Semantics;
 use crate::statement::{CreateView, Statement, quote_name};
 
 /// Failures that a slow listener may miss.
@@ -67,6 +61,7 @@ pub(super) struct ViewDef {
     pub(super) schema: arrow::datatypes::SchemaRef,
     /// The rules by which its query is planned.
     pub(super) semantics: Semantics,
+    /// The streams and views that it reads, also through others.
     pub(super) reads: Vec<String>,
 }
 
@@ -114,12 +109,15 @@ impl Millstream {
             _lock: lock,
         });
         let mut now = entries.clone();
-        for entry in &mut now {
+        // Views that are known open without a look at what they read; older builds may have listed them behind their readers.
+        let (views, others): (Vec<_>, Vec<_>) = now.iter_mut().partition(|e| !e.has_job() && e.resolved.is_some());
+        for entry in views.into_iter().chain(others) {
             if let Err(e) = millstream.recover(entry).await {
                 tracing::error!(stream = %entry.name, error = %e, "stream cannot be started");
                 millstream.add_broken(entry, &e);
             }
         }
+        millstream.note_views_read(&mut now);
         if now != entries {
             // From a build that kept less: kept from here on.
             let mut catalog = millstream.catalog.lock().await;
@@ -187,36 +185,6 @@ impl Millstream {
             None => "SHOW STREAMS lists what there is.".to_owned(),
         };
         Error::not_found(format!("{what}\"{name}\" does not exist")).with_hint(hint)
-    }
-
-    /// Finds tables for a plan that is to run continuously, or in batch to be looked at only.
-    pub(super) fn resolver(self: &Arc<Self>, continuous: bool) -> Arc<dyn TableResolver> {
-        self.resolver_noting(continuous, &LeftOutRows::default())
-    }
-
-    /// Finds tables for a statement that reads in batch; what they leave out is noted in `left_out`.
-    pub(super) fn batch_resolver(self: &Arc<Self>, left_out: &LeftOutRows) -> Arc<dyn TableResolver> {
-        self.resolver_noting(false, left_out)
-    }
-
-    fn resolver_noting(self: &Arc<Self>, continuous: bool, left_out: &LeftOutRows) -> Arc<dyn TableResolver> {
-        Arc::new(Resolver { millstream: self.clone(), continuous, left_out: left_out.clone() })
-    }
-
-    /// Notes the streams that have failed among `name` and all that it reads.
-    fn note_failed(&self, name: &str, left_out: &LeftOutRows) {
-        let mut names = vec![name.to_owned()];
-        let mut at = 0;
-        while let Some(name) = names.get(at) {
-            at += 1;
-            let reads = self.objects.read().streams.get(name).map(|def| def.reads.clone()).unwrap_or_default();
-            names.extend(reads.into_iter().filter(|read| !names.contains(read)).collect::<Vec<_>>());
-        }
-        for stream in names {
-            if let Some(reason) = self.job(&stream).and_then(|job| job.info().error) {
-                left_out.add_failed(FailedStream { stream, reason });
-            }
-        }
     }
 
     /// Commits what the jobs have and stops them, all at once. Of a store that was new and in which nothing was made,
@@ -322,57 +290,6 @@ impl Made {
             // a folder that is not empty stays
             let _ = self.folders.iter().try_for_each(std::fs::remove_dir);
         }
-    }
-}
-
-/// Finds streams and views by name.
-struct Resolver {
-    millstream: Arc<Millstream>,
-    continuous: bool,
-    left_out: LeftOutRows,
-}
-
-impl TableResolver for Resolver {
-    fn table(&self, name: &TableReference) -> Result<Option<Arc<dyn TableSource>>> {
-        match name {
-            TableReference::Bare { table } => self.public(table),
-            TableReference::Partial { schema, table } if &**schema == "millstream" && &**table == "dead_letters" => {
-                if self.continuous {
-                    return Err(Error::unsupported("millstream.dead_letters cannot be read continuously yet")
-                        .with_hint("Read it with SELECT, without EMIT."));
-                }
-                Ok(Some(provider_as_source(self.millstream.dead_letters())))
-            }
-            _ => Ok(None),
-        }
-    }
-}
-
-impl Resolver {
-    fn public(&self, name: &str) -> Result<Option<Arc<dyn TableSource>>> {
-        let (stream, view) = {
-            let objects = self.millstream.objects.read();
-            (objects.streams.get(name).cloned(), objects.views.get(name).cloned())
-        };
-        if let Some(def) = stream {
-            if !self.continuous {
-                self.millstream.note_failed(name, &self.left_out);
-            }
-            return Ok(Some(provider_as_source(Arc::new(StreamTable::new(
-                def,
-                self.continuous,
-                self.left_out.clone(),
-            )))));
-        }
-        let view = view.ok_or_else(|| self.millstream.missing("stream ", name))?;
-        let resolver = self.millstream.resolver_noting(self.continuous, &self.left_out);
-        view.semantics.check().map_err(|e| e.context(format!("view \"{name}\"")))?;
-        let what = format!("view \"{name}\"");
-        // Its places are in the text of the view.
-        let plan = named_plan(&session_state_of(view.semantics), resolver, &view.create.query, &what);
-        let plan = plan.map_err(|e| e.elsewhere().context(what))?;
-        let plan = conform(plan, &view.schema, ObjectKind::View, name)?;
-        Ok(Some(provider_as_source(Arc::new(ViewTable::new(plan, Some(view.sql.clone()))))))
     }
 }
 

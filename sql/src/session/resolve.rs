@@ -168,7 +168,7 @@ pub(super) fn cannot_go_on(kind: ObjectKind, name: &str, why: impl std::fmt::Dis
     let upper = word.to_uppercase();
     Error::unsupported(format!("{word} \"{name}\" cannot go on: it {why}")).with_hint(format!(
         "{keep}Write CREATE OR REPLACE {upper} {quoted} AS … to make it anew (SHOW CREATE {upper} {quoted} has the query); \
-         what reads it has to be dropped before and created after it."
+         what reads it is made anew with it where its columns stay."
     ))
 }
 

@@ -66,7 +66,7 @@ pub struct StreamDef {
     pub(crate) log: Option<Arc<StreamLog>>,
     /// Where rows are handed in, for a stored stream.
     pub(crate) ingest: Option<Arc<IngestSource>>,
-    /// The streams it reads.
+    /// The streams and views that it reads, also through others.
     pub(crate) reads: Vec<String>,
 }
 

@@ -1,0 +1,134 @@
+//! Finding streams and views by the names that a statement has, and noting what was found.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::common::TableReference;
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::logical_expr::TableSource;
+use parking_lot::Mutex;
+
+use super::Millstream;
+use super::left_out::{FailedStream, LeftOutRows};
+use super::open::ViewDef;
+use super::outcome::ObjectKind;
+use super::resolve::conform;
+use super::tables::StreamTable;
+use crate::error::{Error, Result};
+use crate::plan::{TableResolver, named_plan, session_state_of};
+
+/// What the planning of a query meets.
+#[derive(Clone, Default)]
+pub(super) struct Reading {
+    met: Arc<Mutex<BTreeSet<String>>>,
+    /// A view as it is to be, in place of the one of its name.
+    instead: Option<Arc<ViewDef>>,
+}
+
+impl Reading {
+    /// As if `view` were there already.
+    pub(super) fn with(view: Arc<ViewDef>) -> Self {
+        Reading { met: Arc::default(), instead: Some(view) }
+    }
+
+    /// The same view, with nothing met as yet.
+    pub(super) fn anew(&self) -> Self {
+        Reading { met: Arc::default(), instead: self.instead.clone() }
+    }
+
+    /// The names of the streams and views that were met, also of those behind views.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.met.lock().iter().cloned().collect()
+    }
+}
+
+/// Finds streams and views by name.
+struct Lookup {
+    millstream: Arc<Millstream>,
+    continuous: bool,
+    left_out: LeftOutRows,
+    reading: Reading,
+}
+
+impl Millstream {
+    /// Finds tables for a plan that is to run continuously, or in batch to be looked at only.
+    pub(super) fn resolver(self: &Arc<Self>, continuous: bool) -> Arc<dyn TableResolver> {
+        self.lookup(continuous, &LeftOutRows::default(), &Reading::default())
+    }
+
+    /// Finds tables for a statement that reads in batch; what they leave out is noted in `left_out`.
+    pub(super) fn batch_resolver(self: &Arc<Self>, left_out: &LeftOutRows) -> Arc<dyn TableResolver> {
+        self.lookup(false, left_out, &Reading::default())
+    }
+
+    /// Finds tables for a plan that is to run continuously; which ones is noted in `reading`.
+    pub(super) fn noting_resolver(self: &Arc<Self>, reading: &Reading) -> Arc<dyn TableResolver> {
+        self.lookup(true, &LeftOutRows::default(), reading)
+    }
+
+    fn lookup(self: &Arc<Self>, continuous: bool, left_out: &LeftOutRows, reading: &Reading) -> Arc<dyn TableResolver> {
+        let (left_out, reading) = (left_out.clone(), reading.clone());
+        Arc::new(Lookup { millstream: self.clone(), continuous, left_out, reading })
+    }
+
+    /// Notes the streams that have failed among `name` and all that it reads.
+    fn note_failed(&self, name: &str, left_out: &LeftOutRows) {
+        let mut names = vec![name.to_owned()];
+        let mut at = 0;
+        while let Some(name) = names.get(at) {
+            at += 1;
+            let reads = self.objects.read().streams.get(name).map(|def| def.reads.clone()).unwrap_or_default();
+            names.extend(reads.into_iter().filter(|read| !names.contains(read)).collect::<Vec<_>>());
+        }
+        for stream in names {
+            if let Some(reason) = self.job(&stream).and_then(|job| job.info().error) {
+                left_out.add_failed(FailedStream { stream, reason });
+            }
+        }
+    }
+}
+
+impl TableResolver for Lookup {
+    fn table(&self, name: &TableReference) -> Result<Option<Arc<dyn TableSource>>> {
+        match name {
+            TableReference::Bare { table } => self.public(table),
+            TableReference::Partial { schema, table } if &**schema == "millstream" && &**table == "dead_letters" => {
+                if self.continuous {
+                    return Err(Error::unsupported("millstream.dead_letters cannot be read continuously yet")
+                        .with_hint("Read it with SELECT, without EMIT."));
+                }
+                Ok(Some(provider_as_source(self.millstream.dead_letters())))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Lookup {
+    fn public(&self, name: &str) -> Result<Option<Arc<dyn TableSource>>> {
+        let instead = self.reading.instead.as_ref().filter(|view| view.create.name.name == name);
+        let (stream, view) = {
+            let objects = self.millstream.objects.read();
+            (objects.streams.get(name).cloned(), instead.or(objects.views.get(name)).cloned())
+        };
+        if stream.is_some() || view.is_some() {
+            self.reading.met.lock().insert(name.to_owned());
+        }
+        if let Some(def) = stream {
+            if !self.continuous {
+                self.millstream.note_failed(name, &self.left_out);
+            }
+            let table = StreamTable::new(def, self.continuous, self.left_out.clone());
+            return Ok(Some(provider_as_source(Arc::new(table))));
+        }
+        let view = view.ok_or_else(|| self.millstream.missing("stream ", name))?;
+        view.semantics.check().map_err(|e| e.context(format!("view \"{name}\"")))?;
+        let what = format!("view \"{name}\"");
+        let resolver = self.millstream.lookup(self.continuous, &self.left_out, &self.reading);
+        // Its places are in the text of the view.
+        let plan = named_plan(&session_state_of(view.semantics), resolver, &view.create.query, &what);
+        let plan = plan.map_err(|e| e.elsewhere().context(what))?;
+        let plan = conform(plan, &view.schema, ObjectKind::View, name)?;
+        Ok(Some(provider_as_source(Arc::new(ViewTable::new(plan, Some(view.sql.clone()))))))
+    }
+}
