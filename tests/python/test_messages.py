@@ -87,6 +87,41 @@ def test_an_option_that_is_wrong(shop, sql, words):
     assert all(word in said for word in words), said
 
 
+@pytest.mark.parametrize(
+    ("options", "is_so", "then"),
+    [
+        ("path = 'app.log', format = 'json', follow = true", '"app.log" cannot be found out: it is still empty', ("app.log", '{"id":1,"name":"a"}\n')),
+        ("path = 'app.log', format = 'csv', header = false, follow = true", '"app.log" cannot be found out: it is still empty', ("app.log", "1,a\n")),
+        ("path = 'blank.json', follow = true", '"blank.json" cannot be found out: it is still empty', ("blank.json", '{"id":1,"name":"a"}\n')),
+        ("path = 'no.json'", '"no.json" cannot be found out: it has no line with a JSON object', ("no.json", '{"id":1,"name":"a"}\n')),
+        ("path = 'folder/', format = 'json', follow = true", '"folder/" cannot be found out: it has no files yet', ("folder/a", '{"id":1,"name":"a"}\n')),
+        ("path = 'folder/*.csv', delimiter = ';', follow = true", '"folder/*.csv" cannot be found out: it has no files yet', ("folder/b.csv", "id;name\n1;a\n")),
+        ("path = 'two/*.csv', follow = true", '"two/*.csv" cannot be found out: its 2 files are still empty', ("two/b.csv", "id,name\n1,a\n")),
+    ],
+)
+def test_an_empty_log_says_which_statement_takes_it(store, tmp_path, options, is_so, then):
+    for folder in ("folder", "two"):
+        (tmp_path / folder).mkdir()
+    for name in ("app.log", "blank.json", "two/a.csv", "two/b.csv", "no.json"):
+        (tmp_path / name).write_text({"blank.json": "\n\n", "no.json": "[1]\n"}.get(name, ""))
+
+    def say(*statements):
+        return run("--store", store, "--format", "csv", *(w for s in statements for w in ("-c", s)), cwd=tmp_path)
+
+    code, _, said = say(f"CREATE STREAM \"My log\" WITH (connector = 'file', {options})")
+    assert code == 1 and f"the columns of {is_so}" in said, said
+    # What the hint says to write is taken as it is, and reads what comes.
+    [hint] = [line for line in said.splitlines() if line.startswith("hint: ")]
+    statement = hint.partition("such as: ")[2].removesuffix(".")
+    code, _, said = say(statement)
+    assert code == 0, said
+    path, text = then
+    with (tmp_path / path).open("a") as file:
+        file.write(text)
+    code, rows, said = say('CREATE STREAM kept AS SELECT id, name FROM "My log"', "FLUSH", "SELECT * FROM kept")
+    assert code == 0 and rows == "id,name\n1,a\n", (rows, said)
+
+
 def test_what_replaces_is_of_the_same_kind(shop):
     for sql, hint in [
         ("CREATE OR REPLACE VIEW bids AS SELECT * FROM hot", "DROP STREAM bids"),

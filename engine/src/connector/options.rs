@@ -130,6 +130,11 @@ impl Options {
         Options { found, ..self }
     }
 
+    /// The options that were written and have not been taken, by name.
+    pub fn written(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.values.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// What was found out as option `name` when the stream was created.
     pub fn found(&self, name: &str) -> Option<&str> {
         self.found.get(name).map(String::as_str)

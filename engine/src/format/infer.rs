@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
-use crate::error::{Error, Result};
 use crate::format::csv::header_names;
 use crate::format::digits::{Digits, is_double, read_unsigned};
 use crate::format::options::CsvOptions;
@@ -138,8 +137,8 @@ pub(crate) fn type_of_texts<'a>(texts: impl Iterator<Item = &'a str> + Clone) ->
     guesses.fold(Guess::Nothing, Guess::and).data_type()
 }
 
-/// The columns of a CSV file that begins with `sample` (`name` goes into errors).
-pub fn csv_schema(sample: &[u8], options: &CsvOptions, name: &str) -> Result<Schema> {
+/// The columns of a CSV file that begins with `sample`. None if that has no record.
+pub fn csv_schema(sample: &[u8], options: &CsvOptions) -> Option<Schema> {
     let mut start = 0;
     let mut names: Option<Vec<String>> = None;
     let mut guesses: Vec<Guess> = vec![];
@@ -165,8 +164,9 @@ pub fn csv_schema(sample: &[u8], options: &CsvOptions, name: &str) -> Result<Sch
             });
         }
     }
-    let names = names.ok_or_else(|| empty(name))?;
-    Ok(Schema::new(names.into_iter().zip(guesses).map(|(n, g)| Field::new(n, g.data_type(), true)).collect::<Vec<_>>()))
+    Some(Schema::new(
+        names?.into_iter().zip(guesses).map(|(n, g)| Field::new(n, g.data_type(), true)).collect::<Vec<_>>(),
+    ))
 }
 
 fn record_end(sample: &[u8], start: usize, options: &CsvOptions) -> Option<usize> {
@@ -194,9 +194,4 @@ fn guess_text(value: Option<&[u8]>, time: &TimeFormat) -> Guess {
         _ if Digits::read(value).is_some() => Guess::number(value),
         _ => Guess::Text,
     }
-}
-
-pub(super) fn empty(name: &str) -> Error {
-    Error::invalid(format!("the columns of file \"{name}\" cannot be found out: it has no rows"))
-        .with_hint("Declare them, and it may be empty still: CREATE STREAM s (a BIGINT, …) WITH (…).")
 }

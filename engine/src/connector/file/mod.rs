@@ -7,6 +7,7 @@
 mod append;
 mod arrive;
 mod aside;
+mod declare;
 pub mod export;
 mod find;
 mod hive;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
+use self::declare::{nothing_in, undeclared};
 use self::options::{FileOptions, FoundFile, names_format, read_options, written_options};
 use self::partition::with_keys;
 use self::source::FileSource;
@@ -160,15 +162,13 @@ fn likely_first(options: &FileOptions) -> Result<Vec<FoundFile>> {
 /// of Parquet and Arrow those of all, each of a type that holds what all files have. Files that cannot be read are
 /// told of when they are; if none can, now.
 fn infer_schema(options: Options) -> Result<SchemaRef> {
+    let written = options.clone();
     let options = FileOptions::take(options)?;
     let files = likely_first(&options)?;
-    let Some(first) = files.first() else {
-        return Err(Error::invalid(format!(
-            "the columns of \"{}\" cannot be found out: it has no files",
-            options.shown_path()
-        ))
-        .with_hint("Declare them: CREATE STREAM s (a BIGINT, …) WITH (…)."));
-    };
+    if let Some(nothing) = nothing_in(&written, &options, &files) {
+        return Err(nothing);
+    }
+    let first = files.first().ok_or_else(|| Error::internal("no files"))?;
     let own = match options.format {
         Format::Parquet | Format::Arrow => {
             let schemas: Vec<_> = files.iter().map(|f| columns_of(&options, f, None)).collect();
@@ -178,10 +178,14 @@ fn infer_schema(options: Options) -> Result<SchemaRef> {
             union_schema(&schemas.into_iter().flatten().collect::<Vec<_>>())
         }
         Format::Csv => {
-            let schema = |file: &FoundFile| infer::csv_schema(&sample(&options, file)?, &options.csv, &file.name);
-            match files.iter().find_map(|file| schema(file).ok()) {
+            let schema =
+                |file: &FoundFile| -> Result<_> { Ok(infer::csv_schema(&sample(&options, file)?, &options.csv)) };
+            match files.iter().find_map(|file| schema(file).ok().flatten()) {
                 Some(found) => found,
-                None => schema(first)?,
+                None => schema(first)?.ok_or_else(|| {
+                    let why = format!("the columns of \"{}\" cannot be found out: it has no header", first.name);
+                    undeclared(&written, &options, why)
+                })?,
             }
         }
         Format::Json => {
@@ -196,7 +200,11 @@ fn infer_schema(options: Options) -> Result<SchemaRef> {
                 lines.extend(taken);
                 lines.push(b'\n');
             }
-            json::json_schema(&lines, &options.json, &first.name)?
+            json::json_schema(&lines, &options.json).ok_or_else(|| {
+                let path = options.shown_path();
+                let why = format!("the columns of \"{path}\" cannot be found out: it has no line with a JSON object");
+                undeclared(&written, &options, why)
+            })?
         }
     };
     Ok(Arc::new(with_keys(&options, &files, own)))

@@ -3,17 +3,17 @@
 use arrow::datatypes::{Field, Schema};
 
 use super::line::Line;
-use crate::error::Result;
 use crate::format::columns::{Kind, Span};
-use crate::format::infer::{Guess, SAMPLE, add_field, empty};
+use crate::format::infer::{Guess, SAMPLE, add_field};
 use crate::format::options::JsonOptions;
 use crate::format::values::{Escapes, is_json_number};
 
 /// Values that lie deeper are text.
 const DEEPEST: usize = 32;
 
-/// The columns of a JSON lines file that begins with `sample`, in the order in which they first appear.
-pub fn json_schema(sample: &[u8], options: &JsonOptions, name: &str) -> Result<Schema> {
+/// The columns of a JSON lines file that begins with `sample`, in the order in which they first appear. None if it has no
+/// line with an object.
+pub fn json_schema(sample: &[u8], options: &JsonOptions) -> Option<Schema> {
     let mut columns: Vec<(String, Guess)> = vec![];
     let mut objects = 0;
     for line in sample.split(|b| *b == b'\n').take(SAMPLE) {
@@ -24,10 +24,10 @@ pub fn json_schema(sample: &[u8], options: &JsonOptions, name: &str) -> Result<S
         fields.into_iter().for_each(|(name, guess)| add_field(&mut columns, name, guess));
     }
     if objects == 0 {
-        return Err(empty(name).with_hint("JSON files hold one object a line; declare the columns if it is empty now."));
+        return None;
     }
     let field = |(name, guess): (String, Guess)| Field::new(name, guess.data_type(), true);
-    Ok(Schema::new(columns.into_iter().map(field).collect::<Vec<_>>()))
+    Some(Schema::new(columns.into_iter().map(field).collect::<Vec<_>>()))
 }
 
 fn guess_line(line: &[u8], options: &JsonOptions) -> Option<Vec<(String, Guess)>> {
@@ -99,7 +99,7 @@ mod tests {
     use arrow::datatypes::{DataType, TimeUnit};
 
     fn types(lines: &[&str]) -> Vec<DataType> {
-        let schema = json_schema(lines.join("\n").as_bytes(), &JsonOptions::default(), "x").expect("objects");
+        let schema = json_schema(lines.join("\n").as_bytes(), &JsonOptions::default()).expect("objects");
         schema.fields().iter().map(|f| f.data_type().clone()).collect()
     }
 
