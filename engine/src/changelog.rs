@@ -66,9 +66,10 @@ pub fn consolidate(schema: &SchemaRef, parts: &[Changes], key: Option<&[usize]>)
     Ok((Changes::weighted(rows, weights)?, ops))
 }
 
-/// The rows that are left when all `parts` of a changelog have been applied, one occurrence a row. Zeros of either sign are one
-/// value: a build that told them apart may have written the row that another takes back.
-pub fn content(schema: &SchemaRef, parts: &[Changes]) -> Result<RecordBatch> {
+/// The rows that are left when all `parts` of a changelog have been applied, one occurrence a row: what [`crate::table::Content`]
+/// gives, from all parts at once.
+#[cfg(test)]
+pub(crate) fn content(schema: &SchemaRef, parts: &[Changes]) -> Result<RecordBatch> {
     let all = Changes::concat(schema, parts)?;
     if all.weights().is_none() {
         return Ok(all.into_rows());

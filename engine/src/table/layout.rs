@@ -17,6 +17,11 @@ pub(super) fn files_of_job(job: &str) -> String {
     format!("jobs/{job}/files")
 }
 
+/// The folder in which the base of the changelog of job `job` lies.
+pub(super) fn base_of_job(job: &str) -> String {
+    format!("jobs/{job}/base")
+}
+
 /// The folder that shows the files of `stream` to other tools.
 pub(super) fn shown_folder(stream: &str) -> String {
     format!("streams/{}", folder_name(stream))

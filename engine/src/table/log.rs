@@ -8,7 +8,9 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::layout::{files_of_job, shown_folder};
+use super::base::{Base, Bases, Making, Upkeep};
+use super::content::Content;
+use super::layout::{base_of_job, files_of_job, shown_folder};
 use crate::changes::Changes;
 use crate::error::Error;
 use crate::store::Store;
@@ -66,6 +68,8 @@ pub struct StreamLog {
     schema: SchemaRef,
     changelog: bool,
     store: Store,
+    pub(super) upkeep: Arc<Upkeep>,
+    pub(super) making: Mutex<Making>,
     state: Mutex<State>,
     version: watch::Sender<u64>,
 }
@@ -92,9 +96,11 @@ impl Drop for Hold {
 #[derive(Debug, Default)]
 struct State {
     committed: Committed,
-    /// The folder of the stream's files, once its job is known.
+    /// The folders of the stream's files and of its base, once its job is known.
     files: String,
-    /// Commits so far in this process.
+    base_folder: String,
+    bases: Bases,
+    /// Commits, and changes of the base, so far in this process.
     commits: u64,
     /// How many hold the files since which commit.
     holds: BTreeMap<u64, usize>,
@@ -108,10 +114,18 @@ struct State {
 }
 
 impl StreamLog {
-    /// The log of stream `name` with these columns; a `changelog` can take rows back.
-    pub fn new(store: Store, name: impl Into<String>, schema: SchemaRef, changelog: bool) -> Arc<Self> {
+    /// The log of stream `name` with these columns; a `changelog` can take rows back. What is done for it beside its job
+    /// is part of `upkeep`.
+    pub fn new(
+        store: Store,
+        name: impl Into<String>,
+        schema: SchemaRef,
+        changelog: bool,
+        upkeep: Arc<Upkeep>,
+    ) -> Arc<Self> {
         let (version, _) = watch::channel(0);
-        Arc::new(StreamLog { name: name.into(), schema, changelog, store, state: Mutex::default(), version })
+        let (state, making) = (Mutex::default(), Mutex::default());
+        Arc::new(StreamLog { name: name.into(), schema, changelog, store, upkeep, making, state, version })
     }
 
     /// The stream's name.
@@ -146,7 +160,34 @@ impl StreamLog {
 
     /// Says which job writes the stream: its files lie with it.
     pub(super) fn written_by(&self, job: &str) {
-        self.state.lock().files = files_of_job(job);
+        let mut state = self.state.lock();
+        (state.files, state.base_folder) = (files_of_job(job), base_of_job(job));
+    }
+
+    pub(super) fn base_folder(&self) -> String {
+        self.state.lock().base_folder.clone()
+    }
+
+    /// Does something with the bases, knowing what is committed.
+    pub(super) fn with_bases<T>(&self, work: impl FnOnce(&mut Bases, &Committed) -> T) -> T {
+        let state = &mut *self.state.lock();
+        work(&mut state.bases, &state.committed)
+    }
+
+    /// `base` is the one that counts.
+    pub(super) fn replace_base(&self, base: Base) {
+        let mut state = self.state.lock();
+        state.commits += 1;
+        let version = state.commits;
+        state.bases.replace(base, version);
+    }
+
+    /// What the log, a changelog, adds up to now.
+    pub fn content(self: &Arc<Self>) -> Content {
+        let hold = self.hold();
+        let state = self.state.lock();
+        let (c, base) = (&state.committed, state.bases.of(&state.committed));
+        Content { log: self.clone(), files: c.files.clone(), rows: c.rows, base, epoch: c.epoch, _hold: hold }
     }
 
     /// What is committed now.
@@ -190,9 +231,10 @@ impl StreamLog {
     pub(super) fn load(&self, committed: Committed) {
         let mut state = self.state.lock();
         let watermark = committed.watermark.unwrap_or(EventTime::MIN);
-        let (files, holds) = (std::mem::take(&mut state.files), std::mem::take(&mut state.holds));
         let (commits, boundaries) = (state.commits + 1, [(committed.rows, watermark)].into());
-        *state = State { boundaries, committed, files, commits, holds, ..State::default() };
+        // The job is still the same, and who reads still reads.
+        let State { files, base_folder, bases, holds, .. } = std::mem::take(&mut *state);
+        *state = State { boundaries, committed, files, base_folder, bases, commits, holds, ..State::default() };
         drop(state);
         self.version.send_modify(|v| *v += 1);
     }

@@ -4,6 +4,7 @@
 //! ```text
 //! <store>/jobs/<id>/files/0000000042-000.parquet     what checkpoint 42 added, by task
 //! <store>/jobs/<id>/files/0000000042-000-m0000000051.parquet   it and its neighbours merged, for 51 or later
+//! <store>/jobs/<id>/base/                            what a changelog adds up to as of some commit, see `base.rs`
 //! <store>/live/<name>.json                           which of them count, for other tools
 //! <store>/streams/<name>/…parquet                    the same files again, by hard links: those that count
 //! ```
@@ -11,6 +12,8 @@
 //! a while, for those that still read it. The log counts rows through all files: a row's number is its offset,
 //! and no merge changes it.
 
+mod base;
+mod content;
 pub mod dead_letters;
 mod layout;
 mod log;
@@ -22,6 +25,8 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use base::Upkeep;
+pub use content::{Content, ContentSink};
 pub use layout::remove_shown;
 pub use log::{FileEntry, Hold, Snapshot, StreamLog};
 pub use parquet_file::{check_storable, check_writable, file_schema, open_rows};

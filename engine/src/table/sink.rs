@@ -219,7 +219,7 @@ impl TableSink {
         for name in replaced.take_over(self.grace, held) {
             self.log.store().delete(&self.log.path(&name)).await?;
         }
-        Ok(())
+        self.log.remove_old_bases().await
     }
 }
 
@@ -254,7 +254,7 @@ impl Sink for TableSink {
         if committed.checkpoint > 0 || !committed.files.is_empty() {
             self.shown.show(&committed).await?;
         }
-        Ok(())
+        self.log.find_base().await
     }
 
     fn restore(&self, state: &serde_json::Value) -> Result<()> {
@@ -309,6 +309,7 @@ impl Sink for TableSink {
         let staged = commit.staged.iter().map(StagedFile::of).collect::<Result<Vec<_>>>()?;
         self.tidy(staged.into_iter().flat_map(|f| f.replaces).collect()).await?;
         self.start_merge(&committed);
+        self.log.renew_base();
         Ok(())
     }
 

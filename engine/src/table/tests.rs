@@ -9,11 +9,12 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::future::BoxFuture;
 
 use super::parquet_file::FileWriter;
-use super::{StreamLog, StreamSource, TableSink};
+use super::{StreamLog, StreamSource, TableSink, Upkeep};
 use crate::changes::Changes;
 use crate::connector::{Commit, Offsets, Sink, SinkWriter, Source, Staged, Unit};
 use crate::epoch::EpochMark;
 use crate::error::{ErrorKind, Result};
+use crate::memory::MemoryBudget;
 use crate::store::Store;
 use crate::time::EventTime;
 
@@ -37,7 +38,8 @@ struct World {
 
 /// A log of stream `s` in `store` and its sink.
 fn opened(store: &Store, changelog: bool) -> (Arc<StreamLog>, TableSink) {
-    let log = StreamLog::new(store.clone(), "s", schema(), changelog);
+    let upkeep = Upkeep::new(MemoryBudget::new(1 << 30), tokio::runtime::Handle::current());
+    let log = StreamLog::new(store.clone(), "s", schema(), changelog, upkeep);
     (log.clone(), TableSink::new(log, "job", None).with_grace(Duration::ZERO))
 }
 

@@ -9,7 +9,7 @@ use millstream_engine::checkpoint::Checkpoints;
 use millstream_engine::connector::Offsets;
 use millstream_engine::graph::NodeKind;
 use millstream_engine::store::{Store, folder_name};
-use millstream_engine::table::remove_shown;
+use millstream_engine::table::{StreamLog, remove_shown};
 use tokio::sync::MutexGuard;
 
 use super::Millstream;
@@ -71,6 +71,7 @@ fn check_kind(entry: &Entry, kind: statement::ObjectKind, before: &str) -> Resul
 struct Leaving {
     millstream: Arc<Millstream>,
     objects: Vec<(Entry, Option<Arc<Job>>)>,
+    logs: Vec<Arc<StreamLog>>,
 }
 
 impl Leaving {
@@ -81,6 +82,9 @@ impl Leaving {
                 // In good order, so that no commit under way writes into a folder that has gone.
                 job.stop_in_time().await;
             }
+        }
+        for log in &self.logs {
+            log.close(Duration::ZERO).await;
         }
         for (entry, _) in self.objects.iter().filter(|(e, _)| e.has_job()) {
             // The job's folder last: while it is there the other is known to be left over.
@@ -137,14 +141,15 @@ impl Millstream {
     /// Takes `entries`, which the catalog has no more, out of use.
     fn take_out(self: &Arc<Self>, entries: Vec<Entry>) -> Leaving {
         self.leaving.send_modify(|names| names.extend(entries.iter().map(|e| e.name.clone())));
-        let (mut objects, mut jobs) = (self.objects.write(), self.jobs.write());
+        let (mut objects, mut jobs, mut logs) = (self.objects.write(), self.jobs.write(), vec![]);
         let mut out = |entry: Entry| {
-            objects.streams.remove(&entry.name);
+            logs.extend(objects.streams.remove(&entry.name).and_then(|def| def.log.clone()));
             objects.views.remove(&entry.name);
             let job = jobs.remove(&entry.name);
             (entry, job)
         };
-        Leaving { millstream: self.clone(), objects: entries.into_iter().map(&mut out).collect() }
+        let objects = entries.into_iter().map(&mut out).collect();
+        Leaving { millstream: self.clone(), objects, logs }
     }
 
     /// `anew` replaces also a stream that is the same already.

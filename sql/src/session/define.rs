@@ -296,7 +296,8 @@ impl Millstream {
 
     fn log_of(&self, def: &StreamDef) -> Result<Arc<StreamLog>> {
         check_writable(&def.schema).map_err(|e| e.context(format!("stream \"{}\"", def.name)))?;
-        Ok(StreamLog::new(self.store().clone(), &def.name, def.schema.clone(), def.changelog))
+        let (store, upkeep) = (self.store().clone(), self.upkeep().clone());
+        Ok(StreamLog::new(store, &def.name, def.schema.clone(), def.changelog, upkeep))
     }
 
     /// Refuses a file or folder into which another stream is written: each would take the other's files for its own.

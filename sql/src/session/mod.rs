@@ -2,6 +2,7 @@
 //! SQL on it ([`Session`]).
 
 mod batch_memory;
+mod content;
 mod copy;
 mod dataflow;
 mod ddl;

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::execution::runtime_env::RuntimeEnv;
 use millstream_engine::memory::MemoryBudget;
 use millstream_engine::nearest::nearest;
 use millstream_engine::runtime::Runtime;
 use millstream_engine::store::Store;
+use millstream_engine::table::Upkeep;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, watch};
 
@@ -27,6 +29,9 @@ use crate::statement::{CreateView, Statement, quote_name};
 /// Failures that a slow listener may miss.
 const FAILURES: usize = 64;
 
+/// How long what is done for a stream that is complete may take to end when the store is closed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// An opened store with its running jobs. One process at a time may have a store open.
 pub struct Millstream {
     config: Config,
@@ -40,6 +45,7 @@ pub struct Millstream {
     pub(super) stdin: Mutex<Option<StdinReader>>,
     pub(super) failures: broadcast::Sender<(String, String)>,
     runtime: Runtime,
+    upkeep: Arc<Upkeep>,
     batch: Arc<RuntimeEnv>,
     /// Kept to be shut down; and the lock on the store.
     threads: Mutex<Vec<tokio::runtime::Runtime>>,
@@ -91,6 +97,7 @@ impl Millstream {
             budget: MemoryBudget::new(config.memory_limit),
         };
         let batch = batch_environment(runtime.budget.clone(), root.to_owned())?;
+        let upkeep = Upkeep::new(runtime.budget.clone(), runtime.io.clone());
         let entries = catalog.entries.clone();
         let (failures, _) = broadcast::channel(FAILURES);
         let millstream = Arc::new(Millstream {
@@ -103,6 +110,7 @@ impl Millstream {
             stdin: Mutex::default(),
             failures,
             runtime,
+            upkeep,
             batch,
             threads: Mutex::new(vec![cpu, io]),
             made,
@@ -153,6 +161,11 @@ impl Millstream {
         &self.batch
     }
 
+    /// What is done for streams beside their jobs.
+    pub(super) fn upkeep(&self) -> &Arc<Upkeep> {
+        &self.upkeep
+    }
+
     pub(super) fn runtime(&self) -> &Runtime {
         &self.runtime
     }
@@ -192,6 +205,8 @@ impl Millstream {
     pub async fn close(&self) -> Result<()> {
         let jobs: Vec<Arc<Job>> = self.jobs.read().values().cloned().collect();
         let stopped = futures::future::join_all(jobs.iter().map(|job| job.stop())).await;
+        let logs: Vec<_> = self.objects.read().streams.values().filter_map(|def| def.log.clone()).collect();
+        futures::future::join_all(logs.iter().map(|log| log.close(PATIENCE))).await;
         if self.catalog.lock().await.version == 0 {
             self.store.delete_folder(SPILL).await?;
             self.made.remove();

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::memory::MemorySourceConfig;
@@ -18,11 +17,9 @@ use datafusion::error::Result as DfResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use datafusion::physical_plan::{ExecutionPlan, collect};
-use millstream_engine::changelog::{EPOCH, OP, content, stored_schema, weights};
-use millstream_engine::changes::Changes;
 use millstream_engine::connector::Source;
 use millstream_engine::connector::ingest::IngestSource;
 use millstream_engine::connector::options::Options;
@@ -30,6 +27,7 @@ use millstream_engine::connector::registry::{Connector, SourceRequest};
 use millstream_engine::store::Store;
 use millstream_engine::table::{Hold, StreamLog, StreamSource};
 
+use super::content::scan_content;
 use super::left_out::LeftOutRows;
 use super::outcome::ObjectKind;
 use crate::error::{Error, Result};
@@ -185,7 +183,7 @@ impl TableProvider for StreamTable {
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         match &self.def.log {
-            Some(log) if log.is_changelog() => current_content(log, session, projection).await,
+            Some(log) if log.is_changelog() => scan_content(log, projection, limit),
             Some(log) => {
                 let files = log.snapshot().files.iter().map(|f| log.path(&f.name)).collect::<Vec<_>>();
                 scan_files(log.store(), &files, log.schema(), session, projection, filters, limit).await
@@ -261,35 +259,6 @@ pub(super) async fn scan_files(
     let config =
         ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(schema.clone());
     ListingTable::try_new(config)?.scan(session, projection, filters, limit).await
-}
-
-/// What a changelog adds up to.
-async fn current_content(
-    log: &Arc<StreamLog>,
-    session: &dyn Session,
-    projection: Option<&Vec<usize>>,
-) -> DfResult<Arc<dyn ExecutionPlan>> {
-    let files = log.snapshot().files.iter().map(|f| log.path(&f.name)).collect::<Vec<_>>();
-    let stored = stored_schema(log.schema());
-    let all = scan_files(log.store(), &files, &stored, session, None, &[], None).await?;
-    let batches = collect(all, session.task_ctx()).await?;
-    let rows = add_up(log.schema(), &batches)?;
-    let plan = MemorySourceConfig::try_new_exec(&[vec![rows]], log.schema().clone(), projection.cloned())?;
-    Ok(plan)
-}
-
-fn add_up(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
-    let mut parts = Vec::with_capacity(batches.len());
-    for batch in batches {
-        let ops = batch.column_by_name(OP).ok_or_else(|| Error::internal("a changelog without operations"))?;
-        debug_assert!(batch.column_by_name(EPOCH).is_some());
-        let columns = batch.columns()[..schema.fields().len()].to_vec();
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let rows = RecordBatch::try_new_with_options(schema.clone(), columns, &options)
-            .map_err(millstream_engine::Error::from)?;
-        parts.push(Changes::weighted(rows, weights(ops)?)?);
-    }
-    Ok(content(schema, &parts)?)
 }
 
 /// A source read as one partition.

@@ -1,0 +1,372 @@
+//! The base of a changelog: what it adds up to as of a commit, beside its log.
+//!
+//! ```text
+//! jobs/<id>/base/00000000000008000000.parquet    what the first 8,000,000 rows of the log add up to, all `+I`
+//! jobs/<id>/base/current.json                    which base counts, and of what
+//! ```
+//! It says nothing that the log does not say, so it needs no manifest: rows of the log never change, and what the
+//! first of them add up to does not either. `current.json` is replaced at once when the file it names is durable;
+//! what it does not name goes. When much has come since, the next base is made of the last one and what came since,
+//! beside the commits, whether or not the stream's job still runs.
+
+use std::io::{BufWriter, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use super::content::{Content, ContentSink};
+use super::log::{Committed, StreamLog};
+use super::parquet_file::{FileWriter, file_schema};
+use crate::changelog::{Op, stored, stored_schema};
+use crate::error::{Error, ErrorKind, Result};
+use crate::memory::MemoryBudget;
+use crate::store::Store;
+
+/// Changes that are read without a base.
+const FLOOR: u64 = 64 << 10;
+/// The base is made anew when this many times its rows have come since…
+const GROWTH: u64 = 2;
+/// …and when nothing more will come, at this part of them.
+const AT_THE_END: u64 = 8;
+/// What making a base may hold.
+const MOST_HELD: usize = 64 << 20;
+/// How long no base is tried after one that failed.
+const PAUSE: Duration = Duration::from_secs(60);
+/// The file that says which base counts.
+const CURRENT: &str = "current.json";
+
+/// What work beside the jobs runs with: one piece at a time, within the process's budget.
+#[derive(Debug)]
+pub struct Upkeep {
+    budget: Arc<MemoryBudget>,
+    threads: tokio::runtime::Handle,
+    turn: Semaphore,
+}
+
+impl Upkeep {
+    /// Work that runs on `threads` and draws on `budget`.
+    pub fn new(budget: Arc<MemoryBudget>, threads: tokio::runtime::Handle) -> Arc<Self> {
+        Arc::new(Upkeep { budget, threads, turn: Semaphore::new(1) })
+    }
+}
+
+/// A base.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Base {
+    /// Its name in the folder.
+    pub(super) file: String,
+    /// Its rows.
+    pub(super) rows: u64,
+    /// Its bytes.
+    pub(super) bytes: u64,
+    /// How many rows of the log it stands for: the first ones.
+    pub(super) upto: u64,
+    /// The last epoch in it.
+    pub(super) epoch: u64,
+}
+
+impl Base {
+    /// Whether it is time for the next one.
+    fn is_due(base: Option<&Self>, committed: &Committed, floor: u64) -> bool {
+        let (upto, rows) = base.map_or((0, 0), |b| (b.upto, b.rows));
+        let much = if committed.end { rows / AT_THE_END } else { rows * GROWTH };
+        committed.rows.saturating_sub(upto) >= floor.max(much)
+    }
+}
+
+/// The base of one log, and those that were.
+#[derive(Debug)]
+pub(super) struct Bases {
+    current: Option<Base>,
+    /// Whether it has been looked for.
+    known: bool,
+    /// Files that are no longer named, and the version of the log since which.
+    replaced: Vec<(String, u64)>,
+    /// See [`FLOOR`].
+    pub(super) floor: u64,
+}
+
+impl Default for Bases {
+    fn default() -> Self {
+        Bases { current: None, known: false, replaced: vec![], floor: FLOOR }
+    }
+}
+
+impl Bases {
+    /// `base` is the one that counts after `version` of the log.
+    pub(super) fn replace(&mut self, base: Base, version: u64) {
+        if let Some(old) = self.current.replace(base) {
+            self.replaced.push((old.file, version));
+        }
+    }
+
+    /// The base of a log of which this is committed.
+    pub(super) fn of(&self, committed: &Committed) -> Option<Base> {
+        self.current.clone().filter(|b| b.upto <= committed.rows)
+    }
+}
+
+/// Making bases.
+#[derive(Debug, Default)]
+pub(super) struct Making {
+    task: Option<JoinHandle<()>>,
+    running: bool,
+    /// No more are to be made.
+    closed: bool,
+    /// When it may go on after a failure.
+    from: Option<Instant>,
+    cancelled: Arc<AtomicBool>,
+}
+
+#[cfg(test)]
+impl Making {
+    pub(super) fn is_running(&self) -> bool {
+        self.running
+    }
+}
+
+impl StreamLog {
+    /// Where `file`, a base, lies.
+    pub(super) fn base_path(&self, file: &str) -> String {
+        format!("{}/{file}", self.base_folder())
+    }
+
+    /// Looks for the base of the log, once it is known what is committed, and removes what else is there.
+    pub(super) async fn find_base(&self) -> Result<()> {
+        if !self.is_changelog() || self.with_bases(|bases, _| std::mem::replace(&mut bases.known, true)) {
+            return Ok(());
+        }
+        let (store, folder) = (self.store(), self.base_folder());
+        let base = named(store, &folder, self.committed().rows).await.inspect_err(|e| {
+            tracing::warn!(stream = %self.name(), error = %e, "the base of the changelog cannot be read; it is made anew");
+        });
+        let base = base.unwrap_or_default();
+        for name in store.list(&folder).await? {
+            let counts = base.as_ref().is_some_and(|b| name == b.file || name == CURRENT);
+            if !counts {
+                store.delete(&format!("{folder}/{name}")).await?;
+            }
+        }
+        self.with_bases(|bases, _| bases.current = base);
+        Ok(())
+    }
+
+    /// Begins to make the next base where it is time for it and none is being made.
+    pub fn renew_base(self: &Arc<Self>) {
+        if !self.is_changelog() {
+            return;
+        }
+        let mut making = self.making.lock();
+        let waits = making.from.is_some_and(|from| Instant::now() < from);
+        if making.running || making.closed || waits || !self.is_base_due() {
+            return;
+        }
+        making.running = true;
+        making.task = Some(self.upkeep.threads.spawn(renew(self.clone(), making.cancelled.clone())));
+    }
+
+    fn is_base_due(&self) -> bool {
+        self.with_bases(|bases, committed| {
+            bases.known && Base::is_due(bases.of(committed).as_ref(), committed, bases.floor)
+        })
+    }
+
+    /// Ends the making of bases for good. Of a stream that is complete, whose last base others will go by for long, it may
+    /// take up to `patience` to end by itself.
+    pub async fn close(&self, patience: Duration) {
+        let (task, cancelled) = {
+            let mut making = self.making.lock();
+            making.closed = true;
+            (making.task.take(), making.cancelled.clone())
+        };
+        let Some(mut task) = task else { return };
+        if self.committed().end && tokio::time::timeout(patience, &mut task).await.is_ok() {
+            return;
+        }
+        cancelled.store(true, Ordering::Relaxed);
+        if !task.is_finished() {
+            let _ = task.await;
+        }
+    }
+
+    /// The next base takes effect.
+    async fn publish_base(&self, base: Base) -> Result<()> {
+        let bytes = Bytes::from(serde_json::to_vec(&base)?);
+        self.store().put(&self.base_path(CURRENT), bytes).await?;
+        self.replace_base(base);
+        self.remove_old_bases().await
+    }
+
+    /// Removes the files of bases that were replaced and that nobody reads any more.
+    pub(super) async fn remove_old_bases(&self) -> Result<()> {
+        let (_, held) = self.held_since();
+        let over = |(_, by): &mut (String, u64)| *by <= held;
+        let files: Vec<_> = self.with_bases(|bases, _| bases.replaced.extract_if(.., over).collect());
+        for (file, _) in files {
+            self.store().delete(&self.base_path(&file)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The base that is named in `folder`, of a log of `rows` rows.
+async fn named(store: &Store, folder: &str, rows: u64) -> Result<Option<Base>> {
+    let bytes = match store.get(&format!("{folder}/{CURRENT}")).await {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        bytes => bytes?,
+    };
+    let base: Base = serde_json::from_slice(&bytes)?;
+    let found = store.size(&format!("{folder}/{}", base.file)).await?;
+    if found != base.bytes || base.upto > rows {
+        return Err(Error::data(format!("\"{}\" is not the file that was written", base.file)));
+    }
+    Ok(Some(base))
+}
+
+/// Makes bases until none is due.
+async fn renew(log: Arc<StreamLog>, cancelled: Arc<AtomicBool>) {
+    loop {
+        let made = {
+            let Ok(_turn) = log.upkeep.turn.acquire().await else { return };
+            let (log, cancelled, runtime) = (log.clone(), cancelled.clone(), tokio::runtime::Handle::current());
+            let work = move || runtime.block_on(make(&log, &cancelled));
+            tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Error::internal("making a base panicked")))
+        };
+        let made = match made {
+            Ok(Some(base)) => log.publish_base(base).await.map(|()| true),
+            Ok(None) => Ok(false),
+            Err(e) => Err(e),
+        };
+        let mut making = log.making.lock();
+        match made {
+            Ok(true) if log.is_base_due() && !making.closed => continue,
+            Ok(_) => {}
+            Err(e) => {
+                // The log is as good without.
+                tracing::warn!(stream = %log.name(), error = %e, "no base of the changelog could be made");
+                making.from = Some(Instant::now() + PAUSE);
+            }
+        }
+        making.running = false;
+        return;
+    }
+}
+
+/// Makes a base of what is committed now; `None` when it was cancelled.
+async fn make(log: &Arc<StreamLog>, cancelled: &AtomicBool) -> Result<Option<Base>> {
+    let content = log.content();
+    let (upto, epoch) = (content.rows, content.epoch);
+    let file = format!("{upto:020}.parquet");
+    let (store, path) = (log.store(), log.base_path(&file));
+    let schema = stored_schema(log.schema());
+    let rows = file_schema(log.schema());
+    let held = Held { budget: &log.upkeep.budget, bytes: 0 };
+    let written = match store.root() {
+        Some(root) => {
+            let place = root.join(&path);
+            // Not more than the one folder: the job's may have gone.
+            match place.parent().map(std::fs::create_dir) {
+                Some(Err(e)) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e.into()),
+                _ => {}
+            }
+            let new = std::fs::File::create_new(&place)?;
+            match write(&content, FileWriter::to(&schema, BufWriter::new(new))?, &rows, epoch, held, cancelled).await {
+                Ok(Some((rows, mut out))) => {
+                    out.flush()?;
+                    let bytes = out.get_ref().metadata()?.len();
+                    store.settle(&path, true).await?;
+                    Some((rows, bytes))
+                }
+                unfinished => {
+                    store.delete(&path).await?;
+                    unfinished.map(|_| None)?
+                }
+            }
+        }
+        None => match write(&content, FileWriter::new(&schema)?, &rows, epoch, held, cancelled).await? {
+            Some((rows, out)) => {
+                let bytes = out.len() as u64;
+                store.put(&path, Bytes::from(out)).await?;
+                Some((rows, bytes))
+            }
+            None => None,
+        },
+    };
+    Ok(written.map(|(rows, bytes)| Base { file, rows, bytes, upto, epoch }))
+}
+
+/// Writes all of `content` as of `epoch`.
+async fn write<W: Write + Send>(
+    content: &Content,
+    file: FileWriter<W>,
+    schema: &SchemaRef,
+    epoch: u64,
+    held: Held<'_>,
+    cancelled: &AtomicBool,
+) -> Result<Option<(u64, W)>> {
+    let mut sink = BaseFile { file, epoch, held, cancelled };
+    let all: Vec<usize> = (0..schema.fields().len()).collect();
+    content.read(&all, schema, &mut sink).await?;
+    if cancelled.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    sink.file.finish().map(Some)
+}
+
+/// A base being written.
+struct BaseFile<'a, W: Write + Send> {
+    file: FileWriter<W>,
+    epoch: u64,
+    held: Held<'a>,
+    cancelled: &'a AtomicBool,
+}
+
+#[async_trait(?Send)]
+impl<W: Write + Send> ContentSink for BaseFile<'_, W> {
+    fn hold(&mut self, bytes: usize) -> Result<()> {
+        self.held.resize(bytes)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    async fn give(&mut self, rows: RecordBatch, op: Op) -> Result<()> {
+        self.file.write(&stored(&rows, &vec![op; rows.num_rows()], self.epoch)?)
+    }
+}
+
+/// What is held of the budget.
+struct Held<'a> {
+    budget: &'a MemoryBudget,
+    bytes: usize,
+}
+
+impl Held<'_> {
+    fn resize(&mut self, bytes: usize) -> Result<()> {
+        let most = MOST_HELD.min(self.budget.limit() / 8);
+        if bytes > self.bytes {
+            if bytes > most || !self.budget.try_take(bytes - self.bytes) {
+                return Err(Error::new(ErrorKind::Exhausted, "out of memory: the memory budget is used up"));
+            }
+        } else {
+            self.budget.give_back(self.bytes - bytes);
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
