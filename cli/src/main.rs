@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use args::{Cli, Command};
 use millstream_sql::plan::TURNS;
+use millstream_sql::statement::STACK;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,17 +39,24 @@ fn main() -> ExitCode {
     let cli = Cli::read();
     start_log(&cli);
     // Queries run here, and are to hear soon that they are cancelled.
-    let runtime = tokio::runtime::Builder::new_multi_thread().event_interval(TURNS).enable_all().build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().event_interval(TURNS).thread_stack_size(STACK).enable_all().build();
+    let run = |runtime: tokio::runtime::Runtime| {
+        let work = move || {
+            let code = runtime.block_on(dispatch(cli));
+            runtime.shutdown_timeout(LAST_WORK);
+            code
+        };
+        // Statements are read and planned here, and the first thread's stack is whatever the system gives.
+        std::thread::Builder::new().name("millstream".to_owned()).stack_size(STACK).spawn(work)
+    };
+    match runtime.and_then(run) {
+        Ok(worker) => worker.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked)),
         Err(e) => {
             report::say(format_args!("error: cannot start threads: {e}"));
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    let code = runtime.block_on(dispatch(cli));
-    runtime.shutdown_timeout(LAST_WORK);
-    code
+    }
 }
 
 async fn dispatch(cli: Cli) -> ExitCode {

@@ -335,3 +335,30 @@ def test_a_damaged_store_is_named(store):
     with Process("--store", store, "-c", "SELECT 1") as process:
         assert process.wait() == 1
         assert os.fspath(catalog) in process.stderr, process.stderr
+
+
+def test_what_is_too_deep_is_refused_and_what_is_long_does_not_end_the_process(store):
+    """Trees as deep as a text is long are copied and dropped on the stack, in the shell, in a server and in its jobs."""
+    with Server(store) as server:
+        with server.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE STREAM t (a BIGINT, b TEXT)")
+            cursor.execute("INSERT INTO t VALUES (1, 'x')")
+            for name, (expression, value) in {
+                "ors": (" OR ".join(["a = 2"] * 500), False),
+                "sums": ("+".join(["a"] * 600), 600),
+                "texts": ("length(" + "||".join(["b"] * 300) + ")", 300),
+                "casts": ("a" + "::BIGINT::INT" * 150, 1),
+            }.items():
+                cursor.execute(f"SELECT {expression} AS v FROM t")
+                assert cursor.fetchall() == [(value,)], name
+                cursor.execute(f"CREATE VIEW {name}_view AS SELECT {expression} AS v FROM t")
+                cursor.execute(f"CREATE STREAM {name} AS SELECT v FROM {name}_view")
+                cursor.execute("FLUSH")
+                cursor.execute(f"SELECT v FROM {name}")
+                assert cursor.fetchall() == [(value,)], name
+            for deep in ("SELECT " + "+".join(["1"] * 200_000), "SELECT 1" + " UNION ALL SELECT 1" * 20_000, "CREATE STREAM x AS SELECT " + " AND ".join(["a > 1"] * 50_000) + " FROM t"):
+                with pytest.raises(adbc_driver_manager.Error, match="operators follow each other"):
+                    cursor.execute(deep)
+            cursor.execute("SELECT count(*) FROM t")
+            assert cursor.fetchall() == [(1,)]
+        assert server.stop() == 0, server.stderr

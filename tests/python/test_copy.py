@@ -121,6 +121,53 @@ def test_folders_that_a_condition_leaves_out_are_not_read(store, tmp_path):
     assert [row["column"] for row in ask(store, "DESCRIBE plain")] == ["id"]
 
 
+def test_streams_do_not_read_folders_that_their_conditions_leave_out(store, tmp_path):
+    """Neither at first nor after a restart, nor what comes later; and each stream by its own conditions."""
+    def write(day, name, *lines):
+        folder = tmp_path / "in" / f"day={day}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f".{name}").write_text("".join(f"{line}\n" for line in lines))
+        (folder / f".{name}").rename(folder / name)
+
+    def look(ids, bad):
+        process = run(store, "FLUSH; SELECT id FROM narrow ORDER BY id; SELECT count(*) AS n FROM millstream.dead_letters WHERE stream = 'narrow'; "
+                      "SELECT sum(n) AS n FROM closed;", "--format", "json")
+        *rows, dead, closed = [json.loads(line) for line in process.stdout.splitlines()]
+        assert ([row["id"] for row in rows], dead["n"], closed["n"]) == (ids, bad, len(ids)), process.stderr
+
+    for day in range(1, 5):
+        write(day, "a.csv", "id,at", f"{day},2026-01-0{day} 00:00:00", *(["no number,no time"] if day in (2, 3) else []))
+    source = f"(id BIGINT, at TIMESTAMP, day INT, WATERMARK FOR at AS at) WITH (connector = 'file', path = '{tmp_path}/in/', format = 'csv'"
+    made = f"""
+        CREATE STREAM t {source});
+        CREATE STREAM followed {source}, follow = true, poll_interval = '20ms');
+        CREATE VIEW v AS SELECT * FROM t;
+        CREATE STREAM narrow AS SELECT id FROM v WHERE day = 2 AND id > 0;
+        CREATE STREAM either AS SELECT id FROM t WHERE day = 1 UNION ALL SELECT -id FROM t WHERE day = 4;
+        CREATE STREAM all_of_them AS SELECT id FROM t WHERE day = 1 UNION ALL SELECT id FROM t;
+        CREATE STREAM unsure AS SELECT id FROM t WHERE day = 4 OR id = 3;
+        CREATE STREAM closed AS SELECT window_end, count(*) AS n FROM TUMBLE(t, at, INTERVAL '1 day') WHERE day = 2 GROUP BY window_end EMIT ON WINDOW CLOSE;
+        CREATE STREAM later AS SELECT id FROM followed WHERE day IN (1, 5);
+    """
+    run(store, made)
+    look([2], 1)
+    found = {name: [row["id"] for row in ask(store, f"SELECT id FROM {name} ORDER BY id")] for name in ("either", "all_of_them", "unsure")}
+    assert found == {"either": [-4, 1], "all_of_them": [1, 1, 2, 3, 4], "unsure": [3, 4]}
+    dead = {row["stream"]: row["n"] for row in ask(store, "SELECT stream, count(*) AS n FROM millstream.dead_letters GROUP BY stream")}
+    assert dead == {"narrow": 1, "closed": 1, "all_of_them": 2, "unsure": 2}, dead
+    write(5, "b.csv", "id,at", "50,2026-01-05 00:00:00", "no number,no time")
+    write(3, "b.csv", "id,at", "no number,no time")
+    for _ in range(50):
+        later = ask(store, "FLUSH; SELECT id FROM later ORDER BY id;")
+        if len(later) == 2:
+            break
+    assert [row["id"] for row in later] == [1, 50]
+    assert ask(store, "SELECT source FROM millstream.dead_letters WHERE stream = 'later'") == [{"source": f"{tmp_path}/in/day=5/b.csv"}]
+    # What is put elsewhere is no other.
+    run(store, f"CREATE STREAM kept (id BIGINT); INSERT INTO kept SELECT id FROM t WHERE day = 4; COPY (SELECT id FROM t WHERE day = 4) TO '{tmp_path}/four.csv';")
+    assert ask(store, "SELECT id FROM kept") == [{"id": 4}] and (tmp_path / "four.csv").read_text() == "id\n4\n"
+
+
 def test_a_folder_with_files_is_not_added_to_without_a_word(store, tmp_path):
     out = tmp_path / "out"
     copy = f"COPY t TO '{out}' STORED AS CSV PARTITIONED BY (k)"

@@ -1,7 +1,10 @@
 """What people are told when they slip: the place, the object, and what to write instead."""
 
+import gzip
 import subprocess
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from conftest import BINARY
 
@@ -120,6 +123,57 @@ def test_an_empty_log_says_which_statement_takes_it(store, tmp_path, options, is
         file.write(text)
     code, rows, said = say('CREATE STREAM kept AS SELECT id, name FROM "My log"', "FLUSH", "SELECT * FROM kept")
     assert code == 0 and rows == "id,name\n1,a\n", (rows, said)
+
+
+def test_a_value_that_is_no_number_is_shown_where_it_stands(store, tmp_path):
+    (tmp_path / "a.json").write_text('{"id":1,"v":"1"}\nnot json\n{"id":2,"v":"2"}\n\n{"id":3,"v":"x"}\n{"id":4,"v":"y"}\n')
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "1.csv").write_text("id,v\n1,1\n2,2\n")
+    with gzip.open(tmp_path / "folder" / "2.csv.gz", "wt") as file:
+        file.write("id,v\n" + "".join(f"{n},{n}\n" for n in range(100_000)) + "7,2026-13-01\n")
+    (tmp_path / "quoted.csv").write_text('id,v\n1,"1\n"\n2,"a\nb"\n')
+    pyarrow.parquet.write_table(pyarrow.table({"id": range(50_000), "v": [str(n) for n in range(49_999)] + ["x"]}), tmp_path / "p.parquet")
+    made = [
+        "CREATE STREAM a WITH (connector = 'file', path = 'a.json')",
+        "CREATE STREAM f (id BIGINT, v TEXT) WITH (connector = 'file', path = 'folder/', format = 'csv')",
+        "CREATE STREAM q (id BIGINT, v TEXT) WITH (connector = 'file', path = 'quoted.csv', newlines_in_values = true)",
+        "CREATE STREAM p WITH (connector = 'file', path = 'p.parquet')",
+        "CREATE STREAM kept (id BIGINT, v TEXT)",
+        "INSERT INTO kept SELECT id, v FROM a",
+        "CREATE STREAM numbers (id BIGINT, v BIGINT)",
+    ]
+
+    def say(*statements):
+        return run("--store", store, "--format", "csv", *(w for s in statements for w in ("-c", s)), cwd=tmp_path)
+
+    code, _, said = say(*made)
+    assert code == 0, said
+    in_a = 'file "a.json", line 5: CAST(v AS BIGINT): \'x\' is not a BIGINT'
+    for sql, message in (
+        ("SELECT v::BIGINT FROM a", in_a),
+        ("SELECT id FROM a WHERE v::BIGINT > 0 AND id > 1", in_a),
+        ("SELECT n FROM (SELECT id, v::BIGINT AS n FROM a ORDER BY id LIMIT 10) WHERE n + 1 > 1", in_a),
+        ("SELECT sum(v::BIGINT) FROM a GROUP BY id % 2", in_a),
+        ("SELECT count(*) FROM a GROUP BY v::BIGINT", in_a),
+        ("SELECT * FROM p JOIN a ON p.id = a.v::BIGINT", in_a),
+        ("SELECT id FROM a ORDER BY v::BIGINT", in_a),
+        ("SELECT count(*) FROM a WHERE id > 0 AND v::BIGINT > 0", in_a),
+        ("SELECT 1 FROM a WHERE v::BIGINT > 0", in_a),
+        ("SELECT id FROM p UNION ALL SELECT v::BIGINT FROM a", in_a),
+        ("COPY (SELECT v::BIGINT AS v FROM a) TO 'x.csv'", in_a),
+        ("INSERT INTO numbers SELECT id, v::BIGINT FROM a", in_a),
+        ("SELECT 10 / (id - 3) FROM a", 'file "a.json", line 5: 10 / (id - 3): divi'),
+        ("SELECT v::DATE FROM f WHERE id = 7 AND v <> '7'", 'file "folder/2.csv.gz", line 100002: CAST(v AS DATE): \'2026-13-01\' is not a DATE'),
+        ("SELECT v::BIGINT FROM q WHERE id > 1", 'file "quoted.csv", line 4: CAST(v AS BIGINT)'),
+        ("SELECT v::BIGINT FROM p", 'file "p.parquet", row 50000: CAST(v AS BIGINT): \'x\' is not a BIGINT'),
+        ("SELECT v::BIGINT FROM kept", "'x' is not a BIGINT"),
+    ):
+        code, _, said = say(sql)
+        assert code == 1 and message in said and said.count("is not a") <= 1, said
+        assert "TRY_CAST in place of CAST" in said or "nullif" in said, said
+    # What fails on other rows than those that are read is not taken for it.
+    code, _, said = say("SELECT (SELECT max(v::BIGINT) FROM a WHERE id < 3), v::DATE FROM a")
+    assert code == 1 and "'1' is not a DATE" in said and "BIGINT" not in said, said
 
 
 def test_what_replaces_is_of_the_same_kind(shop):

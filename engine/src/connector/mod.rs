@@ -234,9 +234,16 @@ pub trait Source: Send + Sync {
     /// All tasks have ended the epoch: the next group may be opened.
     fn epoch_cut(&self) {}
 
-    /// Called before [`Source::start`] with conditions, over the stream's columns, that drop all rows on which they are not
-    /// true: what the source knows to have none that are kept need not be read.
-    fn prune(&self, _filters: &[Arc<dyn PhysicalExpr>]) {}
+    /// Called before [`Source::start`] with the conditions of each reader, over the stream's columns, that drop all rows on
+    /// which they are not true: what the source knows to have none that some reader keeps need not be read, and counts as
+    /// read. What that is may depend on these conditions and on what there is to read only, since a restart must agree.
+    fn prune(&self, _readers: &[Vec<Arc<dyn PhysicalExpr>>]) {}
+
+    /// Where row `row` of `read`, which was read of `split` from `from` on, stands in the words of messages:
+    /// `file "a.csv", line 3`. None where the source has no better words than its name.
+    async fn place(&self, _split: &Arc<str>, _from: u64, _read: &Read, _row: usize) -> Result<Option<String>> {
+        Ok(None)
+    }
 
     /// Whether the input has an end by nature (then a batch `SELECT` may read it).
     fn bounded(&self) -> bool;

@@ -39,6 +39,15 @@ pub(crate) enum Cut {
 }
 
 impl Cut {
+    /// Where the first record of `bytes` ends, behind its newline; none where that is not in them.
+    pub(crate) fn first(&self, bytes: &[u8]) -> Option<usize> {
+        let newline = match self {
+            Cut::Newline => memchr::memchr(b'\n', bytes),
+            Cut::Record(options) => csv::record_end(bytes, 0, options),
+        };
+        newline.map(|i| i + 1)
+    }
+
     /// Where the last whole record of `bytes` ends, behind its newline.
     fn last(&self, bytes: &[u8]) -> Option<usize> {
         match self {

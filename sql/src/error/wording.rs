@@ -119,7 +119,8 @@ fn signature(message: &str) -> Option<Worded> {
     let takes: Vec<_> = rest.lines().skip(1).map(str::trim).filter(|l| l.contains('(')).take(6).collect();
     let understood =
         |form: &&str| !["UserDefined", "Coercible", "VariadicAny", "Nullary"].iter().any(|w| form.contains(w));
-    let takes: Vec<_> = takes.into_iter().filter(understood).collect();
+    let takes: Vec<_> = takes.into_iter().filter(understood).filter(|form| !form.contains("Duration")).collect();
+    let takes: Vec<_> = takes.iter().map(|t| t.replace("Decimal", "DECIMAL").replace("Interval", "INTERVAL")).collect();
     let hint = match (why.filter(|why| !why.is_empty()), takes.is_empty()) {
         (Some(why), _) => format!("It is used otherwise: {why}."),
         (None, false) => format!("There is {}: cast the arguments to types that it takes.", takes.join(", ")),
@@ -160,6 +161,7 @@ fn operator(message: &str) -> Option<Worded> {
 /// Values that are not of a type, or do not fit it.
 fn value(message: &str) -> Option<Worded> {
     const TRY: &str = "TRY_CAST in place of CAST gives NULL for such a value.";
+    const NULLIF: &str = "Write nullif(…, 0) for the divisor, to get NULL.";
     let (before, message) = match message.split_once(": Cast error: ").or_else(|| message.split_once(": Arrow error: "))
     {
         Some((expression, rest)) => (format!("{expression}: "), without_kinds(rest)),
@@ -170,6 +172,12 @@ fn value(message: &str) -> Option<Worded> {
     if let Some((text, data_type)) = of_type {
         let data_type = data_type.trim_end_matches(" type");
         return Some(worded(format!("{before}{text} is not a {data_type}"), Some(TRY)));
+    }
+    // What is wrong with it counts characters and names fields of a form that is not the only one.
+    let no_time = message.split_once("rror parsing timestamp from '").and_then(|(_, rest)| rest.split_once("': "));
+    if let Some((text, _)) = no_time {
+        let hint = "Write it like '2026-01-31 10:00:00'; TRY_CAST in place of CAST gives NULL for what is none.";
+        return Some(worded(format!("{before}'{text}' is not a TIMESTAMP"), Some(hint)));
     }
     let out_of_range = message.strip_prefix("value of ").and_then(|m| m.split_once(" is out of range "));
     let no_room = message.strip_prefix("Can't cast value ").and_then(|m| m.split_once(" to type "));
@@ -184,11 +192,15 @@ fn value(message: &str) -> Option<Worded> {
         let hint = "Cast an operand to a type with more room: DECIMAL(38, 0) or DOUBLE.";
         return Some(worded(format!("{before}overflow: {sum} does not fit its type"), Some(hint)));
     }
+    // What was evaluated row by row says so in our own words already.
+    if message.contains("CAST(") && (message.contains(" is not a ") || message.contains(" is not an ")) {
+        return Some(worded(format!("{before}{message}"), Some(TRY)));
+    }
+    if message.ends_with(": division by zero") {
+        return Some(worded(format!("{before}{message}"), Some(NULLIF)));
+    }
     if message.eq_ignore_ascii_case("divide by zero error") || message.eq_ignore_ascii_case("divide by zero") {
-        return Some(worded(
-            format!("{before}divide by zero"),
-            Some("Write nullif(…, 0) for the divisor, to get NULL."),
-        ));
+        return Some(worded(format!("{before}divide by zero"), Some(NULLIF)));
     }
     None
 }
@@ -233,7 +245,8 @@ fn parameter(message: &str) -> Option<Worded> {
 fn other(message: &str) -> Option<Worded> {
     if let Some((_, by)) = message.split_once("rder by column out of bounds, specified: ") {
         let (given, most) = by.split_once(", max: ")?;
-        return Some(worded(format!("ORDER BY {given}: the result has {most} columns"), None));
+        let most = if most.trim() == "1" { "1 column".to_owned() } else { format!("{most} columns") };
+        return Some(worded(format!("ORDER BY {given}: the result has {most}"), None));
     }
     if message.starts_with("Physical plan does not support logical expression") {
         let hint = "Write it as a JOIN, or compute it first: WITH a AS (SELECT …) SELECT ….";
@@ -388,6 +401,12 @@ mod tests {
                 "There is sum(BIGINT)",
             ),
             ("Cast error: Cannot cast string 'x' to value of Int64 type", "'x' is not a BIGINT", "TRY_CAST"),
+            (
+                "Execution error: CAST(v AS INT): 'x' is not an INTEGER",
+                "CAST(v AS INT): 'x' is not an INTEGER",
+                "TRY_CAST",
+            ),
+            ("Execution error: 1 / x: division by zero", "1 / x: division by zero", "nullif"),
             ("Cast error: Can't cast value -1 to type UInt64", "-1 does not fit BIGINT UNSIGNED", "TRY_CAST"),
             (
                 "Cannot coerce arithmetic expression Utf8View + Int64 to valid types",

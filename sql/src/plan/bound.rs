@@ -22,6 +22,11 @@ pub(crate) fn refuse_unsteady(stream: &str, bound: &Expr) -> Result<()> {
     }
 }
 
+/// Whether `expr` gives the same each time for a row.
+pub(crate) fn is_steady(expr: &Expr) -> bool {
+    matches!(expr.exists(|e| Ok(unsteady(e).is_some())), Ok(false))
+}
+
 fn unsteady(expr: &Expr) -> Option<String> {
     let call = |name: &str, why: &str| Some(format!("{name}(), which {why}"));
     match expr {

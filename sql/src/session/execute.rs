@@ -7,17 +7,19 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use millstream_engine::connector::feed::FeedSink;
 use millstream_engine::graph::SinkNode;
 use millstream_engine::runtime::{JobConfig, OnError};
 
 use super::batch_memory::batch_context;
 use super::dataflow::every;
+use super::failed_row::Executed;
 use super::jobs::public;
 use super::left_out::LeftOutRows;
 use super::outcome::{ChangeFeed, EpochChanges, Outcome, RowStream};
 use super::settings::duration_text;
+use super::tables::source_parts;
 use super::{Millstream, Session};
 use crate::error::{Error, Result};
 use crate::plan::lower::finish;
@@ -182,10 +184,18 @@ pub(super) async fn snapshot(
     let reading = super::tables::hold_files(&plan)?;
     let physical = state.create_physical_plan(&plan).await?;
     let context = batch_context(state, millstream.batch(), millstream.budget().limit());
-    let rows = execute_stream(with_pauses(physical)?, context)?;
+    let rows = execute_stream(with_pauses(physical.clone())?, context.clone())?;
     let schema = rows.schema();
-    let rows = rows.map_err(Error::from).inspect(move |_| {
+    let executed = Arc::new(Executed { parts: source_parts(&plan)?, plan: physical, context });
+    let rows = rows.then(move |batch| {
         let _ = &reading;
+        let executed = executed.clone();
+        async move {
+            match batch {
+                Ok(batch) => Ok(batch),
+                Err(e) => Err(executed.told(e).await),
+            }
+        }
     });
     Ok(Outcome::Rows(RowStream { schema, rows: rows.boxed(), left_out: left_out.clone() }))
 }

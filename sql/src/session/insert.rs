@@ -106,7 +106,8 @@ fn fit(rows: &RecordBatch, schema: &SchemaRef, name: &str) -> Result<RecordBatch
                 .map_err(|e| Error::invalid(format!("column \"{}\" of stream \"{name}\": {e}", f.name())))?,
         };
         if !f.is_nullable() && column.null_count() > 0 {
-            return Err(Error::invalid(format!("column \"{}\" of stream \"{name}\" must not be null", f.name())));
+            return Err(Error::invalid(format!("column \"{}\" of stream \"{name}\" must not be null", f.name()))
+                .with_hint("Give it a value: it is declared NOT NULL, or tells rows apart as PRIMARY KEY."));
         }
         columns.push(column);
     }

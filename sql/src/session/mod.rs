@@ -10,6 +10,7 @@ mod dead_letters;
 mod define;
 mod execute;
 mod explain;
+mod failed_row;
 mod flush;
 mod ingest;
 mod ingested;
@@ -26,6 +27,7 @@ mod replace;
 mod resolve;
 mod settings;
 mod show;
+mod source_part;
 mod stdin;
 mod tables;
 

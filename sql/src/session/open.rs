@@ -24,7 +24,7 @@ use super::{Config, Session};
 use crate::catalog::{Catalog, Resolved, columns_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Semantics;
-use crate::statement::{CreateView, Statement, quote_name};
+use crate::statement::{CreateView, STACK, Statement, quote_name};
 
 /// Failures that a slow listener may miss.
 const FAILURES: usize = 64;
@@ -231,6 +231,7 @@ fn threads(name: &str, n: usize) -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(n.max(1))
         .thread_name(name)
+        .thread_stack_size(STACK)
         .enable_all()
         .build()
         .map_err(|e| Error::internal(format!("cannot start threads: {e}")))

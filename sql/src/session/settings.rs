@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use millstream_engine::connector::options::parse_duration;
 use millstream_engine::memory::{human_bytes, parse_bytes};
+use millstream_engine::nearest::nearest;
 
 use super::{Millstream, Outcome, Session};
 use crate::error::{Error, Result};
@@ -98,6 +99,7 @@ impl Session {
 }
 
 pub(super) fn unknown(name: &str) -> Error {
+    let meant = nearest(name, NAMES).map(|near| format!("Did you mean {near}? ")).unwrap_or_default();
     Error::not_found(format!("there is no setting \"{name}\""))
-        .with_hint(format!("The settings are: {}.", NAMES.join(", ")))
+        .with_hint(format!("{meant}The settings are: {}.", NAMES.join(", ")))
 }

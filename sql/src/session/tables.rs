@@ -14,22 +14,22 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::Result as DfResult;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::streaming::{PartitionStream as _, StreamingTableExec};
 use millstream_engine::connector::Source;
 use millstream_engine::connector::ingest::IngestSource;
 use millstream_engine::connector::options::Options;
 use millstream_engine::connector::registry::{Connector, SourceRequest};
 use millstream_engine::store::Store;
 use millstream_engine::table::{Hold, StreamLog, StreamSource};
+use parking_lot::Mutex;
 
 use super::content::scan_content;
 use super::left_out::LeftOutRows;
 use super::outcome::ObjectKind;
+use super::source_part::SourcePart;
 use crate::error::{Error, Result};
 use crate::files::ParquetFiles;
 use crate::plan::Semantics;
@@ -135,11 +135,13 @@ pub struct StreamTable {
     continuous: bool,
     /// Where a batch read notes what it could not decode.
     left_out: LeftOutRows,
+    /// What was made to read it in batch, where it can be read again.
+    parts: Arc<Mutex<Vec<Arc<SourcePart>>>>,
 }
 
 impl StreamTable {
     pub(crate) fn new(def: Arc<StreamDef>, continuous: bool, left_out: LeftOutRows) -> Self {
-        StreamTable { def, continuous, left_out }
+        StreamTable { def, continuous, left_out, parts: Arc::default() }
     }
 }
 
@@ -203,38 +205,48 @@ impl StreamTable {
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let columns = projection.cloned().unwrap_or_else(|| (0..self.def.schema.fields().len()).collect());
-        let source = self.def.open(columns.clone(), 1)?;
-        if !source.bounded() {
-            let e =
-                Error::unsupported(format!("stream \"{}\" never ends, so it cannot be read as a whole", self.def.name))
-                    .with_hint("Add EMIT CHANGES to follow it, or read a stream derived from it.");
-            return Err(e.into());
+        let filters = match filters.is_empty() {
+            true => vec![],
+            false => {
+                let all = DFSchema::try_from(self.def.schema.as_ref().clone())?;
+                // They stay above the scan, too: one that cannot be planned here prunes nothing.
+                filters.iter().filter_map(|f| session.create_physical_expr(f.clone(), &all).ok()).collect()
+            }
+        };
+        let part = Arc::new(SourcePart::new(self.def.clone(), columns, filters, self.left_out.clone())?);
+        let source = self.def.connector.as_ref().and_then(|(connector, _)| connector.source());
+        if !source.is_some_and(|source| source.is_single()) {
+            self.parts.lock().push(part.clone());
         }
-        if !filters.is_empty() {
-            let all = DFSchema::try_from(self.def.schema.as_ref().clone())?;
-            // They stay above the scan, too: one that cannot be planned here prunes nothing.
-            let planned = filters.iter().filter_map(|f| session.create_physical_expr(f.clone(), &all).ok());
-            source.prune(&planned.collect::<Vec<_>>());
-        }
-        let schema = Arc::new(self.def.schema.project(&columns)?);
-        let part = SourcePart { schema: schema.clone(), source, left_out: self.left_out.clone() };
-        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(part)], None, None, false, limit)?))
+        Ok(Arc::new(StreamingTableExec::try_new(part.schema().clone(), vec![part], None, None, false, limit)?))
     }
 }
 
 /// Keeps the files of all streams that `plan` reads, until what is given is dropped.
 pub(super) fn hold_files(plan: &LogicalPlan) -> Result<Vec<Hold>> {
     let mut logs = vec![];
+    each_table(plan, |table| logs.extend(table.def.log.clone()))?;
+    Ok(logs.iter().map(StreamLog::hold).collect())
+}
+
+/// The scans of external streams that physical plans of `plan` have, as far as they can be read again.
+pub(super) fn source_parts(plan: &LogicalPlan) -> Result<Vec<Arc<SourcePart>>> {
+    let mut parts = vec![];
+    each_table(plan, |table| parts.extend_from_slice(&table.parts.lock()))?;
+    Ok(parts)
+}
+
+fn each_table(plan: &LogicalPlan, mut see: impl FnMut(&StreamTable)) -> Result<()> {
     plan.apply_with_subqueries(|p| {
         if let LogicalPlan::TableScan(scan) = p
             && let Ok(provider) = source_as_provider(&scan.source)
             && let Some(table) = provider.downcast_ref::<StreamTable>()
         {
-            logs.extend(table.def.log.clone());
+            see(table);
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    Ok(logs.iter().map(StreamLog::hold).collect())
+    Ok(())
 }
 
 /// A plan over Parquet files of the store, pruned by their statistics.
@@ -259,51 +271,4 @@ pub(super) async fn scan_files(
     let config =
         ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(schema.clone());
     ListingTable::try_new(config)?.scan(session, projection, filters, limit).await
-}
-
-/// A source read as one partition.
-struct SourcePart {
-    schema: SchemaRef,
-    source: Arc<dyn Source>,
-    left_out: LeftOutRows,
-}
-
-impl fmt::Debug for SourcePart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SourcePart").finish_non_exhaustive()
-    }
-}
-
-impl PartitionStream for SourcePart {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _ctx: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (source, schema) = (self.source.clone(), self.schema.clone());
-        let start = (source, self.left_out.clone(), None, false);
-        let rows = futures::stream::try_unfold(start, |(source, left_out, mut reader, mut started)| async move {
-            if !started {
-                source.start(&Default::default()).await.map_err(Error::from)?;
-                started = true;
-            }
-            loop {
-                let mut open = match reader.take() {
-                    Some(open) => open,
-                    None => match source.next_unit().await.map_err(Error::from)? {
-                        None => return Ok(None),
-                        Some(unit) => source.open(&unit).await.map_err(Error::from)?,
-                    },
-                };
-                match open.next().await.map_err(Error::from)? {
-                    None => continue,
-                    Some(read) => {
-                        left_out.add(&read.dead);
-                        return Ok(Some((read.rows.into_rows(), (source, left_out, Some(open), started))));
-                    }
-                }
-            }
-        });
-        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
-    }
 }

@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use millstream_engine::nearest::nearest;
 
 use super::data_type::arrow_type;
-use super::display::fold;
+use super::display::{fold, quote_name};
 use super::parser::{StatementParser, is_word};
 use super::{ColumnDef, CreateStream, CreateView, Name, ObjectKind, Query, Statement, StreamForm, Watermark};
 use crate::error::{Error, Position, Result};
@@ -85,7 +85,11 @@ impl StatementParser<'_> {
         let Items { mut columns, names, names_at, watermark, primary_key } = items;
         match (&mut query, names.first()) {
             (Some(query), _) if columns.is_empty() => query.columns = names,
-            (_, Some(name)) => return Err(Error::invalid(format!("column \"{name}\" has no type")).or_at(names_at)),
+            (_, Some(name)) => {
+                return Err(Error::invalid(format!("column \"{name}\" has no type"))
+                    .with_hint(format!("Write it behind the name, such as {} BIGINT.", quote_name(name)))
+                    .or_at(names_at));
+            }
             (_, None) => {}
         }
         let key = primary_key.as_deref().unwrap_or_default();

@@ -6,6 +6,7 @@
 mod check;
 mod create;
 mod data_type;
+mod depth;
 mod dialect;
 mod display;
 mod emit;
@@ -29,6 +30,7 @@ use crate::error::Position;
 pub use check::check_query;
 pub(crate) use check::no_session;
 pub use data_type::arrow_type;
+pub use depth::STACK;
 pub(crate) use display::fold;
 pub use display::quote_name;
 pub use parser::{parse, parse_query};

@@ -3,6 +3,7 @@
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Whitespace};
 
+use super::depth::refuse_too_deep;
 use super::dialect::StreamDialect;
 use crate::error::{Error, Position, Result};
 
@@ -29,6 +30,7 @@ impl<'a> Source<'a> {
         let mut statements = Vec::new();
         for statement in tokens.split(|t| t.token == Token::SemiColon) {
             if !statement.is_empty() {
+                refuse_too_deep(statement)?;
                 statements.push(row_types_as_structs(brackets_apart(statement)));
             }
         }

@@ -151,11 +151,11 @@ impl UnitReader for Completed {
     }
 }
 
-/// Conditions that rows must meet, over the columns of a stream.
+/// Conditions over the columns of a stream; a row must meet all those of one reader.
 #[derive(Clone, Debug)]
 pub(crate) struct Pruning {
     pub(crate) schema: SchemaRef,
-    pub(crate) filters: Vec<Arc<dyn PhysicalExpr>>,
+    pub(crate) readers: Vec<Vec<Arc<dyn PhysicalExpr>>>,
 }
 
 impl Pruning {
@@ -178,9 +178,16 @@ impl Pruning {
         let loose = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
         let loose = Arc::new(Schema::new(loose.collect::<Vec<_>>()));
         let Ok(row) = RecordBatch::try_new(loose, columns) else { return true };
-        let decided = self.filters.iter().filter(|f| collect_columns(f).iter().all(|c| places.contains(&c.index())));
+        let is_decided = |f: &&Arc<dyn PhysicalExpr>| {
+            let columns = collect_columns(f);
+            !columns.is_empty() && columns.iter().all(|c| places.contains(&c.index()))
+        };
         // A condition that fails is told of when it meets a row.
-        decided.map(|f| f.evaluate(&row).and_then(|v| v.into_array(1))).all(|v| v.map_or(true, |v| !is_false(&v)))
+        let may_hold = |f: &Arc<dyn PhysicalExpr>| {
+            let value = f.evaluate(&row).and_then(|v| v.into_array(1));
+            value.map_or(true, |value| !is_false(&value))
+        };
+        self.readers.iter().any(|filters| filters.iter().filter(is_decided).all(may_hold))
     }
 }
 

@@ -21,14 +21,14 @@ use super::print::Stamp;
 use super::queue::{Input, Queue};
 use super::scan::Scanner;
 use super::units::{ColumnarReader, Report, Text, TextReader, open_text};
-use super::whole::first_line;
+use super::whole::{first_line, newlines_before};
 use crate::connector::registry::SourceRequest;
-use crate::connector::{Offsets, Source, Split, Unit, UnitReader};
+use crate::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
 use crate::error::{Error, Result};
 use crate::format::blocks::{Cut, Want};
 use crate::format::columnar::{Fit, ipc_reader};
 use crate::format::compression::Compression;
-use crate::format::{Format, LineDecoder, csv, json};
+use crate::format::{Format, LineDecoder, Place, csv, json};
 
 /// Files being read.
 pub(super) struct FileSource {
@@ -180,12 +180,23 @@ impl Source for FileSource {
         })
     }
 
+    async fn place(&self, split: &Arc<str>, from: u64, read: &Read, row: usize) -> Result<Option<String>> {
+        let Some(input) = self.queue.lock().input(split).cloned() else { return Ok(None) };
+        if !self.spec.options.format.is_text() {
+            return Ok(Some(format!("file \"{split}\", row {}", row_number(from, read, row))));
+        }
+        let spec = self.spec.clone();
+        let line = spawn_blocking(move || spec.line_of(&input, from, row)).await.map_err(ended_early)??;
+        let line = line.map(|line| format!(", line {line}")).unwrap_or_default();
+        Ok(Some(format!("file \"{split}\"{line}")))
+    }
+
     fn bounded(&self) -> bool {
         !self.spec.options.follow
     }
 
-    fn prune(&self, filters: &[Arc<dyn PhysicalExpr>]) {
-        let pruning = Pruning { schema: self.spec.declared.clone(), filters: filters.to_vec() };
+    fn prune(&self, readers: &[Vec<Arc<dyn PhysicalExpr>>]) {
+        let pruning = Pruning { schema: self.spec.declared.clone(), readers: readers.to_vec() };
         self.scanner.lock().options.pruning = Some(Arc::new(pruning));
     }
 
@@ -196,7 +207,51 @@ impl Source for FileSource {
     }
 }
 
+/// The number of a row of a columnar file, from 1. Rows that became dead letters stood between those of `read`.
+fn row_number(from: u64, read: &Read, row: usize) -> u64 {
+    let dead = read.dead.iter().map(|dead| dead.position);
+    1 + dead.fold(from + row as u64, |at, dead| if dead <= at { at + 1 } else { at })
+}
+
 impl Spec {
+    /// The number of the line on which row `row` begins of those that are read from `from` on, from 1.
+    fn line_of(&self, input: &Input, from: u64, row: usize) -> Result<Option<u64>> {
+        let Some(file) = self.file(input)? else { return Ok(None) };
+        let keys = self.options.keys_of(&input.path);
+        let partition = Partition::new(&keys, &self.declared, &self.projection, &self.projected)?;
+        let mut decoder = self.decoder(input, &file, from, &partition)?;
+        let want = self.want(from..u64::MAX, input.compression);
+        let cut = want.cut.clone();
+        let mut blocks = open_text(file.clone(), input.compression, want, input.end)?;
+        let mut before = 0;
+        while let Some(block) = blocks.next()? {
+            let mut start = 0;
+            while start < block.bytes.len() {
+                let rest = &block.bytes[start..];
+                let record = &rest[..cut.first(rest).unwrap_or(rest.len())];
+                let at = block.position + start as u64;
+                before += decoder.decode(record, Place { position: at, line: None })?.rows.num_rows();
+                if before > row {
+                    return Ok(Some(1 + newlines_before(&file, input.compression, at)?));
+                }
+                start += record.len();
+            }
+        }
+        Ok(None)
+    }
+
+    fn want(&self, range: std::ops::Range<u64>, compression: Compression) -> Want {
+        let csv = &self.options.csv;
+        let records = self.options.format == Format::Csv && csv.newlines_in_values;
+        Want {
+            start: range.start,
+            end: range.end,
+            cut: if records { Cut::Record(csv.clone()) } else { Cut::Newline },
+            eager: false,
+            fragile: (compression != Compression::None).then(|| compression.name()),
+        }
+    }
+
     /// Opens the unit of `report`; `None` when the file is not at its place. Blocks on the file system.
     fn open(&self, input: &Input, report: Report) -> Result<Option<Box<dyn UnitReader>>> {
         if let Some(reason) = &input.refused {
@@ -223,16 +278,7 @@ impl Spec {
                     Err(_) if input.print.is_some_and(|print| !print.is_of(&file)) => return Ok(None),
                     decoder => decoder?,
                 };
-                let csv = &self.options.csv;
-                let records = self.options.format == Format::Csv && csv.newlines_in_values;
-                let compressed = input.compression != Compression::None;
-                let want = Want {
-                    start: unit.start,
-                    end: unit.end,
-                    cut: if records { Cut::Record(csv.clone()) } else { Cut::Newline },
-                    eager: false,
-                    fragile: compressed.then(|| input.compression.name()),
-                };
+                let want = self.want(unit.start..unit.end, input.compression);
                 let print = input.print.map(|print| (file.clone(), print));
                 let text = Text { blocks: open_text(file, input.compression, want, input.end)?, print };
                 Box::new(TextReader::new(text, decoder, partition.projected.clone(), report))

@@ -324,6 +324,21 @@ pub(super) fn first_line(file: &Arc<File>, compression: Compression) -> Result<V
     Ok(line)
 }
 
+/// The newlines before `position` of the text of a file.
+pub(super) fn newlines_before(file: &Arc<File>, compression: Compression, position: u64) -> Result<u64> {
+    let mut text = BufReader::new(compression.reader(ReadAt { file: file.clone(), at: 0 })?.take(position));
+    let mut count = 0;
+    loop {
+        let bytes = text.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok(count);
+        }
+        count += memchr::memchr_iter(b'\n', bytes).count() as u64;
+        let used = bytes.len();
+        text.consume(used);
+    }
+}
+
 /// Whether `file` can be read to its end.
 pub(super) fn is_whole(file: &Arc<File>, compression: Compression) -> bool {
     let read = |mut input| io::copy(&mut input, &mut io::sink()).is_ok();

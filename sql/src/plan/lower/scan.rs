@@ -12,6 +12,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::DFSchema;
 use datafusion::datasource::source_as_provider;
 use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableType, Values};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
@@ -22,6 +23,7 @@ use millstream_engine::operator::project::Project;
 
 use super::{Lowering, Output, TimeProperty};
 use crate::error::{Error, Result};
+use crate::plan::bound::is_steady;
 
 /// A stream as a query reads it.
 pub trait StreamScan: fmt::Debug + Send + Sync {
@@ -82,9 +84,9 @@ impl TableProvider for SourceTable {
 impl Lowering<'_> {
     /// Finds all scans of each stream, so that a stream is read once whatever the number of its scans.
     pub(super) fn collect_scans(&mut self, plan: &LogicalPlan) -> Result<()> {
-        let mut found: Vec<(Arc<dyn StreamScan>, Vec<usize>)> = vec![];
+        let mut found = vec![];
         collect(plan, &mut found)?;
-        for (stream, mut columns) in found {
+        for Found { stream, mut columns, filters } in found {
             if let Some((time, bound)) = stream.event_time() {
                 columns.push(time);
                 for c in bound.iter().flat_map(datafusion::physical_expr::utils::collect_columns) {
@@ -94,6 +96,7 @@ impl Lowering<'_> {
             columns.sort_unstable();
             columns.dedup();
             let source = stream.open(columns.clone(), self.parallelism)?;
+            source.prune(&filters.iter().map(|filters| self.conditions(filters)).collect::<Vec<_>>());
             let schema = Arc::new(stream.schema().project(&columns)?);
             let place = |c: usize| columns.iter().position(|x| *x == c);
             let node = self.graph.nodes.len();
@@ -114,6 +117,16 @@ impl Lowering<'_> {
             self.scans.insert(stream.name().to_owned(), (output, columns));
         }
         Ok(())
+    }
+
+    /// What drops rows whatever comes, of the conditions above a scan.
+    fn conditions(&self, (scan, predicate): &(TableScan, Option<Expr>)) -> Vec<Arc<dyn PhysicalExpr>> {
+        let Ok(all) = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema()) else {
+            return vec![];
+        };
+        let parts = predicate.iter().flat_map(|predicate| split_conjunction(predicate));
+        // They stay above the scan: one that cannot be planned here says nothing.
+        parts.filter(|part| is_steady(part)).filter_map(|part| self.physical(part, &all).ok()).collect()
     }
 
     /// Rows that are written in the query.
@@ -193,16 +206,34 @@ fn stream_of(scan: &TableScan) -> Result<Arc<dyn StreamScan>> {
     })
 }
 
-fn collect(plan: &LogicalPlan, found: &mut Vec<(Arc<dyn StreamScan>, Vec<usize>)>) -> Result<()> {
-    if let LogicalPlan::TableScan(scan) = plan {
-        let stream = stream_of(scan)?;
-        let columns = columns_of(scan);
-        match found.iter_mut().find(|(s, _)| s.name() == stream.name()) {
-            Some((_, all)) => all.extend(columns),
-            None => found.push((stream, columns)),
+/// The scans of a stream.
+struct Found {
+    stream: Arc<dyn StreamScan>,
+    /// The columns of all of them.
+    columns: Vec<usize>,
+    /// Each, with the condition that stands right above it.
+    filters: Vec<(TableScan, Option<Expr>)>,
+}
+
+fn collect(plan: &LogicalPlan, found: &mut Vec<Found>) -> Result<()> {
+    let (scan, predicate) = match plan {
+        LogicalPlan::TableScan(scan) => (scan, None),
+        LogicalPlan::Filter(filter) => match filter.input.as_ref() {
+            LogicalPlan::TableScan(scan) => (scan, Some(filter.predicate.clone())),
+            input => return collect(input, found),
+        },
+        _ => return plan.inputs().into_iter().try_for_each(|input| collect(input, found)),
+    };
+    let stream = stream_of(scan)?;
+    let (columns, filter) = (columns_of(scan), (scan.clone(), predicate));
+    match found.iter_mut().find(|f| f.stream.name() == stream.name()) {
+        Some(found) => {
+            found.columns.extend(columns);
+            found.filters.push(filter);
         }
+        None => found.push(Found { stream, columns, filters: vec![filter] }),
     }
-    plan.inputs().into_iter().try_for_each(|input| collect(input, found))
+    Ok(())
 }
 
 /// `expr` over all columns as one over the columns that are read.
