@@ -26,9 +26,9 @@ use crate::state::StatePart;
 use crate::store::Store;
 use crate::time::EventTime;
 
-/// The format of manifests: version 3 has wider states than 2, and 4 result files in another place, which builds of
-/// then would misread.
-const VERSION: u32 = 4;
+/// The format of manifests: version 3 has wider states than 2, 4 result files in another place, and 5 bases in the place
+/// of history, which builds of then would misread.
+const VERSION: u32 = 5;
 /// The oldest that can be read.
 const OLDEST: u32 = 2;
 /// How many manifests are kept besides the last.

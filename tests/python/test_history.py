@@ -1,9 +1,11 @@
 """What a changelog adds up to is read from its base and what came since, whatever has happened to the base."""
 
+import contextlib
 import json
 import shutil
 import time
 
+import pytest
 from conftest import PATIENCE, Server, duck, parquet, run, start
 
 GROUPS = 20_000
@@ -94,3 +96,109 @@ def test_a_stream_goes_while_its_base_is_made(store):
             cursor.execute("DROP STREAM src")
             assert not list((store / "jobs").glob("*-counts"))
     assert not list((store / "jobs").glob("*-counts"))
+
+
+KEYS = 100
+LATEST = "CREATE STREAM latest (id BIGINT, round BIGINT, PRIMARY KEY (id)) WITH ({options})"
+DOUBLED = "CREATE OR REPLACE STREAM doubled AS SELECT id, 2 * round AS twice FROM latest"
+
+
+@contextlib.contextmanager
+def life(store):
+    """A server's cursor; the server is killed at the end."""
+    with Server(store) as server:
+        with server.connect() as connection, connection.cursor() as cursor:
+            yield cursor
+        server.kill()
+
+
+class Rounds:
+    """Writes all keys of `latest` anew, in a commit each time."""
+
+    def __init__(self):
+        self.last = -1
+
+    def more(self, cursor, rounds):
+        for _ in range(rounds):
+            self.last += 1
+            cursor.execute(f"INSERT INTO latest SELECT value, {self.last} FROM generate_series(0, {KEYS - 1})")
+
+    def check(self, cursor):
+        cursor.execute("FLUSH")
+        cursor.execute("SELECT count(*), min(twice), max(twice) FROM doubled")
+        assert cursor.fetchone() == (KEYS, 2 * self.last, 2 * self.last)
+        cursor.execute("SELECT count(*), min(round), max(round) FROM latest")
+        assert cursor.fetchone() == (KEYS, self.last, self.last)
+
+
+def history(store):
+    """(rows, oldest epoch, rows that arrive, what is left of them) of `latest`, as other tools see them."""
+    files = [str(store / f["path"]) for f in json.loads((store / "live" / "latest.json").read_text())["files"]]
+    weight = "CASE WHEN _op IN ('+I', '+U') THEN 1 ELSE -1 END"
+    return duck(f"SELECT count(*), min(_epoch), count(*) FILTER (_op = '+I'), sum({weight})::BIGINT FROM read_parquet($1)", files)[0]
+
+
+def test_history_goes_when_nobody_needs_it(store):
+    rounds = Rounds()
+    with life(store) as cursor:
+        cursor.execute(LATEST.format(options="retention = '0 s'"))
+        cursor.execute(DOUBLED)
+        rounds.more(cursor, 5)
+        rounds.check(cursor)
+        cursor.execute("PAUSE STREAM doubled")
+        rounds.more(cursor, 60)
+        # One row for each key, then an old and a new one.
+        assert history(store)[0] > 2 * 60 * KEYS - 5 * KEYS, "what it has not read stays"
+    with life(store) as cursor:
+        rounds.more(cursor, 5)
+        assert history(store)[0] > 2 * 65 * KEYS - 5 * KEYS, "over a restart too"
+        cursor.execute("RESUME STREAM doubled")
+        rounds.check(cursor)
+        deadline = time.monotonic() + PATIENCE
+        while history(store)[0] > 2 * 60 * KEYS:
+            assert time.monotonic() < deadline, history(store)
+            rounds.more(cursor, 1)
+            time.sleep(0.05)
+        rows, _, arrived, left = history(store)
+        assert left == KEYS and arrived == KEYS, "behind what is left of history stands the content as of then"
+        rounds.check(cursor)
+        # Who begins now begins there.
+        cursor.execute("CREATE STREAM added AS SELECT count(*) AS n, sum(round)::BIGINT AS s FROM latest")
+        cursor.execute("FLUSH")
+        cursor.execute("SELECT n, s FROM added")
+        assert cursor.fetchone() == (KEYS, KEYS * rounds.last)
+    with life(store) as cursor:
+        rounds.more(cursor, 3)
+        rounds.check(cursor)
+        cursor.execute("SELECT n, s FROM added")
+        assert cursor.fetchone() == (KEYS, KEYS * rounds.last)
+
+
+def test_a_reader_behind_the_limit_must_be_made_anew(store):
+    rounds = Rounds()
+    with life(store) as cursor:
+        cursor.execute(LATEST.format(options="retention = '0 s', retention_limit = '0 s'"))
+        cursor.execute(DOUBLED)
+        rounds.more(cursor, 5)
+        rounds.check(cursor)
+        cursor.execute("PAUSE STREAM doubled")
+        deadline = time.monotonic() + PATIENCE
+        while history(store)[1] < 30:
+            assert time.monotonic() < deadline, history(store)
+            rounds.more(cursor, 1)
+        with pytest.raises(Exception, match='stream "latest" no longer keeps the history behind its row') as told:
+            cursor.execute("RESUME STREAM doubled")
+        assert "CREATE OR REPLACE STREAM" in str(told.value)
+        cursor.execute(DOUBLED)
+        rounds.check(cursor)
+
+
+def test_retention_is_for_changelogs(store):
+    for sql, why in [
+        ("CREATE STREAM s (a BIGINT) WITH (retention = '1 day');", 'stream "s" only grows: its history is what it holds'),
+        ("CREATE STREAM s (a BIGINT, PRIMARY KEY (a)) WITH (retention_limit = '1 day');", 'has option "retention_limit" and no "retention"'),
+        ("CREATE STREAM s (a BIGINT, PRIMARY KEY (a)) WITH (retention = '2 days', retention_limit = '1 day');", "is less than its"),
+        ("CREATE STREAM s (a BIGINT) WITH (connector = 'datagen', rows = 3, retention = '1 day');", 'stream "s" keeps no rows'),
+        ("CREATE STREAM s (a BIGINT, PRIMARY KEY (a)) WITH (retention = 'long');", "retention"),
+    ]:
+        assert why in run(store, sql, ok=False).stderr, sql

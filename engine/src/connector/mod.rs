@@ -190,6 +190,10 @@ pub trait Source: Send + Sync {
         Ok(())
     }
 
+    /// Called before [`Source::start`]: the job of stream `reader` reads it as its source at `place`, and what it has read
+    /// outlasts the job if it is `durable`.
+    fn read_by(&self, _reader: &str, _place: usize, _durable: bool) {}
+
     /// Called once before reading: `consumed` was read and checkpointed by an earlier run.
     async fn start(&self, consumed: &Offsets) -> Result<()>;
 

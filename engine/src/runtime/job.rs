@@ -252,6 +252,7 @@ impl Runtime {
         }
         self.restore_sinks(&graph, &manifest).await?;
         for (i, source) in graph.sources().enumerate() {
+            source.source.read_by(&config.name, i, checkpoints.is_some());
             if let Some(state) = manifest.source_states.get(&i) {
                 source.source.restore(state)?;
             }

@@ -57,7 +57,7 @@ impl Progress {
     }
 
     /// What has been read, as the source is told on restart.
-    pub(crate) fn offsets(&self) -> Offsets {
+    pub fn offsets(&self) -> Offsets {
         let ranges = |reads: &Vec<Read>| reads.iter().map(|r| r.start..r.end).collect();
         Offsets { splits: self.splits.iter().map(|(name, reads)| (name.clone(), ranges(reads))).collect() }
     }

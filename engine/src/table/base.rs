@@ -19,11 +19,11 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::content::{Content, ContentSink};
-use super::log::{Committed, StreamLog};
+use super::log::{Committed, FileEntry, StreamLog};
 use super::parquet_file::{FileWriter, file_schema};
 use crate::changelog::{Op, stored, stored_schema};
 use crate::error::{Error, ErrorKind, Result};
@@ -48,7 +48,7 @@ const CURRENT: &str = "current.json";
 pub struct Upkeep {
     budget: Arc<MemoryBudget>,
     threads: tokio::runtime::Handle,
-    turn: Semaphore,
+    pub(super) turn: Semaphore,
 }
 
 impl Upkeep {
@@ -74,6 +74,12 @@ pub(super) struct Base {
 }
 
 impl Base {
+    /// That which takes the place of history in a log.
+    fn in_log(file: &FileEntry) -> Option<Self> {
+        let (epoch, file_name) = (file.epoch.unwrap_or_default(), file.name.clone());
+        Some(Base { file: file_name, rows: file.rows, bytes: file.bytes, upto: file.upto?, epoch })
+    }
+
     /// Whether it is time for the next one.
     fn is_due(base: Option<&Self>, committed: &Committed, floor: u64) -> bool {
         let (upto, rows) = base.map_or((0, 0), |b| (b.upto, b.rows));
@@ -108,9 +114,14 @@ impl Bases {
         }
     }
 
-    /// The base of a log of which this is committed.
-    pub(super) fn of(&self, committed: &Committed) -> Option<Base> {
-        self.current.clone().filter(|b| b.upto <= committed.rows)
+    /// The base for the first `rows` rows of a log with these files, and whether it is among these.
+    pub(super) fn of(&self, files: &[FileEntry], rows: u64) -> (Option<Base>, bool) {
+        let in_log = files.first().and_then(Base::in_log).filter(|b| b.upto <= rows);
+        let beside = self.current.clone().filter(|b| b.upto <= rows);
+        match (in_log, beside) {
+            (Some(in_log), beside) if beside.as_ref().is_none_or(|b| b.upto < in_log.upto) => (Some(in_log), true),
+            (_, beside) => (beside, false),
+        }
     }
 }
 
@@ -123,7 +134,14 @@ pub(super) struct Making {
     closed: bool,
     /// When it may go on after a failure.
     from: Option<Instant>,
-    cancelled: Arc<AtomicBool>,
+    cancelled: Arc<Cancelled>,
+}
+
+/// Whether what is made is of no use any more; who waits for a turn is told.
+#[derive(Debug, Default)]
+struct Cancelled {
+    is: AtomicBool,
+    told: Notify,
 }
 
 #[cfg(test)]
@@ -175,7 +193,7 @@ impl StreamLog {
 
     fn is_base_due(&self) -> bool {
         self.with_bases(|bases, committed| {
-            bases.known && Base::is_due(bases.of(committed).as_ref(), committed, bases.floor)
+            bases.known && Base::is_due(bases.of(&committed.files, committed.rows).0.as_ref(), committed, bases.floor)
         })
     }
 
@@ -191,7 +209,8 @@ impl StreamLog {
         if self.committed().end && tokio::time::timeout(patience, &mut task).await.is_ok() {
             return;
         }
-        cancelled.store(true, Ordering::Relaxed);
+        cancelled.is.store(true, Ordering::Relaxed);
+        cancelled.told.notify_one();
         if !task.is_finished() {
             let _ = task.await;
         }
@@ -232,12 +251,18 @@ async fn named(store: &Store, folder: &str, rows: u64) -> Result<Option<Base>> {
 }
 
 /// Makes bases until none is due.
-async fn renew(log: Arc<StreamLog>, cancelled: Arc<AtomicBool>) {
+async fn renew(log: Arc<StreamLog>, cancelled: Arc<Cancelled>) {
     loop {
         let made = {
-            let Ok(_turn) = log.upkeep.turn.acquire().await else { return };
+            let _turn = tokio::select! {
+                turn = log.upkeep.turn.acquire() => turn,
+                () = cancelled.told.notified() => {
+                    log.making.lock().running = false;
+                    return;
+                }
+            };
             let (log, cancelled, runtime) = (log.clone(), cancelled.clone(), tokio::runtime::Handle::current());
-            let work = move || runtime.block_on(make(&log, &cancelled));
+            let work = move || runtime.block_on(make(&log, &cancelled.is));
             tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Error::internal("making a base panicked")))
         };
         let made = match made {
@@ -265,42 +290,48 @@ async fn make(log: &Arc<StreamLog>, cancelled: &AtomicBool) -> Result<Option<Bas
     let content = log.content();
     let (upto, epoch) = (content.rows, content.epoch);
     let file = format!("{upto:020}.parquet");
-    let (store, path) = (log.store(), log.base_path(&file));
-    let schema = stored_schema(log.schema());
+    if let Some(root) = log.store().root() {
+        // Not more than the one folder: the job's may have gone.
+        match std::fs::create_dir(root.join(log.base_folder())) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e.into()),
+            _ => {}
+        }
+    }
+    let written = write_content(&content, epoch, &log.base_path(&file), cancelled).await?;
+    Ok(written.map(|(rows, bytes)| Base { file, rows, bytes, upto, epoch }))
+}
+
+/// Writes what `content` has, as of `epoch`, to a file at `path`; gives its rows and bytes, `None` when it was cancelled.
+pub(super) async fn write_content(
+    content: &Content,
+    epoch: u64,
+    path: &str,
+    cancelled: &AtomicBool,
+) -> Result<Option<(u64, u64)>> {
+    let log = &content.log;
+    let (store, schema) = (log.store(), stored_schema(log.schema()));
     let rows = file_schema(log.schema());
     let held = Held { budget: &log.upkeep.budget, bytes: 0 };
-    let written = match store.root() {
-        Some(root) => {
-            let place = root.join(&path);
-            // Not more than the one folder: the job's may have gone.
-            match place.parent().map(std::fs::create_dir) {
-                Some(Err(e)) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e.into()),
-                _ => {}
-            }
-            let new = std::fs::File::create_new(&place)?;
-            match write(&content, FileWriter::to(&schema, BufWriter::new(new))?, &rows, epoch, held, cancelled).await {
-                Ok(Some((rows, mut out))) => {
-                    out.flush()?;
-                    let bytes = out.get_ref().metadata()?.len();
-                    store.settle(&path, true).await?;
-                    Some((rows, bytes))
-                }
-                unfinished => {
-                    store.delete(&path).await?;
-                    unfinished.map(|_| None)?
-                }
-            }
-        }
-        None => match write(&content, FileWriter::new(&schema)?, &rows, epoch, held, cancelled).await? {
-            Some((rows, out)) => {
-                let bytes = out.len() as u64;
-                store.put(&path, Bytes::from(out)).await?;
-                Some((rows, bytes))
-            }
-            None => None,
-        },
+    let Some(root) = store.root() else {
+        let written = write(content, FileWriter::new(&schema)?, &rows, epoch, held, cancelled).await?;
+        let Some((rows, out)) = written else { return Ok(None) };
+        let bytes = out.len() as u64;
+        store.put(path, Bytes::from(out)).await?;
+        return Ok(Some((rows, bytes)));
     };
-    Ok(written.map(|(rows, bytes)| Base { file, rows, bytes, upto, epoch }))
+    let new = std::fs::File::create_new(root.join(path))?;
+    match write(content, FileWriter::to(&schema, BufWriter::new(new))?, &rows, epoch, held, cancelled).await {
+        Ok(Some((rows, mut out))) => {
+            out.flush()?;
+            let bytes = out.get_ref().metadata()?.len();
+            store.settle(path, true).await?;
+            Ok(Some((rows, bytes)))
+        }
+        unfinished => {
+            store.delete(path).await?;
+            unfinished.map(|_| None)
+        }
+    }
 }
 
 /// Writes all of `content` as of `epoch`.

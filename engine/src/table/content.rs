@@ -53,7 +53,8 @@ pub struct Content {
     pub(super) files: Vec<FileEntry>,
     /// Rows of the log that count.
     pub(super) rows: u64,
-    pub(super) base: Option<Base>,
+    /// Its base, and where that lies.
+    pub(super) base: Option<(Base, String)>,
     /// The last epoch in it.
     pub(super) epoch: u64,
     pub(super) _hold: Hold,
@@ -69,7 +70,7 @@ impl Content {
     /// that may not.
     pub async fn read(&self, columns: &[usize], schema: &SchemaRef, sink: &mut dyn ContentSink) -> Result<()> {
         let out = Out { columns: columns.to_vec(), schema: schema.clone() };
-        let from = self.base.as_ref().map_or(0, |b| b.upto);
+        let from = self.base.as_ref().map_or(0, |(b, _)| b.upto);
         if from >= self.rows {
             return self.give_base(None, &out, sink).await;
         }
@@ -98,7 +99,7 @@ impl Content {
         sink: &mut dyn ContentSink,
     ) -> Result<bool> {
         let names = self.names(None);
-        for file in self.files.iter().filter(|f| f.start + f.rows > from) {
+        for file in self.files.iter().filter(|f| f.end() > from) {
             let skipped = from.saturating_sub(file.start);
             let mut rows = skipped;
             for batch in open_rows(self.log.store(), &self.log.path(&file.name), skipped..u64::MAX, &names).await? {
@@ -123,10 +124,10 @@ impl Content {
 
     /// Gives the rows of the base, but for those in the range of `net` of which it knows better.
     async fn give_base(&self, mut net: Option<&mut Net>, out: &Out, sink: &mut dyn ContentSink) -> Result<()> {
-        let Some(base) = &self.base else { return Ok(()) };
+        let Some((base, path)) = &self.base else { return Ok(()) };
         let names = self.names(net.is_none().then_some(&out.columns[..]));
         let mut rows = 0;
-        for batch in open_rows(self.log.store(), &self.log.base_path(&base.file), 0..u64::MAX, &names).await? {
+        for batch in open_rows(self.log.store(), path, 0..u64::MAX, &names).await? {
             if sink.is_cancelled() {
                 return Ok(());
             }
@@ -154,7 +155,7 @@ impl Content {
             }
         }
         if rows != base.rows {
-            let path = self.log.store().locate(&self.log.base_path(&base.file));
+            let path = self.log.store().locate(path);
             return Err(Error::data(format!("file \"{path}\" has {rows} rows, {} were written", base.rows))
                 .with_hint("It was changed or damaged: remove it, it is made again from the stream's other files."));
         }
@@ -432,4 +433,4 @@ impl Net {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

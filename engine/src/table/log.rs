@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use super::base::{Base, Bases, Making, Upkeep};
 use super::content::Content;
 use super::layout::{base_of_job, files_of_job, shown_folder};
+use super::retention::Retention;
 use crate::changes::Changes;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::time::EventTime;
 
@@ -22,7 +23,7 @@ const TAIL_BYTES: usize = 32 << 20;
 const MOST_BOUNDARIES: usize = 4096;
 
 /// A committed file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
     /// Its name among the stream's files. What it holds never changes.
     pub name: String,
@@ -32,6 +33,23 @@ pub struct FileEntry {
     pub rows: u64,
     /// Its bytes.
     pub bytes: u64,
+    /// Of a base in the place of history: how many rows of the log, the first ones, it stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upto: Option<u64>,
+    /// The last epoch of the commit that ends with it; `None` where a commit goes on in the next file, and for what older
+    /// builds have committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// When the last of its rows were written, in microseconds since 1970.
+    #[serde(default)]
+    pub at: i64,
+}
+
+impl FileEntry {
+    /// The number of the log's first row behind it.
+    pub fn end(&self) -> u64 {
+        self.upto.unwrap_or(self.start + self.rows)
+    }
 }
 
 /// What is committed, as a sink keeps it in the manifest.
@@ -68,6 +86,7 @@ pub struct StreamLog {
     schema: SchemaRef,
     changelog: bool,
     store: Store,
+    pub(super) retention: Option<Retention>,
     pub(super) upkeep: Arc<Upkeep>,
     pub(super) making: Mutex<Making>,
     state: Mutex<State>,
@@ -96,10 +115,15 @@ impl Drop for Hold {
 #[derive(Debug, Default)]
 struct State {
     committed: Committed,
-    /// The folders of the stream's files and of its base, once its job is known.
+    /// The job that writes it, once that is known, and the folders of the stream's files and of its base.
+    job: String,
     files: String,
     base_folder: String,
     bases: Bases,
+    /// Up to which row of the log its readers have committed what they make of it, by who reads.
+    followers: BTreeMap<String, u64>,
+    /// The row before which history goes with the commit under way.
+    dropping: Option<u64>,
     /// Commits, and changes of the base, so far in this process.
     commits: u64,
     /// How many hold the files since which commit.
@@ -115,17 +139,19 @@ struct State {
 
 impl StreamLog {
     /// The log of stream `name` with these columns; a `changelog` can take rows back. What is done for it beside its job
-    /// is part of `upkeep`.
+    /// is part of `upkeep`. Without `retention` all of its history is kept.
     pub fn new(
         store: Store,
         name: impl Into<String>,
         schema: SchemaRef,
         changelog: bool,
+        retention: Option<Retention>,
         upkeep: Arc<Upkeep>,
     ) -> Arc<Self> {
         let (version, _) = watch::channel(0);
         let (state, making) = (Mutex::default(), Mutex::default());
-        Arc::new(StreamLog { name: name.into(), schema, changelog, store, upkeep, making, state, version })
+        let name = name.into();
+        Arc::new(StreamLog { name, schema, changelog, store, retention, upkeep, making, state, version })
     }
 
     /// The stream's name.
@@ -162,6 +188,73 @@ impl StreamLog {
     pub(super) fn written_by(&self, job: &str) {
         let mut state = self.state.lock();
         (state.files, state.base_folder) = (files_of_job(job), base_of_job(job));
+        job.clone_into(&mut state.job);
+    }
+
+    /// The job that writes the stream: another incarnation of it has another. Empty before it is known.
+    pub(super) fn job(&self) -> String {
+        self.state.lock().job.clone()
+    }
+
+    /// Notes that `reader` has committed what it makes of the first `rows` rows: it needs those that follow.
+    pub fn follow(&self, reader: &str, rows: u64) {
+        if self.changelog {
+            self.state.lock().followers.insert(reader.to_owned(), rows);
+        }
+    }
+
+    /// Notes that those whose names begin with `readers` need nothing any more.
+    pub fn unfollow(&self, readers: &str) {
+        self.state.lock().followers.retain(|name, _| !name.starts_with(readers));
+    }
+
+    /// The number of the first row that a reader still needs.
+    pub(super) fn needed(&self) -> Option<u64> {
+        self.state.lock().followers.values().min().copied()
+    }
+
+    /// History before row `row` goes with the next commit, unless `is_needed` objects to what readers need by now.
+    pub(super) fn drop_before(&self, row: u64, is_needed: impl FnOnce(Option<u64>) -> bool) -> bool {
+        let mut state = self.state.lock();
+        if is_needed(state.followers.values().min().copied()) {
+            return false;
+        }
+        state.dropping = Some(row);
+        true
+    }
+
+    /// No commit is under way any more.
+    pub(super) fn drops_nothing(&self) {
+        self.state.lock().dropping = None;
+        self.version.send_modify(|v| *v += 1);
+    }
+
+    /// Lets `reader`, which has read `rows` rows, go on there; with none, from the base that stands for the first ones.
+    /// What it needs stays from then on. `None` while a commit is under way that would take it away.
+    ///
+    /// Errors when history has gone behind `rows`.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        reader: Option<&str>,
+        rows: u64,
+    ) -> Result<Option<(Hold, Option<FileEntry>)>> {
+        let hold = self.hold();
+        let mut state = self.state.lock();
+        let base = state.committed.files.first().filter(|f| f.upto.is_some()).cloned();
+        let from = base.as_ref().map_or(0, FileEntry::end);
+        if rows > 0 && rows < from {
+            drop(state);
+            return Err(self.behind(rows));
+        }
+        if state.dropping.is_some_and(|row| rows.max(from) < row) {
+            drop(state);
+            return Ok(None);
+        }
+        if let Some(reader) = reader.filter(|_| self.changelog) {
+            state.followers.insert(reader.to_owned(), rows.max(from));
+        }
+        drop(state);
+        Ok(Some((hold, base.filter(|_| rows == 0))))
     }
 
     pub(super) fn base_folder(&self) -> String {
@@ -184,10 +277,22 @@ impl StreamLog {
 
     /// What the log, a changelog, adds up to now.
     pub fn content(self: &Arc<Self>) -> Content {
+        self.content_upto(u64::MAX)
+    }
+
+    /// What its first `rows` rows add up to, where a commit ends with them.
+    pub(super) fn content_upto(self: &Arc<Self>, rows: u64) -> Content {
         let hold = self.hold();
         let state = self.state.lock();
-        let (c, base) = (&state.committed, state.bases.of(&state.committed));
-        Content { log: self.clone(), files: c.files.clone(), rows: c.rows, base, epoch: c.epoch, _hold: hold }
+        let (c, rows) = (&state.committed, rows.min(state.committed.rows));
+        let files: Vec<FileEntry> = c.files.iter().filter(|f| f.start < rows).cloned().collect();
+        let (base, in_log) = state.bases.of(&c.files, rows);
+        let base_path = base.as_ref().map(|b| match in_log {
+            true => format!("{}/{}", state.files, b.file),
+            false => format!("{}/{}", state.base_folder, b.file),
+        });
+        let base = base.zip(base_path);
+        Content { log: self.clone(), files, rows, base, epoch: c.epoch, _hold: hold }
     }
 
     /// What is committed now.
@@ -233,8 +338,9 @@ impl StreamLog {
         let watermark = committed.watermark.unwrap_or(EventTime::MIN);
         let (commits, boundaries) = (state.commits + 1, [(committed.rows, watermark)].into());
         // The job is still the same, and who reads still reads.
-        let State { files, base_folder, bases, holds, .. } = std::mem::take(&mut *state);
-        *state = State { boundaries, committed, files, base_folder, bases, commits, holds, ..State::default() };
+        let State { job, files, base_folder, bases, followers, holds, .. } = std::mem::take(&mut *state);
+        let kept = State { job, files, base_folder, bases, followers, holds, ..State::default() };
+        *state = State { boundaries, committed, commits, ..kept };
         drop(state);
         self.version.send_modify(|v| *v += 1);
     }
@@ -275,6 +381,7 @@ impl StreamLog {
         }
         state.committed = committed;
         state.commits += 1;
+        state.dropping = None;
         self.version.send_modify(|v| *v += 1);
     }
 

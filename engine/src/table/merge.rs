@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::StreamLog;
+use super::base::write_content;
 use super::log::FileEntry;
 use super::parquet_file::{FileWriter, open_rows};
 use crate::error::{Error, Result};
@@ -35,6 +36,9 @@ const FORCED: usize = 16;
 
 /// The tier of a file; `None` for those that are left alone.
 fn tier(file: &FileEntry) -> Option<u32> {
+    if file.upto.is_some() {
+        return None;
+    }
     let (mut tier, mut limit) = (0, LOWEST_BYTES);
     while file.bytes >= limit {
         if limit >= LARGE_BYTES {
@@ -114,6 +118,14 @@ impl Merge {
         Merge { cancelled, work: tokio::task::spawn_blocking(work) }
     }
 
+    /// Begins to make of `files`, the first ones of `log`, a base with the name `name`.
+    pub(super) fn start_base(log: &Arc<StreamLog>, files: Vec<FileEntry>, name: String) -> Self {
+        let cancelled: Arc<AtomicBool> = Arc::default();
+        let (log, seen, runtime) = (log.clone(), cancelled.clone(), tokio::runtime::Handle::current());
+        let work = move || runtime.block_on(add_up(&log, files, name, &seen));
+        Merge { cancelled, work: tokio::task::spawn_blocking(work) }
+    }
+
     /// Whether [`Merge::end`] need not wait.
     pub(super) fn is_done(&self) -> bool {
         self.work.is_finished()
@@ -168,7 +180,28 @@ async fn merge(
         },
     };
     let (Some((rows, bytes)), Some(first)) = (written, files.first()) else { return Ok(None) };
-    let file = FileEntry { name, start: first.start, rows, bytes };
+    let merged = FileEntry { name, start: first.start, rows, bytes, ..ending(&files) };
+    Ok(Some(Merged { file: merged, replaces: files.into_iter().map(|f| f.name).collect() }))
+}
+
+/// What is known of the end of `files`.
+fn ending(files: &[FileEntry]) -> FileEntry {
+    let at = files.iter().map(|f| f.at).max().unwrap_or_default();
+    FileEntry { epoch: files.last().and_then(|f| f.epoch), at, ..FileEntry::default() }
+}
+
+/// Makes one file of what `files` add up to.
+async fn add_up(
+    log: &Arc<StreamLog>,
+    files: Vec<FileEntry>,
+    name: String,
+    cancelled: &AtomicBool,
+) -> Result<Option<Merged>> {
+    let (upto, end) = (files.last().map_or(0, FileEntry::end), ending(&files));
+    let content = log.content_upto(upto);
+    let written = write_content(&content, end.epoch.unwrap_or_default(), &log.path(&name), cancelled).await?;
+    let Some((rows, bytes)) = written else { return Ok(None) };
+    let file = FileEntry { name, rows, bytes, upto: Some(upto), ..end };
     Ok(Some(Merged { file, replaces: files.into_iter().map(|f| f.name).collect() }))
 }
 
@@ -203,8 +236,13 @@ mod tests {
     use super::*;
 
     fn files(sizes: &[u64]) -> Vec<FileEntry> {
-        let file =
-            |(i, bytes): (usize, &u64)| FileEntry { name: i.to_string(), start: i as u64, rows: 1, bytes: *bytes };
+        let file = |(i, bytes): (usize, &u64)| FileEntry {
+            name: i.to_string(),
+            start: i as u64,
+            rows: 1,
+            bytes: *bytes,
+            ..FileEntry::default()
+        };
         sizes.iter().enumerate().map(file).collect()
     }
 
@@ -235,13 +273,13 @@ mod tests {
         for pattern in [vec![900], vec![30_000], vec![300, 90_000], vec![200, 70_000, 600_000, 200], vec![3 << 20]] {
             let (mut files, mut most, mut written, mut added) = (vec![], 0, 0, 0);
             for (at, bytes) in pattern.iter().cycle().take(20_000).enumerate() {
-                files.push(FileEntry { name: String::new(), start: at as u64, rows: 1, bytes: *bytes });
+                files.push(FileEntry { start: at as u64, rows: 1, bytes: *bytes, ..FileEntry::default() });
                 added += bytes;
                 if let Some(range) = pick(&files) {
                     assert!(range.len() > 1);
                     let bytes = files[range.clone()].iter().map(|f| f.bytes).sum();
                     written += bytes;
-                    files.splice(range, [FileEntry { name: String::new(), start: 0, rows: 1, bytes }]);
+                    files.splice(range, [FileEntry { rows: 1, bytes, ..FileEntry::default() }]);
                 }
                 most = most.max(files.iter().filter(|f| tier(f).is_some()).count());
             }

@@ -110,7 +110,7 @@ impl Shown {
             stream: &self.stream,
             checkpoint: committed.checkpoint,
             epoch: committed.epoch,
-            rows: committed.rows,
+            rows: committed.files.iter().map(|f| f.rows).sum(),
             complete: committed.end,
             files: committed.files.iter().map(listed).collect(),
         };

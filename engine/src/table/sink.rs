@@ -18,6 +18,7 @@ use super::layout::{Replaced, adopt, file_name, files_of_job, merged_name, shown
 use super::log::{Committed, FileEntry, StreamLog};
 use super::merge::{Merge, pick};
 use super::parquet_file::{FileWriter, columns_of};
+use super::retention::now;
 use super::shown::Shown;
 use crate::changelog::{consolidate, stored, stored_schema};
 use crate::changes::Changes;
@@ -46,6 +47,12 @@ pub(super) struct StagedFile {
     /// The neighbours in the log whose rows it has; none for one that adds rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) replaces: Vec<String>,
+    /// Of a base in their place: how many rows of the log it stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) upto: Option<u64>,
+    /// When the last of its rows were written, in microseconds since 1970.
+    #[serde(default)]
+    pub(super) at: i64,
     /// Where an older build staged it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) pending: Option<String>,
@@ -142,13 +149,15 @@ impl TableSink {
     }
 
     pub(super) fn after(&self, commit: &Commit<'_>) -> Result<Committed> {
-        let mut committed = self.log.committed();
+        let (mut committed, mut added) = (self.log.committed(), false);
         for staged in commit.staged {
             let file = StagedFile::of(staged)?;
-            let entry = |start| FileEntry { name: file.name.clone(), start, rows: file.rows, bytes: file.bytes };
+            let (name, rows, bytes) = (file.name.clone(), file.rows, file.bytes);
+            let entry = FileEntry { name, rows, bytes, upto: file.upto, at: file.at, ..FileEntry::default() };
             let Some(first) = file.replaces.first() else {
-                committed.files.push(entry(committed.rows));
+                committed.files.push(FileEntry { start: committed.rows, ..entry });
                 committed.rows += file.rows;
+                added = true;
                 continue;
             };
             let place = committed.files.iter().position(|f| f.name == *first);
@@ -157,8 +166,11 @@ impl TableSink {
             let (Some(range), true) = (range, old.iter().map(|f| &f.name).eq(&file.replaces)) else {
                 return Err(Error::internal("files were merged that are not neighbours in the log"));
             };
-            let start = old.first().map_or(0, |f| f.start);
-            committed.files.splice(range, [entry(start)]);
+            let (start, epoch) = (old.first().map_or(0, |f| f.start), old.last().and_then(|f| f.epoch));
+            committed.files.splice(range, [FileEntry { start, epoch, ..entry }]);
+        }
+        if let Some(last) = committed.files.last_mut().filter(|_| added) {
+            last.epoch = Some(commit.epoch);
         }
         committed.watermark = Some(commit.watermark);
         committed.end = commit.end;
@@ -170,9 +182,15 @@ impl TableSink {
     async fn merged(&self) -> Result<Option<Staged>> {
         let Some(merge) = self.merge.lock().take_if(|m| m.is_done()) else { return Ok(None) };
         match merge.end().await {
+            Ok(Some(m)) if m.file.upto.is_some() && !self.log.lets_go(&m.file, &m.replaces) => {
+                // Meanwhile somebody has begun to read what would go.
+                self.log.store().delete(&self.log.path(&m.file.name)).await?;
+                Ok(None)
+            }
             Ok(Some(m)) => {
                 let (name, rows, bytes) = (m.file.name, m.file.rows, m.file.bytes);
-                let file = StagedFile { name, rows, bytes, replaces: m.replaces, pending: None };
+                let (upto, at) = (m.file.upto, m.file.at);
+                let file = StagedFile { name, rows, bytes, replaces: m.replaces, upto, at, pending: None };
                 Ok(Some(file.staged()?))
             }
             Ok(None) => Ok(None),
@@ -191,9 +209,15 @@ impl TableSink {
         if merge.is_some() || self.merge_from.lock().is_some_and(|from| Instant::now() < from) {
             return;
         }
+        let name = |first: &FileEntry| merged_name(&first.name, committed.checkpoint + 1);
+        if let Some(files) = self.log.over(&committed.files) {
+            let name = files.first().map(name).unwrap_or_default();
+            *merge = Some(Merge::start_base(&self.log, files, name));
+            return;
+        }
         let files = pick(&committed.files).and_then(|range| committed.files.get(range));
         if let Some((files, first)) = files.and_then(|files| Some((files, files.first()?))) {
-            let (schema, name) = (file_schema(&self.log), merged_name(&first.name, committed.checkpoint + 1));
+            let (schema, name) = (file_schema(&self.log), name(first));
             *merge = Some(Merge::start(self.log.clone(), schema, files.to_vec(), name));
         }
     }
@@ -240,7 +264,7 @@ fn encode(schema: &SchemaRef, rows: &[RecordBatch]) -> Result<(u64, Bytes)> {
 async fn put(log: &StreamLog, name: String, rows: u64, bytes: Bytes) -> Result<Staged> {
     let size = bytes.len() as u64;
     log.store().put(&log.path(&name), bytes).await?;
-    StagedFile { name, rows, bytes: size, ..StagedFile::default() }.staged()
+    StagedFile { name, rows, bytes: size, at: now(), ..StagedFile::default() }.staged()
 }
 
 #[async_trait]
@@ -318,6 +342,7 @@ impl Sink for TableSink {
         if let Some(merge) = merge {
             merge.cancel().await;
         }
+        self.log.drops_nothing();
     }
 
     fn takes_retractions(&self) -> bool {

@@ -4,7 +4,13 @@
 //! Rows of a changelog belong together by commit: a reader that stopped in the middle could hold an old
 //! row whose replacement it has not seen. So such a log is read in groups, one commit (at first: all of
 //! history) per epoch.
+//!
+//! A position is the incarnation of the stream (its job) and a row of its log: neither merges nor a base in the place of
+//! history change the numbers of rows. Whoever has read nothing begins with that base, which then stays until it has been
+//! read: its rows pass for the first ones of the log, and its end is where it ends in the log.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -12,8 +18,9 @@ use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+use serde::{Deserialize, Serialize};
 
-use super::log::{FileEntry, StreamLog};
+use super::log::{FileEntry, Hold, StreamLog};
 use super::parquet_file::{cast_rows, open_rows};
 use crate::changelog::{OP, weights};
 use crate::changes::Changes;
@@ -34,6 +41,15 @@ pub struct StreamSource {
     schema: SchemaRef,
     state: Mutex<Handout>,
     admitted: tokio::sync::Notify,
+    reader: Mutex<Option<Follower>>,
+}
+
+/// Who reads.
+#[derive(Debug)]
+struct Follower {
+    name: String,
+    /// Whether it keeps what it has read.
+    durable: bool,
 }
 
 #[derive(Debug, Default)]
@@ -48,13 +64,28 @@ struct Handout {
     cutting: bool,
     /// The watermark that followers have been told.
     told: Option<EventTime>,
+    /// The base from which it began.
+    first: Option<Arc<FirstBase>>,
+}
+
+/// A base in the place of history, kept for one who reads it.
+#[derive(Debug)]
+struct FirstBase {
+    file: FileEntry,
+    _hold: Hold,
 }
 
 impl StreamSource {
     /// Reads columns `projection` of `log`.
     pub fn new(log: Arc<StreamLog>, projection: Vec<usize>) -> Result<Self> {
         let schema = Arc::new(log.schema().project(&projection)?);
-        Ok(StreamSource { log, projection, schema, state: Mutex::default(), admitted: tokio::sync::Notify::new() })
+        let (state, admitted, reader) = (Mutex::default(), tokio::sync::Notify::new(), Mutex::default());
+        Ok(StreamSource { log, projection, schema, state, admitted, reader })
+    }
+
+    /// How many rows of a log have been read, the first ones, where this is what a job has consumed of it.
+    pub fn rows_read(consumed: &Offsets) -> u64 {
+        consumed.prefix(SPLIT)
     }
 
     /// The next unit that can be had without waiting; `Err(())` at the end of everything.
@@ -68,7 +99,7 @@ impl StreamSource {
         let limit = if self.log.is_changelog() { s.group_end.min(snapshot.rows) } else { snapshot.rows };
         if s.next < limit {
             let start = s.next;
-            let end = self.unit_end(start, limit, &snapshot.files);
+            let end = unit_end(start, limit, &snapshot.files, s.first.as_deref());
             s.next = end;
             return Ok(Some(unit(start, end)));
         }
@@ -81,38 +112,126 @@ impl StreamSource {
         if all && snapshot.end { Err(()) } else { Ok(None) }
     }
 
-    /// Units end with their file and are not too large.
-    fn unit_end(&self, start: u64, limit: u64, files: &[FileEntry]) -> u64 {
-        let at = files.partition_point(|f| f.start + f.rows <= start);
-        let file_end = files.get(at).map_or(limit, |f| f.start + f.rows);
-        limit.min(file_end).min(start + UNIT_ROWS)
-    }
-
     /// Opens the next group, if the present one has been handed out and no epoch is being cut.
     fn admit(&self) {
         let mut s = self.state.lock();
         if !s.cutting
             && s.next >= s.group_end
-            && let Some(end) = self.log.next_boundary(s.next)
+            // A commit that has gone into the base does not end within it.
+            && let Some(end) = self.log.next_boundary(s.next.max(first_end(&s).saturating_sub(1)))
         {
+            let next = s.next;
             s.group_end = end;
             drop(s);
             self.admitted.notify_waiters();
+            self.follow_if(false, next);
+        }
+    }
+
+    /// Tells the log what is needed, if the reader is `durable` or not.
+    fn follow_if(&self, durable: bool, rows: u64) {
+        if let Some(reader) = self.reader.lock().as_ref().filter(|r| r.durable == durable) {
+            self.log.follow(&reader.name, rows);
         }
     }
 }
 
+/// Where the base ends from which the reading began.
+fn first_end(s: &Handout) -> u64 {
+    s.first.as_ref().map_or(0, |first| first.file.end())
+}
+
+/// Units end with their file and are not too large. The last one of a base ends where that ends in the log.
+fn unit_end(start: u64, limit: u64, files: &[FileEntry], first: Option<&FirstBase>) -> u64 {
+    if let Some(base) = first.map(|first| &first.file).filter(|base| start < base.end()) {
+        let is_last = start + UNIT_ROWS >= base.rows;
+        return limit.min(if is_last { base.end() } else { start + UNIT_ROWS });
+    }
+    let at = files.partition_point(|f| f.end() <= start);
+    let file_end = files.get(at).map_or(limit, FileEntry::end);
+    limit.min(file_end).min(start + UNIT_ROWS)
+}
+
+impl Drop for StreamSource {
+    fn drop(&mut self) {
+        if let Some(reader) = self.reader.lock().take().filter(|r| !r.durable) {
+            self.log.unfollow(&reader.name);
+        }
+    }
+}
+
+/// The stream of a position.
+#[derive(Debug, Serialize, Deserialize)]
+struct Followed {
+    stream: String,
+    job: String,
+}
+
+/// Which streams' logs the sources of a job follow, as (place of the source, stream), by the states of its sources.
+pub fn followed(states: &BTreeMap<usize, serde_json::Value>) -> impl Iterator<Item = (usize, String)> {
+    let stream = |state: &serde_json::Value| serde_json::from_value::<Followed>(state.clone()).ok().map(|f| f.stream);
+    states.iter().filter_map(move |(place, state)| Some((*place, stream(state)?)))
+}
+
+/// The name by which the source at `place` of the job of `reader` follows a log; with `""` the beginning of all its names.
+pub fn follower(reader: &str, place: impl Display) -> String {
+    format!("{reader}#{place}")
+}
+
 #[async_trait]
 impl Source for StreamSource {
+    fn read_by(&self, reader: &str, place: usize, durable: bool) {
+        let mut name = follower(reader, place);
+        if !durable {
+            // There may be several of a name at a time, at different places in memory.
+            name = format!("{name}@{self:p}");
+        }
+        *self.reader.lock() = Some(Follower { name, durable });
+    }
+
+    async fn state(&self) -> Result<serde_json::Value> {
+        let followed = Followed { stream: self.log.name().to_owned(), job: self.log.job() };
+        Ok(if followed.job.is_empty() { serde_json::Value::Null } else { serde_json::to_value(followed)? })
+    }
+
+    fn restore(&self, state: &serde_json::Value) -> Result<()> {
+        let (read, job, name) = (serde_json::from_value::<Followed>(state.clone())?, self.log.job(), self.log.name());
+        if read.job == job || job.is_empty() {
+            return Ok(());
+        }
+        Err(Error::data(format!("stream \"{name}\" is not the one that was read, but was made anew")).with_hint(
+            "Make the reader anew, too, with CREATE OR REPLACE STREAM … AS … (SHOW CREATE STREAM has the query).",
+        ))
+    }
+
     async fn start(&self, consumed: &Offsets) -> Result<()> {
-        let mut s = self.state.lock();
         let reads = consumed.splits.get(SPLIT);
         let end = reads.and_then(|r| r.last()).map_or(0, |r| r.end);
         let mut gaps = consumed.gaps(SPLIT, 0..end);
         gaps.reverse();
-        *s = Handout { gaps, next: end, group_end: end, ..Handout::default() };
-        drop(s);
+        let mut commits = self.log.watch();
+        let (hold, base) = loop {
+            commits.mark_unchanged();
+            let reader = self.reader.lock().as_ref().map(|r| r.name.clone());
+            match self.log.begin(reader.as_deref(), end)? {
+                Some(begun) => break begun,
+                None => commits.changed().await.map_err(|_| Error::internal("the log has gone"))?,
+            }
+        };
+        let first = base.map(|file| Arc::new(FirstBase { file, _hold: hold }));
+        *self.state.lock() = Handout { gaps, next: end, group_end: end, first, ..Handout::default() };
         self.admit();
+        Ok(())
+    }
+
+    async fn committed(&self, offsets: &Offsets) -> Result<()> {
+        let rows = Self::rows_read(offsets);
+        let mut s = self.state.lock();
+        if rows > 0 && rows >= first_end(&s) {
+            s.first = None;
+            drop(s);
+            self.follow_if(true, rows);
+        }
         Ok(())
     }
 
@@ -151,7 +270,10 @@ impl Source for StreamSource {
     }
 
     async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let rows = match self.log.tail(unit.start, unit.end) {
+        let first = self.state.lock().first.clone().filter(|first| unit.start < first.file.end());
+        // What is in memory has other rows under the numbers of a base.
+        let in_memory = if first.is_some() { None } else { self.log.tail(unit.start, unit.end) };
+        let rows = match in_memory {
             Some(batches) if unit.start < unit.end => Rows::Memory(batches.into_iter()),
             _ if unit.start < unit.end => Rows::Closed,
             _ => Rows::Memory(vec![].into_iter()),
@@ -160,6 +282,7 @@ impl Source for StreamSource {
             log: self.log.clone(),
             projection: self.projection.clone(),
             schema: self.schema.clone(),
+            first,
             at: unit.start,
             end: unit.end,
             rows,
@@ -183,7 +306,7 @@ impl Source for StreamSource {
             return None;
         }
         let start = s.next;
-        s.next = self.unit_end(start, limit, &self.log.snapshot().files);
+        s.next = unit_end(start, limit, &self.log.snapshot().files, s.first.as_deref());
         Some(Unit { split: SPLIT.into(), start, end: s.next })
     }
 
@@ -213,7 +336,7 @@ impl Source for StreamSource {
 enum Rows {
     Memory(std::vec::IntoIter<Changes>),
     Closed,
-    /// A file, which it is, and the row of the log that ends what is read of it.
+    /// A file, which it is, and the row of the log before which what is read of it ends.
     File(Box<ParquetRecordBatchReader>, FileEntry, u64),
 }
 
@@ -221,6 +344,8 @@ struct Reader {
     log: Arc<StreamLog>,
     projection: Vec<usize>,
     schema: SchemaRef,
+    /// The base to which the unit belongs.
+    first: Option<Arc<FirstBase>>,
     at: u64,
     end: u64,
     rows: Rows,
@@ -231,11 +356,10 @@ impl Reader {
     /// Opens the file that holds row `at`. Once it is open, it does not matter when it is replaced.
     async fn open_file(&mut self) -> Result<()> {
         let _hold = self.log.hold();
-        let files = self.log.snapshot().files;
-        let place = files.partition_point(|f| f.start + f.rows <= self.at);
-        let file = files
-            .get(place)
-            .ok_or_else(|| Error::data(format!("stream \"{}\" has no file with row {}", self.log.name(), self.at)))?;
+        let file = match &self.first {
+            Some(first) => first.file.clone(),
+            None => self.file()?,
+        };
         let mut names: Vec<String> = self.schema.fields().iter().map(|f| f.name().clone()).collect();
         if self.log.is_changelog() {
             names.push(OP.to_owned());
@@ -244,8 +368,19 @@ impl Reader {
         let path = self.log.path(&file.name);
         let last = file.start + range.end;
         let rows = open_rows(self.log.store(), &path, range, &names).await?;
-        self.rows = Rows::File(Box::new(rows), file.clone(), last);
+        self.rows = Rows::File(Box::new(rows), file, last);
         Ok(())
+    }
+
+    /// The file with row `at` of the log.
+    fn file(&self) -> Result<FileEntry> {
+        let mut files = self.log.snapshot().files;
+        let place = files.partition_point(|f| f.end() <= self.at);
+        match files.get_mut(place).map(std::mem::take) {
+            None => Err(Error::data(format!("stream \"{}\" has no file with row {}", self.log.name(), self.at))),
+            Some(base) if base.upto.is_some() => Err(self.log.behind(self.at)),
+            Some(file) => Ok(file),
+        }
     }
 
     /// Columns as the stream declares them, in the order asked for, with their weights.
@@ -288,7 +423,13 @@ impl Reader {
                         return Ok(Some(self.changes(batch)?));
                     }
                     None if self.at < *last => return Err(self.log.too_short(file, self.at - file.start)),
-                    None => self.rows = Rows::Closed,
+                    None => {
+                        // Behind the last row of a base nothing of it is left.
+                        if file.upto.is_some() && *last == file.rows {
+                            self.at = self.end;
+                        }
+                        self.rows = Rows::Closed;
+                    }
                 },
             }
         }

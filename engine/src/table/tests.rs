@@ -39,7 +39,7 @@ struct World {
 /// A log of stream `s` in `store` and its sink.
 fn opened(store: &Store, changelog: bool) -> (Arc<StreamLog>, TableSink) {
     let upkeep = Upkeep::new(MemoryBudget::new(1 << 30), tokio::runtime::Handle::current());
-    let log = StreamLog::new(store.clone(), "s", schema(), changelog, upkeep);
+    let log = StreamLog::new(store.clone(), "s", schema(), changelog, None, upkeep);
     (log.clone(), TableSink::new(log, "job", None).with_grace(Duration::ZERO))
 }
 

@@ -9,7 +9,7 @@ use millstream_engine::checkpoint::Checkpoints;
 use millstream_engine::connector::Offsets;
 use millstream_engine::graph::NodeKind;
 use millstream_engine::store::{Store, folder_name};
-use millstream_engine::table::{StreamLog, remove_shown};
+use millstream_engine::table::{StreamLog, follower, remove_shown};
 use tokio::sync::MutexGuard;
 
 use super::Millstream;
@@ -148,7 +148,16 @@ impl Millstream {
             let job = jobs.remove(&entry.name);
             (entry, job)
         };
-        let objects = entries.into_iter().map(&mut out).collect();
+        let left: Vec<_> = entries.into_iter().map(&mut out).collect();
+        for (entry, _) in &left {
+            // What only they needed need not be kept.
+            objects
+                .streams
+                .values()
+                .filter_map(|def| def.log.as_ref())
+                .for_each(|l| l.unfollow(&follower(&entry.name, "")));
+        }
+        let objects = left;
         Leaving { millstream: self.clone(), objects, logs }
     }
 

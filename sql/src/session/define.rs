@@ -12,7 +12,7 @@ use millstream_engine::connector::options::{OptionSpec, Options, Takes};
 use millstream_engine::connector::registry::{Connectors, SinkRequest};
 use millstream_engine::nearest::nearest;
 use millstream_engine::runtime::{DeadLetterLimits, OnError};
-use millstream_engine::table::{StreamLog, check_storable, check_writable};
+use millstream_engine::table::{Retention, StreamLog, check_storable, check_writable};
 
 use super::Millstream;
 use super::lookup::Reading;
@@ -46,7 +46,16 @@ const ON_ERROR: OptionSpec =
     OptionSpec::new("on_error", Takes::Text, "fail", "rows that fail are put aside, or stop the stream")
         .otherwise("dead_letter");
 
-const OWN: [OptionSpec; 3] = [CHECKPOINT_INTERVAL, IDLE, PARALLELISM];
+const RETENTION: OptionSpec =
+    OptionSpec::new("retention", Takes::Duration, "7 days", "how long a changelog keeps its history")
+        .otherwise("for ever");
+const RETENTION_LIMIT: OptionSpec =
+    OptionSpec::new("retention_limit", Takes::Duration, "30 days", "how long it keeps what its readers still need")
+        .otherwise("7 days, or the retention");
+/// How long history that readers still need is kept at least, where nothing is said.
+const USUAL_LIMIT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+const OWN: [OptionSpec; 5] = [CHECKPOINT_INTERVAL, IDLE, PARALLELISM, RETENTION, RETENTION_LIMIT];
 /// Those of streams with a query.
 const OF_QUERIES: [OptionSpec; 3] = [DEAD_LETTER_LIMIT, DEAD_LETTER_RETENTION, ON_ERROR];
 
@@ -58,6 +67,7 @@ pub(super) struct OwnOptions {
     pub(super) checkpoint_interval: Option<Duration>,
     pub(super) on_error: OnError,
     pub(super) dead_letters: DeadLetterLimits,
+    pub(super) retention: Option<Retention>,
 }
 
 impl OwnOptions {
@@ -87,6 +97,7 @@ impl OwnOptions {
             dead_letters,
             parallelism: own.value(&PARALLELISM, "a number from 1 to 256")?,
             idle_timeout: own.duration(&IDLE)?,
+            retention: retention(&mut own, &owner)?,
             checkpoint_interval: interval
                 .map_err(|e| e.context(format!("option \"checkpoint_interval\" of {owner}")))?,
         };
@@ -99,6 +110,24 @@ impl OwnOptions {
             (None, Some(left)) => Err(without_connector(create, left, connectors)),
         }
     }
+}
+
+fn retention(own: &mut Options, owner: &str) -> Result<Option<Retention>> {
+    let (history, limit) = (own.duration(&RETENTION)?, own.duration(&RETENTION_LIMIT)?);
+    let Some(history) = history else {
+        if limit.is_none() {
+            return Ok(None);
+        }
+        return Err(Error::invalid(format!("{owner} has option \"retention_limit\" and no \"retention\"")).with_hint(
+            "Say how long history is kept, as in retention = '1 day', or leave both out to keep all of it.",
+        ));
+    };
+    let limit = limit.unwrap_or(USUAL_LIMIT.max(history));
+    if limit < history {
+        return Err(Error::invalid(format!("option \"retention_limit\" of {owner} is less than its \"retention\""))
+            .with_hint("It is how long history is kept for readers that are behind: make it as long or longer."));
+    }
+    Ok(Some(Retention::new(history, limit)))
 }
 
 /// The options of `create` that are not a connector's.
@@ -226,8 +255,16 @@ impl Millstream {
                 def.connector = Some((connector, options.with_found(resolved.options.clone())));
                 self.define_external(&mut def, create)?;
             }
-            (None, None) => self.define_stored(&mut def, create)?,
-            (Some(_), connector) => self.define_derived(&mut def, create, connector, parallelism, resolved)?,
+            (None, None) => self.define_stored(&mut def, create, own.retention)?,
+            (Some(_), connector) => {
+                self.define_derived(&mut def, create, connector, parallelism, resolved, own.retention)?
+            }
+        }
+        if own.retention.is_some() && !(def.changelog && def.log.is_some()) {
+            let why = if def.log.is_some() { "only grows: its history is what it holds" } else { "keeps no rows" };
+            let hint =
+                "Leave retention out: it is for streams with a PRIMARY KEY and for queries whose results change.";
+            return Err(Error::unsupported(format!("stream \"{}\" {why}", def.name)).with_hint(hint));
         }
         Ok(def)
     }
@@ -244,7 +281,12 @@ impl Millstream {
         Ok(())
     }
 
-    fn define_stored(self: &Arc<Self>, def: &mut StreamDef, create: &CreateStream) -> Result<()> {
+    fn define_stored(
+        self: &Arc<Self>,
+        def: &mut StreamDef,
+        create: &CreateStream,
+        retention: Option<Retention>,
+    ) -> Result<()> {
         def.kind = ObjectKind::Stored;
         def.primary_key = key_columns(create, &def.schema)?;
         def.changelog = !def.primary_key.is_empty();
@@ -252,7 +294,7 @@ impl Millstream {
         let time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name, def.semantics)?;
         // Readers are told the watermark by the log.
         def.event_time = time.map(|(column, _)| (column, None));
-        def.log = Some(self.log_of(def)?);
+        def.log = Some(self.log_of(def, retention)?);
         def.ingest = Some(IngestSource::new());
         Ok(())
     }
@@ -264,6 +306,7 @@ impl Millstream {
         connector: Option<(String, Options)>,
         parallelism: usize,
         resolved: &Resolved,
+        retention: Option<Retention>,
     ) -> Result<()> {
         if !create.columns.is_empty() || create.watermark.is_some() || create.primary_key.is_some() {
             return Err(Error::unsupported(format!("stream \"{}\" declares columns and has a query", def.name))
@@ -275,7 +318,7 @@ impl Millstream {
         match connector {
             None => {
                 def.kind = ObjectKind::Derived;
-                def.log = Some(self.log_of(def)?);
+                def.log = Some(self.log_of(def, retention)?);
             }
             Some((connector, options)) => {
                 def.kind = ObjectKind::Written;
@@ -294,10 +337,10 @@ impl Millstream {
         Ok(OwnOptions::of(create, &self.config().connectors)?.0.parallelism)
     }
 
-    fn log_of(&self, def: &StreamDef) -> Result<Arc<StreamLog>> {
+    fn log_of(&self, def: &StreamDef, retention: Option<Retention>) -> Result<Arc<StreamLog>> {
         check_writable(&def.schema).map_err(|e| e.context(format!("stream \"{}\"", def.name)))?;
         let (store, upkeep) = (self.store().clone(), self.upkeep().clone());
-        Ok(StreamLog::new(store, &def.name, def.schema.clone(), def.changelog, upkeep))
+        Ok(StreamLog::new(store, &def.name, def.schema.clone(), def.changelog, retention, upkeep))
     }
 
     /// Refuses a file or folder into which another stream is written: each would take the other's files for its own.

@@ -7,7 +7,7 @@ use millstream_engine::checkpoint::{Checkpoints, Manifest};
 use millstream_engine::connector::Sink;
 use millstream_engine::graph::NodeKind;
 use millstream_engine::runtime::{JobConfig, JobHandle};
-use millstream_engine::table::TableSink;
+use millstream_engine::table::{StreamSource, TableSink, followed, follower};
 use millstream_engine::time::EventTime;
 use parking_lot::Mutex;
 
@@ -125,6 +125,13 @@ impl Millstream {
                 let mut def = self.define(&create, entry.sql.clone(), entry.parallelism, &resolved)?;
                 def.reads = entry.reads.clone();
                 let def = Arc::new(def);
+                if let Some(log) = &def.log {
+                    // Before its job lets go of history.
+                    let mut positions = self.positions.lock();
+                    positions
+                        .extract_if(.., |(stream, ..)| *stream == def.name)
+                        .for_each(|(_, reader, rows)| log.follow(&reader, rows));
+                }
                 self.objects.write().streams.insert(entry.name.clone(), def.clone());
                 if def.kind == ObjectKind::External {
                     return Ok(());
@@ -153,6 +160,22 @@ impl Millstream {
             _ => return Err(Error::internal("an entry of the catalog creates nothing")),
         }
         Ok(())
+    }
+
+    /// Notes how far the readers of streams have got: what they need is not to go while they are not running.
+    pub(super) async fn find_positions(&self, entries: &[Entry]) {
+        let mut found = vec![];
+        for entry in entries.iter().filter(|e| e.has_job()) {
+            // One that cannot be read is told when its stream is taken into operation.
+            let Ok(Some(manifest)) = Checkpoints::new(self.store().clone(), &entry.job).last().await else { continue };
+            for (place, stream) in followed(&manifest.source_states) {
+                let rows = manifest.sources.get(place).map_or(0, |read| StreamSource::rows_read(&read.offsets()));
+                if rows > 0 {
+                    found.push((stream, follower(&entry.name, place), rows));
+                }
+            }
+        }
+        *self.positions.lock() = found;
     }
 
     /// Notes a stream that could not be recovered.
@@ -268,8 +291,13 @@ impl Millstream {
         match (def, statement_of(&entry.sql)?) {
             // The same log goes on, so that those who follow it stay with it.
             (Some(def), Statement::CreateStream(create)) => {
-                let job = self.start_job(&def, &create, &entry).await?;
-                self.jobs.write().insert(name.to_owned(), job);
+                let started = self.start_job(&def, &create, &entry).await.inspect_err(|e| {
+                    // What it would go on from is not there: it has failed, and may be replaced by the same.
+                    if e.kind() == ErrorKind::Data {
+                        self.add_broken(&entry, e);
+                    }
+                });
+                self.jobs.write().insert(name.to_owned(), started?);
             }
             _ => self.recover(&mut entry).await?,
         }

@@ -46,6 +46,8 @@ pub struct Millstream {
     pub(super) failures: broadcast::Sender<(String, String)>,
     runtime: Runtime,
     upkeep: Arc<Upkeep>,
+    /// How far the readers of streams have got that are not open yet, as (stream, reader, rows).
+    pub(super) positions: Mutex<Vec<(String, String, u64)>>,
     batch: Arc<RuntimeEnv>,
     /// Kept to be shut down; and the lock on the store.
     threads: Mutex<Vec<tokio::runtime::Runtime>>,
@@ -111,11 +113,13 @@ impl Millstream {
             failures,
             runtime,
             upkeep,
+            positions: Mutex::default(),
             batch,
             threads: Mutex::new(vec![cpu, io]),
             made,
             _lock: lock,
         });
+        millstream.find_positions(&entries).await;
         let mut now = entries.clone();
         // Views that are known open without a look at what they read; older builds may have listed them behind their readers.
         let (views, others): (Vec<_>, Vec<_>) = now.iter_mut().partition(|e| !e.has_job() && e.resolved.is_some());

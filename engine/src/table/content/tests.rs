@@ -10,12 +10,12 @@ use arrow::row::OwnedRow;
 use super::*;
 use crate::changelog::content;
 use crate::changes::Changes;
-use crate::connector::{Commit, Sink, SinkWriter};
+use crate::connector::{Commit, Sink, SinkWriter, Staged};
 use crate::epoch::EpochMark;
 use crate::key::mix;
 use crate::memory::MemoryBudget;
 use crate::store::Store;
-use crate::table::{TableSink, Upkeep};
+use crate::table::{Retention, TableSink, Upkeep};
 use crate::time::EventTime;
 
 fn schema() -> SchemaRef {
@@ -29,7 +29,7 @@ fn schema() -> SchemaRef {
 }
 
 /// Numbers that follow from the first.
-struct Numbers(u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
     fn next(&mut self) -> u64 {
@@ -52,7 +52,7 @@ impl Numbers {
 }
 
 /// A row: numbers from which its columns are made.
-type Made = (u8, u8, u8, u8);
+pub(crate) type Made = (u8, u8, u8, u8);
 
 fn float(of: u8) -> Option<f64> {
     [Some(0.0), Some(-0.0), Some(f64::NAN), Some(1.5), None][usize::from(of) % 5]
@@ -73,33 +73,44 @@ fn changes(rows: &[(Made, i64)]) -> Changes {
 }
 
 /// A log that is written by one task.
-struct Written {
-    log: Arc<StreamLog>,
-    sink: TableSink,
+pub(crate) struct Written {
+    pub(crate) log: Arc<StreamLog>,
+    pub(crate) sink: TableSink,
     writer: Box<dyn SinkWriter>,
     /// All that was committed.
-    all: Vec<Changes>,
+    pub(crate) all: Vec<Changes>,
     checkpoint: u64,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
-fn log_in(store: &Store) -> (Arc<StreamLog>, TableSink) {
+pub(crate) fn log_in(store: &Store, retention: Option<Retention>) -> (Arc<StreamLog>, TableSink) {
     let upkeep = Upkeep::new(MemoryBudget::new(1 << 30), tokio::runtime::Handle::current());
-    let log = StreamLog::new(store.clone(), "s", schema(), true, upkeep);
+    let log = StreamLog::new(store.clone(), "s", schema(), true, retention, upkeep);
     (log.clone(), TableSink::new(log, "job", None))
 }
 
 impl Written {
     async fn new(floor: u64) -> Self {
+        Written::keeping(floor, None).await
+    }
+
+    /// One that makes a base at `floor` changes and keeps history as `retention` says.
+    pub(crate) async fn keeping(floor: u64, retention: Option<Retention>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let (log, sink) = log_in(&Store::open(folder.path()).expect("a store"));
+        let (log, sink) = log_in(&Store::open(folder.path()).expect("a store"), retention);
         log.with_bases(|bases, _| bases.floor = floor);
         sink.start(&[]).await.expect("starts");
         let writer = sink.open(0).expect("a writer");
         Written { log, sink, writer, all: vec![], checkpoint: 0, folder }
     }
 
-    async fn commit(&mut self, rows: &[(Made, i64)], end: bool) {
+    pub(crate) async fn commit(&mut self, rows: &[(Made, i64)], end: bool) {
+        let staged = self.stage(rows, end).await;
+        self.publish(&staged, end).await;
+    }
+
+    /// Does what comes before the manifest.
+    pub(crate) async fn stage(&mut self, rows: &[(Made, i64)], end: bool) -> Vec<Staged> {
         self.checkpoint += 1;
         let (checkpoint, epoch) = (self.checkpoint, 10 * self.checkpoint);
         let mark = EpochMark { epoch, watermark: EventTime::MIN, checkpoint: Some(checkpoint), end };
@@ -109,9 +120,24 @@ impl Written {
         }
         self.writer.epoch(&mark).await.expect("ends an epoch");
         let staged = self.writer.stage(checkpoint).await.expect("stages");
-        let staged = self.sink.gather(checkpoint, staged).await.expect("gathers");
-        let commit = Commit { checkpoint, epoch, watermark: EventTime::MIN, end, staged: &staged };
-        self.sink.commit(&commit).await.expect("commits");
+        self.sink.gather(checkpoint, staged).await.expect("gathers")
+    }
+
+    pub(crate) fn commit_of<'a>(&self, staged: &'a [Staged], end: bool) -> Commit<'a> {
+        let (checkpoint, epoch) = (self.checkpoint, 10 * self.checkpoint);
+        Commit { checkpoint, epoch, watermark: EventTime::MIN, end, staged }
+    }
+
+    /// Does what comes after it.
+    pub(crate) async fn publish(&self, staged: &[Staged], end: bool) {
+        self.sink.commit(&self.commit_of(staged, end)).await.expect("commits");
+    }
+
+    /// Waits until no files are being merged.
+    pub(crate) async fn merged(&self) {
+        while self.sink.merge() == Some(false) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Waits until no base is being made.
@@ -122,16 +148,21 @@ impl Written {
     }
 
     /// The next process's log.
-    async fn restarted(&self) -> (Arc<StreamLog>, TableSink) {
+    pub(crate) async fn restarted(&self) -> (Arc<StreamLog>, TableSink) {
+        self.restarted_with(&serde_json::to_value(self.log.committed()).expect("plain data")).await
+    }
+
+    /// The same, where the last manifest has `state` of the sink.
+    pub(crate) async fn restarted_with(&self, state: &serde_json::Value) -> (Arc<StreamLog>, TableSink) {
         self.sink.stop().await;
         self.log.close(Duration::ZERO).await;
-        let (log, sink) = log_in(self.log.store());
-        sink.restore(&serde_json::to_value(self.log.committed()).expect("plain data")).expect("plain data");
+        let (log, sink) = log_in(self.log.store(), self.log.retention);
+        sink.restore(state).expect("plain data");
         sink.start(&[]).await.expect("starts");
         (log, sink)
     }
 
-    fn expected(&self) -> BTreeMap<OwnedRow, usize> {
+    pub(crate) fn expected(&self) -> BTreeMap<OwnedRow, usize> {
         counted(&content(&schema(), &self.all).expect("adds up"))
     }
 
@@ -143,7 +174,7 @@ impl Written {
 }
 
 /// How often each row is in `rows`; zeros of either sign are one value.
-fn counted(rows: &RecordBatch) -> BTreeMap<OwnedRow, usize> {
+pub(crate) fn counted(rows: &RecordBatch) -> BTreeMap<OwnedRow, usize> {
     let fields = schema().fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
     let converter = RowConverter::new(fields).expect("types that can be compared");
     let columns = canonical_columns(rows.columns()).expect("floats");
@@ -184,14 +215,14 @@ impl ContentSink for Taken {
 }
 
 /// The content with room for `most` bytes, and how often there was no room.
-async fn read(content: &Content, most: usize) -> (RecordBatch, usize) {
+pub(crate) async fn read(content: &Content, most: usize) -> (RecordBatch, usize) {
     let mut taken = Taken { most, refused: 0, rows: vec![] };
     content.read(&[0, 1, 2, 3], &schema(), &mut taken).await.expect("reads");
     (arrow::compute::concat_batches(&schema(), &taken.rows).expect("one schema"), taken.refused)
 }
 
 /// An epoch over what stands: some of it goes, others come, and the sign of a zero changes now and then.
-fn epoch(rng: &mut Numbers, standing: &mut Vec<Made>) -> Vec<(Made, i64)> {
+pub(crate) fn epoch(rng: &mut Numbers, standing: &mut Vec<Made>) -> Vec<(Made, i64)> {
     let mut epoch = vec![];
     for _ in 0..rng.below(60) {
         if !standing.is_empty() && rng.likely(45) {
@@ -282,7 +313,7 @@ async fn a_base_that_is_read_stays_until_it_has_been() {
         written.commit(&[row(n), row(n)], false).await;
         written.quiet().await;
     }
-    assert!(written.log.content().base.expect("a base").upto > 2);
+    assert!(written.log.content().base.expect("a base").0.upto > 2);
     assert_eq!(counted(&read(&content, usize::MAX).await.0), expected);
     drop(content);
     written.commit(&[row(1)], false).await;
@@ -297,14 +328,14 @@ async fn a_base_is_made_of_much_and_at_the_end_of_more() {
     assert!(!written.log.making.lock().is_running() && written.bases().is_empty(), "little is read as it is");
     written.commit(&rows, false).await;
     written.quiet().await;
-    assert_eq!(written.log.content().base.expect("a base").upto, 18);
+    assert_eq!(written.log.content().base.expect("a base").0.upto, 18);
     written.commit(&rows, false).await;
     written.commit(&rows, false).await;
     written.quiet().await;
-    assert_eq!(written.log.content().base.expect("a base").upto, 18, "beside 18 rows of a base 18 are not much");
+    assert_eq!(written.log.content().base.expect("a base").0.upto, 18, "beside 18 rows of a base 18 are not much");
     written.commit(&[], true).await;
     written.quiet().await;
-    assert_eq!(written.log.content().base.expect("a base").upto, 36);
+    assert_eq!(written.log.content().base.expect("a base").0.upto, 36);
 }
 
 #[tokio::test]
@@ -340,7 +371,7 @@ async fn what_no_base_needs_is_removed_and_what_is_damaged_is_made_anew() {
         while log.making.lock().is_running() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert_eq!(log.content().base.expect("made anew").file, name);
+        assert_eq!(log.content().base.expect("made anew").0.file, name);
     }
 }
 
@@ -359,6 +390,16 @@ async fn a_log_that_is_closed_makes_no_base() {
     assert!(!written.log.making.lock().is_running());
     assert_eq!(written.bases(), there);
     assert!(there.len() <= 1, "one that was cut off does not stay");
+}
+
+#[tokio::test]
+async fn a_log_that_is_closed_does_not_wait_for_others() {
+    let mut written = Written::new(1).await;
+    let log = written.log.clone();
+    let _others = log.upkeep.turn.acquire().await.expect("open");
+    written.commit(&[((1, 1, 1, 1), 1)], false).await;
+    assert!(log.making.lock().is_running());
+    tokio::time::timeout(Duration::from_secs(10), log.close(Duration::ZERO)).await.expect("does not wait");
 }
 
 #[test]
