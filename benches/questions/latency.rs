@@ -86,7 +86,7 @@ async fn measure(sql: &str) -> Result<Vec<i64>> {
     let (sink, mut epochs) = FeedSink::new(result, false, None);
     finish(&mut lowered, SinkNode { name: "result".to_owned(), sink }, true);
     let handle = tokio::runtime::Handle::current();
-    let runtime = Runtime { cpu: handle.clone(), io: handle, budget: MemoryBudget::new(1 << 30) };
+    let runtime = Runtime::new(handle.clone(), handle, MemoryBudget::new(1 << 30));
     let job = runtime.start(lowered.graph, JobConfig::new("latency"), None).await?;
     let start = Instant::now();
     let writer = tokio::spawn(async move {

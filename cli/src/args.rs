@@ -8,8 +8,8 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::config::{parse_interval, parse_size};
 use crate::output::Format;
+use crate::quantity::{parse_interval, parse_size};
 
 const EXAMPLES: &str = "\
 Examples:

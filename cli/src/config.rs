@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use millstream_engine::memory::{default_limit, parse_bytes};
+use millstream_engine::memory::default_limit;
 use millstream_sql::Config;
-use millstream_sql::session::checkpoint_interval;
 
 use crate::args::EngineArgs;
 
@@ -39,28 +38,4 @@ pub(crate) fn history_file() -> Option<PathBuf> {
         .or_else(|| set("HOME").map(|home| home.join(".local/state")))
         .or_else(|| set("LOCALAPPDATA"))?;
     Some(state.join("millstream").join("history"))
-}
-
-/// A size such as `4GB` (powers of ten), `4GiB` (powers of two), `512m` or a plain number of bytes.
-pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
-    parse_bytes(text).ok_or_else(|| format!("`{text}` is not a size: write it as 512MB or 4GB"))
-}
-
-/// A time between checkpoints such as `500ms`, `10s`, `2min`.
-pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
-    checkpoint_interval(text).map_err(|e| e.message().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times() {
-        assert_eq!(parse_interval("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse_interval("2min"), Ok(Duration::from_secs(120)));
-        for wrong in ["0s", "1ms", "1 fortnight"] {
-            assert_eq!(parse_interval(wrong), Err(format!("'{wrong}' is not a length of time from 10 ms on")));
-        }
-    }
 }

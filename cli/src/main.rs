@@ -13,6 +13,7 @@ mod export;
 mod lex;
 mod output;
 mod progress;
+mod quantity;
 mod remote;
 mod report;
 mod run;

@@ -5,6 +5,8 @@
 //! (Steele, Lea, Flood, OOPSLA 2014), bytes through XXH3 (its 64-bit form is a stable specification).
 //! Keys fall into [`KEY_GROUPS`] groups and groups into tasks, as contiguous ranges.
 
+use std::ops::Range;
+
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -31,6 +33,13 @@ pub fn mix(mut z: u64) -> u64 {
 /// The task of `parallelism` that owns the key with this hash.
 pub fn task_of(hash: u64, parallelism: usize) -> usize {
     ((hash % KEY_GROUPS) as usize * parallelism) / KEY_GROUPS as usize
+}
+
+/// The key groups whose keys task `task` of `parallelism` owns.
+pub fn key_groups(task: usize, parallelism: usize) -> Range<u64> {
+    let parallelism = parallelism.max(1) as u64;
+    let first = |task: u64| (task * KEY_GROUPS).div_ceil(parallelism);
+    first(task as u64)..first(task as u64 + 1)
 }
 
 /// One hash per row over all `columns`, into `hashes` (cleared first). Equal keys (SQL equality, null

@@ -17,11 +17,13 @@ pub mod memory;
 pub mod metrics;
 pub mod nearest;
 pub mod operator;
+pub mod options;
 pub mod runtime;
 pub mod state;
 pub mod store;
 pub mod table;
 pub mod testing;
 pub mod time;
+pub mod token;
 
 pub use error::{Error, ErrorKind, Result};

@@ -82,35 +82,47 @@ impl Store {
 
     /// Writes `bytes` at `path`, replacing what is there. They outlast a loss of power when this returns.
     pub async fn put(&self, path: &str, bytes: Bytes) -> Result<()> {
-        self.objects
-            .put(&Path::from(path), PutPayload::from(bytes))
-            .await
-            .map_err(|e| self.failed("write", path, e))?;
+        let payload = PutPayload::from(bytes.clone());
+        if let Err(e) = self.objects.put(&Path::from(path), payload).await
+            && !self.has(path, &bytes).await
+        {
+            return Err(self.failed("write", path, e));
+        }
         self.settle(path, true).await
     }
 
-    /// Writes `bytes` at `path` unless something is there: then the error's kind is `Exists`. All or nothing of
-    /// them outlasts a loss of power, and all when this has returned.
+    /// Writes `bytes`, which nobody else writes there, at `path` unless something is there: then the error's kind is
+    /// `Exists`. All or nothing of them outlasts a loss of power, and all when this has returned.
     pub async fn create(&self, path: &str, bytes: Bytes) -> Result<()> {
-        if let Some(root) = &self.root {
-            let path_in = root.join(path);
-            let created = blocking(move || create_file(&path_in, &bytes)).await;
-            return match created {
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                    Err(Error::new(ErrorKind::Exists, format!("\"{path}\" exists already")))
-                }
-                Err(e) => Err(self.failed("write", path, e)),
-                Ok(()) => self.settle(path, false).await,
-            };
-        }
-        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        match self.objects.put_opts(&Path::from(path), PutPayload::from(bytes), options).await {
-            Ok(_) => Ok(()),
-            Err(object_store::Error::AlreadyExists { .. }) => {
-                Err(Error::new(ErrorKind::Exists, format!("\"{path}\" exists already")))
+        let created = match &self.root {
+            Some(root) => {
+                let (path_in, bytes) = (root.join(path), bytes.clone());
+                blocking(move || create_file(&path_in, &bytes)).await.map_err(|e| {
+                    let kind = e.kind();
+                    (kind == io::ErrorKind::AlreadyExists, self.failed("write", path, e))
+                })
             }
-            Err(e) => Err(self.failed("write", path, e)),
+            None => {
+                let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+                let put = self.objects.put_opts(&Path::from(path), PutPayload::from(bytes.clone()), options).await;
+                put.map(|_| ()).map_err(|e| {
+                    let exists = matches!(e, object_store::Error::AlreadyExists { .. });
+                    (exists, self.failed("write", path, e))
+                })
+            }
+        };
+        match created {
+            Err((exists, e)) if !self.has(path, &bytes).await => match exists {
+                true => Err(Error::new(ErrorKind::Exists, format!("\"{path}\" exists already"))),
+                false => Err(e),
+            },
+            _ => self.settle(path, false).await,
         }
+    }
+
+    /// Whether `bytes` are at `path`: the answer to a write may be lost, and the write done all the same.
+    async fn has(&self, path: &str, bytes: &Bytes) -> bool {
+        self.get(path).await.is_ok_and(|found| found == bytes)
     }
 
     /// Removes what writes that were cut off by the end of a process left behind. Nobody else may be writing.

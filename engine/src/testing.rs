@@ -43,6 +43,8 @@ pub struct Bench {
     /// All parts of checkpoints so far.
     parts: Vec<StatePart>,
     out: Output,
+    said: Vec<Changes>,
+    rounds: usize,
     epoch: u64,
     watermark: EventTime,
 }
@@ -52,13 +54,30 @@ impl Bench {
     pub fn new(spec: SpecRef) -> Result<Self> {
         let budget = MemoryBudget::new(1 << 30);
         let (operator, state) = built(&spec, &budget)?;
-        let (parts, out) = (vec![], Output::default());
-        Ok(Bench { spec, operator, state, budget, parts, out, epoch: 0, watermark: EventTime::MIN })
+        let (parts, out, said, rounds) = (vec![], Output::default(), vec![], 0);
+        Ok(Bench { spec, operator, state, budget, parts, out, said, rounds, epoch: 0, watermark: EventTime::MIN })
     }
 
     /// Gives it changes at `port`.
     pub fn changes(&mut self, port: usize, changes: Changes) -> Result<()> {
-        self.operator.on_changes(port, changes, &mut self.out)
+        self.operator.on_changes(port, changes, &mut self.out)?;
+        self.pass_on()
+    }
+
+    /// Passes on what was said, until all has been.
+    fn pass_on(&mut self) -> Result<()> {
+        self.said.extend(self.out.take());
+        while self.out.take_comes_back() {
+            self.operator.go_on(&mut self.out)?;
+            self.rounds += 1;
+            self.said.extend(self.out.take());
+        }
+        Ok(())
+    }
+
+    /// How often the operator has been asked to go on.
+    pub fn rounds(&self) -> usize {
+        self.rounds
     }
 
     /// Ends the epoch and gives all that was said in it.
@@ -68,7 +87,8 @@ impl Bench {
         let end = watermark == EventTime::MAX;
         let mark = EpochMark { epoch: self.epoch, watermark: self.watermark, checkpoint: None, end };
         self.operator.on_epoch(&mark, &mut self.out)?;
-        Ok(self.out.take())
+        self.pass_on()?;
+        Ok(std::mem::take(&mut self.said))
     }
 
     /// Takes what has been put aside since the last call.
@@ -80,7 +100,10 @@ impl Bench {
     pub fn recover(&mut self) -> Result<()> {
         self.checkpoint()?;
         (self.operator, self.state) = built(&self.spec, &self.budget)?;
-        self.state.restore(&self.parts, Owner { task: 0, parallelism: 1 }, self.watermark)
+        for part in &self.parts {
+            self.state.restore(part, Owner { task: 0, parallelism: 1 })?;
+        }
+        self.state.restored(self.watermark)
     }
 
     /// Takes a checkpoint. Gives the rows of all parts that a restore would read.

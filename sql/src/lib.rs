@@ -6,6 +6,8 @@ pub mod error;
 mod files;
 pub(crate) mod function;
 pub mod plan;
+mod quote;
+mod semantics;
 pub mod session;
 pub mod statement;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
-use millstream_engine::connector::options::{OptionSpec, Options, Takes};
 use millstream_engine::connector::registry::{Connector, Guarantee, Readable, SourceRequest};
 use millstream_engine::connector::{Source, built_in};
+use millstream_engine::options::{OptionSpec, Options, Takes};
 use millstream_sql::session::JobState;
 use millstream_sql::{Config, Millstream, Outcome};
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_engine::connector::built_in;
-use millstream_engine::connector::options::{Fallback, OptionSpec};
 use millstream_engine::connector::registry::{Readable, Writable};
+use millstream_engine::options::{Fallback, OptionSpec};
 
 /// The section on connectors.
 fn section() -> String {

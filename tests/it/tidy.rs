@@ -9,6 +9,8 @@ use cargo_metadata::{Metadata, MetadataCommand, Package};
 
 /// The most lines of a file before its tests.
 const LINES: usize = 500;
+/// The most lines of a function, its attributes and documentation not counted.
+const FUNCTION: usize = 70;
 /// Files that may be longer, each with the reason. Best empty.
 const LONGER: &[(&str, &str)] = &[];
 /// Words that say nothing about what a module is for.
@@ -195,4 +197,81 @@ fn nothing_names_a_place() {
             assert!(place.is_none(), "{file}:{}: {}", i + 1, line.trim());
         }
     }
+}
+
+#[test]
+fn functions_are_short() {
+    let begins = |line: &str| {
+        let code = line.trim_start();
+        let words: Vec<&str> = code.split(' ').collect();
+        let modifiers = ["pub", "pub(crate)", "pub(super)", "async", "const", "unsafe"];
+        let at = words.iter().position(|w| !modifiers.contains(w));
+        (at.is_some_and(|at| words[at] == "fn") && !line.ends_with(';')).then(|| line.len() - code.len())
+    };
+    let mut long = vec![];
+    for (file, text) in rust_files() {
+        let lines: Vec<&str> = text.lines().take_while(|l| *l != "#[cfg(test)]").collect();
+        if file.ends_with("tests.rs") {
+            continue;
+        }
+        for (from, line) in lines.iter().enumerate() {
+            let Some(indent) = begins(line) else { continue };
+            let end = format!("{}}}", &line[..indent]);
+            let length = lines[from..].iter().position(|l| *l == end).map_or(0, |n| n + 1);
+            if length > FUNCTION {
+                long.push(format!("{file}:{}: {length} lines", from + 1));
+            }
+        }
+    }
+    assert_eq!(long, Vec::<String>::new());
+}
+
+/// The room of a file of one of our crates: what is directly below `src`.
+fn room(file: &str) -> Option<(&str, &str)> {
+    let (name, below) = file.split_once("/src/")?;
+    let room = below.split('/').next()?;
+    Some((name, room.strip_suffix(".rs").unwrap_or(room)))
+}
+
+/// The rooms of its crate that `text` names, tests and comments left out.
+fn named_rooms(text: &str) -> BTreeSet<String> {
+    let code = text.lines().take_while(|l| *l != "#[cfg(test)]").filter(|l| !l.trim_start().starts_with("//"));
+    let code: String = code.map(|l| format!("{l}\n")).collect();
+    let word = |rest: &str| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
+    let mut named: BTreeSet<String> = code.split("crate::").skip(1).map(word).collect();
+    // `use crate::{a, b::c};`
+    for list in code.split("crate::{").skip(1) {
+        let list = list.split('}').next().unwrap_or_default();
+        named.extend(list.split(',').map(|item| word(item.trim())));
+    }
+    named
+}
+
+#[test]
+fn rooms_use_each_other_one_way() {
+    let mut uses: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    for (file, text) in rust_files() {
+        let Some((name, room)) = room(&file).filter(|(_, room)| !["lib", "main"].contains(room)) else { continue };
+        if file.ends_with("/tests.rs") || file.contains("/tests/") {
+            continue;
+        }
+        uses.entry((name.to_owned(), room.to_owned())).or_default().extend(named_rooms(&text));
+    }
+    // Rooms that use no other that is still there go, until none is left but those in circles.
+    loop {
+        let left: BTreeSet<(String, String)> = uses.keys().cloned().collect();
+        let is_free = |(name, room): &(String, String), used: &BTreeSet<String>| {
+            !used.iter().any(|u| u != room && left.contains(&(name.clone(), u.clone())))
+        };
+        let before = uses.len();
+        uses.retain(|of, used| !is_free(of, used));
+        if uses.len() == before {
+            break;
+        }
+    }
+    assert_eq!(
+        uses.keys().collect::<Vec<_>>(),
+        Vec::<&(String, String)>::new(),
+        "rooms that use each other in circles"
+    );
 }

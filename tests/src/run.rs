@@ -18,11 +18,13 @@ use millstream_sql::statement::{Emit, Query};
 use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::runtime::Handle;
 
 use crate::Result;
 use crate::case::Case;
 use crate::compare::{Checker, Expected};
 use crate::duck::Duck;
+use crate::elsewhere;
 use crate::late::Closing;
 use crate::sink::Collector;
 use crate::watch::Watchdog;
@@ -182,8 +184,12 @@ pub fn check_one(trial: &Trial, emit: Option<Emit>) -> Result<Checked> {
             1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             n => tokio::runtime::Builder::new_multi_thread().worker_threads(n).enable_all().build()?,
         };
-        let ended = runtime.block_on(attempt(&mut setup, &trial.query, emit, &mut checker))?;
-        drop(runtime);
+        let second = setup.rng.random_bool(0.3);
+        let one = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let other = second.then(one).transpose()?;
+        let elsewhere = other.as_ref().map(|o| o.handle());
+        let ended = runtime.block_on(attempt(&mut setup, &trial.query, emit, elsewhere, &mut checker))?;
+        drop((runtime, other));
         if let Some(checked) = ended {
             return Ok(checked);
         }
@@ -208,6 +214,7 @@ async fn attempt(
     setup: &mut Setup,
     query: &Query,
     emit: Option<Emit>,
+    elsewhere: Option<&Handle>,
     checker: &mut Checker,
 ) -> Result<Option<Checked>> {
     let parallelism = setup.rng.random_range(1..=4);
@@ -227,10 +234,14 @@ async fn attempt(
         let read = serde_json::to_string(&m.sources)?;
         checker.history.push(format!("restored checkpoint {} of epoch {}, read {read}", m.checkpoint, m.epoch));
     }
-    checker.history.push(format!("run with parallelism {parallelism}"));
+    let place = if elsewhere.is_some() { ", half of it elsewhere" } else { "" };
+    checker.history.push(format!("run with parallelism {parallelism}{place}"));
     let config = config(&mut setup.rng, emit);
-    let handle = tokio::runtime::Handle::current();
-    let runtime = Runtime { cpu: handle.clone(), io: handle, budget: MemoryBudget::new(1 << 30) };
+    let (here, budget) = (Handle::current(), MemoryBudget::new(1 << 30));
+    let runtime = match elsewhere {
+        Some(other) => elsewhere::runtime(&here, other, budget),
+        None => Runtime::new(here.clone(), here, budget),
+    };
     let job = runtime.start(lowered.graph, config, Some(checkpoints)).await?;
     if setup.kills > 0 {
         setup.kills -= 1;

@@ -68,7 +68,7 @@ fn rows_of(changes: &[Changes]) -> u64 {
 
 #[async_trait]
 impl Sink for Collector {
-    async fn start(&self, committed: &[Staged]) -> Result<()> {
+    async fn start(&self, committed: &[Staged], _generation: u64) -> Result<()> {
         let mut kept = self.kept.lock();
         kept.commit(committed)?;
         kept.staged.clear();

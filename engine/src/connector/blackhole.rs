@@ -47,7 +47,7 @@ struct Blackhole {
 
 #[async_trait]
 impl Sink for Blackhole {
-    async fn start(&self, _committed: &[Staged]) -> Result<()> {
+    async fn start(&self, _committed: &[Staged], _generation: u64) -> Result<()> {
         Ok(())
     }
 

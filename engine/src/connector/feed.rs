@@ -52,7 +52,7 @@ impl FeedSink {
 
 #[async_trait]
 impl Sink for FeedSink {
-    async fn start(&self, _committed: &[Staged]) -> Result<()> {
+    async fn start(&self, _committed: &[Staged], _generation: u64) -> Result<()> {
         Ok(())
     }
 

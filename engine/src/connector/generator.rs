@@ -12,9 +12,9 @@ use arrow::buffer::{Buffer, NullBuffer};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::connector::options::{OptionSpec, Options};
 use crate::connector::{Offsets, Split, Unit};
 use crate::error::{Error, Result};
+use crate::options::{OptionSpec, Options};
 use crate::time::EventTime;
 
 /// How often a paced source releases rows: small against the latencies that one would measure with it.

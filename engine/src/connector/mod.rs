@@ -17,7 +17,6 @@ pub mod file;
 mod generator;
 pub mod ingest;
 pub mod nexmark;
-pub mod options;
 pub mod registry;
 pub mod spool;
 pub mod stdio;
@@ -35,6 +34,8 @@ use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::Result;
 use crate::time::EventTime;
+
+pub use crate::format::DeadLetter;
 
 /// The connectors that come with the engine.
 pub fn built_in() -> registry::Connectors {
@@ -146,21 +147,6 @@ impl Read {
     pub fn rows(rows: Changes, position: u64) -> Self {
         Read { rows, position, dead: vec![], watermark: None }
     }
-}
-
-/// A piece of input that could not be decoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// The split.
-    pub split: Arc<str>,
-    /// Where in the split, in its coordinate.
-    pub position: u64,
-    /// Which line of a text file (1-based), where known.
-    pub line: Option<u64>,
-    /// Why, in words.
-    pub reason: String,
-    /// The bytes as they were.
-    pub raw: Vec<u8>,
 }
 
 /// Reads one unit. Dropped when the unit is done or the job stops, and not while rows are read before that.
@@ -285,9 +271,9 @@ pub struct Staged {
 /// Where a job's result goes; builds one writer a task and commits what they staged.
 #[async_trait]
 pub trait Sink: Send + Sync {
-    /// Called once before writing. `committed` is what the last manifest committed: make it visible if a
-    /// crash came between. `task_count` is the parallelism.
-    async fn start(&self, committed: &[Staged]) -> Result<()>;
+    /// Called once before writing. `committed` is what was committed last: make it visible if a crash came between.
+    /// What earlier generations than `generation` have staged besides may go; what later ones have must stay.
+    async fn start(&self, committed: &[Staged], generation: u64) -> Result<()>;
 
     /// The writer of one task.
     fn open(&self, task: usize) -> Result<Box<dyn SinkWriter>>;

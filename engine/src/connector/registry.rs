@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-use crate::connector::options::{OptionSpec, Options};
 use crate::connector::{Sink, Source};
 use crate::error::{Error, Result};
 use crate::nearest::nearest;
+use crate::options::{OptionSpec, Options};
 
 /// A scan to open.
 #[derive(Clone, Debug)]
@@ -253,7 +253,7 @@ mod tests {
 
     use super::*;
     use crate::connector::built_in;
-    use crate::connector::options::Fallback;
+    use crate::options::Fallback;
 
     fn hint(error: &Error) -> &str {
         error.hint().unwrap_or_default()
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn defaults_and_examples_are_what_options_take() {
-        use crate::connector::options::Takes;
+        use crate::options::Takes;
         for connector in built_in().iter() {
             let read = connector.source().map(Readable::options).unwrap_or_default();
             let written = connector.sink().map(Writable::options).unwrap_or_default();

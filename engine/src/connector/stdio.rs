@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use crate::changes::Changes;
-use crate::connector::options::{OptionSpec, Takes};
 use crate::connector::registry::{Connector, Guarantee, Readable, SinkRequest, SourceRequest, Writable};
 use crate::connector::{Commit, DeadLetter, Offsets, Read, Sink, SinkWriter, Source, Split, Staged, Unit, UnitReader};
 use crate::epoch::EpochMark;
@@ -20,6 +19,7 @@ use crate::format::blocks::{Block, Blocks, Cut, Want};
 use crate::format::options::{CsvOptions, JsonOptions, ON_ERROR, TEXT};
 use crate::format::write::{output_rows, output_schema, write_header, write_lines};
 use crate::format::{Format, LineDecoder, Place, csv, json};
+use crate::options::{OptionSpec, Takes};
 
 /// The one split of standard input.
 const SPLIT: &str = "stdin";
@@ -305,7 +305,7 @@ struct Stdout {
 
 #[async_trait]
 impl Sink for Stdout {
-    async fn start(&self, _committed: &[Staged]) -> Result<()> {
+    async fn start(&self, _committed: &[Staged], _generation: u64) -> Result<()> {
         Ok(())
     }
 
@@ -379,7 +379,7 @@ mod tests {
     use arrow::datatypes::{DataType, Field};
 
     use super::*;
-    use crate::connector::options::Options;
+    use crate::options::Options;
 
     static PIPE: OnceLock<Mutex<std::io::PipeReader>> = OnceLock::new();
 

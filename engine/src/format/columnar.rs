@@ -21,8 +21,8 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, Parq
 use parquet::basic::{ConvertedType, LogicalType};
 use parquet::schema::types::Type;
 
-use crate::connector::DeadLetter;
 use crate::error::{Error, Result};
+use crate::format::DeadLetter;
 use crate::format::convert::{Misfit, convert, find_field};
 use crate::time::{EventTime, micros_of};
 

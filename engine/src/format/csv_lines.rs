@@ -101,8 +101,8 @@ mod tests {
 
     use std::sync::Arc;
 
-    use crate::connector::options::Options;
     use crate::format::{Place, csv};
+    use crate::options::Options;
 
     fn rows() -> RecordBatch {
         let texts = vec![Some("plain"), None, Some(""), Some(" a,b "), Some("say \"so\""), Some("NA"), Some("x\\y")];

@@ -13,11 +13,13 @@ pub mod compression;
 pub mod convert;
 pub mod csv;
 mod csv_lines;
+mod dead_letter;
 pub(crate) mod digits;
 pub mod infer;
 pub mod json;
 pub mod options;
 pub(crate) mod rows;
+pub mod stored;
 pub mod timestamp;
 pub mod union;
 pub(crate) mod values;
@@ -28,7 +30,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 
-use crate::connector::DeadLetter;
+pub use dead_letter::DeadLetter;
+
 use crate::error::Result;
 
 /// What the bytes of a file are.

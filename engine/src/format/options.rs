@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::TimeUnit;
 
-use crate::connector::options::{OptionSpec, Options, Takes};
 use crate::error::{Error, Result};
 use crate::format::timestamp::TimeFormat;
 use crate::format::values::Escapes;
+use crate::options::{OptionSpec, Options, Takes};
 
 /// What becomes of input that cannot be decoded.
 pub(crate) const ON_ERROR: OptionSpec = OptionSpec::new(

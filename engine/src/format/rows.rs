@@ -6,8 +6,8 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOption
 use arrow::compute::filter;
 use arrow::datatypes::SchemaRef;
 
-use crate::connector::DeadLetter;
 use crate::error::Result;
+use crate::format::DeadLetter;
 use crate::format::columns::{BadRows, Dialect, Span, Tokens, build};
 use crate::format::{Decoded, LineDecoder, Place};
 

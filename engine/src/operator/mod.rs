@@ -30,13 +30,24 @@ pub trait Operator: Send {
 
     /// Ends the epoch: says all that is still to say about it.
     fn on_epoch(&mut self, mark: &EpochMark, out: &mut Output) -> Result<()>;
+
+    /// Goes on with what the last call had to say and `out` had no room for: called after [`Output::come_back`], when that was
+    /// passed on, before anything else.
+    fn go_on(&mut self, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
 }
+
+/// What an operator says at once, in bytes; it may be the last piece more.
+const ROOM: usize = 4 << 20;
 
 /// Where an operator puts what it emits, and the rows that it cannot work on.
 #[derive(Debug, Default)]
 pub struct Output {
     ready: Vec<Changes>,
+    bytes: usize,
     aside: Vec<Aside>,
+    comes_back: bool,
 }
 
 /// Rows on which an expression failed, with their weights: they become dead letters of the job.
@@ -52,12 +63,30 @@ impl Output {
     /// Emits `changes`; empty ones are dropped.
     pub fn emit(&mut self, changes: Changes) {
         if !changes.is_empty() {
+            self.bytes += changes.bytes();
             self.ready.push(changes);
         }
     }
 
+    /// Whether there is room for more. An operator that has much to say looks before each piece, so that what is said at
+    /// once is bounded.
+    pub fn has_room(&self) -> bool {
+        self.bytes < ROOM
+    }
+
+    /// The operator has more to say: it is asked to [go on](Operator::go_on).
+    pub fn come_back(&mut self) {
+        self.comes_back = true;
+    }
+
+    /// Whether the operator is to be asked to go on.
+    pub fn take_comes_back(&mut self) -> bool {
+        std::mem::take(&mut self.comes_back)
+    }
+
     /// Takes what has been emitted.
     pub fn take(&mut self) -> Vec<Changes> {
+        self.bytes = 0;
         std::mem::take(&mut self.ready)
     }
 
@@ -99,6 +128,12 @@ pub trait OperatorSpec: fmt::Debug + Send + Sync {
     /// How its state is bounded.
     fn state_bound(&self) -> StateBound {
         StateBound::Stateless
+    }
+
+    /// What the meaning of its state's columns depends on, where it keeps any: words that change only with that meaning,
+    /// since another build compares them with its own.
+    fn fingerprint(&self) -> Option<String> {
+        None
     }
 
     /// Builds the operator for one task; state is opened through `context`.

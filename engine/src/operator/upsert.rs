@@ -14,6 +14,7 @@ use super::{BuildContext, Operator, OperatorSpec, Output, StateBound};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::Result;
+use crate::format::sql_name;
 use crate::key::hash_rows;
 use crate::state::key_index::KeyIndex;
 use crate::state::{Handle, Owner, State, check_columns};
@@ -45,6 +46,12 @@ impl OperatorSpec for Upsert {
     fn state_bound(&self) -> StateBound {
         let names: Vec<_> = self.key.iter().map(|k| self.schema.field(*k).name().as_str()).collect();
         StateBound::Keys(names.join(", "))
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        let key: Vec<_> = self.key.iter().map(|k| format!("column {}", k + 1)).collect();
+        let types: Vec<_> = self.schema.fields().iter().map(|f| sql_name(f.data_type())).collect();
+        Some(format!("rows of ({}) by {}", types.join(", "), key.join(", ")))
     }
 
     fn build(&self, context: &mut BuildContext<'_>) -> Result<Box<dyn Operator>> {

@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::aside::Asides;
 use super::channel::{Event, Gate, Sender};
-use super::scan::Cut;
+use super::heavy::heavy;
+use super::messages::{Parts, Report};
 use crate::changes::Changes;
-use crate::connector::{SinkWriter, Staged};
+use crate::checkpoint::Claim;
+use crate::connector::SinkWriter;
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Exchange;
@@ -20,59 +24,8 @@ use crate::operator::{Operator, Output};
 use crate::state::{StatePart, StateRegistry};
 use crate::table::dead_letters::Letter;
 
-/// What a task tells the coordinator.
-pub(crate) enum Report {
-    /// A source task has ended an epoch.
-    Cut(Cut),
-    /// A task has done all of an epoch.
-    Done { epoch: u64, checkpoint: Option<Box<Parts>>, aside: Vec<Letter> },
-    /// A task failed; the job stops.
-    Failed(Error),
-}
-
-/// A task's part of a checkpoint.
-pub(crate) struct Parts {
-    pub(crate) fragment: usize,
-    pub(crate) task: usize,
-    pub(crate) states: Vec<StatePart>,
-    pub(crate) staged: BTreeMap<usize, Vec<Staged>>,
-    /// Rows that went into each sink, by its place, since the job was made or an older build went on with it.
-    pub(crate) written: Vec<(usize, u64)>,
-}
-
-/// Tells the coordinator that there is something to cut.
-#[derive(Default)]
-pub(crate) struct Pulse {
-    rows: std::sync::atomic::AtomicU64,
-    notify: Notify,
-}
-
-impl Pulse {
-    /// Counts `n` things that want an epoch.
-    pub(crate) fn add(&self, n: u64) {
-        use std::sync::atomic::Ordering;
-        if self.rows.fetch_add(n, Ordering::AcqRel) == 0 {
-            self.notify.notify_one();
-        }
-    }
-
-    /// What has been counted since the last call.
-    pub(crate) fn take(&self) -> u64 {
-        self.rows.swap(0, std::sync::atomic::Ordering::AcqRel)
-    }
-
-    /// Whether anything has been counted.
-    pub(crate) fn is_set(&self) -> bool {
-        self.rows.load(std::sync::atomic::Ordering::Acquire) > 0
-    }
-
-    /// Waits until something has been counted.
-    pub(crate) async fn wait(&self) {
-        while !self.is_set() {
-            self.notify.notified().await;
-        }
-    }
-}
+/// To write down a state that is larger takes so long that other tasks should not wait for it.
+const LARGE_STATE: usize = 8 << 20;
 
 /// Where a node's output goes.
 #[derive(Clone, Copy)]
@@ -81,6 +34,14 @@ pub(crate) enum Target {
     Local(usize, usize),
     /// An edge to other tasks.
     Edge(usize),
+}
+
+/// What is still to be done in a task.
+enum Work {
+    /// Changes for a node, at a port.
+    Changes(usize, usize, Changes),
+    /// A node has more to say.
+    GoOn(usize),
 }
 
 /// A node in a task.
@@ -114,6 +75,7 @@ pub(crate) struct Chain {
     pub(crate) state: StateRegistry,
     pub(crate) reports: mpsc::Sender<Report>,
     pub(crate) aside: AsideRows,
+    pub(crate) uploads: Uploads,
 }
 
 /// The rows of the present epoch that a task's operators have put aside.
@@ -124,37 +86,103 @@ pub(crate) struct AsideRows {
     pub(crate) letters: Vec<Letter>,
 }
 
+/// What a task makes durable while it goes on.
+pub(crate) struct Uploads {
+    claim: Option<Claim>,
+    io: Handle,
+    /// How many tasks the fragment has.
+    parallelism: usize,
+    running: JoinSet<()>,
+}
+
+impl Uploads {
+    /// For a task of `parallelism`.
+    pub(crate) fn new(claim: Option<Claim>, io: Handle, parallelism: usize) -> Self {
+        Uploads { claim, io, parallelism, running: JoinSet::new() }
+    }
+
+    /// Writes `states`, then reports `parts` with their files.
+    fn begin(&mut self, mut parts: Parts, states: Vec<StatePart>, reports: mpsc::Sender<Report>) {
+        while self.running.try_join_next().is_some() {}
+        let (claim, of) = (self.claim.clone(), self.parallelism);
+        let upload = async move {
+            let stored = match &claim {
+                Some(claim) => claim.put_states(parts.checkpoint, parts.task, of, states).await,
+                None => Err(Error::internal("a checkpoint of a job that keeps none")),
+            };
+            let report = match stored {
+                Ok(states) => {
+                    parts.states = states;
+                    Report::Stored(parts)
+                }
+                Err(e) => Report::Failed(e),
+            };
+            // The job may have ended.
+            let _ = reports.send(report).await;
+        };
+        self.running.spawn_on(upload, &self.io);
+    }
+
+    /// Waits until all is reported.
+    async fn end(&mut self) {
+        while self.running.join_next().await.is_some() {}
+    }
+}
+
 impl Chain {
     /// Runs changes through the chain from `node` on.
     pub(crate) async fn push(&mut self, node: usize, port: usize, changes: Changes) -> Result<()> {
-        let mut work = VecDeque::from([(node, port, changes)]);
+        self.work(VecDeque::from([Work::Changes(node, port, changes)])).await
+    }
+
+    /// Does `work`, and what follows from each piece before the next: so what is under way is bounded.
+    async fn work(&mut self, mut work: VecDeque<Work>) -> Result<()> {
         let mut out = Output::default();
-        while let Some((at, port, changes)) = work.pop_front() {
-            let node = &mut self.nodes[at];
-            node.metrics.rows_in(changes.num_rows());
+        while let Some(next) = work.pop_front() {
             let started = Instant::now();
-            match &mut node.body {
-                Body::Scan => out.emit(changes),
-                Body::Operator(op) => op.on_changes(port, changes, &mut out)?,
-                Body::Sink(_, writer) => writer.write(changes).await?,
-            }
-            node.metrics.busy(started.elapsed());
+            let at = match next {
+                Work::Changes(at, port, changes) => {
+                    let node = &mut self.nodes[at];
+                    node.metrics.rows_in(changes.num_rows());
+                    match &mut node.body {
+                        Body::Scan => out.emit(changes),
+                        Body::Operator(op) => op.on_changes(port, changes, &mut out)?,
+                        Body::Sink(_, writer) => writer.write(changes).await?,
+                    }
+                    at
+                }
+                Work::GoOn(at) => {
+                    if let Body::Operator(op) = &mut self.nodes[at].body {
+                        op.go_on(&mut out)?;
+                    }
+                    at
+                }
+            };
+            self.nodes[at].metrics.busy(started.elapsed());
             self.route(at, &mut out, &mut work).await?;
         }
         Ok(())
     }
 
-    async fn route(&mut self, at: usize, out: &mut Output, work: &mut VecDeque<(usize, usize, Changes)>) -> Result<()> {
+    /// Passes on what node `at` has said. What is for nodes of this task goes to the front of `work`.
+    async fn route(&mut self, at: usize, out: &mut Output, work: &mut VecDeque<Work>) -> Result<()> {
+        if out.take_comes_back() {
+            work.push_front(Work::GoOn(at));
+        }
         for aside in out.take_aside() {
             self.nodes[at].metrics.dead_letters(aside.failures.len());
             let letters = self.aside.shared.letters(aside, self.aside.split.as_ref())?;
             self.aside.letters.extend(letters);
         }
+        let mut first = 0;
         for changes in out.take() {
             self.nodes[at].metrics.rows_out(changes.num_rows());
             for target in 0..self.nodes[at].targets.len() {
                 match self.nodes[at].targets[target] {
-                    Target::Local(to, port) => work.push_back((to, port, changes.clone())),
+                    Target::Local(to, port) => {
+                        work.insert(first, Work::Changes(to, port, changes.clone()));
+                        first += 1;
+                    }
                     Target::Edge(edge) => self.edges[edge].send(&changes).await?,
                 }
             }
@@ -177,26 +205,31 @@ impl Chain {
             node.metrics.busy(started.elapsed());
             let mut work = VecDeque::new();
             self.route(at, &mut out, &mut work).await?;
-            for (to, port, changes) in work {
-                self.push(to, port, changes).await?;
-            }
+            self.work(work).await?;
         }
         for edge in &self.edges {
             for sender in &edge.senders {
                 sender.mark(mark).await?;
             }
         }
-        let checkpoint = match mark.checkpoint {
+        let staged = match mark.checkpoint {
             None => None,
-            Some(n) => Some(Box::new(self.stage(n).await?)),
+            Some(n) => Some(self.stage(n).await?),
         };
         let aside = std::mem::take(&mut self.aside.letters);
-        let done = Report::Done { epoch: mark.epoch, checkpoint, aside };
+        let done = Report::Done { epoch: mark.epoch, aside };
         self.reports.send(done).await.map_err(|_| Error::new(ErrorKind::Cancelled, "the job is stopping"))?;
+        if let Some((parts, states)) = staged {
+            self.uploads.begin(parts, states, self.reports.clone());
+        }
+        if mark.end {
+            self.uploads.end().await;
+        }
         Ok(!mark.end)
     }
 
-    async fn stage(&mut self, checkpoint: u64) -> Result<Parts> {
+    /// Its part of a checkpoint, and the states that are still to be made durable.
+    async fn stage(&mut self, checkpoint: u64) -> Result<(Parts, Vec<StatePart>)> {
         let (mut staged, mut written) = (BTreeMap::new(), vec![]);
         for node in &mut self.nodes {
             if let Body::Sink(place, writer) = &mut node.body {
@@ -204,7 +237,12 @@ impl Chain {
                 written.push((*place, node.metrics.read().rows_in));
             }
         }
-        Ok(Parts { fragment: self.fragment, task: self.task, states: self.state.snapshot()?, staged, written })
+        let states = match self.state.bytes() > LARGE_STATE {
+            true => heavy(|| self.state.snapshot())?,
+            false => self.state.snapshot()?,
+        };
+        let parts = Parts { checkpoint, fragment: self.fragment, task: self.task, states: vec![], staged, written };
+        Ok((parts, states))
     }
 }
 
@@ -241,12 +279,5 @@ pub(crate) async fn run_gated(mut chain: Chain, mut gate: Gate) -> Result<()> {
                 }
             }
         }
-    }
-}
-
-/// Runs a task and tells the coordinator when it fails.
-pub(crate) async fn report_failure(run: impl Future<Output = Result<()>>, reports: mpsc::Sender<Report>) {
-    if let Err(e) = run.await {
-        let _ = reports.send(Report::Failed(e)).await;
     }
 }

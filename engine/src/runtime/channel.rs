@@ -15,33 +15,42 @@ const MOST_MESSAGES: usize = 256;
 
 /// What flows along an edge.
 #[derive(Debug)]
-enum Message {
+pub enum Message {
+    /// Rows of the present epoch.
+    Changes(Changes),
+    /// The end of the epoch.
+    Mark(EpochMark),
+}
+
+#[derive(Debug)]
+enum Queued {
     Changes(Changes, OwnedSemaphorePermit, i64),
     Mark(EpochMark),
 }
 
 /// The sending end of an edge.
 #[derive(Clone)]
-pub(crate) struct Sender {
-    queue: mpsc::Sender<Message>,
+pub struct Sender {
+    queue: mpsc::Sender<Queued>,
     room: Arc<Semaphore>,
     bytes: usize,
     metrics: Arc<NodeMetrics>,
 }
 
 /// The receiving end of an edge.
-pub(crate) struct Receiver {
-    queue: mpsc::Receiver<Message>,
+pub struct Receiver {
+    queue: mpsc::Receiver<Queued>,
     port: usize,
     mark: Option<EpochMark>,
+    metrics: Arc<NodeMetrics>,
 }
 
 /// An edge that holds about `bytes` (one message more, when a single one is larger). `metrics` are the
 /// receiving operator's.
 pub(crate) fn edge(bytes: usize, port: usize, metrics: Arc<NodeMetrics>) -> (Sender, Receiver) {
     let (tx, rx) = mpsc::channel(MOST_MESSAGES);
-    let sender = Sender { queue: tx, room: Arc::new(Semaphore::new(bytes)), bytes, metrics };
-    (sender, Receiver { queue: rx, port, mark: None })
+    let sender = Sender { queue: tx, room: Arc::new(Semaphore::new(bytes)), bytes, metrics: metrics.clone() };
+    (sender, Receiver { queue: rx, port, mark: None, metrics })
 }
 
 fn gone() -> Error {
@@ -50,17 +59,30 @@ fn gone() -> Error {
 
 impl Sender {
     /// Sends changes, waiting for room.
-    pub(crate) async fn send(&self, changes: Changes) -> Result<()> {
+    pub async fn send(&self, changes: Changes) -> Result<()> {
         let bytes = changes.bytes();
         let permits = bytes.clamp(1, self.bytes) as u32;
         let permit = self.room.clone().acquire_many_owned(permits).await.map_err(|_| gone())?;
         self.metrics.queued(bytes as i64);
-        self.queue.send(Message::Changes(changes, permit, bytes as i64)).await.map_err(|_| gone())
+        self.queue.send(Queued::Changes(changes, permit, bytes as i64)).await.map_err(|_| gone())
     }
 
     /// Sends a mark behind all changes sent before.
-    pub(crate) async fn mark(&self, mark: EpochMark) -> Result<()> {
-        self.queue.send(Message::Mark(mark)).await.map_err(|_| gone())
+    pub async fn mark(&self, mark: EpochMark) -> Result<()> {
+        self.queue.send(Queued::Mark(mark)).await.map_err(|_| gone())
+    }
+}
+
+impl Receiver {
+    /// The next message, for who carries it on; `None` when the sender has gone.
+    pub async fn next(&mut self) -> Option<Message> {
+        Some(match self.queue.recv().await? {
+            Queued::Changes(changes, _, bytes) => {
+                self.metrics.queued(-bytes);
+                Message::Changes(changes)
+            }
+            Queued::Mark(mark) => Message::Mark(mark),
+        })
     }
 }
 
@@ -98,13 +120,13 @@ impl Gate {
                 match input.queue.poll_recv(cx) {
                     Poll::Pending => {}
                     Poll::Ready(None) => return Poll::Ready(Err(gone())),
-                    Poll::Ready(Some(Message::Changes(changes, permit, bytes))) => {
+                    Poll::Ready(Some(Queued::Changes(changes, permit, bytes))) => {
                         drop(permit);
                         self.metrics.queued(-bytes);
                         self.next = at;
                         return Poll::Ready(Ok(Event::Changes(input.port, changes)));
                     }
-                    Poll::Ready(Some(Message::Mark(mark))) => {
+                    Poll::Ready(Some(Queued::Mark(mark))) => {
                         input.mark = Some(mark);
                         if self.inputs.iter().all(|i| i.mark.is_some()) {
                             return Poll::Ready(self.open());

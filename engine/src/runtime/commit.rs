@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::aside::{Asides, DeadLetterLimits};
-use super::chain::Parts;
-use crate::checkpoint::{Checkpoints, DeadLetterFile, Manifest, StateFile};
+use super::messages::Parts;
+use crate::checkpoint::{Claim, DeadLetterFile, Manifest, StateFile, StoredState};
 use crate::connector::{Commit, Sink, Source, Staged};
 use crate::error::Result;
-use crate::state::StatePart;
 use crate::table::dead_letters::Letter;
 
 /// A file of dead letters with fewer rows is made longer instead of adding another.
@@ -21,7 +20,7 @@ const LONGEST_WORD: Duration = Duration::from_secs(10);
 
 /// A checkpoint on its way to the store.
 pub(super) struct CommitJob {
-    pub(super) checkpoints: Checkpoints,
+    pub(super) claim: Claim,
     pub(super) manifest: Manifest,
     pub(super) before: Vec<StateFile>,
     pub(super) parts: Vec<Parts>,
@@ -45,8 +44,7 @@ impl CommitJob {
                 staged.entry(node).or_default().extend(more);
             }
             self.manifest.states.retain(|f| !replaced(f, parts.task, &parts.states));
-            let files = self.checkpoints.put_states(n, parts.task, &parts.states).await?;
-            self.manifest.states.extend(files);
+            self.manifest.states.extend(parts.states.drain(..).map(|s| s.file));
         }
         self.put_dead_letters().await?;
         for (i, source) in self.sources.iter().enumerate() {
@@ -61,13 +59,14 @@ impl CommitJob {
             self.manifest.sinks.insert(*node, sink.state_after(&commit_of(&self.manifest, staged)));
         }
         self.manifest.staged = staged;
-        self.checkpoints.commit(&self.manifest).await?;
+        self.claim.commit(&self.manifest).await?;
+        self.claim.check(&self.manifest).await?;
         for (node, sink) in &self.sinks {
             let staged = self.manifest.staged.get(node).map_or(&[][..], |s| s);
             sink.commit(&commit_of(&self.manifest, staged)).await?;
         }
         tell_committed(&self.job, &self.sources, &self.manifest).await;
-        self.checkpoints.tidy(&self.manifest, &self.before).await?;
+        self.claim.tidy(&self.manifest, &self.before).await?;
         Ok(self.manifest)
     }
 
@@ -78,7 +77,7 @@ impl CommitJob {
         let kept = &mut self.manifest.dead;
         // Who reads at this moment may have them open: they go one commit after the manifest let them go.
         for path in std::mem::take(&mut kept.retired) {
-            self.checkpoints.remove(&path).await?;
+            self.claim.remove(&path).await?;
         }
         kept.beyond += self.asides.take_beyond();
         let oldest = now.saturating_sub(self.limits.retention).as_micros() as i64;
@@ -95,7 +94,7 @@ impl CommitJob {
         let small = last.and_then(|path| Some((kept.files.get(&path).filter(|f| f.rows < SMALL)?.rows, path)));
         let (mut rows, mut before) = (self.dead.len() as u64, None);
         if let Some((more, path)) = small {
-            before = Some(crate::table::dead_letters::decode(self.checkpoints.read(&path).await?)?);
+            before = Some(crate::table::dead_letters::decode(self.claim.read(&path).await?)?);
             rows += more;
             self.manifest.dead_letters.pop();
             kept.files.remove(&path);
@@ -103,7 +102,7 @@ impl CommitJob {
         }
         let at = now.as_micros() as i64;
         let bytes = crate::table::dead_letters::encode(&self.job, before, &self.dead, at)?;
-        let path = self.checkpoints.put_dead_letters(self.manifest.checkpoint, bytes).await?;
+        let path = self.claim.put_dead_letters(self.manifest.checkpoint, bytes).await?;
         kept.files.insert(path.clone(), DeadLetterFile { rows, newest: at });
         self.manifest.dead_letters.push(path);
         Ok(())
@@ -124,8 +123,8 @@ pub(super) async fn tell_committed(job: &str, sources: &[Arc<dyn Source>], manif
     futures::future::join_all(tell).await;
 }
 
-fn replaced(file: &StateFile, task: usize, parts: &[StatePart]) -> bool {
-    file.task == task && parts.iter().any(|p| p.full && p.name == file.name)
+fn replaced(file: &StateFile, task: usize, states: &[StoredState]) -> bool {
+    file.task == task && states.iter().any(|s| s.full && s.file.name == file.name)
 }
 
 fn commit_of<'a>(manifest: &Manifest, staged: &'a [Staged]) -> Commit<'a> {

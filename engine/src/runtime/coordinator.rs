@@ -8,12 +8,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::aside::Asides;
-use super::chain::{Pulse, Report};
 use super::commit::CommitJob;
+use super::config::JobConfig;
 use super::idle::Waits;
-use super::job::{JobConfig, JobPhase, Shared};
+use super::messages::{Command, Pulse, Report};
 use super::run::{Epoch, Run};
-use crate::checkpoint::{Checkpoints, Manifest};
+use super::status::{JobPhase, Shared};
+use crate::checkpoint::{Claim, Manifest};
 use crate::connector::{Sink, Source};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,20 +41,12 @@ pub(super) struct SourceView {
     pub(super) waits: Vec<Waits>,
 }
 
-/// What may be asked of a running job.
-pub(super) enum Command {
-    /// Commit, then stop.
-    Stop(oneshot::Sender<Result<()>>),
-    /// Answer when all that is acknowledged now is committed; with `time` also what it closes.
-    Flush { time: bool, reply: oneshot::Sender<Result<()>> },
-}
-
 pub(super) struct Coordinator {
     pub(super) config: JobConfig,
     pub(super) shared: Arc<Shared>,
     pub(super) sources: Vec<SourceView>,
     pub(super) sinks: BTreeMap<usize, Arc<dyn Sink>>,
-    pub(super) checkpoints: Option<Checkpoints>,
+    pub(super) claim: Option<Claim>,
     pub(super) tasks: usize,
     pub(super) pulse: Arc<Pulse>,
     pub(super) reports: mpsc::Receiver<Report>,
@@ -138,12 +131,11 @@ impl Coordinator {
 
     fn finished(&self) -> bool {
         let s = &self.state;
-        let quiet = s.epochs.is_empty() && s.committing.is_none();
-        quiet && (s.ending || (s.stopping.is_some() && (s.stop_cut || !self.needs_stop_cut())))
+        s.is_quiet() && (s.ending || (s.stopping.is_some() && (s.stop_cut || !self.needs_stop_cut())))
     }
 
     fn needs_stop_cut(&self) -> bool {
-        self.checkpoints.is_some() && (self.state.dirty || self.pulse.is_set())
+        self.claim.is_some() && (self.state.dirty || self.pulse.is_set())
     }
 
     /// Whether no epoch may be cut now. Where a source has groups all tasks must have ended the last epoch
@@ -162,7 +154,7 @@ impl Coordinator {
         }
         if self.all_ended() || s.stopping.is_some() {
             // The last epoch follows all others and their checkpoint.
-            return s.epochs.is_empty() && s.committing.is_none();
+            return s.is_quiet();
         }
         self.pulse.is_set() || s.unsaid || s.next_epoch == 1 || self.checkpoint_due()
     }
@@ -173,10 +165,7 @@ impl Coordinator {
 
     fn checkpoint_due(&self) -> bool {
         let s = &self.state;
-        if self.checkpoints.is_none()
-            || s.committing.is_some()
-            || s.epochs.values().any(|e| e.mark.checkpoint.is_some())
-        {
+        if self.claim.is_none() || s.is_checkpointing() {
             return false;
         }
         let hurry = s.flushes.iter().any(|f| self.is_reached(f, &s.progress))
@@ -197,8 +186,7 @@ impl Coordinator {
             return Some(s.last_cut + self.pace());
         }
         let mut at = s.last_tick + TICK;
-        let under_way = s.committing.is_some() || s.epochs.values().any(|e| e.mark.checkpoint.is_some());
-        if s.dirty && self.checkpoints.is_some() && !under_way {
+        if s.dirty && self.claim.is_some() && !s.is_checkpointing() {
             at = at.min(s.last_checkpoint + self.config.checkpoint_interval);
         }
         // Idle splits are looked for only where something is held back.
@@ -246,8 +234,7 @@ impl Coordinator {
         let checkpoint_due = self.checkpoint_due();
         let s = &mut self.state;
         let stop = s.stopping.is_some();
-        let checkpoint =
-            (self.checkpoints.is_some() && (end || stop || checkpoint_due)).then(|| s.manifest.checkpoint + 1);
+        let checkpoint = (self.claim.is_some() && (end || stop || checkpoint_due)).then(|| s.manifest.checkpoint + 1);
         let watermark = if end { EventTime::MAX } else { s.watermark };
         let mark = EpochMark { epoch: s.next_epoch, watermark, checkpoint, end };
         s.next_epoch += 1;
@@ -265,7 +252,6 @@ impl Coordinator {
             cuts: vec![],
             done: 0,
             merged: false,
-            parts: vec![],
             progress: vec![],
             rows: vec![],
             late: 0,
@@ -313,15 +299,20 @@ impl Coordinator {
                 self.merge_cuts();
                 Ok(())
             }
-            Report::Done { epoch, checkpoint, aside } => {
+            Report::Done { epoch, aside } => {
                 self.keep(epoch, aside.into_iter());
                 if let Some(e) = self.state.epochs.get_mut(&epoch) {
                     e.done += 1;
-                    e.parts.extend(checkpoint.map(|c| *c));
                 }
                 self.finish_epochs();
                 Ok(())
             }
+            Report::Stored(parts) => {
+                self.state.parts.push(parts);
+                self.commit_when_stored();
+                Ok(())
+            }
+            Report::Ready { .. } => Err(Error::internal("a task began anew")),
         }
     }
 
@@ -338,17 +329,28 @@ impl Coordinator {
             s.interval = if took > s.interval { s.interval * 2 } else { s.interval / 2 };
             s.interval = s.interval.clamp(self.config.min_epoch, self.config.max_epoch);
             self.shared.set_epoch(epoch.mark.epoch, epoch.mark.watermark, took);
-            if let Some(checkpoint) = epoch.mark.checkpoint {
-                self.commit(checkpoint, epoch);
-            } else if self.checkpoints.is_none() {
+            if epoch.mark.checkpoint.is_some() {
+                self.state.storing = Some(epoch);
+                self.commit_when_stored();
+            } else if self.claim.is_none() {
                 self.state.dirty = false;
             }
         }
     }
 
-    /// Makes an epoch's checkpoint durable, then commits it, while the job goes on.
-    fn commit(&mut self, checkpoint: u64, mut epoch: Epoch) {
-        let Some(checkpoints) = self.checkpoints.clone() else { return };
+    /// Commits the checkpoint under way once the epoch is finished and all tasks have made their part durable.
+    fn commit_when_stored(&mut self) {
+        if self.state.parts.len() < self.tasks {
+            return;
+        }
+        if let Some(epoch) = self.state.storing.take() {
+            self.commit(epoch);
+        }
+    }
+
+    /// Commits an epoch's checkpoint, while the job goes on.
+    fn commit(&mut self, mut epoch: Epoch) {
+        let (Some(claim), Some(checkpoint)) = (self.claim.clone(), epoch.mark.checkpoint) else { return };
         let s = &mut self.state;
         let mut manifest = s.manifest.clone();
         (manifest.checkpoint, manifest.epoch) = (checkpoint, epoch.mark.epoch);
@@ -367,10 +369,10 @@ impl Coordinator {
         s.dead = later;
         s.dead_bytes = s.dead.iter().map(|(_, d)| d.bytes()).sum();
         let commit = CommitJob {
-            checkpoints,
+            claim,
             manifest,
             before,
-            parts: std::mem::take(&mut epoch.parts),
+            parts: std::mem::take(&mut s.parts),
             dead: dead.into_iter().map(|(_, d)| d).collect(),
             asides: self.asides.clone(),
             limits: self.config.dead_letters,

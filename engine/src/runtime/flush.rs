@@ -2,10 +2,11 @@
 
 use tokio::sync::oneshot;
 
-use super::coordinator::{Command, Coordinator};
-use super::job::{JobHandle, JobPhase};
-use super::progress::Progress;
+use super::coordinator::Coordinator;
+use super::messages::Command;
 use super::run::{Flush, FlushTime};
+use super::status::{JobHandle, JobPhase};
+use crate::checkpoint::Progress;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::NodeKind;
 
@@ -76,7 +77,7 @@ impl Coordinator {
         }
         let flush = Flush { targets, ends, time: if time { FlushTime::Open } else { FlushTime::Rows }, reply };
         let s = &self.state;
-        let under_way = s.dirty || s.unsaid || self.pulse.is_set() || !s.epochs.is_empty() || s.committing.is_some();
+        let under_way = s.dirty || s.unsaid || self.pulse.is_set() || !s.is_quiet();
         if flush.ends.is_empty() && !under_way && self.is_reached(&flush, &s.manifest.sources) {
             let _ = flush.reply.send(Ok(()));
             return;

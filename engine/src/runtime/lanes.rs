@@ -14,7 +14,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use futures::{FutureExt, future};
 
 use super::idle::Waits;
-use super::scan::Current;
+use super::reading::Current;
 use crate::connector::{Read, Source, Unit, UnitReader};
 use crate::error::Result;
 

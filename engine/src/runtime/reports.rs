@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::coordinator::Coordinator;
-use super::scan::Cut;
+use super::messages::Cut;
 use crate::table::dead_letters::Letter;
 use crate::time::EventTime;
 
@@ -61,7 +61,7 @@ impl Coordinator {
 
     /// Keeps the letters of an epoch for its checkpoint.
     pub(super) fn keep(&mut self, epoch: u64, letters: impl Iterator<Item = Letter>) {
-        if self.checkpoints.is_some() {
+        if self.claim.is_some() {
             let before = self.state.dead.len();
             self.state.dead.extend(letters.map(|letter| (epoch, letter)));
             self.state.dead_bytes += self.state.dead[before..].iter().map(|(_, l)| l.bytes()).sum::<usize>();

@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::chain::Parts;
+use super::config::JobConfig;
 use super::idle::Idleness;
-use super::job::JobConfig;
-use super::progress::Progress;
-use super::scan::Cut;
-use crate::checkpoint::Manifest;
+use super::messages::{Cut, Parts};
+use crate::checkpoint::{Manifest, Progress};
 use crate::connector::Reach;
 use crate::epoch::EpochMark;
 use crate::error::Result;
@@ -49,7 +47,6 @@ pub(super) struct Epoch {
     pub(super) cuts: Vec<Cut>,
     pub(super) done: usize,
     pub(super) merged: bool,
-    pub(super) parts: Vec<Parts>,
     /// The progress at its end, for its checkpoint.
     pub(super) progress: Vec<Progress>,
     /// The rows read up to its end, by source, and the late ones.
@@ -79,6 +76,9 @@ pub(super) struct Run {
     pub(super) stopping: Option<oneshot::Sender<Result<()>>>,
     pub(super) stop_cut: bool,
     pub(super) flushes: Vec<Flush>,
+    /// The epoch whose checkpoint the tasks are making durable, and the parts that are.
+    pub(super) storing: Option<Epoch>,
+    pub(super) parts: Vec<Parts>,
     pub(super) committing: Option<oneshot::Receiver<Result<Manifest>>>,
     /// Rows put aside since the last checkpoint, with their epoch.
     pub(super) dead: Vec<(u64, Letter)>,
@@ -103,13 +103,15 @@ impl Run {
             last_cut: now,
             last_checkpoint: now,
             last_tick: now,
-            dirty: manifest.checkpoint == 0,
-            fresh: manifest.checkpoint == 0,
+            dirty: manifest.is_new(),
+            fresh: manifest.is_new(),
             unsaid: false,
             ending: false,
             stopping: None,
             stop_cut: false,
             flushes: vec![],
+            storing: None,
+            parts: vec![],
             committing: None,
             dead: vec![],
             dead_bytes: 0,
@@ -118,6 +120,16 @@ impl Run {
             late: manifest.late,
             manifest,
         }
+    }
+
+    /// Whether a checkpoint is under way.
+    pub(super) fn is_checkpointing(&self) -> bool {
+        self.storing.is_some() || self.committing.is_some() || self.epochs.values().any(|e| e.mark.checkpoint.is_some())
+    }
+
+    /// Whether nothing is under way.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.epochs.is_empty() && self.storing.is_none() && self.committing.is_none()
     }
 }
 

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use tokio::sync::mpsc;
 
-use super::chain::{Chain, Pulse, Report};
-use super::idle::Waits;
+use super::chain::Chain;
 use super::lanes::{LaneId, Lanes, Step};
-use super::progress::Consumed;
+use super::messages::{Cut, Pulse, Report};
+use super::reading::Current;
+use crate::checkpoint::Consumed;
 use crate::connector::{DeadLetter, Read, Source, Unit};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
@@ -19,20 +20,6 @@ use crate::time::{EventTime, max_time};
 
 /// How long a task reads before the others of its thread may go on.
 const TURN: Duration = Duration::from_micros(500);
-
-/// A source task's part of an epoch.
-pub(crate) struct Cut {
-    pub(crate) epoch: u64,
-    pub(crate) source: usize,
-    pub(crate) consumed: Vec<Consumed>,
-    /// What it waits for; nothing when its input has ended.
-    pub(crate) waits: Vec<Waits>,
-    pub(crate) ended: bool,
-    pub(crate) dead: Vec<DeadLetter>,
-    /// How many rows were passed on, and how many came too late.
-    pub(crate) rows: u64,
-    pub(crate) late: u64,
-}
 
 /// A task that reads a source.
 pub(crate) struct Scan {
@@ -50,17 +37,6 @@ pub(crate) struct Scan {
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) budget: Arc<MemoryBudget>,
     pub(crate) watermark: EventTime,
-}
-
-/// A unit being read, with what was read of it since the last cut.
-pub(super) struct Current {
-    pub(super) unit: Unit,
-    from: u64,
-    at: u64,
-    bound: Option<EventTime>,
-    max_time: Option<EventTime>,
-    /// The rows whose event times are still to be noted.
-    sample: Option<RecordBatch>,
 }
 
 /// The running loop of [`Scan`].

@@ -1,5 +1,7 @@
 //! Jobs over splits that are read side by side.
 
+mod takeover;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -228,7 +230,7 @@ impl Basin {
 
 #[async_trait]
 impl Sink for Basin {
-    async fn start(&self, _committed: &[Staged]) -> Result<()> {
+    async fn start(&self, _committed: &[Staged], _generation: u64) -> Result<()> {
         Ok(())
     }
 
@@ -290,7 +292,7 @@ impl World {
         let sink = SinkNode { name: "basin".to_owned(), sink: Arc::new(self.basin.clone()) };
         graph.add(NodeKind::Sink(sink), vec![Edge { from, exchange: Exchange::Forward }], tasks);
         let handle = tokio::runtime::Handle::current();
-        let runtime = Runtime { cpu: handle.clone(), io: handle, budget: MemoryBudget::new(1 << 30) };
+        let runtime = Runtime::new(handle.clone(), handle, MemoryBudget::new(1 << 30));
         let mut config = JobConfig::new("basin");
         config.checkpoint_interval = checkpoint_interval;
         let checkpoints = Checkpoints::new(self.store.clone(), "basin");

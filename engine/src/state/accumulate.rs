@@ -5,9 +5,10 @@ use arrow::buffer::BooleanBuffer;
 
 use crate::error::Result;
 use crate::expr::Failures;
+use crate::state::runs::Run;
 
 /// The rows of one update: for each its slot and weight, and which of them count.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Touch<'a> {
     /// The slot of each row.
     pub slots: &'a [u32],
@@ -17,9 +18,17 @@ pub struct Touch<'a> {
     pub keep: Option<&'a BooleanBuffer>,
     /// The same for each of the calls that share the aggregate, where several do.
     pub filters: &'a [Option<BooleanBuffer>],
+    /// The same rows as runs of one slot each, where they are known to be few; else none.
+    pub runs: &'a [Run],
 }
 
 impl Touch<'_> {
+    /// The rows as runs, where these are few and each row counts once.
+    pub fn runs(&self) -> Option<&[Run]> {
+        let all = self.weights.is_none() && self.keep.is_none();
+        (all && !self.runs.is_empty()).then_some(self.runs)
+    }
+
     /// Calls `f(row, slot, weight)` for each row that counts.
     #[inline]
     pub fn each(&self, mut f: impl FnMut(usize, usize, i64)) {

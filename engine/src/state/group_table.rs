@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::expr::Failures;
 use crate::state::accumulate::{Accumulate, Touch};
 use crate::state::key_index::KeyIndex;
+use crate::state::runs::Run;
 
 /// Marks of a slot.
 const TOUCHED: u8 = 1;
@@ -103,6 +104,11 @@ impl GroupTable {
         Ok(())
     }
 
+    /// Takes the runs of the rows whose slots were found last; none where there are many.
+    pub fn take_runs(&mut self) -> Vec<Run> {
+        self.keys.take_runs()
+    }
+
     /// Marks `slots` as touched; those touched for the first time in the epoch go to `first`.
     pub fn touch(&mut self, slots: &[u32], first: &mut Vec<u32>) {
         for slot in slots {
@@ -126,7 +132,7 @@ impl GroupTable {
     /// Counts rows into their groups, where that is kept.
     pub fn count_rows(&mut self, slots: &[u32], weights: Option<&[i64]>) {
         if let Some(rows) = &mut self.rows {
-            Touch { slots, weights, keep: None, filters: &[] }.each(|_, slot, w| rows[slot] += w);
+            Touch { slots, weights, ..Touch::default() }.each(|_, slot, w| rows[slot] += w);
         }
     }
 

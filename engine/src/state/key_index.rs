@@ -15,6 +15,7 @@ use arrow::row::{OwnedRow, RowConverter, SortField};
 use hashbrown::HashTable;
 use std::sync::Arc;
 
+use super::runs::{self, Run};
 use crate::error::{Error, Result};
 use crate::float::{canonical_columns, has_floats};
 use crate::key::{hash_rows, mix};
@@ -25,6 +26,8 @@ pub struct KeyIndex {
     columns: Vec<Box<dyn KeyColumn>>,
     len: usize,
     hashes: Vec<u64>,
+    /// The runs of the rows that were interned last, where they are few.
+    runs: Vec<Run>,
     /// Whether a column holds floats, which are kept in canonical form.
     floats: bool,
 }
@@ -34,7 +37,7 @@ impl KeyIndex {
     pub fn new(schema: &Schema) -> Result<Self> {
         let columns = schema.fields().iter().map(|f| key_column(f.data_type())).collect::<Result<_>>()?;
         let floats = schema.fields().iter().any(|f| has_floats(f.data_type()));
-        Ok(KeyIndex { table: HashTable::new(), columns, len: 0, hashes: vec![], floats })
+        Ok(KeyIndex { table: HashTable::new(), columns, len: 0, hashes: vec![], runs: vec![], floats })
     }
 
     /// The number of distinct keys.
@@ -55,9 +58,11 @@ impl KeyIndex {
     /// The slot of each row of `keys`, into `slots` (cleared first); new keys get new slots.
     pub fn intern(&mut self, keys: &[ArrayRef], rows: usize, slots: &mut Vec<u32>) -> Result<()> {
         slots.clear();
+        self.runs.clear();
         if self.columns.is_empty() {
             self.len = self.len.max(usize::from(rows > 0));
             slots.resize(rows, 0);
+            self.runs.extend((rows > 0).then_some(Run { slot: 0, start: 0, end: rows as u32 }));
             return Ok(());
         }
         let canonical;
@@ -67,6 +72,23 @@ impl KeyIndex {
         } else {
             keys
         };
+        match runs::heads(keys, rows)? {
+            None => self.find(keys, rows, slots),
+            Some(heads) => {
+                self.find(&runs::keys_at(keys, &heads)?, heads.len(), slots)?;
+                self.runs = runs::spread(&heads, slots, rows);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the runs of the rows that were interned last; none where there are many.
+    pub fn take_runs(&mut self) -> Vec<Run> {
+        std::mem::take(&mut self.runs)
+    }
+
+    /// The slot of each row of `keys`, in canonical form.
+    fn find(&mut self, keys: &[ArrayRef], rows: usize, slots: &mut Vec<u32>) -> Result<()> {
         let mut hashes = std::mem::take(&mut self.hashes);
         hash_rows(keys, rows, &mut hashes)?;
         let all: Vec<u32> = vec![];

@@ -4,6 +4,7 @@
 pub mod accumulate;
 pub mod group_table;
 pub mod key_index;
+pub mod runs;
 
 use std::sync::Arc;
 
@@ -106,18 +107,33 @@ impl StateRegistry {
         Handle { state, account: Mutex::new(self.budget.account(owner)), metrics: self.metrics.clone() }
     }
 
-    /// Takes in the parts of the last checkpoint, of all tasks of this fragment, in order.
-    pub fn restore(&mut self, parts: &[StatePart], owner: Owner, watermark: EventTime) -> Result<()> {
+    /// Takes in a part of the last checkpoint, of any task of this fragment. Those of one state come in order.
+    pub fn restore(&mut self, part: &StatePart, owner: Owner) -> Result<()> {
+        for entry in self.entries.iter().filter(|e| e.name == part.name) {
+            entry.state.lock().restore(&part.rows, owner).map_err(|e| unfit(&entry.name, &self.job, &e))?;
+        }
+        Ok(())
+    }
+
+    /// Called when all parts have been restored: what had closed at `watermark` goes.
+    pub fn restored(&mut self, watermark: EventTime) -> Result<()> {
         for entry in &mut self.entries {
             let mut state = entry.state.lock();
-            for part in parts.iter().filter(|p| p.name == entry.name) {
-                state.restore(&part.rows, owner).map_err(|e| unfit(&entry.name, &self.job, &e))?;
-            }
             state.restored(watermark).map_err(|e| unfit(&entry.name, &self.job, &e))?;
             // What was restored is written whole at the next checkpoint: its keys may come from other tasks.
             entry.parts = MOST_PARTS;
         }
         Ok(())
+    }
+
+    /// Whether there is a state of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|e| e.name == name)
+    }
+
+    /// The bytes of all states.
+    pub fn bytes(&self) -> usize {
+        self.entries.iter().map(|e| e.state.lock().bytes()).sum()
     }
 
     /// The names of all states.

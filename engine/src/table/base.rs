@@ -24,9 +24,10 @@ use tokio::task::JoinHandle;
 
 use super::content::{Content, ContentSink};
 use super::log::{Committed, FileEntry, StreamLog};
-use super::parquet_file::{FileWriter, file_schema};
+use super::parquet_file::FileWriter;
 use crate::changelog::{Op, stored, stored_schema};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::stored::file_schema;
 use crate::memory::MemoryBudget;
 use crate::store::Store;
 

@@ -21,10 +21,11 @@ use hashbrown::HashTable;
 
 use super::base::Base;
 use super::log::{FileEntry, Hold, StreamLog};
-use super::parquet_file::{file_schema, open_rows};
+use super::parquet_file::open_rows;
 use crate::changelog::{OP, Op, weights};
 use crate::error::{Error, Result};
 use crate::float::canonical_columns;
+use crate::format::stored::file_schema;
 
 /// Rows given at once.
 const BATCH: usize = 8192;

@@ -38,24 +38,34 @@ pub async fn remove_shown(store: &Store, folder: &str) -> Result<()> {
     store.delete_folder(&format!("streams/{folder}")).await
 }
 
-/// The name of what `task` has for `checkpoint`. Names are in the order of the log.
-pub(super) fn file_name(checkpoint: u64, task: usize) -> String {
-    format!("{checkpoint:010}-{task:03}.parquet")
+/// The name of what `task` has for `checkpoint`, written by `generation`. Names are in the order of the log.
+pub(super) fn file_name(checkpoint: u64, task: usize, generation: u64) -> String {
+    format!("{checkpoint:010}-{task:03}{GENERATION}{generation}.parquet")
 }
 
 /// The name of a file for `checkpoint` or later that has the rows of file `first` and of its next neighbours.
-pub(super) fn merged_name(first: &str, checkpoint: u64) -> String {
+pub(super) fn merged_name(first: &str, checkpoint: u64, generation: u64) -> String {
     let stem = first.strip_suffix(".parquet").unwrap_or(first);
     let (place, _) = stem.split_once(MERGED).unwrap_or((stem, ""));
-    format!("{place}{MERGED}{checkpoint:010}.parquet")
+    let (place, _) = place.split_once(GENERATION).unwrap_or((place, ""));
+    format!("{place}{MERGED}{checkpoint:010}{GENERATION}{generation}.parquet")
 }
 
 /// What comes before the number of the checkpoint that a merged file was written for.
 const MERGED: &str = "-m";
+/// What comes before the generation that wrote a file. Older builds did not say it.
+const GENERATION: &str = "-g";
+
+/// The generation that wrote a file of ours; 0 where an older build did.
+fn generation_of(name: &str) -> u64 {
+    let stem = name.strip_suffix(".parquet").unwrap_or(name);
+    stem.rsplit_once(GENERATION).and_then(|(_, n)| n.parse().ok()).unwrap_or(0)
+}
 
 /// The checkpoint that a file was written for; `None` for names that are not ours.
 pub(super) fn checkpoint_of(name: &str) -> Option<u64> {
     let stem = name.strip_suffix(".parquet")?;
+    let stem = stem.rsplit_once(GENERATION).map_or(stem, |(stem, _)| stem);
     let place = stem.split_once('-').map_or(stem, |(place, _)| place);
     let number = stem.split_once(MERGED).map_or(place, |(_, merged)| merged);
     let ours = |n: &str| n.len() >= 10 && n.bytes().all(|b| b.is_ascii_digit());
@@ -115,13 +125,19 @@ struct ReplacedFile {
 
 impl Replaced {
     /// What the folder of `job` has besides the files of `committed`: what was never committed goes at once, what
-    /// was replaced stays for `grace`.
-    pub(super) async fn found(store: &Store, job: &str, committed: &Committed, grace: Duration) -> Result<Self> {
+    /// was replaced stays for `grace`, and what `generation` or a later one wrote is left alone.
+    pub(super) async fn found(
+        store: &Store,
+        job: &str,
+        committed: &Committed,
+        grace: Duration,
+        generation: u64,
+    ) -> Result<Self> {
         let folder = files_of_job(job);
         let mut replaced = Replaced::default();
         let live: BTreeSet<&String> = committed.files.iter().map(|f| &f.name).collect();
         for StoredFile { name, changed: at, .. } in store.files(&folder).await? {
-            if live.contains(&name) {
+            if live.contains(&name) || generation_of(&name) >= generation {
                 continue;
             }
             let Some(checkpoint) = checkpoint_of(&name) else { continue };
@@ -160,12 +176,18 @@ mod tests {
     #[test]
     fn names_tell_their_checkpoint() {
         assert_eq!(checkpoint_of("0000000007.parquet"), Some(7), "as older builds call them");
-        assert_eq!(checkpoint_of(&file_name(12_345_678_901, 3)), Some(12_345_678_901));
-        let merged = merged_name(&file_name(7, 3), 19);
-        assert_eq!((merged.as_str(), checkpoint_of(&merged)), ("0000000007-003-m0000000019.parquet", Some(19)));
-        let again = merged_name(&merged, 31);
-        assert_eq!(again, "0000000007-003-m0000000031.parquet");
-        assert!(file_name(7, 2) < merged && merged < again && again < file_name(7, 4) && again < file_name(8, 0));
+        assert_eq!(checkpoint_of("0000000007-003-m0000000019.parquet"), Some(19), "likewise");
+        assert_eq!(generation_of("0000000007-003-m0000000019.parquet"), 0);
+        let first = file_name(12_345_678_901, 3, 4);
+        assert_eq!((checkpoint_of(&first), generation_of(&first)), (Some(12_345_678_901), 4));
+        let merged = merged_name(&file_name(7, 3, 2), 19, 5);
+        assert_eq!(merged, "0000000007-003-m0000000019-g5.parquet");
+        assert_eq!((checkpoint_of(&merged), generation_of(&merged)), (Some(19), 5));
+        let again = merged_name(&merged, 31, 11);
+        assert_eq!(again, "0000000007-003-m0000000031-g11.parquet");
+        assert_eq!(merged_name("0000000007-003-m0000000019.parquet", 31, 11), again);
+        assert!(file_name(7, 2, 9) < merged && merged < again);
+        assert!(again < file_name(7, 4, 1) && again < file_name(8, 0, 1));
         for foreign in ["notes.txt", "7.parquet", "part-0000000007.parquet", "0000000007.json", "größe.parquet"] {
             assert_eq!(checkpoint_of(foreign), None, "{foreign}");
         }

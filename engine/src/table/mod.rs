@@ -30,7 +30,7 @@ pub use base::Upkeep;
 pub use content::{Content, ContentSink};
 pub use layout::remove_shown;
 pub use log::{FileEntry, Hold, Snapshot, StreamLog};
-pub use parquet_file::{check_storable, check_writable, file_schema, open_rows};
+pub use parquet_file::open_rows;
 pub use retention::Retention;
 pub use sink::{TableSink, schema_of_files};
 pub use source::{StreamSource, followed, follower};

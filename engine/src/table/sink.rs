@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -22,7 +23,6 @@ use super::retention::now;
 use super::shown::Shown;
 use crate::changelog::{consolidate, stored, stored_schema};
 use crate::changes::Changes;
-use crate::checkpoint::Manifest;
 use crate::connector::{Commit, Sink, SinkWriter, Staged};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
@@ -76,16 +76,21 @@ const ROWS: &str = "rows";
 /// Rows by checkpoint and task that are still to become a file.
 type Unwritten = Arc<Mutex<BTreeMap<(u64, usize), Vec<RecordBatch>>>>;
 
-/// The columns of the files that `manifest`, the last of `job`, has committed of `stream`, with `_op` and `_epoch`
-/// where it is a changelog; `None` where there are none.
-pub async fn schema_of_files(store: &Store, stream: &str, job: &str, manifest: &Manifest) -> Result<Option<SchemaRef>> {
-    let state = manifest.sinks.values().next().cloned();
-    let Some(committed) = state.and_then(|s| serde_json::from_value::<Committed>(s).ok()) else { return Ok(None) };
+/// The columns of the files that `job` has committed of `stream`, with `_op` and `_epoch` where it is a changelog; `None` where
+/// there are none. `state` is what its sink found in the last manifest, `staged` what was committed last.
+pub async fn schema_of_files(
+    store: &Store,
+    stream: &str,
+    job: &str,
+    state: &serde_json::Value,
+    staged: &[Staged],
+) -> Result<Option<SchemaRef>> {
+    let Ok(committed) = Committed::deserialize(state) else { return Ok(None) };
     // Older builds kept them where they show, or a crash has kept the last ones from being moved there.
     let folders = [files_of_job(job), shown_folder(stream)];
     let names = committed.files.iter().rev();
     let mut paths: Vec<String> = names.flat_map(|f| folders.each_ref().map(|at| format!("{at}/{}", f.name))).collect();
-    for staged in manifest.staged.values().flatten() {
+    for staged in staged {
         let pending = StagedFile::of(staged).ok().and_then(|f| f.pending);
         paths.extend(pending.map(|name| format!("jobs/{job}/pending/{name}")));
     }
@@ -107,6 +112,8 @@ pub struct TableSink {
     unwritten: Unwritten,
     shown: Shown,
     grace: Duration,
+    /// The generation of the job that writes, once it has started.
+    generation: AtomicU64,
     replaced: tokio::sync::Mutex<Replaced>,
     merge: Mutex<Option<Merge>>,
     /// When merges may go on after one that failed.
@@ -125,6 +132,7 @@ impl TableSink {
             unwritten: Arc::default(),
             shown,
             grace: GRACE,
+            generation: AtomicU64::new(0),
             replaced: Default::default(),
             merge: Mutex::default(),
             merge_from: Mutex::default(),
@@ -146,6 +154,10 @@ impl TableSink {
     #[cfg(test)]
     pub(super) fn shown(&self) -> &Shown {
         &self.shown
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
     }
 
     pub(super) fn after(&self, commit: &Commit<'_>) -> Result<Committed> {
@@ -209,7 +221,7 @@ impl TableSink {
         if merge.is_some() || self.merge_from.lock().is_some_and(|from| Instant::now() < from) {
             return;
         }
-        let name = |first: &FileEntry| merged_name(&first.name, committed.checkpoint + 1);
+        let name = |first: &FileEntry| merged_name(&first.name, committed.checkpoint + 1, self.generation());
         if let Some(files) = self.log.over(&committed.files) {
             let name = files.first().map(name).unwrap_or_default();
             *merge = Some(Merge::start_base(&self.log, files, name));
@@ -230,7 +242,8 @@ impl TableSink {
         };
         let schema = file_schema(&self.log);
         let (rows, bytes) = blocking(move || encode(&schema, &rows).map_err(std::io::Error::other)).await?;
-        put(&self.log, file_name(checkpoint, tasks.first().copied().unwrap_or_default()), rows, bytes).await
+        let name = file_name(checkpoint, tasks.first().copied().unwrap_or_default(), self.generation());
+        put(&self.log, name, rows, bytes).await
     }
 
     /// Removes replaced files that nobody can be reading any more, and notes those that this commit has replaced.
@@ -269,12 +282,13 @@ async fn put(log: &StreamLog, name: String, rows: u64, bytes: Bytes) -> Result<S
 
 #[async_trait]
 impl Sink for TableSink {
-    async fn start(&self, committed: &[Staged]) -> Result<()> {
+    async fn start(&self, committed: &[Staged], generation: u64) -> Result<()> {
+        self.generation.store(generation, Ordering::Relaxed);
         self.log.written_by(&self.job);
         let staged = committed.iter().map(StagedFile::of).collect::<Result<Vec<_>>>()?;
         let (store, committed) = (self.log.store(), self.log.committed());
         adopt(store, self.log.name(), &self.job, &committed, &staged).await?;
-        *self.replaced.lock().await = Replaced::found(store, &self.job, &committed, self.grace).await?;
+        *self.replaced.lock().await = Replaced::found(store, &self.job, &committed, self.grace, generation).await?;
         if committed.checkpoint > 0 || !committed.files.is_empty() {
             self.shown.show(&committed).await?;
         }
@@ -316,6 +330,7 @@ impl Sink for TableSink {
             log: self.log.clone(),
             key: self.key.clone(),
             task,
+            generation: self.generation(),
             epoch: vec![],
             small: vec![],
             small_bytes: 0,
@@ -358,6 +373,7 @@ struct Writer {
     log: Arc<StreamLog>,
     key: Option<Vec<usize>>,
     task: usize,
+    generation: u64,
     /// The changes of the present epoch, for a changelog.
     epoch: Vec<Changes>,
     /// Rows for the next file while they are few.
@@ -431,7 +447,7 @@ impl SinkWriter for Writer {
         if let Some(file) = self.file.take() {
             self.log.stage(checkpoint, self.task, kept);
             let (rows, bytes) = file.finish()?;
-            let name = file_name(checkpoint, self.task);
+            let name = file_name(checkpoint, self.task, self.generation);
             return Ok(vec![put(&self.log, name, rows, Bytes::from(bytes)).await?]);
         }
         let small = std::mem::take(&mut self.small);

@@ -21,11 +21,12 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use serde::{Deserialize, Serialize};
 
 use super::log::{FileEntry, Hold, StreamLog};
-use super::parquet_file::{cast_rows, open_rows};
+use super::parquet_file::open_rows;
 use crate::changelog::{OP, weights};
 use crate::changes::Changes;
 use crate::connector::{Offsets, Reach, Read, Source, Split, Unit, UnitReader};
 use crate::error::{Error, Result};
+use crate::format::stored::cast_rows;
 use crate::time::EventTime;
 
 /// Rows in a unit of work.

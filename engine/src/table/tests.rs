@@ -48,7 +48,7 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(folder.path()).expect("a store");
         let (log, sink) = opened(&store, changelog);
-        sink.start(&[]).await.expect("starts");
+        sink.start(&[], 1).await.expect("starts");
         let writer = sink.open(0).expect("a writer");
         World { log, sink, writer, checkpoint: 0, folder }
     }
@@ -139,7 +139,7 @@ async fn a_file_with_fewer_rows_than_committed_is_an_error() {
     let mut world = World::new(false).await;
     world.commit(100).await;
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[]).await.expect("starts");
+    sink.start(&[], 2).await.expect("starts");
     assert_eq!(read(log.clone()).await.expect("whole"), 100);
     for (left, found) in [(60, "has 60 rows, 100 were committed"), (0, "has 0 rows, 100 were committed")] {
         let mut file = FileWriter::new(&schema()).expect("a writer");
@@ -188,7 +188,7 @@ async fn what_tasks_have_becomes_one_file_in_their_order() {
     world.check_shown(&world.log);
     assert_eq!(read(world.log.clone()).await.expect("from memory"), large + 10);
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&staged).await.expect("starts");
+    sink.start(&staged, 2).await.expect("starts");
     assert_eq!(read(log).await.expect("from files"), large + 10);
 }
 
@@ -222,7 +222,7 @@ async fn a_merge_takes_effect_with_the_next_commit() {
     assert_eq!(world.names("jobs/job/files").len(), world.log.snapshot().files.len());
     world.check_shown(&world.log);
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[]).await.expect("starts");
+    sink.start(&[], 2).await.expect("starts");
     assert_eq!(read(log).await.expect("from files"), 55);
 }
 
@@ -231,7 +231,7 @@ async fn a_follower_in_the_middle_of_a_file_goes_on_behind_a_merge() {
     let mut world = World::new(false).await;
     world.commit(10_000).await;
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[]).await.expect("starts");
+    sink.start(&[], 2).await.expect("starts");
     (world.log, world.sink) = (log, sink);
     world.writer = world.sink.open(0).expect("a writer");
     let source = StreamSource::new(world.log.clone(), vec![0]).expect("a source");
@@ -243,7 +243,7 @@ async fn a_follower_in_the_middle_of_a_file_goes_on_behind_a_merge() {
     until_merged(&mut world).await;
     world.commit(5).await;
     world.commit(5).await;
-    assert!(!world.names("jobs/job/files").iter().any(|name| name == "0000000001-000.parquet"), "it has gone");
+    assert!(!world.names("jobs/job/files").iter().any(|name| name == "0000000001-000-g1.parquet"), "it has gone");
     while let Some(read) = reader.next().await.expect("reads on") {
         n += read.rows.num_rows();
     }
@@ -273,7 +273,7 @@ async fn a_crash_leaves_nothing_that_does_not_count() {
             let (log, sink) = opened(world.log.store(), true);
             let before = Commit { checkpoint: world.checkpoint - u64::from(when == "staged"), ..world.commit_of(&[]) };
             sink.restore(&world.sink.state_after(&before)).expect("plain data");
-            sink.start(&[]).await.expect("starts");
+            sink.start(&[], 2).await.expect("starts");
             assert_eq!(log.snapshot().files.len(), 8, "{when}");
             assert_eq!(read(log.clone()).await.expect("whole"), rows);
             assert_eq!(world.names("jobs/job/files").len(), 8, "{when}");
@@ -281,9 +281,9 @@ async fn a_crash_leaves_nothing_that_does_not_count() {
             continue;
         }
         // Twice, as when the next start is cut off too.
-        for _ in 0..2 {
+        for generation in 2..4 {
             let (log, sink) = world.restarted(&staged).await;
-            sink.start(&staged).await.expect("starts");
+            sink.start(&staged, generation).await.expect("starts");
             assert_eq!(log.snapshot().files.len(), 2, "{when}");
             assert_eq!(read(log.clone()).await.expect("whole"), rows + 5);
             world.check_shown(&log);
@@ -303,11 +303,11 @@ async fn replaced_files_outlast_a_restart_within_the_grace() {
     assert_eq!(world.names("jobs/job/files").len(), 8 + 3);
     let (log, sink) = world.restarted(&[]).await;
     let sink = sink.with_grace(Duration::from_secs(3600));
-    sink.start(&[]).await.expect("starts");
+    sink.start(&[], 2).await.expect("starts");
     assert_eq!(world.names("jobs/job/files").len(), 8 + 3);
     world.check_shown(&log);
     let sink = sink.with_grace(Duration::ZERO);
-    sink.start(&[]).await.expect("starts");
+    sink.start(&[], 3).await.expect("starts");
     assert_eq!(world.names("jobs/job/files").len(), 3);
 }
 
@@ -318,7 +318,7 @@ async fn a_damaged_file_is_not_merged() {
     let mut file = FileWriter::new(&schema()).expect("a writer");
     file.write(rows(60).rows()).expect("writes");
     let (_, bytes) = file.finish().expect("a file");
-    world.log.store().put(&world.log.path("0000000001-000.parquet"), bytes.into()).await.expect("writes");
+    world.log.store().put(&world.log.path("0000000001-000-g1.parquet"), bytes.into()).await.expect("writes");
     until_merged(&mut world).await;
     world.commit(5).await;
     assert_eq!(world.log.snapshot().files.len(), 9);
@@ -337,7 +337,7 @@ async fn a_job_that_ends_ends_its_merge() {
     let merged = world.names("jobs/job/files").into_iter().filter(|n| n.contains("-m")).count();
     assert!(merged <= 1);
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[]).await.expect("starts");
+    sink.start(&[], 2).await.expect("starts");
     assert_eq!(world.names("jobs/job/files").len(), log.snapshot().files.len());
 }
 
@@ -382,7 +382,7 @@ impl Older {
     async fn open(&self) -> Result<Arc<StreamLog>> {
         let (log, sink) = opened(self.world.log.store(), false);
         sink.restore(&self.state)?;
-        sink.start(&self.staged).await?;
+        sink.start(&self.staged, 2).await?;
         Ok(log)
     }
 }

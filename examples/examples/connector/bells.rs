@@ -9,9 +9,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use millstream_engine::Result;
 use millstream_engine::changes::Changes;
-use millstream_engine::connector::options::{OptionSpec, Options, Takes};
 use millstream_engine::connector::registry::{Connector, Guarantee, Readable, SourceRequest};
 use millstream_engine::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
+use millstream_engine::options::{OptionSpec, Options, Takes};
 use parking_lot::Mutex;
 
 const BELLS: OptionSpec = OptionSpec::new("bells", Takes::Whole, "3", "how many bells there are").or("20");

@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (sink, mut epochs) = FeedSink::new(schema, !lowered.output.append_only, lowered.output.key.clone());
     finish(&mut lowered, SinkNode { name: "result".to_owned(), sink }, true);
     let handle = tokio::runtime::Handle::current();
-    let runtime = Runtime { cpu: handle.clone(), io: handle, budget: MemoryBudget::new(1 << 30) };
+    let runtime = Runtime::new(handle.clone(), handle, MemoryBudget::new(1 << 30));
     let job = runtime.start(lowered.graph, JobConfig::new("numbers"), None).await?;
     while let Some(epoch) = epochs.recv().await {
         if !epoch.batches.is_empty() {

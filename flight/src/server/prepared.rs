@@ -45,8 +45,8 @@ struct Entries {
 
 impl PreparedStatements {
     /// Keeps a statement and gives its handle.
-    pub(crate) fn insert(&self, session: Arc<Session>, prepared: Prepared) -> String {
-        let handle = random_token();
+    pub(crate) fn insert(&self, session: Arc<Session>, prepared: Prepared) -> Result<String, Status> {
+        let handle = random_token()?;
         let mut entries = self.entries.lock();
         if entries.by_handle.len() >= MOST_STATEMENTS {
             let oldest = entries.by_handle.iter().min_by_key(|(_, (_, used))| *used).map(|(handle, _)| handle.clone());
@@ -56,7 +56,7 @@ impl PreparedStatements {
         let used = entries.uses;
         let statement = PreparedStatement { session, prepared, parameters: None };
         entries.by_handle.insert(handle.clone(), (statement, used));
-        handle
+        Ok(handle)
     }
 
     /// The statement of `handle` with the parameters bound last.

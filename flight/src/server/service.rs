@@ -411,7 +411,7 @@ impl FlightSqlService for Service {
         };
         let parameter_schema = crate::wire::wire_schema(&prepared.parameters);
         let parameter_schema = schema_bytes(&parameter_schema).map_err(encoding_failed)?;
-        let handle = self.prepared.insert(session, prepared);
+        let handle = self.prepared.insert(session, prepared)?;
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: handle.into(),
             dataset_schema,

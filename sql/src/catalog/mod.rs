@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_engine::store::Store;
+use millstream_engine::token::token;
 use serde::{Deserialize, Serialize};
 
 pub use columns::{Column, columns_of, schema_of};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::Semantics;
+use crate::semantics::Semantics;
 
 impl Resolved {
     /// By the rules of `semantics`, as yet without columns.
@@ -81,6 +82,9 @@ pub struct Resolved {
 pub struct Catalog {
     /// Its number.
     pub version: u64,
+    /// A name that no other version has, whoever wrote it.
+    #[serde(default)]
+    pub written: String,
     /// Numbers jobs, so that a name used again does not meet old files.
     pub next_job: u64,
     /// The objects in order of creation.
@@ -118,6 +122,7 @@ impl Catalog {
     /// Writes `self` as the next version.
     pub async fn save(&mut self, store: &Store) -> Result<()> {
         self.version += 1;
+        self.written = token()?;
         let bytes = serde_json::to_vec_pretty(self)
             .map_err(|e| Error::new(ErrorKind::Internal, format!("the catalog cannot be written: {e}")))?;
         match store.create(&path(self.version), Bytes::from(bytes)).await {

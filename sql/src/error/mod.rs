@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::Location;
 
 use millstream_engine::nearest::nearest;
 
-use crate::statement::quote_name;
+use crate::quote::quote_name;
 use wording::{Worded, reword};
 
 pub use millstream_engine::ErrorKind;

@@ -44,7 +44,7 @@ use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF};
 
-use crate::plan::Semantics;
+use crate::semantics::Semantics;
 
 pub(crate) use bytes_text::bytes_text;
 pub(crate) use canonical::CanonicalFloats;

@@ -44,7 +44,6 @@ use super::parameters::BoundParameters;
 use super::reworded::reword;
 use super::risk::{GuardArguments, PinRisky, RiskyLast};
 use super::same_types::SameTypes;
-use super::semantics::Semantics;
 use super::simplify::Simplify;
 use super::stay_put::StayPutPlanner;
 use super::window_call::WindowFunctions;
@@ -52,6 +51,7 @@ use super::window_exec::WindowPlanner;
 use super::zones::call_zones;
 use crate::error::{Error, Result};
 use crate::function::{self, CanonicalFloats};
+use crate::semantics::Semantics;
 use crate::statement::{Query, arrow_type, check_query};
 
 /// Finds the streams and views that a statement names.

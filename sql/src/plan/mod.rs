@@ -24,7 +24,6 @@ mod pauses;
 mod reworded;
 mod risk;
 mod same_types;
-mod semantics;
 mod simplify;
 mod stay_put;
 mod syntax;
@@ -37,6 +36,7 @@ mod zones;
 #[cfg(test)]
 mod tests;
 
+pub use crate::semantics::Semantics;
 pub(crate) use bound::refuse_unsteady;
 pub(crate) use context::named_plan;
 pub use context::{
@@ -48,6 +48,5 @@ pub(crate) use numbers::assign_columns;
 pub(crate) use parameters::{bind_parameters, count_parameters, parameter_types};
 pub use pauses::TURNS;
 pub(crate) use pauses::with_pauses;
-pub use semantics::Semantics;
 pub use window_call::WindowFunctions;
 pub use window_exec::{WindowAssignExec, WindowAssigner, WindowPlanner};

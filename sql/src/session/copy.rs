@@ -7,8 +7,8 @@ use datafusion::sql::parser::{CopyToStatement, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::Value;
 use futures::TryStreamExt;
 use millstream_engine::connector::file::export::{Export, ExportRequest};
-use millstream_engine::connector::options::Options;
 use millstream_engine::format::Format;
+use millstream_engine::options::Options;
 
 use super::Session;
 use super::execute::snapshot;

@@ -412,7 +412,7 @@ pub(super) async fn sweep_dropped(store: &Store, catalog: &Catalog) -> Result<()
         let fresh = match catalog.entries.iter().find(|e| folder_name(&e.name) == name) {
             None => true,
             // The one that takes its place has not begun while the old files were there.
-            Some(entry) => Checkpoints::new(store.clone(), &entry.job).last().await?.is_none(),
+            Some(entry) => Checkpoints::new(store.clone(), &entry.job).last().await?.is_none_or(|m| m.is_new()),
         };
         if fresh {
             remove_shown(store, name).await?;

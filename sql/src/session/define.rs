@@ -8,11 +8,12 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_engine::connector::ingest::IngestSource;
-use millstream_engine::connector::options::{OptionSpec, Options, Takes};
 use millstream_engine::connector::registry::{Connectors, SinkRequest};
+use millstream_engine::format::stored::{check_storable, check_writable};
 use millstream_engine::nearest::nearest;
+use millstream_engine::options::{OptionSpec, Options, Takes};
 use millstream_engine::runtime::{DeadLetterLimits, OnError};
-use millstream_engine::table::{Retention, StreamLog, check_storable, check_writable};
+use millstream_engine::table::{Retention, StreamLog};
 
 use super::Millstream;
 use super::lookup::Reading;

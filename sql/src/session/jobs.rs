@@ -201,17 +201,18 @@ impl Millstream {
         Ok(ViewDef { sql, create, schema, semantics, reads })
     }
 
-    /// Makes the committed result of a job that does not run readable. Gives its last manifest.
-    async fn load_result(&self, def: &StreamDef, job: &str) -> Result<Option<Manifest>> {
+    /// Makes the committed result of a job that does not run readable, and removes nothing that an owner of the job may
+    /// still need.
+    async fn load_result(&self, def: &StreamDef, job: &str) -> Result<()> {
         let last = Checkpoints::new(self.store().clone(), job).last().await?;
-        if let (Some(manifest), Some(log)) = (&last, &def.log) {
-            let sink = TableSink::new(log.clone(), job, def.key.clone());
-            if let Some(state) = manifest.sinks.values().next() {
-                sink.restore(state)?;
-            }
-            sink.start(manifest.staged.values().next().map_or(&[][..], |s| s)).await?;
+        let (Some(manifest), Some(log)) = (&last, &def.log) else { return Ok(()) };
+        let sink = TableSink::new(log.clone(), job, def.key.clone());
+        if let Some(state) = manifest.sinks.values().next() {
+            sink.restore(state)?;
         }
-        Ok(last)
+        let staged = manifest.staged.values().next().map_or(&[][..], |s| s);
+        // Nothing can follow the end.
+        Ok(sink.start(staged, if manifest.end { u64::MAX } else { 0 }).await?)
     }
 
     /// Starts the job of `def` where it stopped.
@@ -221,17 +222,34 @@ impl Millstream {
         create: &CreateStream,
         entry: &Entry,
     ) -> Result<Arc<Job>> {
-        let last = self.load_result(def, &entry.job).await?;
-        if let Some(manifest) = last.filter(|m| m.end) {
+        let checkpoints = Checkpoints::new(self.store().clone(), &entry.job);
+        if let Some(manifest) = checkpoints.last().await?.filter(|m| m.end) {
+            self.load_result(def, &entry.job).await?;
             return Ok(Job::new(&def.name, State::Finished(Box::new(manifest))));
         }
+        match self.launch_job(def, create, entry, checkpoints).await {
+            Ok(job) => Ok(job),
+            Err(why) => {
+                // What it has committed can be read all the same.
+                self.load_result(def, &entry.job).await?;
+                Err(why)
+            }
+        }
+    }
+
+    async fn launch_job(
+        self: &Arc<Self>,
+        def: &Arc<StreamDef>,
+        create: &CreateStream,
+        entry: &Entry,
+        checkpoints: Checkpoints,
+    ) -> Result<Arc<Job>> {
         let (graph, own) = self.dataflow(def, create, &entry.job, entry.parallelism, &Reading::default())?;
         let mut config = JobConfig::new(&def.name);
         config.checkpoint_interval = own.checkpoint_interval.unwrap_or(self.config().checkpoint_interval);
         config.every = every(create.emit());
         config.eager = def.ingest.is_some();
         (config.on_error, config.dead_letters) = (own.on_error, own.dead_letters);
-        let checkpoints = Checkpoints::new(self.store().clone(), &entry.job);
         let reader = format!("stream \"{}\"", def.name);
         self.refuse_second_stdin(&reader, &def.reads)?;
         let handle = Arc::new(self.runtime().start(graph, config, Some(checkpoints)).await?);

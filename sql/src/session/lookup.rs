@@ -15,6 +15,7 @@ use super::outcome::ObjectKind;
 use super::resolve::conform;
 use super::tables::StreamTable;
 use crate::error::{Error, Result};
+use crate::plan::lower::SourceTable;
 use crate::plan::{TableResolver, named_plan, session_state_of};
 
 /// What the planning of a query meets.
@@ -115,10 +116,11 @@ impl Lookup {
             self.reading.met.lock().insert(name.to_owned());
         }
         if let Some(def) = stream {
-            if !self.continuous {
-                self.millstream.note_failed(name, &self.left_out);
+            if self.continuous {
+                return Ok(Some(provider_as_source(Arc::new(SourceTable(def)))));
             }
-            let table = StreamTable::new(def, self.continuous, self.left_out.clone());
+            self.millstream.note_failed(name, &self.left_out);
+            let table = StreamTable::new(def, self.left_out.clone());
             return Ok(Some(provider_as_source(Arc::new(table))));
         }
         let view = view.ok_or_else(|| self.millstream.missing("stream ", name))?;

@@ -43,7 +43,7 @@ pub use outcome::{
     RowStream,
 };
 pub use settings::checkpoint_interval;
-pub use tables::{StreamDef, StreamTable};
+pub use tables::StreamDef;
 
 use settings::Settings;
 

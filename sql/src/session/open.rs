@@ -93,11 +93,8 @@ impl Millstream {
         let catalog = Catalog::load(&store).await?;
         sweep_dropped(&store, &catalog).await?;
         let (cpu, io) = (threads("millstream-cpu", config.parallelism)?, threads("millstream-io", 2)?);
-        let runtime = Runtime {
-            cpu: cpu.handle().clone(),
-            io: io.handle().clone(),
-            budget: MemoryBudget::new(config.memory_limit),
-        };
+        let budget = MemoryBudget::new(config.memory_limit);
+        let runtime = Runtime::new(cpu.handle().clone(), io.handle().clone(), budget);
         let batch = batch_environment(runtime.budget.clone(), root.to_owned())?;
         let upkeep = Upkeep::new(runtime.budget.clone(), runtime.io.clone());
         let entries = catalog.entries.clone();

@@ -14,7 +14,8 @@ use millstream_engine::changelog::{EPOCH, OP};
 use millstream_engine::checkpoint::Checkpoints;
 use millstream_engine::format::columnar::native_schema;
 use millstream_engine::format::sql_name;
-use millstream_engine::table::{file_schema, schema_of_files};
+use millstream_engine::format::stored::file_schema;
+use millstream_engine::table::schema_of_files;
 
 use super::Millstream;
 use super::outcome::ObjectKind;
@@ -60,7 +61,9 @@ impl Millstream {
     async fn columns_written(&self, entry: &Entry) -> Result<Option<Written>> {
         let last = Checkpoints::new(self.store().clone(), &entry.job).last().await?;
         let Some(manifest) = last else { return Ok(None) };
-        let found = schema_of_files(self.store(), &entry.name, &entry.job, &manifest).await?;
+        let Some(state) = manifest.sinks.values().next() else { return Ok(None) };
+        let staged = manifest.staged.values().next().map_or(&[][..], |s| s);
+        let found = schema_of_files(self.store(), &entry.name, &entry.job, state, staged).await?;
         Ok(found.map(|schema| Written::of(&schema)))
     }
 }

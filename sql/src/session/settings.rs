@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_engine::connector::options::parse_duration;
 use millstream_engine::memory::{human_bytes, parse_bytes};
 use millstream_engine::nearest::nearest;
+use millstream_engine::options::parse_duration;
 
 use super::{Millstream, Outcome, Session};
 use crate::error::{Error, Result};

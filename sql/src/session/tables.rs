@@ -20,8 +20,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::{PartitionStream as _, StreamingTableExec};
 use millstream_engine::connector::Source;
 use millstream_engine::connector::ingest::IngestSource;
-use millstream_engine::connector::options::Options;
 use millstream_engine::connector::registry::{Connector, SourceRequest};
+use millstream_engine::options::Options;
 use millstream_engine::store::Store;
 use millstream_engine::table::{Hold, StreamLog, StreamSource};
 use parking_lot::Mutex;
@@ -33,7 +33,7 @@ use super::source_part::SourcePart;
 use crate::error::{Error, Result};
 use crate::files::ParquetFiles;
 use crate::plan::Semantics;
-use crate::plan::lower::{ScanTable, StreamScan};
+use crate::plan::lower::StreamScan;
 
 /// A stream of the catalog, ready to be read.
 pub struct StreamDef {
@@ -127,12 +127,10 @@ impl StreamDef {
     }
 }
 
-/// A stream as a table.
+/// A stream as a table in batch.
 #[derive(Clone)]
-pub struct StreamTable {
+pub(super) struct StreamTable {
     def: Arc<StreamDef>,
-    /// Whether the plan is to run continuously.
-    continuous: bool,
     /// Where a batch read notes what it could not decode.
     left_out: LeftOutRows,
     /// What was made to read it in batch, where it can be read again.
@@ -140,20 +138,14 @@ pub struct StreamTable {
 }
 
 impl StreamTable {
-    pub(crate) fn new(def: Arc<StreamDef>, continuous: bool, left_out: LeftOutRows) -> Self {
-        StreamTable { def, continuous, left_out, parts: Arc::default() }
+    pub(super) fn new(def: Arc<StreamDef>, left_out: LeftOutRows) -> Self {
+        StreamTable { def, left_out, parts: Arc::default() }
     }
 }
 
 impl fmt::Debug for StreamTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StreamTable({})", self.def.name)
-    }
-}
-
-impl ScanTable for StreamTable {
-    fn stream(&self) -> Arc<dyn StreamScan> {
-        self.def.clone()
     }
 }
 
@@ -168,10 +160,10 @@ impl TableProvider for StreamTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
-        // A continuous query keeps its filters above the scan; in batch files are pruned by them.
+        // Files are pruned by them.
         let logs = self.def.log.as_ref().is_some_and(|l| !l.is_changelog());
         let source = self.def.connector.as_ref().and_then(|(connector, _)| connector.source());
-        let files = !self.continuous && (logs || source.is_some_and(|source| source.prunes()));
+        let files = logs || source.is_some_and(|source| source.prunes());
         let answer =
             if files { TableProviderFilterPushDown::Inexact } else { TableProviderFilterPushDown::Unsupported };
         Ok(vec![answer; filters.len()])

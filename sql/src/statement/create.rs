@@ -8,10 +8,11 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use millstream_engine::nearest::nearest;
 
 use super::data_type::arrow_type;
-use super::display::{fold, quote_name};
+use super::display::fold;
 use super::parser::{StatementParser, is_word};
 use super::{ColumnDef, CreateStream, CreateView, Name, ObjectKind, Query, Statement, StreamForm, Watermark};
 use crate::error::{Error, Position, Result};
+use crate::quote::quote_name;
 
 /// What stands between the parentheses after the name.
 #[derive(Default)]

@@ -27,12 +27,12 @@ use millstream_engine::connector::file::export::Existing;
 
 use crate::error::Position;
 
+pub use crate::quote::quote_name;
 pub use check::check_query;
 pub(crate) use check::no_session;
 pub use data_type::arrow_type;
 pub use depth::STACK;
 pub(crate) use display::fold;
-pub use display::quote_name;
 pub use parser::{parse, parse_query};
 
 /// A statement with where it stands.

@@ -329,7 +329,7 @@ fn errors_name_the_place_and_what_to_write() {
         ("SELECT a FROM t LATE TO x", (1, 17), "LATE TO is not supported", "Leave it out"),
         ("SELECT a FROM t EMIT CHANGES LATE TO x", (1, 30), "LATE TO is not supported", "Leave it out"),
         ("CREATE STREAM s (a INT, a TEXT)", (1, 25), "column \"a\" is written more than once", ""),
-        ("CREATE STREAM s (a)", (1, 18), "column \"a\" has no type", "a BIGINT"),
+        ("CREATE STREAM s (a)", (1, 18), "column \"a\" has no type", "Write it behind the name, such as a BIGINT"),
         ("CREATE STREAM s (a VARCHAR(10))", (1, 20), "column \"a\": type VARCHAR(10) is not supported", "Write TEXT"),
         ("CREATE STREAM s (a TIMESTAMP(4))", (1, 20), "column \"a\": type TIMESTAMP(4)", "The precision is"),
         ("CREATE STREAM s (a INT, b AS a + 1)", (1, 25), "column \"b\": computed columns", "Compute it"),

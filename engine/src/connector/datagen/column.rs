@@ -12,8 +12,8 @@ use arrow::error::ArrowError;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::connector::generator::{mix, nth, texts};
-use crate::connector::options::{OptionSpec, Options, Takes};
 use crate::error::{Error, Result};
+use crate::options::{OptionSpec, Options, Takes};
 use crate::time::from_micros;
 
 /// Random numbers are at most this by default, so that sums of them stay small.

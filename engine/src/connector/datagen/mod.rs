@@ -20,10 +20,10 @@ use async_trait::async_trait;
 use self::column::{Clock, Column};
 use crate::changes::Changes;
 use crate::connector::generator::{HandOut, Pace};
-use crate::connector::options::{OptionSpec, Takes};
 use crate::connector::registry::{Connector, Guarantee, Readable, SourceRequest};
 use crate::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
 use crate::error::Result;
+use crate::options::{OptionSpec, Takes};
 
 /// Rows in a batch.
 const BATCH: u64 = 8192;
@@ -172,7 +172,7 @@ mod tests {
     use futures::executor::block_on;
 
     use super::*;
-    use crate::connector::options::Options;
+    use crate::options::Options;
 
     fn open(columns: &[(&str, DataType)], pairs: &[(&str, &str)], projection: &[usize]) -> Result<Arc<dyn Source>> {
         let fields = columns.iter().map(|(name, t)| Field::new(*name, t.clone(), true)).collect::<Vec<_>>();

@@ -3,9 +3,9 @@
 use std::fs;
 
 use super::options::{FileOptions, FoundFile};
-use crate::connector::options::Options;
 use crate::error::Error;
 use crate::format::Format;
+use crate::options::Options;
 
 /// Where none of `files` has anything in it: that their columns cannot be found out.
 pub(super) fn nothing_in(written: &Options, options: &FileOptions, files: &[FoundFile]) -> Option<Error> {

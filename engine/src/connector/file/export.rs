@@ -3,9 +3,7 @@
 //! All is written aside and moved to its place when it is whole, so that an error or a crash leaves what was there.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
 use std::fs;
-use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,14 +17,15 @@ use super::hive;
 use super::options::COMPRESSION;
 use super::part::{Layout, Part, failed, sync_folder};
 use crate::changes::Changes;
-use crate::connector::options::Options;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Format;
 use crate::format::compression::Compression;
 use crate::format::convert::find_field;
 use crate::format::options::CsvOptions;
+use crate::format::stored::{check_storable, file_schema};
 use crate::format::write::output_rows;
-use crate::table::{check_storable, file_schema};
+use crate::options::Options;
+use crate::token::token;
 
 /// Files that are written at the same time; with more values of the columns they come and go.
 const OPEN: usize = 128;
@@ -116,8 +115,7 @@ impl Export {
         }
         let sort_fields = keys.iter().map(|k| SortField::new(request.schema.field(*k).data_type().clone()));
         let converter = (!keys.is_empty()).then(|| RowConverter::new(sort_fields.collect())).transpose()?;
-        // The keys of a new hasher are random.
-        let run = format!("{:016x}", RandomState::new().build_hasher().finish());
+        let run = token()?;
         let place = place(&request, &run)?;
         let (existing, files) = (request.existing, 0);
         let layout = Layout { schema, ..layout };

@@ -39,13 +39,13 @@ use self::declare::{nothing_in, undeclared};
 use self::options::{FileOptions, FoundFile, names_format, read_options, written_options};
 use self::partition::with_keys;
 use self::source::FileSource;
-use super::options::{OptionSpec, Options};
 use super::registry::{Connector, Guarantee, Readable, SinkRequest, SourceRequest, Writable};
 use super::{Sink, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::convert::find_field;
 use crate::format::union::union_schema;
 use crate::format::{Format, columnar, csv, infer, json};
+use crate::options::{OptionSpec, Options};
 
 /// How much of a text file is looked at to find its columns.
 const SAMPLE: u64 = 1 << 20;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::partition::Pruning;
 use super::place::{name_in, parts};
 use crate::connector::generator::Pace;
-use crate::connector::options::{OptionSpec, Options, Takes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Format;
 use crate::format::compression::Compression;
 use crate::format::options::{CsvOptions, JsonOptions, ON_ERROR, TEXT};
+use crate::options::{OptionSpec, Options, Takes};
 
 const PATH: OptionSpec = OptionSpec::new(
     "path",

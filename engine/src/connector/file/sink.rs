@@ -4,9 +4,7 @@
 //! in its manifest; the commit behind it renames them into place (a folder), or appends them to the one
 //! file behind what earlier checkpoints put there. Both may be repeated.
 
-use std::collections::hash_map::RandomState;
 use std::fs;
-use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,8 +24,9 @@ use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::format::compression::Compression;
 use crate::format::options::CsvOptions;
+use crate::format::stored::{check_storable, file_schema};
 use crate::format::write::{output_rows, output_schema};
-use crate::table::{check_storable, file_schema};
+use crate::token::token;
 
 /// What a staged file is, for the manifest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,7 +78,7 @@ pub(super) fn open(mut request: SinkRequest) -> Result<Arc<dyn Sink>> {
         schema = file_schema(&schema);
     }
     let layout = Layout { format, compression, csv, schema };
-    Ok(Arc::new(FileSink { shared: Arc::new(Shared::new(path, by_name.is_some(), layout, request.retracts)) }))
+    Ok(Arc::new(FileSink { shared: Arc::new(Shared::new(path, by_name.is_some(), layout, request.retracts)?) }))
 }
 
 struct FileSink {
@@ -98,18 +97,17 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(path: String, one_file: bool, layout: Layout, retracts: bool) -> Self {
+    fn new(path: String, one_file: bool, layout: Layout, retracts: bool) -> Result<Self> {
         let path = PathBuf::from(path);
-        // The keys of a new hasher are random.
-        let run = format!("{:016x}", RandomState::new().build_hasher().finish());
+        let run = token()?;
         if !one_file {
             let staging = path.join(".staging");
-            return Shared { path, staging, layout, retracts, run, appended: None };
+            return Ok(Shared { path, staging, layout, retracts, run, appended: None });
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let staging = path.with_file_name(format!(".{name}.staging"));
         let appended = Appended::new(path.clone(), staging.clone(), layout.clone());
-        Shared { path, staging, layout, retracts, run, appended: Some(Mutex::new(appended)) }
+        Ok(Shared { path, staging, layout, retracts, run, appended: Some(Mutex::new(appended)) })
     }
 
     /// Makes `staged` visible. Blocks on the disk.
@@ -166,7 +164,7 @@ async fn blocking(run: impl FnOnce() -> Result<()> + Send + 'static) -> Result<(
 
 #[async_trait]
 impl Sink for FileSink {
-    async fn start(&self, committed: &[Staged]) -> Result<()> {
+    async fn start(&self, committed: &[Staged], _generation: u64) -> Result<()> {
         let (shared, committed) = (self.shared.clone(), files(committed)?);
         blocking(move || shared.start(&committed)).await
     }

@@ -25,10 +25,10 @@ use self::output::Output;
 use self::run::{Kind, ROUND, Run, STRIDE};
 use crate::changes::Changes;
 use crate::connector::generator::{HandOut, Pace};
-use crate::connector::options::{OptionSpec, Options, Takes};
 use crate::connector::registry::{Connector, Guarantee, Readable, SourceRequest};
 use crate::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
 use crate::error::{Error, Result};
+use crate::options::{OptionSpec, Options, Takes};
 use crate::time::EventTime;
 
 /// Rows in a batch, about.

@@ -68,6 +68,14 @@ fn own(array: ArrayRef) -> Result<ArrayRef> {
     Ok(without_rest(&take(&array, &all, None)?))
 }
 
+/// Row `i` of `array` as a value that keeps no other row alive.
+pub(super) fn own_value(array: &ArrayRef, i: usize) -> Result<ScalarValue> {
+    if !array.data_type().is_nested() {
+        return Ok(ScalarValue::try_from_array(array, i)?);
+    }
+    Ok(ScalarValue::try_from_array(&own(array.slice(i, 1))?, 0)?)
+}
+
 /// `array`, which begins at its first row, without bytes of text that belong to other rows.
 fn without_rest(array: &ArrayRef) -> ArrayRef {
     match array.data_type() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::sum::{Shown, Sum};
 use super::{Aggregate, Call, EmitMode, boxed, distinct, native, rows, said, seen};
 use crate::error::{Error, Result};
+use crate::format::sql_name;
 use crate::state::accumulate::Accumulate;
 
 impl Call {
@@ -15,6 +16,17 @@ impl Call {
         let mut all = self.function.expressions();
         all.extend(self.function.order_bys().iter().map(|o| o.expr.clone()));
         all
+    }
+
+    /// Its name and types, in words that stay the same as long as its state does.
+    pub(super) fn fingerprint(&self, spec: &Aggregate) -> String {
+        let types = self.input_types(spec).unwrap_or_default();
+        let (ordered, all) = (self.function.order_bys().len(), types.iter().map(sql_name).collect::<Vec<_>>());
+        let (args, order) = all.split_at(all.len().saturating_sub(ordered));
+        let distinct = if self.function.is_distinct() { "DISTINCT " } else { "" };
+        let order = if order.is_empty() { String::new() } else { format!(" ORDER BY {}", order.join(", ")) };
+        let filter = if self.filter.is_some() { " FILTER" } else { "" };
+        format!("{}({distinct}{}{order}){filter}", self.function.fun().name(), args.join(", "))
     }
 
     fn input_types(&self, spec: &Aggregate) -> Result<Vec<DataType>> {

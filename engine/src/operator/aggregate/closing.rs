@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Aggregate;
 use super::sliding::Sliding;
 use super::tables::Tables;
+use super::{Aggregate, PIECE};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::Result;
@@ -12,12 +12,25 @@ use crate::operator::window::WindowSpec;
 use crate::operator::{BuildContext, Operator, Output};
 use crate::state::Handle;
 use crate::state::group_table::GroupTable;
+use crate::time::EventTime;
 
 pub(super) struct Closing {
     spec: Arc<Aggregate>,
     tables: Handle<Tables>,
     /// For windows made of several panes.
     sliding: Option<Sliding>,
+    /// The watermark up to which windows are being closed.
+    until: Option<EventTime>,
+    /// The closed window that is being emitted.
+    leaving: Option<Leaving>,
+}
+
+/// A closed window, its groups, and how many of these have been emitted.
+struct Leaving {
+    window: i64,
+    table: GroupTable,
+    slots: Vec<u32>,
+    emitted: usize,
 }
 
 impl Closing {
@@ -25,7 +38,44 @@ impl Closing {
         let tables = context.state.open("windows", Tables::new(spec.clone())?);
         let windows = spec.time.as_ref().filter(|t| t.panes).and_then(|t| t.windows);
         let sliding = windows.filter(|w| !w.is_tumble()).map(|w| Sliding::new(spec.clone(), w));
-        Ok(Closing { spec, tables, sliding })
+        Ok(Closing { spec, tables, sliding, until: None, leaving: None })
+    }
+
+    /// Takes the next window out that closes at `until`.
+    fn next_closed(&mut self, until: EventTime) -> Result<Option<Leaving>> {
+        let (spec, sliding) = (&self.spec, &mut self.sliding);
+        let closed = self.tables.with(|tables| {
+            if let Some(sliding) = sliding {
+                return sliding.next_closed(tables, until);
+            }
+            tables.advance(until)?;
+            let Some(id) = tables.open.keys().copied().find(|w| tables.is_closed(*w)) else { return Ok(None) };
+            let panes: Option<WindowSpec> = spec.time.as_ref().filter(|t| t.panes).and_then(|t| t.windows);
+            // With panes the table of a tumbling window goes by its start.
+            let window = panes.map_or(id, |w| w.last_end(id));
+            Ok(tables.open.remove(&id).map(|table| (window, table)))
+        })?;
+        Ok(closed.map(|(window, table)| {
+            let slots = table.all().into_iter().filter(|s| table.exists(*s)).collect();
+            Leaving { window, table, slots, emitted: 0 }
+        }))
+    }
+}
+
+impl Leaving {
+    /// Emits groups as long as there is room; those that lack a value are put aside. Says whether all have been.
+    fn emit(&mut self, spec: &Aggregate, out: &mut Output) -> Result<bool> {
+        while self.emitted < self.slots.len() {
+            if !out.has_room() {
+                return Ok(false);
+            }
+            let piece = &self.slots[self.emitted..self.slots.len().min(self.emitted + PIECE as usize)];
+            let (rows, failures) = spec.rows_of(self.window, &mut self.table, piece)?;
+            self.emitted += piece.len();
+            let rows = out.put_aside(Changes::insertions(rows), &failures)?;
+            out.emit(rows);
+        }
+        Ok(true)
     }
 }
 
@@ -42,38 +92,29 @@ impl Operator for Closing {
     }
 
     fn on_epoch(&mut self, mark: &EpochMark, out: &mut Output) -> Result<()> {
-        let (spec, sliding) = (self.spec.clone(), &mut self.sliding);
-        self.tables.with(|tables| {
+        self.until = self.tables.with(|tables| {
             for table in tables.open.values_mut() {
                 table.take_touched();
             }
-            if mark.watermark <= tables.watermark {
+            Ok((mark.watermark > tables.watermark).then_some(mark.watermark))
+        })?;
+        self.go_on(out)
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<()> {
+        let Some(until) = self.until else { return Ok(()) };
+        loop {
+            if let Some(leaving) = &mut self.leaving
+                && !leaving.emit(&self.spec, out)?
+            {
+                out.come_back();
                 return Ok(());
             }
-            if let Some(sliding) = sliding {
-                return sliding.close(tables, mark.watermark, out);
+            self.leaving = self.next_closed(until)?;
+            if self.leaving.is_none() {
+                self.until = None;
+                return Ok(());
             }
-            tables.advance(mark.watermark)?;
-            let closed: Vec<i64> = tables.open.keys().copied().filter(|w| tables.is_closed(*w)).collect();
-            let panes: Option<WindowSpec> = spec.time.as_ref().filter(|t| t.panes).and_then(|t| t.windows);
-            for id in closed {
-                let Some(mut table) = tables.open.remove(&id) else { continue };
-                // With panes the table of a tumbling window goes by its start.
-                let window = panes.map_or(id, |w| w.last_end(id));
-                emit_all(&spec, window, &mut table, out)?;
-            }
-            Ok(())
-        })
+        }
     }
-}
-
-/// Emits all groups of a closed window; those that lack a value are put aside.
-pub(super) fn emit_all(spec: &Aggregate, window: i64, table: &mut GroupTable, out: &mut Output) -> Result<()> {
-    let slots: Vec<u32> = table.all().into_iter().filter(|s| table.exists(*s)).collect();
-    for slots in slots.chunks(1 << 15) {
-        let (rows, failures) = spec.rows_of(window, table, slots)?;
-        let rows = out.put_aside(Changes::insertions(rows), &failures)?;
-        out.emit(rows);
-    }
-    Ok(())
 }

@@ -43,8 +43,10 @@ use super::{BuildContext, Operator, OperatorSpec, Output, StateBound};
 use crate::changes::Changes;
 use crate::error::{Error, Result};
 use crate::expr::Failures;
+use crate::format::sql_name;
 use crate::state::accumulate::{Accumulate, Touch};
 use crate::state::group_table::{GroupTable, state_column, state_schema};
+use crate::state::runs::Run;
 
 /// An aggregate call.
 #[derive(Clone, Debug)]
@@ -66,6 +68,9 @@ pub struct TimeKey {
     /// Whether rows come with their panes' bounds instead of their windows'.
     pub panes: bool,
 }
+
+/// So many groups are emitted as one batch.
+const PIECE: u32 = 1 << 15;
 
 /// The integer of the group whose function of time is null: only the end of the input closes it.
 const NULL_GROUP: i64 = i64::MIN;
@@ -255,6 +260,21 @@ impl OperatorSpec for Aggregate {
         StateBound::Keys(keys.join(", "))
     }
 
+    fn fingerprint(&self) -> Option<String> {
+        if self.phase == Phase::Partial {
+            return None;
+        }
+        let calls: Vec<_> = self.calls.iter().map(|call| call.fingerprint(self)).collect();
+        let keys: Vec<_> = self.groups.iter().map(|(_, f)| sql_name(f.data_type())).collect();
+        let rows = if self.append_only { "rows that stay" } else { "rows that may go" };
+        let time = match &self.time {
+            None => String::new(),
+            Some(time) if time.panes => ", by pane".to_owned(),
+            Some(time) => format!(", by key {}", time.columns.first().map_or(0, |(column, _)| column + 1)),
+        };
+        Some(format!("({}) by ({}) of {rows}{time}", calls.join(", "), keys.join(", ")))
+    }
+
     fn build(&self, context: &mut BuildContext<'_>) -> Result<Box<dyn Operator>> {
         let spec = Arc::new(self.clone());
         Ok(match (self.phase, self.emit) {
@@ -280,9 +300,9 @@ struct UnitInput {
 }
 
 impl UnitInput {
-    fn touch<'a>(&'a self, slots: &'a [u32], weights: Option<&'a [i64]>) -> Touch<'a> {
+    fn touch<'a>(&'a self, slots: &'a [u32], runs: &'a [Run], weights: Option<&'a [i64]>) -> Touch<'a> {
         let keep = if self.filters.len() == 1 { self.filters[0].as_ref() } else { None };
-        Touch { slots, weights, keep, filters: &self.filters }
+        Touch { slots, weights, keep, filters: &self.filters, runs }
     }
 }
 

@@ -34,9 +34,10 @@ impl Accumulate for Count {
     fn update(&mut self, touch: &Touch<'_>, args: &[ArrayRef]) -> Result<()> {
         let nulls = args.iter().fold(None, |all, a| NullBuffer::union(all.as_ref(), a.logical_nulls().as_ref()));
         let counts = &mut self.counts;
-        match nulls.filter(|n| n.null_count() > 0) {
-            None => touch.each(|_, slot, w| counts[slot] += w),
-            Some(nulls) => touch.each(|row, slot, w| counts[slot] += w * i64::from(nulls.is_valid(row))),
+        match (nulls.filter(|n| n.null_count() > 0), touch.runs()) {
+            (None, Some(runs)) => runs.iter().for_each(|run| counts[run.slot as usize] += run.len() as i64),
+            (None, None) => touch.each(|_, slot, w| counts[slot] += w),
+            (Some(nulls), _) => touch.each(|row, slot, w| counts[slot] += w * i64::from(nulls.is_valid(row))),
         }
         Ok(())
     }
@@ -223,14 +224,25 @@ impl<T: ArrowPrimitiveType> Extreme<T> {
             }
             counts[slot] = 1;
         };
-        if a.null_count() == 0 {
-            touch.each(|row, slot, _| one(row, slot));
-        } else {
+        if a.null_count() > 0 {
             touch.each(|row, slot, _| {
                 if a.is_valid(row) {
                     one(row, slot);
                 }
             });
+        } else if let Some(runs) = touch.runs() {
+            for run in runs {
+                let rows = &a.values()[run.start as usize..run.end as usize];
+                let of = |best: T::Native, v: &T::Native| {
+                    let better = if max { v.is_gt(best) } else { v.is_lt(best) };
+                    if better { *v } else { best }
+                };
+                let slot = run.slot as usize;
+                let first = if counts[slot] == 0 { rows[0] } else { values[slot] };
+                (values[slot], counts[slot]) = (rows.iter().fold(first, of), 1);
+            }
+        } else {
+            touch.each(|row, slot, _| one(row, slot));
         }
     }
 }
@@ -247,7 +259,7 @@ impl<T: ArrowPrimitiveType> Accumulate for Extreme<T> {
     }
 
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
-        let touch = Touch { slots, weights: None, keep: None, filters: &[] };
+        let touch = Touch { slots, ..Touch::default() };
         self.take_in(&touch, canonical(&state[0])?.as_primitive::<T>());
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use super::Aggregate;
+use super::{Aggregate, PIECE};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::Result;
@@ -21,6 +21,8 @@ pub(super) struct Partial {
     states: SchemaRef,
     output: SchemaRef,
     table: Option<GroupTable>,
+    /// A table that is being emitted, and the slot from which on.
+    leaving: Option<(GroupTable, u32)>,
     slots: Vec<u32>,
 }
 
@@ -30,17 +32,12 @@ impl Partial {
         fields.extend(spec.key_schema().fields().iter().cloned());
         let keys = Schema::new(fields);
         let states = state_schema(&keys, &spec.state_types()?, spec.append_only);
-        Ok(Partial { output: spec.timed_schema()?, spec, keys, states, table: None, slots: vec![] })
+        Ok(Partial { output: spec.timed_schema()?, spec, keys, states, table: None, leaving: None, slots: vec![] })
     }
 
     fn flush(&mut self, out: &mut Output) -> Result<()> {
-        let Some(mut table) = self.table.take() else { return Ok(()) };
-        let all = table.all();
-        for slots in all.chunks(1 << 15) {
-            let states = table.state(slots)?;
-            out.emit(Changes::insertions(RecordBatch::try_new(self.output.clone(), states.columns().to_vec())?));
-        }
-        Ok(())
+        self.leaving = self.table.take().map(|table| (table, 0));
+        self.go_on(out)
     }
 }
 
@@ -60,9 +57,10 @@ impl Operator for Partial {
         keys.extend(inputs.keys);
         table.intern(&keys, rows, &mut self.slots)?;
         let weights = changes.weights().map(|w| &w[..]);
+        let runs = table.take_runs();
         table.count_rows(&self.slots, weights);
         for (i, input) in inputs.units.iter().enumerate() {
-            table.update(i, &input.touch(&self.slots, weights), &input.args)?;
+            table.update(i, &input.touch(&self.slots, &runs, weights), &input.args)?;
         }
         if table.len() >= MOST_KEYS {
             self.flush(out)?;
@@ -72,5 +70,22 @@ impl Operator for Partial {
 
     fn on_epoch(&mut self, _mark: &EpochMark, out: &mut Output) -> Result<()> {
         self.flush(out)
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<()> {
+        let Some((table, from)) = &mut self.leaving else { return Ok(()) };
+        let all = table.len() as u32;
+        while *from < all {
+            if !out.has_room() {
+                out.come_back();
+                return Ok(());
+            }
+            let slots: Vec<u32> = (*from..all.min(*from + PIECE)).collect();
+            let states = table.state(&slots)?;
+            out.emit(Changes::insertions(RecordBatch::try_new(self.output.clone(), states.columns().to_vec())?));
+            *from += slots.len() as u32;
+        }
+        self.leaving = None;
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use arrow::array::{Array, ArrayRef, new_empty_array, new_null_array};
 use arrow::datatypes::DataType;
 use datafusion_common::ScalarValue;
 
+use super::boxed::own_value;
 use crate::error::{Error, Result};
 use crate::expr::{Failure, Failures};
 use crate::state::accumulate::{Accumulate, Touch};
@@ -96,7 +97,7 @@ impl Accumulate for Said {
             let columns = self.inner.values(&anew, &mut failed)?;
             let [values] = &columns[..] else { return Err(Error::internal("an aggregate of several calls")) };
             for (i, slot) in anew.iter().enumerate() {
-                self.set(*slot, ScalarValue::try_from_array(values, i)?);
+                self.set(*slot, own_value(values, i)?);
             }
             for (i, failure) in failed.iter() {
                 self.slots[anew[i as usize] as usize].failure = Some(failure.clone());
@@ -126,7 +127,7 @@ impl Accumulate for Said {
         let (inner, values) = parts(state)?;
         self.inner.restore(slots, inner)?;
         for (i, slot) in slots.iter().enumerate() {
-            self.set(*slot, ScalarValue::try_from_array(values, i)?);
+            self.set(*slot, own_value(values, i)?);
             // A null may stand for a value that did not fit: it is computed anew.
             self.slots[*slot as usize].stale = values.is_null(i);
         }
@@ -135,5 +136,43 @@ impl Accumulate for Said {
 
     fn bytes(&self) -> usize {
         self.inner.bytes() + self.bytes + self.slots.capacity() * size_of::<Slot>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{StringViewArray, StructArray};
+    use arrow::datatypes::{Field, Fields, Schema};
+    use datafusion_functions_aggregate::first_last::last_value_udaf;
+    use datafusion_physical_expr::aggregate::AggregateExprBuilder;
+    use datafusion_physical_expr::expressions::Column;
+
+    use super::*;
+    use crate::operator::aggregate::boxed::Boxed;
+
+    #[test]
+    fn what_was_said_of_one_group_keeps_nothing_of_others() {
+        let fields = Fields::from(vec![Field::new("text", DataType::Utf8View, true)]);
+        let nested = DataType::Struct(fields.clone());
+        let schema = Arc::new(Schema::new(vec![Field::new("s", nested.clone(), true)]));
+        let builder = AggregateExprBuilder::new(last_value_udaf(), vec![Arc::new(Column::new("s", 0))]);
+        let function = Arc::new(builder.schema(schema).alias("l").build().expect("an aggregate"));
+        let mut said = Said::new(Box::new(Boxed::new(function)), nested);
+        let slots: Vec<u32> = (0..50).collect();
+        said.grow(slots.len());
+        let mut bytes = vec![];
+        for epoch in 0..12 {
+            let texts = StringViewArray::from_iter_values(slots.iter().map(|s| format!("{epoch} {s} and more text")));
+            let rows: ArrayRef = Arc::new(StructArray::new(fields.clone(), vec![Arc::new(texts)], None));
+            let touch = Touch { slots: &slots, ..Touch::default() };
+            said.update(&touch, std::slice::from_ref(&rows)).expect("taken in");
+            let values = said.values(&slots, &mut Failures::default()).expect("values");
+            assert_eq!(values[0].len(), 50);
+            bytes.push(said.bytes());
+        }
+        assert!(bytes[11] < bytes[1] * 2, "{bytes:?}");
+        assert!(bytes[11] < 50 * 2_000, "{bytes:?}");
     }
 }

@@ -13,10 +13,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::Aggregate;
-use super::closing::emit_all;
 use super::tables::Tables;
 use crate::error::Result;
-use crate::operator::Output;
 use crate::operator::window::WindowSpec;
 use crate::state::group_table::GroupTable;
 use crate::time::EventTime;
@@ -32,11 +30,14 @@ pub(super) struct Sliding {
     end: i64,
     /// Panes that were summed already and then got rows: what was summed is void.
     stale: BTreeSet<i64>,
+    /// The end of the window that was closed last, while windows are being closed.
+    closed: Option<i64>,
 }
 
 impl Sliding {
     pub(super) fn new(spec: Arc<Aggregate>, windows: WindowSpec) -> Self {
-        Sliding { spec, windows, front: vec![], split: i64::MIN, back: None, end: i64::MIN, stale: BTreeSet::new() }
+        let (front, back, stale, closed) = (vec![], None, BTreeSet::new(), None);
+        Sliding { spec, windows, front, split: i64::MIN, back, end: i64::MIN, stale, closed }
     }
 
     /// A pane got rows.
@@ -53,12 +54,17 @@ impl Sliding {
         self.stale.clear();
     }
 
-    /// Emits all windows that end after the tables' watermark and not after `watermark`.
-    pub(super) fn close(&mut self, tables: &mut Tables, watermark: EventTime, out: &mut Output) -> Result<()> {
-        if !self.stale.is_empty() {
+    /// The next window that ends after the tables' watermark and not after `watermark`, with its groups. When there are no more,
+    /// the tables' watermark is `watermark`.
+    pub(super) fn next_closed(
+        &mut self,
+        tables: &mut Tables,
+        watermark: EventTime,
+    ) -> Result<Option<(i64, GroupTable)>> {
+        if self.closed.is_none() && !self.stale.is_empty() {
             self.reset();
         }
-        let mut after = tables.watermark.0;
+        let mut after = self.closed.unwrap_or(tables.watermark.0);
         // Jump over time without rows: the next window that can hold any is one of the oldest pane's.
         while let Some(oldest) = tables.open.keys().next().copied() {
             let Some(mut end) = self.windows.next_end(oldest) else { break };
@@ -70,22 +76,25 @@ impl Sliding {
                 break;
             }
             let start = self.windows.start_of(end);
-            if let Some(mut table) = self.sum(tables, start, end)? {
-                emit_all(&self.spec, end, &mut table, out)?;
-            }
+            let sum = self.sum(tables, start, end)?;
             after = end;
+            self.closed = Some(end);
             let next_start = self.windows.next_end(end).map_or(i64::MAX, |e| self.windows.start_of(e));
             let gone: Vec<i64> = tables.open.range(..next_start).map(|(p, _)| *p).collect();
             for pane in gone {
                 tables.open.remove(&pane);
             }
+            if let Some(table) = sum {
+                return Ok(Some((end, table)));
+            }
         }
+        self.closed = None;
         tables.advance(watermark)?;
         let closed: Vec<i64> = tables.open.keys().copied().filter(|p| tables.is_closed(*p)).collect();
         for pane in closed {
             tables.open.remove(&pane);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The sum of the panes in `[start, end)`, or `None` when none has rows.

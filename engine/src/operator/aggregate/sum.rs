@@ -270,6 +270,16 @@ impl<N: Carried> Parts<'_, N> {
         }
     }
 
+    fn add_run(&mut self, slot: usize, values: &[N]) {
+        let (more, carried) = N::sum_of(values);
+        let (sum, carry) = self.sums[slot].plus(more);
+        self.sums[slot] = sum;
+        self.counts[slot] += values.len() as i64;
+        if carry + carried != 0 {
+            self.add_carry(slot, carry + carried);
+        }
+    }
+
     #[cold]
     fn add_times(&mut self, slot: usize, v: N, w: i64) {
         let before = self.carries.get(slot).copied().unwrap_or(0);
@@ -311,7 +321,11 @@ where
         };
         let a = array.as_primitive::<T>();
         let (values, mut all) = (a.values(), self.parts());
-        if a.null_count() == 0 {
+        if let Some(runs) = touch.runs().filter(|_| a.null_count() == 0) {
+            for run in runs {
+                all.add_run(run.slot as usize, &values[run.start as usize..run.end as usize]);
+            }
+        } else if a.null_count() == 0 {
             touch.each(|row, slot, w| all.add(slot, values[row], w));
         } else {
             touch.each(|row, slot, w| {
@@ -481,7 +495,7 @@ mod tests {
         let array = PrimitiveArray::<T>::new(values, None).with_data_type(sum.data_type.clone());
         let weights: Vec<i64> = rows.iter().map(|r| r.1).collect();
         let slots = vec![0; rows.len()];
-        let touch = Touch { slots: &slots, weights: Some(&weights), keep: None, filters: &[] };
+        let touch = Touch { slots: &slots, weights: Some(&weights), ..Touch::default() };
         sum.update(&touch, &[Arc::new(array)]).expect("rows");
         // Through its state, as a checkpoint does.
         let state = sum.state(&[0]).expect("a state");

@@ -127,11 +127,15 @@ impl Tables {
         let table = self.table(window)?;
         let len = table.len();
         table.intern(&inputs.keys, rows, &mut slots)?;
-        table.touch(&slots, &mut first);
+        let runs = table.take_runs();
+        match &runs[..] {
+            [] => table.touch(&slots, &mut first),
+            runs => runs.iter().for_each(|run| table.touch(&[run.slot], &mut first)),
+        }
         before(window, table, &first, len)?;
         table.count_rows(&slots, weights);
         for (i, input) in inputs.units.iter().enumerate() {
-            table.update(i, &input.touch(&slots, weights), &input.args)?;
+            table.update(i, &input.touch(&slots, &runs, weights), &input.args)?;
         }
         (self.slots, self.first) = (slots, first);
         Ok(())

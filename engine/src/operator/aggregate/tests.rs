@@ -1,6 +1,6 @@
 //! Tests of aggregation, as scripts.
 
-use arrow::array::{Array, AsArray, Float64Array, Int64Array, StringViewArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StringViewArray, TimestampMicrosecondArray};
 use arrow::datatypes::TimeUnit;
 use datafusion_expr::AggregateUDF;
 use datafusion_functions_aggregate::count::count_udaf;
@@ -294,6 +294,57 @@ fn what_has_vanished_is_not_held_and_not_written() {
     assert_eq!(rows(&mut bench, "-1", 5_000..5_200), 200);
     assert!(bench.bytes() < both * 3 / 4, "{} of {both}", bench.bytes());
     assert_eq!(bench.checkpoint().expect("written"), 4_903);
+}
+
+/// `n` keys with the value `v`, in the window that ends at 10 s.
+fn many(n: usize, v: i64) -> Changes {
+    let keys = StringViewArray::from_iter_values((0..n).map(|k| format!("the key of group {k}")));
+    let values = Int64Array::from(vec![v; n]);
+    let ends = TimestampMicrosecondArray::from(vec![10 * S; n]);
+    let columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(values), Arc::new(ends)];
+    Changes::insertions(RecordBatch::try_new(input(), columns).expect("rows"))
+}
+
+#[test]
+fn much_is_said_in_pieces() {
+    let n = 200_000;
+    let said = |bench: &mut Bench, mark: i64| {
+        let (before, said) = (bench.rounds(), bench.mark(EventTime(mark * S)).expect("an epoch"));
+        let largest = said.iter().map(Changes::num_rows).max().unwrap_or(0);
+        assert!(largest <= 2 * PIECE as usize, "{largest} at once");
+        let keys: std::collections::HashSet<String> = said
+            .iter()
+            .flat_map(|c| {
+                c.rows().column(0).as_string_view().iter().map(|k| k.expect("a key").to_owned()).collect::<Vec<_>>()
+            })
+            .collect();
+        (bench.rounds() - before, said.iter().map(Changes::num_rows).sum::<usize>(), keys.len())
+    };
+    let mut updating = Bench::new(Arc::new(counted(&[0], true))).expect("built");
+    updating.changes(0, many(n, 1)).expect("taken in");
+    let (rounds, rows, keys) = said(&mut updating, 0);
+    assert!(rounds > 0, "it comes back");
+    assert_eq!((rows, keys), (n, n));
+    updating.changes(0, many(n + 10, 1)).expect("taken in");
+    updating.changes(0, many(5, 1)).expect("taken in");
+    let (rounds, rows, keys) = said(&mut updating, 0);
+    assert!(rounds > 0, "it comes back");
+    assert_eq!((rows, keys), (2 * n + 10, n + 10), "old and new rows, and new ones");
+    assert_eq!(said(&mut updating, 0), (0, 0, 0));
+    for panes in [false, true] {
+        let windows = WindowSpec::Tumble { size: Length::Micros(10 * S), offset: 0 };
+        let mut closing = Bench::new(Arc::new(windowed(windows, panes))).expect("built");
+        closing.changes(0, many(n, 1)).expect("taken in");
+        assert_eq!(said(&mut closing, 9), (0, 0, 0));
+        let (rounds, rows, keys) = said(&mut closing, 30);
+        assert!(rounds > 0, "it comes back");
+        assert_eq!((rows, keys), (n, n));
+        assert_eq!(closing.bytes(), 0);
+    }
+    let partial = Aggregate { phase: Phase::Partial, ..counted(&[0], true) };
+    let mut partial = Bench::new(Arc::new(partial)).expect("built");
+    partial.changes(0, many(n, 1)).expect("taken in");
+    assert!(partial.rounds() > 0, "it comes back");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `EMIT CHANGES`: per epoch and touched group, the old row is taken back and the new one arrives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::slice;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::row::{RowConverter, SortField};
 
 use super::tables::Tables;
-use super::{Aggregate, NULL_GROUP, TimeColumn};
+use super::{Aggregate, NULL_GROUP, PIECE, TimeColumn};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
@@ -19,29 +19,39 @@ use crate::expr::Failures;
 use crate::operator::{BuildContext, Operator, Output};
 use crate::state::Handle;
 use crate::state::group_table::GroupTable;
+use crate::time::EventTime;
 
 pub(super) struct Updating {
     spec: Arc<Aggregate>,
     tables: Handle<Tables>,
     /// What the groups touched in this epoch were before it, by window.
     before: BTreeMap<i64, Before>,
+    /// The watermark of the epoch whose changes are being said.
+    until: Option<EventTime>,
 }
 
 /// The groups of a window that were touched in this epoch.
 #[derive(Default)]
 struct Before {
-    /// Those that existed, with their rows then, and those among these that had none because a value was missing.
-    slots: Vec<u32>,
-    rows: Vec<RecordBatch>,
-    failures: Failures,
+    /// Those that existed.
+    old: VecDeque<Old>,
     /// Those that did not.
     fresh: Vec<u32>,
+    /// Whether some of it has been said.
+    begun: bool,
+}
+
+/// Groups, with their rows before the epoch, and those among them that had none because a value was missing.
+struct Old {
+    slots: Vec<u32>,
+    rows: RecordBatch,
+    failures: Failures,
 }
 
 impl Updating {
     pub(super) fn new(spec: Arc<Aggregate>, context: &mut BuildContext<'_>) -> Result<Self> {
         let tables = context.state.open("groups", Tables::new(spec.clone())?);
-        Ok(Updating { spec, tables, before: BTreeMap::new() })
+        Ok(Updating { spec, tables, before: BTreeMap::new(), until: None })
     }
 
     /// An aggregate without groups has one row from the start.
@@ -72,9 +82,9 @@ impl Operator for Updating {
             let existed = |s: &u32| (*s as usize) < len && (spec.groups.is_empty() || table.exists(*s));
             let (old, fresh): (Vec<u32>, Vec<u32>) = first.iter().partition(|s| existed(s));
             before.fresh.extend(fresh);
-            if !old.is_empty() {
-                let (rows, failures) = spec.rows_of(window, table, &old)?;
-                before.add(old, rows, &failures);
+            for slots in old.chunks(PIECE as usize) {
+                let (rows, failures) = spec.rows_of(window, table, slots)?;
+                before.old.push_back(Old { slots: slots.to_vec(), rows, failures });
             }
             Ok(())
         };
@@ -83,63 +93,104 @@ impl Operator for Updating {
 
     fn on_epoch(&mut self, mark: &EpochMark, out: &mut Output) -> Result<()> {
         self.start_global()?;
-        let (spec, before) = (self.spec.clone(), std::mem::take(&mut self.before));
-        self.tables.with(|tables| {
-            for (window, before) in before {
+        self.until = Some(mark.watermark);
+        self.go_on(out)
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<()> {
+        let Some(until) = self.until else { return Ok(()) };
+        let (spec, all) = (self.spec.clone(), &mut self.before);
+        let said = self.tables.with(|tables| {
+            while let Some(mut before) = all.first_entry() {
+                let (window, before) = (*before.key(), before.get_mut());
                 let table = tables.table(window)?;
-                table.take_touched();
-                before.difference(&spec, window, table, out)?;
+                if !std::mem::replace(&mut before.begun, true) {
+                    table.take_touched();
+                }
+                while before.say(&spec, window, table, out)? {
+                    if !out.has_room() {
+                        return Ok(false);
+                    }
+                }
                 tables.sweep(window)?;
+                all.remove(&window);
             }
-            tables.advance(mark.watermark)?;
+            tables.advance(until)?;
             if spec.time.is_some() {
                 let closed: Vec<i64> = tables.open.keys().copied().filter(|w| tables.is_closed(*w)).collect();
                 for window in closed {
                     tables.open.remove(&window);
                 }
             }
-            Ok(())
-        })
+            Ok(true)
+        })?;
+        match said {
+            true => self.until = None,
+            false => out.come_back(),
+        }
+        Ok(())
     }
 }
 
 impl Before {
-    fn add(&mut self, slots: Vec<u32>, rows: RecordBatch, failures: &Failures) {
-        let first = self.slots.len() as u32;
-        for (row, failure) in failures.iter() {
-            self.failures.push(first + row, failure.clone());
+    /// Says what has changed in the next groups. Says whether there was anything left to say.
+    fn say(&mut self, spec: &Aggregate, window: i64, table: &mut GroupTable, out: &mut Output) -> Result<bool> {
+        if let Some(old) = self.next_old(spec)? {
+            old.difference(spec, window, table, out)?;
+            return Ok(true);
         }
-        self.rows.push(rows);
-        self.slots.extend(slots);
-    }
-
-    /// Emits what has changed. A group that lacks a value has no row: it is put aside, and taken back from there
-    /// when it has one again or another reason.
-    fn difference(self, spec: &Aggregate, window: i64, table: &mut GroupTable, out: &mut Output) -> Result<()> {
-        let alive = |s: u32, table: &GroupTable| spec.groups.is_empty() || table.exists(s);
-        let fresh: Vec<u32> = self.fresh.into_iter().filter(|s| alive(*s, table)).collect();
-        if !self.slots.is_empty() {
-            let old = concat_batches(&spec.output, &self.rows)?;
-            let lives = BooleanBuffer::collect_bool(self.slots.len(), |i| alive(self.slots[i], table));
-            let (new, failures) = spec.rows_of(window, table, &self.slots)?;
-            let first = spec.groups.len();
-            let mut changed = differs(&old.columns()[first..], &new.columns()[first..], old.num_rows())?;
-            if self.failures != failures {
-                changed = &changed | &other_failures(&self.failures, &failures, old.num_rows());
-            }
-            // A group that vanished is only taken back, one that is as before says nothing.
-            let gone = !&lives;
-            let old = taken(&old, &(&changed | &gone), &self.failures, -1, out)?;
-            let new = taken(&new, &(&changed & &lives), &failures, 1, out)?;
-            let weights = std::iter::repeat_n(-1, old.num_rows()).chain(std::iter::repeat_n(1, new.num_rows()));
-            let weights: arrow::buffer::ScalarBuffer<i64> = weights.collect();
-            out.emit(Changes::weighted(concat_batches(&spec.output, [&old, &new])?, weights)?);
+        let rest = self.fresh.len().saturating_sub(PIECE as usize);
+        let piece = self.fresh.split_off(rest);
+        if piece.is_empty() {
+            return Ok(false);
         }
-        for slots in fresh.chunks(1 << 15) {
-            let (rows, failures) = spec.rows_of(window, table, slots)?;
+        let slots: Vec<u32> = piece.into_iter().filter(|s| is_alive(spec, table, *s)).collect();
+        if !slots.is_empty() {
+            let (rows, failures) = spec.rows_of(window, table, &slots)?;
             let rows = out.put_aside(Changes::insertions(rows), &failures)?;
             out.emit(rows);
         }
+        Ok(true)
+    }
+
+    /// The next groups that existed: as many as make a batch.
+    fn next_old(&mut self, spec: &Aggregate) -> Result<Option<Old>> {
+        let Some(Old { mut slots, rows, mut failures }) = self.old.pop_front() else { return Ok(None) };
+        let mut parts = vec![rows];
+        while let Some(more) = self.old.pop_front_if(|more| slots.len() + more.slots.len() <= PIECE as usize) {
+            for (row, failure) in more.failures.iter() {
+                failures.push(slots.len() as u32 + row, failure.clone());
+            }
+            slots.extend(more.slots);
+            parts.push(more.rows);
+        }
+        Ok(Some(Old { slots, rows: concat_batches(&spec.output, &parts)?, failures }))
+    }
+}
+
+fn is_alive(spec: &Aggregate, table: &GroupTable, slot: u32) -> bool {
+    spec.groups.is_empty() || table.exists(slot)
+}
+
+impl Old {
+    /// Emits what has changed. A group that lacks a value has no row: it is put aside, and taken back from there
+    /// when it has one again or another reason.
+    fn difference(self, spec: &Aggregate, window: i64, table: &mut GroupTable, out: &mut Output) -> Result<()> {
+        let old = self.rows;
+        let lives = BooleanBuffer::collect_bool(self.slots.len(), |i| is_alive(spec, table, self.slots[i]));
+        let (new, failures) = spec.rows_of(window, table, &self.slots)?;
+        let first = spec.groups.len();
+        let mut changed = differs(&old.columns()[first..], &new.columns()[first..], old.num_rows())?;
+        if self.failures != failures {
+            changed = &changed | &other_failures(&self.failures, &failures, old.num_rows());
+        }
+        // A group that vanished is only taken back, one that is as before says nothing.
+        let gone = !&lives;
+        let old = taken(&old, &(&changed | &gone), &self.failures, -1, out)?;
+        let new = taken(&new, &(&changed & &lives), &failures, 1, out)?;
+        let weights = std::iter::repeat_n(-1, old.num_rows()).chain(std::iter::repeat_n(1, new.num_rows()));
+        let weights: arrow::buffer::ScalarBuffer<i64> = weights.collect();
+        out.emit(Changes::weighted(concat_batches(&spec.output, [&old, &new])?, weights)?);
         Ok(())
     }
 }

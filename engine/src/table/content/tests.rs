@@ -99,7 +99,7 @@ impl Written {
         let folder = tempfile::tempdir().expect("a folder");
         let (log, sink) = log_in(&Store::open(folder.path()).expect("a store"), retention);
         log.with_bases(|bases, _| bases.floor = floor);
-        sink.start(&[]).await.expect("starts");
+        sink.start(&[], 1).await.expect("starts");
         let writer = sink.open(0).expect("a writer");
         Written { log, sink, writer, all: vec![], checkpoint: 0, folder }
     }
@@ -158,7 +158,7 @@ impl Written {
         self.log.close(Duration::ZERO).await;
         let (log, sink) = log_in(self.log.store(), self.log.retention);
         sink.restore(state).expect("plain data");
-        sink.start(&[]).await.expect("starts");
+        sink.start(&[], 1).await.expect("starts");
         (log, sink)
     }
 

@@ -259,7 +259,7 @@ async fn a_crash_while_history_goes_loses_nothing() {
             let store = crate::store::Store::open(copy.path()).expect("a store");
             let (log, sink) = crate::table::content::tests::log_in(&store, written.log.retention);
             sink.restore(state).expect("plain data");
-            sink.start(&[]).await.expect("starts");
+            sink.start(&[], 1).await.expect("starts");
             let found = counted(&read(&log.content(), usize::MAX).await.0);
             assert_eq!(found, expected, "round {round}");
             let mut reader = Reader::start(&log, Offsets::default()).await.expect("starts");

@@ -34,7 +34,7 @@ use crate::statement::Emit;
 use refuse::{refuse_unstable, refuse_volatile, refused};
 
 pub(super) use refuse::refuse_clauses;
-pub use scan::{ScanTable, SourceTable, StreamScan};
+pub use scan::{SourceTable, StreamScan};
 pub use time::TimeProperty;
 
 /// A lowered query, before its sink.
@@ -62,7 +62,7 @@ pub struct Output {
     pub key: Option<Vec<usize>>,
 }
 
-/// Lowers `plan`, an optimized plan over [`ScanTable`]s, for `parallelism` tasks.
+/// Lowers `plan`, an optimized plan over [`SourceTable`]s, for `parallelism` tasks.
 pub fn lower(state: &SessionState, plan: &LogicalPlan, emit: Option<Emit>, parallelism: usize) -> Result<Lowered> {
     let closes = closable(plan);
     let mode = match emit {

@@ -50,13 +50,7 @@ pub trait StreamScan: fmt::Debug + Send + Sync {
     fn open(&self, projection: Vec<usize>, parallelism: usize) -> Result<Arc<dyn Source>>;
 }
 
-/// What the resolver's table providers offer to the lowering.
-pub trait ScanTable {
-    /// The stream.
-    fn stream(&self) -> Arc<dyn StreamScan>;
-}
-
-/// A stream over any source, for who embeds the planner without a catalog: it runs continuously only.
+/// A stream as a table of a plan that is to run continuously.
 #[derive(Clone, Debug)]
 pub struct SourceTable(pub Arc<dyn StreamScan>);
 
@@ -196,11 +190,8 @@ fn columns_of(scan: &TableScan) -> Vec<usize> {
 
 fn stream_of(scan: &TableScan) -> Result<Arc<dyn StreamScan>> {
     let provider = source_as_provider(&scan.source)?;
-    if let Some(SourceTable(stream)) = provider.downcast_ref() {
-        return Ok(stream.clone());
-    }
-    let table = provider.downcast_ref::<crate::session::StreamTable>();
-    table.map(ScanTable::stream).ok_or_else(|| {
+    let table: Option<&SourceTable> = provider.downcast_ref();
+    table.map(|SourceTable(stream)| stream.clone()).ok_or_else(|| {
         Error::unsupported(format!("\"{}\" cannot be read continuously", scan.table_name))
             .with_hint("Read it in a SELECT without EMIT.")
     })

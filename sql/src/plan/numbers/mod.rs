@@ -36,7 +36,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 
-use super::semantics::Semantics;
+use crate::semantics::Semantics;
 pub(crate) use assign::assign_columns;
 pub(super) use literals::{NumberLiterals, mark_literals, marked};
 pub(super) use loose::planned;

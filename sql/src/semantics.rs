@@ -34,7 +34,7 @@ impl Semantics {
     }
 
     /// Keeps it in `config`, for [`Semantics::of`].
-    pub(super) fn put(self, config: SessionConfig) -> SessionConfig {
+    pub(crate) fn put(self, config: SessionConfig) -> SessionConfig {
         config.with_extension(Arc::new(self))
     }
 

@@ -1,0 +1,411 @@
+//! Checkpoints: the manifest, whose creation is the one commit of a job's state, offsets and results.
+//!
+//! ```text
+//! jobs/<id>/checkpoints/00000000000000000042.json     the manifest, create-if-absent
+//! jobs/<id>/state/42-g3-<name>-<task>.arrow           the states it names
+//! jobs/<id>/dead_letters/42-g3.parquet                rows put aside
+//! ```
+//! What a manifest does not name does not exist: files of a checkpoint that was never committed are
+//! removed at the next start.
+//!
+//! Who starts a job *claims* it before it changes anything: the claim is the next manifest, with the content of the last one and
+//! a generation of its own. Somebody else who believes to own the job still finds the number of the next commit taken
+//! and is fenced. Files have the generation in their names (`g3`), so nobody writes over another's, and a start
+//! removes only files of generations before its own: what a later owner has written is none of its business.
+
+mod progress;
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+
+use arrow::array::RecordBatch;
+use arrow::ipc::CompressionType;
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::{FileWriter, IpcWriteOptions};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use progress::Consumed;
+pub use progress::Progress;
+
+use crate::connector::Staged;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::key_groups;
+use crate::state::{Owner, StatePart};
+use crate::store::{Store, blocking};
+use crate::time::EventTime;
+use crate::token::token;
+
+/// The format of manifests: version 3 has wider states than 2, 4 result files in another place, and 5 bases in the place
+/// of history, which builds of then would misread.
+const VERSION: u32 = 5;
+/// The oldest that can be read.
+const OLDEST: u32 = 2;
+/// How many manifests are kept besides the last.
+const KEPT: u64 = 2;
+/// How often a claim is tried: each time, the present owner has committed in between.
+const MOST_TRIES: usize = 16;
+
+/// What a checkpoint consists of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    version: u32,
+    /// Its number: 1, 2, 3….
+    pub checkpoint: u64,
+    /// Which start of the job wrote it, counted from 1; 0 where an older build did not count.
+    #[serde(default)]
+    pub generation: u64,
+    /// A name of that start which no other has.
+    #[serde(default)]
+    pub owner: String,
+    /// The last epoch in it.
+    pub epoch: u64,
+    /// The watermark at its end.
+    pub watermark: EventTime,
+    /// Whether the input has ended and the result is complete.
+    pub end: bool,
+    /// What was read, by source.
+    pub sources: Vec<Progress>,
+    /// What the sources know besides, by their place among the graph's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub source_states: BTreeMap<usize, serde_json::Value>,
+    /// What the states depend on, by operator; empty where an older build did not say.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fingerprints: BTreeMap<String, String>,
+    /// State files in the order in which they are restored.
+    pub states: Vec<StateFile>,
+    /// What this checkpoint's sinks staged, by their place among the graph's sinks.
+    pub staged: BTreeMap<usize, Vec<Staged>>,
+    /// The sinks' own state after it, by place.
+    pub sinks: BTreeMap<usize, serde_json::Value>,
+    /// Files of rows put aside that are kept, oldest first.
+    pub dead_letters: Vec<String>,
+    /// What is known of them.
+    #[serde(default)]
+    pub dead: DeadLetterLog,
+    /// Rows read so far, by source; empty where an older build did not count them.
+    #[serde(default)]
+    pub rows: Vec<u64>,
+    /// Rows written so far, by sink; empty likewise.
+    #[serde(default)]
+    pub rows_out: Vec<u64>,
+    /// Rows dropped as late so far.
+    pub late: u64,
+}
+
+/// What every manifest has.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+/// The dead letters of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterLog {
+    /// The files by path; those that an older build wrote are not among them.
+    pub files: BTreeMap<String, DeadLetterFile>,
+    /// Rows that were counted only.
+    pub beyond: u64,
+    /// Files that are not named any more, to be removed at the next commit.
+    pub retired: Vec<String>,
+}
+
+/// A file of dead letters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterFile {
+    /// Its rows.
+    pub rows: u64,
+    /// When the last of them was put aside, in microseconds since 1970.
+    pub newest: i64,
+}
+
+impl DeadLetterLog {
+    /// The rows in all files.
+    pub fn rows(&self) -> u64 {
+        self.files.values().map(|f| f.rows).sum()
+    }
+}
+
+/// A file of state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateFile {
+    /// The state's name.
+    pub name: String,
+    /// The task that wrote it.
+    pub task: usize,
+    /// Of how many; 0 where an older build did not say.
+    #[serde(default)]
+    pub of: usize,
+    /// Where it lies.
+    pub path: String,
+}
+
+impl StateFile {
+    /// Whether keys of `owner` may be in it.
+    pub fn concerns(&self, owner: Owner) -> bool {
+        let (has, wants) = (key_groups(self.task, self.of), key_groups(owner.task, owner.parallelism));
+        self.of == 0 || (has.start < wants.end && wants.start < has.end)
+    }
+}
+
+/// A file of state that has just been written.
+#[derive(Clone, Debug)]
+pub struct StoredState {
+    /// The file.
+    pub file: StateFile,
+    /// Whether it replaces the state's files before it.
+    pub full: bool,
+}
+
+impl Manifest {
+    /// Before the first checkpoint.
+    pub fn start(sources: usize) -> Self {
+        Manifest {
+            version: VERSION,
+            checkpoint: 0,
+            generation: 0,
+            owner: String::new(),
+            epoch: 0,
+            watermark: EventTime::MIN,
+            end: false,
+            sources: vec![Progress::default(); sources],
+            source_states: BTreeMap::new(),
+            fingerprints: BTreeMap::new(),
+            states: vec![],
+            staged: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            dead_letters: vec![],
+            dead: DeadLetterLog::default(),
+            rows: vec![0; sources],
+            rows_out: vec![],
+            late: 0,
+        }
+    }
+
+    /// Whether nothing has been committed yet: the job was claimed at most.
+    pub fn is_new(&self) -> bool {
+        self.epoch == 0
+    }
+}
+
+/// The checkpoints of one job.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    store: Store,
+    folder: String,
+}
+
+impl Checkpoints {
+    /// Of job `id` in `store`.
+    pub fn new(store: Store, id: &str) -> Self {
+        Checkpoints { store, folder: format!("jobs/{id}") }
+    }
+
+    fn path(&self, checkpoint: u64) -> String {
+        format!("{}/checkpoints/{checkpoint:020}.json", self.folder)
+    }
+
+    /// The last committed manifest.
+    pub async fn last(&self) -> Result<Option<Manifest>> {
+        let names = self.store.list(&format!("{}/checkpoints", self.folder)).await?;
+        let Some(name) = names.iter().rfind(|n| n.ends_with(".json")) else { return Ok(None) };
+        let path = format!("{}/checkpoints/{name}", self.folder);
+        let bytes = self.store.get(&path).await?;
+        let damaged = |e| Error::from(e).context(format!("manifest \"{}\"", self.store.locate(&path)));
+        // First, since what another version has is not known.
+        let Version { version } = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if !(OLDEST..=VERSION).contains(&version) {
+            let path = self.store.locate(&path);
+            let message = format!("manifest \"{path}\" has format {version}, this build reads {OLDEST} to {VERSION}");
+            return Err(Error::unsupported(message).with_hint("Open the store with the build that wrote it."));
+        }
+        let read: Manifest = serde_json::from_slice(&bytes).map_err(damaged)?;
+        // What follows from it is written as this build writes.
+        Ok(Some(Manifest { version: VERSION, ..read }))
+    }
+
+    /// Makes the caller the owner of the job, whose graph has `sources`. Gives the manifest from which it goes on.
+    ///
+    /// Errors with `Fenced` when somebody else claims it at the same time and is quicker.
+    pub async fn claim(&self, sources: usize) -> Result<(Claim, Manifest)> {
+        let mut before = None;
+        for _ in 0..MOST_TRIES {
+            let last = self.last().await?.unwrap_or_else(|| Manifest::start(sources));
+            if *before.get_or_insert(last.generation) != last.generation {
+                break;
+            }
+            let claim = Claim { checkpoints: self.clone(), generation: last.generation + 1 };
+            let (checkpoint, owner) = (last.checkpoint + 1, token()?);
+            let claimed = Manifest { checkpoint, generation: claim.generation, owner, ..last };
+            match claim.commit(&claimed).await {
+                // The present owner may have committed once more.
+                Err(e) if e.kind() == ErrorKind::Fenced => {}
+                Err(e) => return Err(e),
+                Ok(()) => {
+                    claim.tidy(&claimed, &[]).await?;
+                    return Ok((claim, claimed));
+                }
+            }
+        }
+        Err(self.taken())
+    }
+
+    fn taken(&self) -> Error {
+        let message = format!("another process has taken over \"{}\"", self.store.locate(&self.folder));
+        Error::new(ErrorKind::Fenced, message).with_hint("Run one process per store.")
+    }
+
+    /// Removes everything of the job.
+    pub async fn delete(&self) -> Result<()> {
+        self.store.delete_folder(&self.folder).await
+    }
+}
+
+/// The ownership of a job, which lasts until somebody else claims it.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    checkpoints: Checkpoints,
+    generation: u64,
+}
+
+impl Claim {
+    /// Which start of the job this is.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The state in `file`, whose content is `bytes`. Takes long where the state is large.
+    pub fn state_of(&self, file: &StateFile, bytes: Bytes) -> Result<StatePart> {
+        let place = self.checkpoints.store.locate(&file.path);
+        let rows = decode(bytes).map_err(|e| e.context(format!("state \"{place}\"")))?;
+        Ok(StatePart { name: file.name.clone(), full: false, rows })
+    }
+
+    /// Writes the states of `task`, one of `of`, for a checkpoint, and gives the files.
+    pub async fn put_states(
+        &self,
+        checkpoint: u64,
+        task: usize,
+        of: usize,
+        parts: Vec<StatePart>,
+    ) -> Result<Vec<StoredState>> {
+        let mut files = Vec::with_capacity(parts.len());
+        for StatePart { name, full, rows } in parts {
+            let slug: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+            let (folder, generation) = (&self.checkpoints.folder, self.generation);
+            let path = format!("{folder}/state/{checkpoint}-g{generation}-{slug}-{task}.arrow");
+            // Compressing takes long, and others wait for this thread.
+            let bytes = blocking(move || encode(&rows).map_err(std::io::Error::other)).await?;
+            self.checkpoints.store.put(&path, bytes).await?;
+            files.push(StoredState { file: StateFile { name, task, of, path }, full });
+        }
+        Ok(files)
+    }
+
+    /// Writes rows put aside and gives the file.
+    pub async fn put_dead_letters(&self, checkpoint: u64, bytes: Bytes) -> Result<String> {
+        let path = format!("{}/dead_letters/{checkpoint}-g{}.parquet", self.checkpoints.folder, self.generation);
+        self.checkpoints.store.put(&path, bytes).await?;
+        Ok(path)
+    }
+
+    /// Reads a file of the job.
+    pub async fn read(&self, path: &str) -> Result<Bytes> {
+        self.checkpoints.store.get(path).await
+    }
+
+    /// Removes a file of the job that no manifest names.
+    pub async fn remove(&self, path: &str) -> Result<()> {
+        self.checkpoints.store.delete(path).await
+    }
+
+    /// Commits `manifest`: from here on it is the truth.
+    ///
+    /// Errors with `Fenced` when somebody else has committed this number.
+    pub async fn commit(&self, manifest: &Manifest) -> Result<()> {
+        let bytes = Bytes::from(serde_json::to_vec(manifest)?);
+        match self.checkpoints.store.create(&self.checkpoints.path(manifest.checkpoint), bytes).await {
+            Err(e) if e.kind() == ErrorKind::Exists => Err(self.checkpoints.taken()),
+            other => other,
+        }
+    }
+
+    /// Checks that nobody has claimed the job since `last` was committed here. What shows the result to others cannot be
+    /// created only once, so whoever changes it looks first.
+    ///
+    /// Errors with `Fenced`.
+    pub async fn check(&self, last: &Manifest) -> Result<()> {
+        match self.checkpoints.store.size(&self.checkpoints.path(last.checkpoint + 1)).await {
+            Ok(_) => Err(self.checkpoints.taken()),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Removes manifests that are no longer needed and state files that the last ones do not name.
+    pub async fn tidy(&self, last: &Manifest, before: &[StateFile]) -> Result<()> {
+        let Checkpoints { store, .. } = &self.checkpoints;
+        if last.checkpoint > KEPT {
+            store.delete(&self.checkpoints.path(last.checkpoint - KEPT - 1)).await?;
+        }
+        for file in before.iter().filter(|f| !last.states.contains(f)) {
+            store.delete(&file.path).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what earlier generations have written for checkpoints that were never committed. `claimed` is the manifest from
+    /// which this one goes on.
+    pub async fn sweep(&self, claimed: &Manifest) -> Result<()> {
+        let Checkpoints { store, folder } = &self.checkpoints;
+        let named = |path: &str| claimed.states.iter().any(|f| f.path == path);
+        let dead = |path: &str| claimed.dead_letters.iter().any(|f| f == path);
+        for kind in ["state", "dead_letters"] {
+            for name in store.list(&format!("{folder}/{kind}")).await? {
+                let path = format!("{folder}/{kind}/{name}");
+                if generation_of(&name) < self.generation && !named(&path) && !dead(&path) {
+                    store.delete(&path).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The generation in the name of a file of state or of rows put aside; 0 where an older build wrote it.
+fn generation_of(name: &str) -> u64 {
+    let part = name.split(['-', '.']).nth(1).and_then(|part| part.strip_prefix('g'));
+    part.and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+fn encode(rows: &RecordBatch) -> Result<Bytes> {
+    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+    let mut writer = FileWriter::try_new_with_options(vec![], &rows.schema(), options)?;
+    writer.write(rows)?;
+    Ok(Bytes::from(writer.into_inner()?))
+}
+
+fn decode(bytes: Bytes) -> Result<RecordBatch> {
+    let reader = FileReader::try_new(Cursor::new(bytes), None)?;
+    let schema = reader.schema();
+    let batches = reader.collect::<Result<Vec<_>, _>>()?;
+    Ok(arrow::compute::concat_batches(&schema, &batches)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_their_generation() {
+        for (name, generation) in [
+            ("42-g7-updating-aggregate-1-groups-0.arrow", 7),
+            ("42-g12.parquet", 12),
+            ("42-group-table-1-0.arrow", 0),
+            ("42-aggregate-1-g9-0.arrow", 0),
+            ("42.parquet", 0),
+        ] {
+            assert_eq!(generation_of(name), generation, "{name}");
+        }
+    }
+}
