@@ -18,6 +18,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("failed to coerce then (TEXT) and else (", "likewise, in CASE"),
     (" and else (TEXT) to common types in CASE", "likewise, in CASE"),
+    ("function nullif(TEXT, ", "likewise, in another nullif"),
 ];
 /// How often a query that fails is run again to make it smaller.
 const TRIES: usize = 80;
