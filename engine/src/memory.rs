@@ -12,8 +12,9 @@ pub struct MemoryBudget {
     used: AtomicUsize,
 }
 
-/// The share of the budget, in percent, from which sources wait.
+/// The share of the budget, in percent, from which sources wait, and from which they wait longer.
 const PRESSURE: usize = 85;
+const NEARLY_FULL: usize = 95;
 
 impl MemoryBudget {
     /// A budget of `limit` bytes.
@@ -54,12 +55,36 @@ impl MemoryBudget {
 
     /// Whether sources should wait.
     pub fn pressed(&self) -> bool {
-        self.used() / 100 * 100 >= self.limit() / 100 * PRESSURE
+        self.used() >= self.limit() / 100 * PRESSURE
+    }
+
+    /// Whether sources should wait until what is on its way has arrived.
+    pub fn nearly_full(&self) -> bool {
+        self.used() >= self.limit() / 100 * NEARLY_FULL
+    }
+
+    /// Holds `bytes` of what is on its way from one place to another, whatever is left, until what is given is dropped.
+    pub fn hold(self: &Arc<Self>, bytes: usize) -> Held {
+        self.take(bytes);
+        Held { budget: self.clone(), bytes }
     }
 
     /// An account of this budget for `owner`, an operator's name as users know it.
     pub fn account(self: &Arc<Self>, owner: impl Into<String>) -> MemoryAccount {
         MemoryAccount { budget: self.clone(), owner: owner.into(), held: 0 }
+    }
+}
+
+/// Bytes that are given back when this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    budget: Arc<MemoryBudget>,
+    bytes: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -75,6 +100,20 @@ impl MemoryAccount {
     /// Bytes held.
     pub fn held(&self) -> usize {
         self.held
+    }
+
+    /// Whether memory is short.
+    pub fn is_pressed(&self) -> bool {
+        self.budget.pressed()
+    }
+
+    /// Sets what is held to `bytes`, whatever is left: for what goes by itself soon, while sources wait.
+    pub fn set(&mut self, bytes: usize) {
+        match bytes > self.held {
+            true => drop(self.budget.take(bytes - self.held)),
+            false => self.budget.give_back(self.held - bytes),
+        }
+        self.held = bytes;
     }
 
     /// Sets what is held to `bytes`.
@@ -229,6 +268,9 @@ mod tests {
         let mut a = budget.account("aggregate 1");
         a.resize(900).expect("fits");
         assert!(budget.pressed());
+        let held = budget.hold(50);
+        assert_eq!(budget.used(), 950);
+        drop(held);
         let e = budget.account("aggregate 2").resize(200).expect_err("does not fit");
         assert_eq!(e.kind(), ErrorKind::Exhausted);
         assert!(e.message().contains("aggregate 2"), "{e}");

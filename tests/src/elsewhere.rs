@@ -44,7 +44,7 @@ enum Sent {
 impl Transport for Wire {
     fn connect(&self, place: EdgePlace) -> (Sender, Receiver) {
         let (from, to) = (self.nodes[place.from].clone(), self.nodes[place.to].clone());
-        let near = EdgePlace { metrics: Arc::default(), ..place };
+        let near = EdgePlace { metrics: Arc::default(), budget: place.budget.clone(), ..place };
         let (sender, outgoing) = Queues.connect(near);
         let (incoming, receiver) = Queues.connect(place);
         let (tx, rx) = mpsc::channel(1);

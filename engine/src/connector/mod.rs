@@ -344,4 +344,9 @@ pub trait SinkWriter: Send {
 
     /// Makes all epochs so far durable but not yet visible.
     async fn stage(&mut self, checkpoint: u64) -> Result<Vec<Staged>>;
+
+    /// Bytes held for what is not durable yet.
+    fn bytes(&self) -> usize {
+        0
+    }
 }

@@ -180,7 +180,14 @@ impl State for Rows {
     }
 
     fn bytes(&self) -> usize {
-        self.bytes + self.index.bytes() + self.rows.capacity() * 24
+        let slots = self.rows.capacity() * size_of::<Option<OwnedRow>>() + self.touched.capacity() * 2;
+        self.bytes + self.index.bytes() + slots
+    }
+
+    fn growth(&self, rows: usize) -> usize {
+        let doubles = self.index.len() + rows > self.rows.capacity();
+        let slots = self.rows.capacity() * size_of::<Option<OwnedRow>>() + self.index.column_bytes();
+        self.index.growth(rows) + if doubles { slots / 2 * 3 } else { 0 }
     }
 }
 
@@ -195,7 +202,7 @@ impl Operator for Running {
         debug_assert!(!self.key.is_empty() && changes.weights().is_none());
         let columns = changes.rows().columns().to_vec();
         let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
-        self.rows.with(|r| r.put(&rows))
+        self.rows.with_rows(rows.num_rows(), |r| r.put(&rows))
     }
 
     fn on_epoch(&mut self, _mark: &EpochMark, out: &mut Output) -> Result<()> {

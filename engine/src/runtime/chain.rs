@@ -19,6 +19,7 @@ use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Exchange;
 use crate::key::{hash_rows, partition};
+use crate::memory::MemoryAccount;
 use crate::metrics::NodeMetrics;
 use crate::operator::{Operator, Output};
 use crate::state::{StatePart, StateRegistry};
@@ -57,7 +58,7 @@ pub(crate) enum Body {
     Scan,
     Operator(Box<dyn Operator>),
     /// Its place among the graph's sinks, and its writer.
-    Sink(usize, Box<dyn SinkWriter>),
+    Sink(usize, Box<dyn SinkWriter>, MemoryAccount),
 }
 
 /// An edge out of a task.
@@ -147,7 +148,10 @@ impl Chain {
                     match &mut node.body {
                         Body::Scan => out.emit(changes),
                         Body::Operator(op) => op.on_changes(port, changes, &mut out)?,
-                        Body::Sink(_, writer) => writer.write(changes).await?,
+                        Body::Sink(_, writer, account) => {
+                            writer.write(changes).await?;
+                            account.set(writer.bytes());
+                        }
                     }
                     at
                 }
@@ -200,7 +204,10 @@ impl Chain {
             match &mut node.body {
                 Body::Scan => {}
                 Body::Operator(op) => op.on_epoch(&mark, &mut out)?,
-                Body::Sink(_, writer) => writer.epoch(&mark).await?,
+                Body::Sink(_, writer, account) => {
+                    writer.epoch(&mark).await?;
+                    account.set(writer.bytes());
+                }
             }
             node.metrics.busy(started.elapsed());
             let mut work = VecDeque::new();
@@ -232,8 +239,9 @@ impl Chain {
     async fn stage(&mut self, checkpoint: u64) -> Result<(Parts, Vec<StatePart>)> {
         let (mut staged, mut written) = (BTreeMap::new(), vec![]);
         for node in &mut self.nodes {
-            if let Body::Sink(place, writer) = &mut node.body {
+            if let Body::Sink(place, writer, account) = &mut node.body {
                 staged.insert(*place, writer.stage(checkpoint).await?);
+                account.set(writer.bytes());
                 written.push((*place, node.metrics.read().rows_in));
             }
         }

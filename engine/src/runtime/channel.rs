@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::{Held, MemoryBudget};
 use crate::metrics::NodeMetrics;
 
 /// Messages that one edge may hold besides its bound in bytes.
@@ -24,7 +25,7 @@ pub enum Message {
 
 #[derive(Debug)]
 enum Queued {
-    Changes(Changes, OwnedSemaphorePermit, i64),
+    Changes(Changes, OwnedSemaphorePermit, i64, Held),
     Mark(EpochMark),
 }
 
@@ -35,6 +36,7 @@ pub struct Sender {
     room: Arc<Semaphore>,
     bytes: usize,
     metrics: Arc<NodeMetrics>,
+    budget: Arc<MemoryBudget>,
 }
 
 /// The receiving end of an edge.
@@ -46,10 +48,15 @@ pub struct Receiver {
 }
 
 /// An edge that holds about `bytes` (one message more, when a single one is larger). `metrics` are the
-/// receiving operator's.
-pub(crate) fn edge(bytes: usize, port: usize, metrics: Arc<NodeMetrics>) -> (Sender, Receiver) {
+/// receiving operator's. What it holds counts in `budget`; when that is nearly used up it holds one message.
+pub(crate) fn edge(
+    bytes: usize,
+    port: usize,
+    metrics: Arc<NodeMetrics>,
+    budget: Arc<MemoryBudget>,
+) -> (Sender, Receiver) {
     let (tx, rx) = mpsc::channel(MOST_MESSAGES);
-    let sender = Sender { queue: tx, room: Arc::new(Semaphore::new(bytes)), bytes, metrics: metrics.clone() };
+    let sender = Sender { queue: tx, room: Arc::new(Semaphore::new(bytes)), bytes, metrics: metrics.clone(), budget };
     (sender, Receiver { queue: rx, port, mark: None, metrics })
 }
 
@@ -61,10 +68,12 @@ impl Sender {
     /// Sends changes, waiting for room.
     pub async fn send(&self, changes: Changes) -> Result<()> {
         let bytes = changes.bytes();
-        let permits = bytes.clamp(1, self.bytes) as u32;
+        // All of the room: what was sent before is taken first. One message goes on always, since others may wait for it.
+        let permits = if self.budget.pressed() { self.bytes } else { bytes.clamp(1, self.bytes) } as u32;
         let permit = self.room.clone().acquire_many_owned(permits).await.map_err(|_| gone())?;
         self.metrics.queued(bytes as i64);
-        self.queue.send(Queued::Changes(changes, permit, bytes as i64)).await.map_err(|_| gone())
+        let held = self.budget.hold(bytes);
+        self.queue.send(Queued::Changes(changes, permit, bytes as i64, held)).await.map_err(|_| gone())
     }
 
     /// Sends a mark behind all changes sent before.
@@ -77,7 +86,7 @@ impl Receiver {
     /// The next message, for who carries it on; `None` when the sender has gone.
     pub async fn next(&mut self) -> Option<Message> {
         Some(match self.queue.recv().await? {
-            Queued::Changes(changes, _, bytes) => {
+            Queued::Changes(changes, _, bytes, _) => {
                 self.metrics.queued(-bytes);
                 Message::Changes(changes)
             }
@@ -120,8 +129,8 @@ impl Gate {
                 match input.queue.poll_recv(cx) {
                     Poll::Pending => {}
                     Poll::Ready(None) => return Poll::Ready(Err(gone())),
-                    Poll::Ready(Some(Queued::Changes(changes, permit, bytes))) => {
-                        drop(permit);
+                    Poll::Ready(Some(Queued::Changes(changes, permit, bytes, held))) => {
+                        drop((permit, held));
                         self.metrics.queued(-bytes);
                         self.next = at;
                         return Poll::Ready(Ok(Event::Changes(input.port, changes)));
@@ -168,8 +177,8 @@ mod tests {
     #[tokio::test]
     async fn an_input_ahead_waits_for_the_others() {
         let metrics: Arc<NodeMetrics> = Arc::default();
-        let (a, ra) = edge(1000, 0, metrics.clone());
-        let (b, rb) = edge(1000, 1, metrics.clone());
+        let (a, ra) = edge(1000, 0, metrics.clone(), MemoryBudget::new(1 << 20));
+        let (b, rb) = edge(1000, 1, metrics.clone(), MemoryBudget::new(1 << 20));
         let mut gate = Gate::new(vec![ra, rb], metrics.clone());
         a.send(one(1)).await.expect("room");
         a.mark(mark(1)).await.expect("room");
@@ -192,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_edge_waits_until_it_is_read() {
         let metrics: Arc<NodeMetrics> = Arc::default();
-        let (a, ra) = edge(8, 0, metrics.clone());
+        let (a, ra) = edge(8, 0, metrics.clone(), MemoryBudget::new(1 << 20));
         let mut gate = Gate::new(vec![ra], metrics);
         a.send(one(1)).await.expect("room");
         let second = tokio::spawn(async move { a.send(one(2)).await });
@@ -201,5 +210,24 @@ mod tests {
         assert!(matches!(gate.next().await.expect("open"), Event::Changes(0, _)));
         assert!(matches!(gate.next().await.expect("open"), Event::Changes(0, _)));
         second.await.expect("no panic").expect("sent");
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_counts_and_under_pressure_one_message_is() {
+        let (metrics, budget): (Arc<NodeMetrics>, _) = (Arc::default(), MemoryBudget::new(1000));
+        let (a, ra) = edge(100_000, 0, metrics.clone(), budget.clone());
+        let mut gate = Gate::new(vec![ra], metrics);
+        a.send(one(1)).await.expect("room");
+        let bytes = budget.used();
+        assert!(bytes >= 8, "{bytes}");
+        let others = budget.hold(900);
+        let second = tokio::spawn(async move { a.send(one(2)).await });
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished());
+        assert!(matches!(gate.next().await.expect("open"), Event::Changes(0, _)));
+        second.await.expect("no panic").expect("sent");
+        assert_eq!(budget.used(), 900 + bytes);
+        drop((gate, others));
+        assert_eq!(budget.used(), 0);
     }
 }

@@ -98,6 +98,7 @@ impl<'a> Launch<'a> {
                             port,
                             bytes: self.config.edge_bytes,
                             metrics: plan.metrics[to][to_task].clone(),
+                            budget: self.runtime.budget.clone(),
                         };
                         let (sender, receiver) = self.runtime.transport().connect(place);
                         ends.inputs.entry((to, to_task)).or_default().push(receiver);

@@ -189,7 +189,8 @@ impl Scanning {
     /// needs marks, so the wait is short and the cuts go on.
     async fn relieve(&mut self) {
         if self.scan.budget.pressed() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            let wait = if self.scan.budget.nearly_full() { 20 } else { 2 };
+            tokio::time::sleep(Duration::from_millis(wait)).await;
         }
     }
 

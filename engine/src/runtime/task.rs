@@ -133,7 +133,7 @@ impl Task {
                 NodeKind::Source(_) => Body::Scan,
                 NodeKind::Sink(s) => {
                     let place = job.graph.sinks().position(|(sink, _)| sink == *id).unwrap_or_default();
-                    Body::Sink(place, s.sink.open(task)?)
+                    Body::Sink(place, s.sink.open(task)?, state.account())
                 }
                 NodeKind::Operator(spec) => {
                     Body::Operator(spec.build(&mut BuildContext { state: &mut state, task, parallelism })?)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::channel::{Receiver, Sender, edge};
+use crate::memory::MemoryBudget;
 use crate::metrics::NodeMetrics;
 
 /// An edge between two tasks.
@@ -18,6 +19,8 @@ pub struct EdgePlace {
     pub bytes: usize,
     /// The receiving operator's figures.
     pub metrics: Arc<NodeMetrics>,
+    /// What is under way counts in it.
+    pub budget: Arc<MemoryBudget>,
 }
 
 /// Carries changes and marks from task to task, in order, and holds the sender up when the receiver is slow.
@@ -32,6 +35,6 @@ pub struct Queues;
 
 impl Transport for Queues {
     fn connect(&self, place: EdgePlace) -> (Sender, Receiver) {
-        edge(place.bytes, place.port, place.metrics)
+        edge(place.bytes, place.port, place.metrics, place.budget)
     }
 }

@@ -83,9 +83,22 @@ impl GroupTable {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
+        self.keys.bytes() + self.slot_bytes()
+    }
+
+    /// Of what lies by slot.
+    fn slot_bytes(&self) -> usize {
         let marks = self.marks.capacity() + (self.touched.capacity() + self.dirty.capacity()) * 4;
         let rows = self.rows.as_ref().map_or(0, |r| r.capacity() * 8);
-        self.keys.bytes() + marks + rows + self.aggregates.iter().map(|a| a.bytes()).sum::<usize>()
+        marks + rows + self.aggregates.iter().map(|a| a.bytes()).sum::<usize>()
+    }
+
+    /// The most bytes that are held besides while room is made for `rows` more groups.
+    pub fn growth(&self, rows: usize) -> usize {
+        // What lies by slot doubles at about the same time, one part after the other.
+        let doubles = self.len() + rows > self.marks.capacity();
+        let columns = if doubles { (self.slot_bytes() + self.keys.column_bytes()) / 2 * 3 } else { 0 };
+        self.keys.growth(rows) + columns
     }
 
     /// The slots of the rows of `keys`, into `slots`.

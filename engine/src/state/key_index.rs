@@ -52,7 +52,25 @@ impl KeyIndex {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.table.capacity() * 17 + self.columns.iter().map(|c| c.bytes()).sum::<usize>()
+        self.table_bytes() + self.column_bytes()
+    }
+
+    /// Of the keys themselves.
+    pub fn column_bytes(&self) -> usize {
+        self.columns.iter().map(|c| c.bytes()).sum()
+    }
+
+    /// An entry and a byte for each place; one in eight stays free.
+    fn table_bytes(&self) -> usize {
+        self.table.capacity() / 7 * 8 * (size_of::<(u64, u32)>() + 1)
+    }
+
+    /// What the hash table needs besides, while its entries move to one of twice the size, if `rows` more keys may come.
+    pub fn growth(&self, rows: usize) -> usize {
+        match self.len + rows > self.table.capacity() {
+            true => 2 * self.table_bytes(),
+            false => 0,
+        }
     }
 
     /// The slot of each row of `keys`, into `slots` (cleared first); new keys get new slots.

@@ -36,6 +36,12 @@ pub trait State: Send {
 
     /// Bytes held.
     fn bytes(&self) -> usize;
+
+    /// The most bytes that may be held besides, for a while, when `rows` rows come and what has no room for them is moved to
+    /// where there is more.
+    fn growth(&self, _rows: usize) -> usize {
+        0
+    }
 }
 
 /// Which keys belong to a task.
@@ -96,6 +102,11 @@ impl StateRegistry {
     pub fn enter(&mut self, scope: impl Into<String>, metrics: Arc<NodeMetrics>) {
         self.scope = scope.into();
         self.metrics = metrics;
+    }
+
+    /// An account for what the operator holds within an epoch.
+    pub fn account(&self) -> MemoryAccount {
+        self.budget.account(format!("{} of stream \"{}\"", self.scope, self.job))
     }
 
     /// Opens `state` under `name`.
@@ -199,6 +210,18 @@ pub struct Handle<S> {
 }
 
 impl<S: State> Handle<S> {
+    /// As [`Handle::with`], for work that adds `rows` rows: there is room for them before anything grows.
+    pub fn with_rows<T>(&self, rows: usize, f: impl FnOnce(&mut S) -> Result<T>) -> Result<T> {
+        {
+            let state = self.state.lock();
+            let more = state.growth(rows);
+            if more > 0 {
+                self.account.lock().resize(state.bytes() + more)?;
+            }
+        }
+        self.with(f)
+    }
+
     /// Works on the state, then settles its bytes with the memory budget.
     ///
     /// Errors with `f`'s error, or `Exhausted` when the budget has no room for what the state has become.

@@ -59,6 +59,16 @@ impl<W: Write + Send> FileWriter<W> {
         Ok(self.writer.write(&cast_rows(rows, &self.schema)?)?)
     }
 
+    /// Bytes of the row group that is being written.
+    pub(super) fn bytes(&self) -> usize {
+        self.writer.memory_size()
+    }
+
+    /// What the file is written to.
+    pub(super) fn out(&self) -> &W {
+        self.writer.inner()
+    }
+
     /// The number of rows, and what the file was written to.
     pub(super) fn finish(self) -> Result<(u64, W)> {
         Ok((self.rows, self.writer.into_inner()?))

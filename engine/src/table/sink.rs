@@ -332,6 +332,7 @@ impl Sink for TableSink {
             task,
             generation: self.generation(),
             epoch: vec![],
+            epoch_bytes: 0,
             small: vec![],
             small_bytes: 0,
             unwritten: self.unwritten.clone(),
@@ -376,6 +377,7 @@ struct Writer {
     generation: u64,
     /// The changes of the present epoch, for a changelog.
     epoch: Vec<Changes>,
+    epoch_bytes: usize,
     /// Rows for the next file while they are few.
     small: Vec<RecordBatch>,
     small_bytes: usize,
@@ -416,6 +418,7 @@ impl Writer {
 impl SinkWriter for Writer {
     async fn write(&mut self, changes: Changes) -> Result<()> {
         if self.log.is_changelog() {
+            self.epoch_bytes += changes.bytes();
             self.epoch.push(changes);
             return Ok(());
         }
@@ -430,6 +433,7 @@ impl SinkWriter for Writer {
 
     async fn epoch(&mut self, mark: &EpochMark) -> Result<()> {
         let parts = std::mem::take(&mut self.epoch);
+        self.epoch_bytes = 0;
         if parts.is_empty() {
             return Ok(());
         }
@@ -457,5 +461,12 @@ impl SinkWriter for Writer {
         self.log.stage(checkpoint, self.task, kept);
         self.unwritten.lock().insert((checkpoint, self.task), small);
         Ok(vec![Staged { kind: ROWS.to_owned(), body: serde_json::to_value(self.task)? }])
+    }
+
+    fn bytes(&self) -> usize {
+        // What is kept for followers shares its columns with the rows that are few.
+        let kept = if self.kept.is_empty() { 0 } else { self.kept_bytes };
+        let file = self.file.as_ref().map_or(0, |file| file.bytes() + file.out().capacity());
+        self.epoch_bytes + file + kept.max(self.small_bytes)
     }
 }

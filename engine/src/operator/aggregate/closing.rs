@@ -88,7 +88,7 @@ impl Operator for Closing {
             }
             Ok(())
         };
-        self.tables.with(|tables| tables.apply(changes, &mut before, out))
+        self.tables.with_rows(changes.num_rows(), |tables| tables.apply(changes, &mut before, out))
     }
 
     fn on_epoch(&mut self, mark: &EpochMark, out: &mut Output) -> Result<()> {

@@ -9,11 +9,14 @@ use super::{Aggregate, PIECE};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::Result;
+use crate::memory::MemoryAccount;
 use crate::operator::{BuildContext, Operator, Output};
 use crate::state::group_table::{GroupTable, state_schema};
 
 /// With this many keys the epoch's states are sent on before its end, so that they take bounded memory.
 const MOST_KEYS: usize = 1 << 17;
+/// With this many where memory is short.
+const FEW_KEYS: usize = 1 << 12;
 
 pub(super) struct Partial {
     spec: Arc<Aggregate>,
@@ -24,15 +27,17 @@ pub(super) struct Partial {
     /// A table that is being emitted, and the slot from which on.
     leaving: Option<(GroupTable, u32)>,
     slots: Vec<u32>,
+    account: MemoryAccount,
 }
 
 impl Partial {
-    pub(super) fn new(spec: Arc<Aggregate>, _context: &mut BuildContext<'_>) -> Result<Self> {
+    pub(super) fn new(spec: Arc<Aggregate>, context: &mut BuildContext<'_>) -> Result<Self> {
         let mut fields = vec![Arc::new(Field::new("w", DataType::Int64, false))];
         fields.extend(spec.key_schema().fields().iter().cloned());
         let keys = Schema::new(fields);
         let states = state_schema(&keys, &spec.state_types()?, spec.append_only);
-        Ok(Partial { output: spec.timed_schema()?, spec, keys, states, table: None, leaving: None, slots: vec![] })
+        let (output, account) = (spec.timed_schema()?, context.state.account());
+        Ok(Partial { output, spec, keys, states, table: None, leaving: None, slots: vec![], account })
     }
 
     fn flush(&mut self, out: &mut Output) -> Result<()> {
@@ -62,9 +67,12 @@ impl Operator for Partial {
         for (i, input) in inputs.units.iter().enumerate() {
             table.update(i, &input.touch(&self.slots, &runs, weights), &input.args)?;
         }
-        if table.len() >= MOST_KEYS {
-            self.flush(out)?;
+        let (keys, bytes) = (table.len(), table.bytes());
+        // What is sent on is less to hold here, and is there only once.
+        if keys >= MOST_KEYS || (keys >= FEW_KEYS && self.account.is_pressed()) {
+            return self.flush(out);
         }
+        self.account.set(bytes);
         Ok(())
     }
 
@@ -86,6 +94,7 @@ impl Operator for Partial {
             *from += slots.len() as u32;
         }
         self.leaving = None;
+        self.account.set(0);
         Ok(())
     }
 }

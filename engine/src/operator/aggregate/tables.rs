@@ -371,6 +371,11 @@ impl State for Tables {
     fn bytes(&self) -> usize {
         self.open.values().map(|t| t.bytes() + 512).sum()
     }
+
+    fn growth(&self, rows: usize) -> usize {
+        // Rows of one batch go to few windows, of which one is the largest.
+        self.open.values().map(|t| t.growth(rows)).max().unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ impl Operator for Updating {
             }
             Ok(())
         };
-        self.tables.with(|tables| tables.apply(changes, &mut note, out))
+        self.tables.with_rows(changes.num_rows(), |tables| tables.apply(changes, &mut note, out))
     }
 
     fn on_epoch(&mut self, mark: &EpochMark, out: &mut Output) -> Result<()> {
