@@ -443,7 +443,7 @@ def test_state_of_another_query_is_not_taken(store):
     catalog.write_text(json.dumps(kept))
     process = run(store, "SHOW JOBS;", "--format", "json")
     jobs = {job["stream"]: job for job in map(json.loads, process.stdout.splitlines())}
-    assert 'operator "aggregate updating 1" of stream "b" does not fit: its column "a0:0" is DOUBLE' in jobs["b"]["error"]
+    assert 'operator "aggregate updating 1" of stream "b" does not fit: it is that of (max(DOUBLE)) by' in jobs["b"]["error"]
     assert 'operator "aggregate updating 1" of stream "c" does not fit: the query has no such' in jobs["c"]["error"]
 
 
