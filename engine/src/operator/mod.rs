@@ -45,6 +45,8 @@ const ROOM: usize = 4 << 20;
 #[derive(Debug, Default)]
 pub struct Output {
     ready: Vec<Changes>,
+    /// How many of them have been measured, and their bytes.
+    measured: usize,
     bytes: usize,
     aside: Vec<Aside>,
     comes_back: bool,
@@ -63,14 +65,15 @@ impl Output {
     /// Emits `changes`; empty ones are dropped.
     pub fn emit(&mut self, changes: Changes) {
         if !changes.is_empty() {
-            self.bytes += changes.bytes();
             self.ready.push(changes);
         }
     }
 
     /// Whether there is room for more. An operator that has much to say looks before each piece, so that what is said at
-    /// once is bounded.
-    pub fn has_room(&self) -> bool {
+    /// once is bounded. Only then it is measured.
+    pub fn has_room(&mut self) -> bool {
+        self.bytes += self.ready[self.measured..].iter().map(Changes::bytes).sum::<usize>();
+        self.measured = self.ready.len();
         self.bytes < ROOM
     }
 
@@ -86,7 +89,7 @@ impl Output {
 
     /// Takes what has been emitted.
     pub fn take(&mut self) -> Vec<Changes> {
-        self.bytes = 0;
+        (self.measured, self.bytes) = (0, 0);
         std::mem::take(&mut self.ready)
     }
 
