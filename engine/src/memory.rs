@@ -71,7 +71,7 @@ impl MemoryBudget {
 
     /// An account of this budget for `owner`, an operator's name as users know it.
     pub fn account(self: &Arc<Self>, owner: impl Into<String>) -> MemoryAccount {
-        MemoryAccount { budget: self.clone(), owner: owner.into(), held: 0 }
+        MemoryAccount { owner: owner.into(), held: self.hold(0) }
     }
 }
 
@@ -80,6 +80,39 @@ impl MemoryBudget {
 pub struct Held {
     budget: Arc<MemoryBudget>,
     bytes: usize,
+}
+
+impl Held {
+    /// The budget of which they are.
+    pub fn budget(&self) -> &MemoryBudget {
+        &self.budget
+    }
+
+    /// Holds `bytes` instead, whatever is left. Gives what is used of the budget then.
+    fn set(&mut self, bytes: usize) -> usize {
+        let used = match bytes > self.bytes {
+            true => self.budget.take(bytes - self.bytes),
+            false => {
+                self.budget.give_back(self.bytes - bytes);
+                self.budget.used()
+            }
+        };
+        self.bytes = bytes;
+        used
+    }
+
+    /// Holds `bytes` instead, if there is room for them.
+    pub fn try_set(&mut self, bytes: usize) -> bool {
+        if bytes > self.bytes {
+            if !self.budget.try_take(bytes - self.bytes) {
+                return false;
+            }
+            self.bytes = bytes;
+        } else {
+            self.set(bytes);
+        }
+        true
+    }
 }
 
 impl Drop for Held {
@@ -91,65 +124,41 @@ impl Drop for Held {
 /// What one operator holds; given back when dropped.
 #[derive(Debug)]
 pub struct MemoryAccount {
-    budget: Arc<MemoryBudget>,
     owner: String,
-    held: usize,
+    held: Held,
 }
 
 impl MemoryAccount {
     /// Bytes held.
     pub fn held(&self) -> usize {
-        self.held
+        self.held.bytes
     }
 
     /// Whether memory is short.
     pub fn is_pressed(&self) -> bool {
-        self.budget.pressed()
+        self.held.budget.pressed()
     }
 
     /// Sets what is held to `bytes`, whatever is left: for what goes by itself soon, while sources wait.
     pub fn set(&mut self, bytes: usize) {
-        match bytes > self.held {
-            true => drop(self.budget.take(bytes - self.held)),
-            false => self.budget.give_back(self.held - bytes),
-        }
-        self.held = bytes;
+        self.held.set(bytes);
     }
 
     /// Sets what is held to `bytes`.
     ///
     /// Errors with `Exhausted`, naming the operator and the setting, when the budget has no room.
     pub fn resize(&mut self, bytes: usize) -> Result<()> {
-        if bytes > self.held {
-            let used = self.budget.take(bytes - self.held);
-            self.held = bytes;
-            let limit = self.budget.limit();
-            if used > limit {
-                return Err(Error::new(
-                    ErrorKind::Exhausted,
-                    format!(
-                        "out of memory: {} holds {} and the budget of {} is used up",
-                        self.owner,
-                        human_bytes(bytes),
-                        human_bytes(limit)
-                    ),
-                )
-                .with_hint(
-                    "Raise it with SET memory_limit = '8GB', bound the state with a window over event time, \
-                     or group by fewer keys.",
-                ));
-            }
-        } else {
-            self.budget.give_back(self.held - bytes);
-            self.held = bytes;
+        let grows = bytes > self.held();
+        let (used, limit) = (self.held.set(bytes), self.held.budget.limit());
+        if !grows || used <= limit {
+            return Ok(());
         }
-        Ok(())
-    }
-}
-
-impl Drop for MemoryAccount {
-    fn drop(&mut self) {
-        self.budget.give_back(self.held);
+        let (bytes, limit) = (human_bytes(bytes), human_bytes(limit));
+        let message = format!("out of memory: {} holds {bytes} and the budget of {limit} is used up", self.owner);
+        Err(Error::new(ErrorKind::Exhausted, message).with_hint(
+            "Raise it with SET memory_limit = '8GB', bound the state with a window over event time, \
+             or group by fewer keys.",
+        ))
     }
 }
 

@@ -104,7 +104,7 @@ impl StateRegistry {
         self.metrics = metrics;
     }
 
-    /// An account for what the operator holds within an epoch.
+    /// An account for what the operator holds.
     pub fn account(&self) -> MemoryAccount {
         self.budget.account(format!("{} of stream \"{}\"", self.scope, self.job))
     }
@@ -113,9 +113,8 @@ impl StateRegistry {
     pub fn open<S: State + 'static>(&mut self, name: &str, state: S) -> Handle<S> {
         let state = Arc::new(Mutex::new(state));
         let name = format!("{}.{name}", self.scope);
-        let owner = format!("{} of stream \"{}\"", self.scope, self.job);
         self.entries.push(Entry { name, state: state.clone(), delta_bytes: 0, full_bytes: 0, parts: 0 });
-        Handle { state, account: Mutex::new(self.budget.account(owner)), metrics: self.metrics.clone() }
+        Handle { state, account: Mutex::new(self.account()), metrics: self.metrics.clone() }
     }
 
     /// Takes in a part of the last checkpoint, of any task of this fragment. Those of one state come in order.

@@ -28,7 +28,7 @@ use super::parquet_file::FileWriter;
 use crate::changelog::{Op, stored, stored_schema};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::stored::file_schema;
-use crate::memory::MemoryBudget;
+use crate::memory::{Held, MemoryBudget};
 use crate::store::Store;
 
 /// Changes that are read without a base.
@@ -312,7 +312,7 @@ pub(super) async fn write_content(
     let log = &content.log;
     let (store, schema) = (log.store(), stored_schema(log.schema()));
     let rows = file_schema(log.schema());
-    let held = Held { budget: &log.upkeep.budget, bytes: 0 };
+    let held = log.upkeep.budget.hold(0);
     let Some(root) = store.root() else {
         let written = write(content, FileWriter::new(&schema)?, &rows, epoch, held, cancelled).await?;
         let Some((rows, out)) = written else { return Ok(None) };
@@ -341,7 +341,7 @@ async fn write<W: Write + Send>(
     file: FileWriter<W>,
     schema: &SchemaRef,
     epoch: u64,
-    held: Held<'_>,
+    held: Held,
     cancelled: &AtomicBool,
 ) -> Result<Option<(u64, W)>> {
     let mut sink = BaseFile { file, epoch, held, cancelled };
@@ -357,14 +357,18 @@ async fn write<W: Write + Send>(
 struct BaseFile<'a, W: Write + Send> {
     file: FileWriter<W>,
     epoch: u64,
-    held: Held<'a>,
+    held: Held,
     cancelled: &'a AtomicBool,
 }
 
 #[async_trait(?Send)]
 impl<W: Write + Send> ContentSink for BaseFile<'_, W> {
     fn hold(&mut self, bytes: usize) -> Result<()> {
-        self.held.resize(bytes)
+        let most = MOST_HELD.min(self.held.budget().limit() / 8);
+        match bytes <= most && self.held.try_set(bytes) {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Exhausted, "out of memory: the memory budget is used up")),
+        }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -373,32 +377,5 @@ impl<W: Write + Send> ContentSink for BaseFile<'_, W> {
 
     async fn give(&mut self, rows: RecordBatch, op: Op) -> Result<()> {
         self.file.write(&stored(&rows, &vec![op; rows.num_rows()], self.epoch)?)
-    }
-}
-
-/// What is held of the budget.
-struct Held<'a> {
-    budget: &'a MemoryBudget,
-    bytes: usize,
-}
-
-impl Held<'_> {
-    fn resize(&mut self, bytes: usize) -> Result<()> {
-        let most = MOST_HELD.min(self.budget.limit() / 8);
-        if bytes > self.bytes {
-            if bytes > most || !self.budget.try_take(bytes - self.bytes) {
-                return Err(Error::new(ErrorKind::Exhausted, "out of memory: the memory budget is used up"));
-            }
-        } else {
-            self.budget.give_back(self.bytes - bytes);
-        }
-        self.bytes = bytes;
-        Ok(())
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
     }
 }
