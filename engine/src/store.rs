@@ -94,29 +94,26 @@ impl Store {
     /// Writes `bytes`, which nobody else writes there, at `path` unless something is there: then the error's kind is
     /// `Exists`. All or nothing of them outlasts a loss of power, and all when this has returned.
     pub async fn create(&self, path: &str, bytes: Bytes) -> Result<()> {
-        let created = match &self.root {
-            Some(root) => {
-                let (path_in, bytes) = (root.join(path), bytes.clone());
-                blocking(move || create_file(&path_in, &bytes)).await.map_err(|e| {
-                    let kind = e.kind();
-                    (kind == io::ErrorKind::AlreadyExists, self.failed("write", path, e))
-                })
-            }
-            None => {
-                let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-                let put = self.objects.put_opts(&Path::from(path), PutPayload::from(bytes.clone()), options).await;
-                put.map(|_| ()).map_err(|e| {
-                    let exists = matches!(e, object_store::Error::AlreadyExists { .. });
-                    (exists, self.failed("write", path, e))
-                })
-            }
-        };
-        match created {
-            Err((exists, e)) if !self.has(path, &bytes).await => match exists {
-                true => Err(Error::new(ErrorKind::Exists, format!("\"{path}\" exists already"))),
-                false => Err(e),
-            },
-            _ => self.settle(path, false).await,
+        match self.create_once(path, &bytes).await {
+            Err(_) if self.has(path, &bytes).await => {}
+            created => created?,
+        }
+        self.settle(path, false).await
+    }
+
+    async fn create_once(&self, path: &str, bytes: &Bytes) -> Result<()> {
+        let exists = || Error::new(ErrorKind::Exists, format!("\"{path}\" exists already"));
+        if let Some(root) = &self.root {
+            let (path_in, bytes) = (root.join(path), bytes.clone());
+            return match blocking(move || create_file(&path_in, &bytes)).await {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(exists()),
+                created => created.map_err(|e| self.failed("write", path, e)),
+            };
+        }
+        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+        match self.objects.put_opts(&Path::from(path), PutPayload::from(bytes.clone()), options).await {
+            Err(object_store::Error::AlreadyExists { .. }) => Err(exists()),
+            created => created.map(|_| ()).map_err(|e| self.failed("write", path, e)),
         }
     }
 

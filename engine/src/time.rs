@@ -1,7 +1,8 @@
-//! Event time and watermarks, both in microseconds since 1970-01-01 UTC.
+//! Event time and watermarks, and the clock, all in microseconds since 1970-01-01 UTC.
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
 use arrow::compute::kernels::aggregate;
@@ -84,6 +85,12 @@ impl Watermark {
         }
         moved
     }
+}
+
+/// What the clock says, in microseconds since 1970.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// How many of `unit` make a second.

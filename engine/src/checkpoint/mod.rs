@@ -269,11 +269,6 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Which start of the job this is.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// The state in `file`, whose content is `bytes`. Takes long where the state is large.
     pub fn state_of(&self, file: &StateFile, bytes: Bytes) -> Result<StatePart> {
         let place = self.checkpoints.store.locate(&file.path);

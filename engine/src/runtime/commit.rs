@@ -11,6 +11,7 @@ use crate::checkpoint::{Claim, DeadLetterFile, Manifest, StateFile, StoredState}
 use crate::connector::{Commit, Sink, Source, Staged};
 use crate::error::Result;
 use crate::table::dead_letters::Letter;
+use crate::time::now;
 
 /// A file of dead letters with fewer rows is made longer instead of adding another.
 const SMALL: u64 = 20_000;
@@ -73,14 +74,15 @@ impl CommitJob {
     /// Writes what was put aside. The last file is made longer while it is small; files whose letters are all
     /// older than the retention go.
     async fn put_dead_letters(&mut self) -> Result<()> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let now = now();
         let kept = &mut self.manifest.dead;
         // Who reads at this moment may have them open: they go one commit after the manifest let them go.
         for path in std::mem::take(&mut kept.retired) {
             self.claim.remove(&path).await?;
         }
         kept.beyond += self.asides.take_beyond();
-        let oldest = now.saturating_sub(self.limits.retention).as_micros() as i64;
+        let kept_for = i64::try_from(self.limits.retention.as_micros()).unwrap_or(i64::MAX);
+        let oldest = now.saturating_sub(kept_for);
         let gone: Vec<String> = kept.files.iter().filter(|(_, f)| f.newest < oldest).map(|(p, _)| p.clone()).collect();
         for path in gone {
             self.asides.give_back(kept.files.remove(&path).map_or(0, |f| f.rows));
@@ -100,10 +102,9 @@ impl CommitJob {
             kept.files.remove(&path);
             kept.retired.push(path);
         }
-        let at = now.as_micros() as i64;
-        let bytes = crate::table::dead_letters::encode(&self.job, before, &self.dead, at)?;
+        let bytes = crate::table::dead_letters::encode(&self.job, before, &self.dead, now)?;
         let path = self.claim.put_dead_letters(self.manifest.checkpoint, bytes).await?;
-        kept.files.insert(path.clone(), DeadLetterFile { rows, newest: at });
+        kept.files.insert(path.clone(), DeadLetterFile { rows, newest: now });
         self.manifest.dead_letters.push(path);
         Ok(())
     }

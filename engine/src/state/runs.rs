@@ -58,13 +58,12 @@ pub(super) fn heads(keys: &[ArrayRef], rows: usize) -> Result<Option<UInt32Array
 
 /// For each of the first `rows` rows but the last, whether the next one has another key.
 fn changes(keys: &[ArrayRef], rows: usize) -> Result<BooleanBuffer> {
-    let mut all: Option<BooleanBuffer> = None;
+    let mut all = BooleanBuffer::new_unset(rows - 1);
     for key in keys {
         let (one, next) = (key.slice(0, rows - 1), key.slice(1, rows - 1));
-        let one = distinct(&one, &next)?.values().clone();
-        all = Some(all.map_or_else(|| one.clone(), |all| &all | &one));
+        all = &all | distinct(&one, &next)?.values();
     }
-    Ok(all.unwrap_or_else(|| BooleanBuffer::new_unset(rows - 1)))
+    Ok(all)
 }
 
 /// The keys of the rows at `heads`.

@@ -2,8 +2,8 @@
 //! follows it.
 //!
 //! ```text
-//! <store>/jobs/<id>/files/0000000042-000.parquet     what checkpoint 42 added, by task
-//! <store>/jobs/<id>/files/0000000042-000-m0000000051.parquet   it and its neighbours merged, for 51 or later
+//! <store>/jobs/<id>/files/0000000042-000-g3.parquet  what checkpoint 42 added, by task; the third start of the job wrote it
+//! <store>/jobs/<id>/files/0000000042-000-m0000000051-g3.parquet   it and its neighbours merged, for 51 or later
 //! <store>/jobs/<id>/base/                            what a changelog adds up to as of some commit, see `base.rs`
 //! <store>/live/<name>.json                           which of them count, for other tools
 //! <store>/streams/<name>/…parquet                    the same files again, by hard links: those that count

@@ -7,10 +7,11 @@
 //! to a limit.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::log::{FileEntry, StreamLog};
 use crate::error::Error;
+use crate::time::now;
 
 /// Less than this is not worth a base.
 const LEAST_ROWS: u64 = 4096;
@@ -31,12 +32,6 @@ impl Retention {
     pub fn new(history: Duration, limit: Duration) -> Self {
         Retention { history, limit: limit.max(history), least: LEAST_ROWS }
     }
-}
-
-/// The time, in microseconds since 1970.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl Retention {

@@ -19,7 +19,6 @@ use super::layout::{Replaced, adopt, file_name, files_of_job, merged_name, shown
 use super::log::{Committed, FileEntry, StreamLog};
 use super::merge::{Merge, pick};
 use super::parquet_file::{FileWriter, columns_of};
-use super::retention::now;
 use super::shown::Shown;
 use crate::changelog::{consolidate, stored, stored_schema};
 use crate::changes::Changes;
@@ -27,6 +26,7 @@ use crate::connector::{Commit, Sink, SinkWriter, Staged};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Store, blocking};
+use crate::time::now;
 
 /// Rows kept for followers until the commit, in bytes by task; beyond, followers read the file.
 const KEPT_BYTES: usize = 16 << 20;
