@@ -204,8 +204,15 @@ impl Millstream {
     /// Makes the committed result of a job that does not run readable, and removes nothing that an owner of the job may
     /// still need.
     async fn load_result(&self, def: &StreamDef, job: &str) -> Result<()> {
-        let last = Checkpoints::new(self.store().clone(), job).last().await?;
-        let (Some(manifest), Some(log)) = (&last, &def.log) else { return Ok(()) };
+        match Checkpoints::new(self.store().clone(), job).last().await? {
+            Some(last) => self.show_result(def, job, &last).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The same, where `manifest` is the last one.
+    async fn show_result(&self, def: &StreamDef, job: &str, manifest: &Manifest) -> Result<()> {
+        let Some(log) = &def.log else { return Ok(()) };
         let sink = TableSink::new(log.clone(), job, def.key.clone());
         if let Some(state) = manifest.sinks.values().next() {
             sink.restore(state)?;
@@ -224,17 +231,15 @@ impl Millstream {
     ) -> Result<Arc<Job>> {
         let checkpoints = Checkpoints::new(self.store().clone(), &entry.job);
         if let Some(manifest) = checkpoints.last().await?.filter(|m| m.end) {
-            self.load_result(def, &entry.job).await?;
+            self.show_result(def, &entry.job, &manifest).await?;
             return Ok(Job::new(&def.name, State::Finished(Box::new(manifest))));
         }
-        match self.launch_job(def, create, entry, checkpoints).await {
-            Ok(job) => Ok(job),
-            Err(why) => {
-                // What it has committed can be read all the same.
-                self.load_result(def, &entry.job).await?;
-                Err(why)
-            }
+        let launched = self.launch_job(def, create, entry, checkpoints).await;
+        if launched.is_err() {
+            // What it has committed can be read all the same.
+            self.load_result(def, &entry.job).await?;
         }
+        launched
     }
 
     async fn launch_job(
