@@ -138,14 +138,20 @@ def history(store):
     return duck(f"SELECT count(*), min(_epoch), count(*) FILTER (_op = '+I'), sum({weight})::BIGINT FROM read_parquet($1)", files)[0]
 
 
-def test_history_goes_when_nobody_needs_it(store):
+def with_paused_reader(cursor, options):
+    """`latest` with these options and some rounds, all of which `doubled` has read when it is paused."""
     rounds = Rounds()
+    cursor.execute(LATEST.format(options=options))
+    cursor.execute(DOUBLED)
+    rounds.more(cursor, 5)
+    rounds.check(cursor)
+    cursor.execute("PAUSE STREAM doubled")
+    return rounds
+
+
+def test_history_goes_when_nobody_needs_it(store):
     with life(store) as cursor:
-        cursor.execute(LATEST.format(options="retention = '0 s'"))
-        cursor.execute(DOUBLED)
-        rounds.more(cursor, 5)
-        rounds.check(cursor)
-        cursor.execute("PAUSE STREAM doubled")
+        rounds = with_paused_reader(cursor, "retention = '0 s'")
         rounds.more(cursor, 60)
         # One row for each key, then an old and a new one.
         assert history(store)[0] > 2 * 60 * KEYS - 5 * KEYS, "what it has not read stays"
@@ -175,13 +181,8 @@ def test_history_goes_when_nobody_needs_it(store):
 
 
 def test_a_reader_behind_the_limit_must_be_made_anew(store):
-    rounds = Rounds()
     with life(store) as cursor:
-        cursor.execute(LATEST.format(options="retention = '0 s', retention_limit = '0 s'"))
-        cursor.execute(DOUBLED)
-        rounds.more(cursor, 5)
-        rounds.check(cursor)
-        cursor.execute("PAUSE STREAM doubled")
+        rounds = with_paused_reader(cursor, "retention = '0 s', retention_limit = '0 s'")
         deadline = time.monotonic() + PATIENCE
         while history(store)[1] < 30:
             assert time.monotonic() < deadline, history(store)

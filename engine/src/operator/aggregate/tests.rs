@@ -306,6 +306,36 @@ fn many(n: usize, v: i64) -> Changes {
 }
 
 #[test]
+fn rows_of_one_key_in_a_row_count_as_they_do_apart() {
+    // 40 keys of 30 rows each; a key is its rows' value, so that some sums fit in no BIGINT.
+    let key = |k: i64| k - 20 + if k % 5 == 0 { i64::MAX / 8 } else { 0 };
+    let batch = |keys: Vec<i64>| {
+        let (n, values) = (keys.len(), Int64Array::from_iter_values(keys));
+        let text = StringViewArray::from_iter_values(vec!["k"; n]);
+        let ends = TimestampMicrosecondArray::from(vec![10 * S; n]);
+        let columns: Vec<ArrayRef> = vec![Arc::new(text), Arc::new(values), Arc::new(ends)];
+        Changes::insertions(RecordBatch::try_new(input(), columns).expect("rows"))
+    };
+    let said = |keys: Vec<i64>| {
+        let calls = vec![call(count_udaf(), 1), call(sum_udaf(), 1), call(max_udaf(), 1), call(min_udaf(), 2)];
+        let mut bench = Bench::new(Arc::new(aggregate(&[1], calls, None, true))).expect("built");
+        for _ in 0..2 {
+            bench.changes(0, batch(keys.clone())).expect("taken in");
+        }
+        let mut rows: Vec<String> =
+            bench.mark(EventTime(0)).expect("an epoch").iter().flat_map(|c| show(c).expect("text")).collect();
+        let mut aside: Vec<String> = bench.take_aside().iter().flat_map(|a| show(&a.changes).expect("text")).collect();
+        rows.sort();
+        aside.sort();
+        (rows, aside)
+    };
+    let in_a_row = said((0..1200).map(|row| key(row / 30)).collect());
+    assert_eq!((in_a_row.0.len(), in_a_row.1.len()), (32, 8));
+    assert!(in_a_row.0[0].starts_with("+1"), "{:?}", in_a_row.0);
+    assert_eq!(said((0..1200).map(|row| key(row % 40)).collect()), in_a_row);
+}
+
+#[test]
 fn much_is_said_in_pieces() {
     let n = 200_000;
     let said = |bench: &mut Bench, mark: i64| {
