@@ -20,7 +20,8 @@ use async_trait::async_trait;
 use hashbrown::HashTable;
 
 use super::base::Base;
-use super::log::{FileEntry, Hold, StreamLog};
+use super::committed::FileEntry;
+use super::log::{Hold, StreamLog};
 use super::parquet_file::open_rows;
 use crate::changelog::{OP, Op, weights};
 use crate::error::{Error, Result};
@@ -59,6 +60,26 @@ pub struct Content {
     /// The last epoch in it.
     pub(super) epoch: u64,
     pub(super) _hold: Hold,
+}
+
+impl StreamLog {
+    /// What the log, a changelog, adds up to now.
+    pub fn content(self: &Arc<Self>) -> Content {
+        self.content_upto(u64::MAX)
+    }
+
+    /// What its first `rows` rows add up to, where a commit ends with them.
+    pub(super) fn content_upto(self: &Arc<Self>, rows: u64) -> Content {
+        let hold = self.hold();
+        let (files, rows, base, epoch) = self.with_bases(|bases, c| {
+            let rows = rows.min(c.rows);
+            let files: Vec<FileEntry> = c.files.iter().filter(|f| f.start < rows).cloned().collect();
+            (files, rows, bases.of(&c.files, rows), c.epoch)
+        });
+        let (base, in_log) = base;
+        let base_path = base.as_ref().map(|b| if in_log { self.path(&b.file) } else { self.base_path(&b.file) });
+        Content { log: self.clone(), files, rows, base: base.zip(base_path), epoch, _hold: hold }
+    }
 }
 
 impl Content {

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use super::log::{Committed, FileEntry};
-use super::sink::StagedFile;
+use super::committed::{Committed, FileEntry};
+use super::staged::StagedFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Store, StoredFile, folder_name};
 

@@ -5,66 +5,21 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::base::{Base, Bases, Making, Upkeep};
-use super::content::Content;
+use super::committed::{Committed, FileEntry};
 use super::layout::{base_of_job, files_of_job, shown_folder};
-use super::retention::Retention;
+use super::retention::{self, Retention};
 use crate::changes::Changes;
 use crate::error::{Error, Result};
 use crate::store::Store;
-use crate::time::EventTime;
+use crate::time::{EventTime, now};
 
 /// Commits kept in memory, in bytes: followers that lag behind more read files.
 const TAIL_BYTES: usize = 32 << 20;
 /// Commits whose watermarks are remembered.
 const MOST_BOUNDARIES: usize = 4096;
-
-/// A committed file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileEntry {
-    /// Its name among the stream's files. What it holds never changes.
-    pub name: String,
-    /// The number of its first row in the log.
-    pub start: u64,
-    /// Its rows.
-    pub rows: u64,
-    /// Its bytes.
-    pub bytes: u64,
-    /// Of a base in the place of history: how many rows of the log, the first ones, it stands for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub upto: Option<u64>,
-    /// The last epoch of the commit that ends with it; `None` where a commit goes on in the next file, and for what older
-    /// builds have committed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<u64>,
-    /// When the last of its rows were written, in microseconds since 1970.
-    #[serde(default)]
-    pub at: i64,
-}
-
-impl FileEntry {
-    /// The number of the log's first row behind it.
-    pub fn end(&self) -> u64 {
-        self.upto.unwrap_or(self.start + self.rows)
-    }
-}
-
-/// What is committed, as a sink keeps it in the manifest.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Committed {
-    pub(super) files: Vec<FileEntry>,
-    pub(super) rows: u64,
-    pub(super) watermark: Option<EventTime>,
-    pub(super) end: bool,
-    /// The checkpoint and the last epoch in it; 0 where an older build committed it.
-    #[serde(default)]
-    pub(super) checkpoint: u64,
-    #[serde(default)]
-    pub(super) epoch: u64,
-}
 
 /// The committed content of a stream at one moment.
 #[derive(Clone, Debug)]
@@ -213,6 +168,20 @@ impl StreamLog {
         self.state.lock().followers.values().min().copied()
     }
 
+    /// The files that a base may take the place of now.
+    pub(super) fn over(self: &Arc<Self>, files: &[FileEntry]) -> Option<Vec<FileEntry>> {
+        let n = retention::pick(files, self.retention.filter(|_| self.is_changelog())?, self.needed(), now())?;
+        Some(files.iter().take(n).cloned().collect())
+    }
+
+    /// Whether `base` may still take the place of the files `replaced`, as it will with the next commit then.
+    pub(super) fn lets_go(&self, base: &FileEntry, replaced: &[String]) -> bool {
+        let (Some(retention), now) = (self.retention, now()) else { return false };
+        let files = self.snapshot().files;
+        let mut files = files.iter().filter(|f| replaced.contains(&f.name));
+        self.drop_before(base.end(), |needed| !files.all(|f| retention.lets_go(f, needed, now)))
+    }
+
     /// History before row `row` goes with the next commit, unless `is_needed` objects to what readers need by now.
     pub(super) fn drop_before(&self, row: u64, is_needed: impl FnOnce(Option<u64>) -> bool) -> bool {
         let mut state = self.state.lock();
@@ -261,6 +230,11 @@ impl StreamLog {
         self.state.lock().base_folder.clone()
     }
 
+    /// Where `file`, a base, lies.
+    pub(super) fn base_path(&self, file: &str) -> String {
+        format!("{}/{file}", self.base_folder())
+    }
+
     /// Does something with the bases, knowing what is committed.
     pub(super) fn with_bases<T>(&self, work: impl FnOnce(&mut Bases, &Committed) -> T) -> T {
         let state = &mut *self.state.lock();
@@ -273,26 +247,6 @@ impl StreamLog {
         state.commits += 1;
         let version = state.commits;
         state.bases.replace(base, version);
-    }
-
-    /// What the log, a changelog, adds up to now.
-    pub fn content(self: &Arc<Self>) -> Content {
-        self.content_upto(u64::MAX)
-    }
-
-    /// What its first `rows` rows add up to, where a commit ends with them.
-    pub(super) fn content_upto(self: &Arc<Self>, rows: u64) -> Content {
-        let hold = self.hold();
-        let state = self.state.lock();
-        let (c, rows) = (&state.committed, rows.min(state.committed.rows));
-        let files: Vec<FileEntry> = c.files.iter().filter(|f| f.start < rows).cloned().collect();
-        let (base, in_log) = state.bases.of(&c.files, rows);
-        let base_path = base.as_ref().map(|b| match in_log {
-            true => format!("{}/{}", state.files, b.file),
-            false => format!("{}/{}", state.base_folder, b.file),
-        });
-        let base = base.zip(base_path);
-        Content { log: self.clone(), files, rows, base, epoch: c.epoch, _hold: hold }
     }
 
     /// What is committed now.
@@ -319,6 +273,16 @@ impl StreamLog {
     pub(super) fn held_since(&self) -> (u64, u64) {
         let state = self.state.lock();
         (state.commits, state.holds.keys().next().copied().unwrap_or(state.commits))
+    }
+
+    /// The error of a reader that has read `rows` rows, where history begins behind them.
+    pub(super) fn behind(&self, rows: u64) -> Error {
+        let name = self.name();
+        Error::data(format!("stream \"{name}\" no longer keeps the history behind its row {rows}, up to which it was read"))
+            .with_hint(format!(
+                "Its reader was behind for longer than the retention_limit of \"{name}\": make the reader anew, with CREATE OR \
+                 REPLACE STREAM … AS … (SHOW CREATE STREAM has the query)."
+            ))
     }
 
     /// The error where `file` has `found` rows and ends.

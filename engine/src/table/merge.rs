@@ -13,10 +13,10 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::StreamLog;
-use super::base::write_content;
-use super::log::FileEntry;
+use super::committed::FileEntry;
+use super::log::StreamLog;
 use super::parquet_file::{FileWriter, open_rows};
+use super::renewal::write_content;
 use crate::error::{Error, Result};
 
 /// Files of one tier that make a merge.

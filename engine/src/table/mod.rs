@@ -13,23 +13,27 @@
 //! and no merge changes it.
 
 mod base;
+mod committed;
 mod content;
 pub mod dead_letters;
 mod layout;
 mod log;
 mod merge;
 mod parquet_file;
+mod renewal;
 mod retention;
 mod shown;
 mod sink;
 mod source;
+mod staged;
 #[cfg(test)]
 mod tests;
 
 pub use base::Upkeep;
+pub use committed::FileEntry;
 pub use content::{Content, ContentSink};
 pub use layout::remove_shown;
-pub use log::{FileEntry, Hold, Snapshot, StreamLog};
+pub use log::{Hold, Snapshot, StreamLog};
 pub use parquet_file::open_rows;
 pub use retention::Retention;
 pub use sink::{TableSink, schema_of_files};

@@ -18,8 +18,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::committed::{Committed, FileEntry};
 use super::layout::{checkpoint_of, files_of_job, list_path, shown_folder};
-use super::log::{Committed, FileEntry};
 use crate::error::{Error, Result};
 use crate::store::{Store, blocking};
 

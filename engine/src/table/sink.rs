@@ -13,13 +13,15 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use super::committed::{Committed, FileEntry};
 use super::layout::{Replaced, adopt, file_name, files_of_job, merged_name, shown_folder};
-use super::log::{Committed, FileEntry, StreamLog};
+use super::log::StreamLog;
 use super::merge::{Merge, pick};
 use super::parquet_file::{FileWriter, columns_of};
 use super::shown::Shown;
+use super::staged::StagedFile;
 use crate::changelog::{consolidate, stored, stored_schema};
 use crate::changes::Changes;
 use crate::connector::{Commit, Sink, SinkWriter, Staged};
@@ -37,39 +39,6 @@ const GRACE: Duration = Duration::from_secs(300);
 /// How long no merge is tried after one that failed.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// The body of a staged file.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct StagedFile {
-    /// Its name among the stream's files.
-    pub(super) name: String,
-    pub(super) rows: u64,
-    pub(super) bytes: u64,
-    /// The neighbours in the log whose rows it has; none for one that adds rows.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) replaces: Vec<String>,
-    /// Of a base in their place: how many rows of the log it stands for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) upto: Option<u64>,
-    /// When the last of its rows were written, in microseconds since 1970.
-    #[serde(default)]
-    pub(super) at: i64,
-    /// Where an older build staged it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) pending: Option<String>,
-}
-
-impl StagedFile {
-    fn staged(&self) -> Result<Staged> {
-        Ok(Staged { kind: FILE.to_owned(), body: serde_json::to_value(self)? })
-    }
-
-    fn of(staged: &Staged) -> Result<Self> {
-        Ok(serde_json::from_value(staged.body.clone())?)
-    }
-}
-
-/// The kind of a staged file.
-const FILE: &str = "parquet";
 /// The kind of rows that are still to become a file; the body is the task.
 const ROWS: &str = "rows";
 

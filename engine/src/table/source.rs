@@ -20,7 +20,8 @@ use parking_lot::Mutex;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use serde::{Deserialize, Serialize};
 
-use super::log::{FileEntry, Hold, StreamLog};
+use super::committed::FileEntry;
+use super::log::{Hold, StreamLog};
 use super::parquet_file::open_rows;
 use crate::changelog::{OP, weights};
 use crate::changes::Changes;

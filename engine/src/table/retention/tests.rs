@@ -1,13 +1,14 @@
 //! History that goes, and readers before and behind it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::*;
 use crate::changes::Changes;
 use crate::connector::{Offsets, Sink, Source, Unit};
 use crate::error::{ErrorKind, Result};
-use crate::table::StreamSource;
 use crate::table::content::tests::{Made, Numbers, Written, counted, epoch, read};
+use crate::table::{StreamLog, StreamSource};
 
 #[test]
 fn whole_commits_that_nobody_needs_go() {
