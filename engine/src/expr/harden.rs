@@ -15,6 +15,7 @@ use datafusion_physical_expr::expressions::{
 };
 use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
+use super::casts::always_casts;
 use super::checked::{Fitting, Negative, may_not_fit};
 use super::guarded::Guarded;
 use super::logic::Logic;
@@ -128,7 +129,7 @@ fn flatten(op: Operator, e: &Arc<dyn PhysicalExpr>, operands: &mut Vec<Arc<dyn P
         flatten(op, binary.right(), operands);
         return;
     }
-    match e.downcast_ref::<Logic>().filter(|l| l.op() == op) {
+    match e.downcast_ref::<Logic>().filter(|l| l.op == op) {
         Some(logic) => operands.extend(logic.children().into_iter().cloned()),
         None => operands.push(e.clone()),
     }
@@ -192,18 +193,4 @@ fn is_infallible_operator(binary: &BinaryExpr, schema: &Schema) -> bool {
         }
         _ => false,
     }
-}
-
-/// Whether each value of type `from` is one of type `to`.
-pub(super) fn always_casts(from: &DataType, to: &DataType) -> bool {
-    use DataType::*;
-    let wider = |from: &DataType, to: &DataType| match (from, to) {
-        (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) => true,
-        (UInt8, UInt16 | UInt32 | UInt64 | Int16 | Int32 | Int64) => true,
-        (UInt16, UInt32 | UInt64 | Int32 | Int64) | (UInt32, UInt64 | Int64) => true,
-        (_, Float32 | Float64) => from.is_numeric(),
-        (Date32, Date64) => true,
-        _ => false,
-    };
-    from == to || wider(from, to) || (to.is_string() && !from.is_nested() && !from.is_binary())
 }

@@ -9,24 +9,28 @@
 //! - arithmetic on integers and decimals that overflows is an error (`checked.rs`);
 //!
 //! and [`evaluate`] gives the values together with the rows on which there are none, and why
-//! (`failures.rs`). While no row fails this costs one columnar evaluation, as before.
+//! (`evaluate.rs`). While no row fails this costs one columnar evaluation, as before.
 //!
 //! ```text
 //! 10 / y    over y = 5, 0, 2     ->  values 2, -, 5    failures: row 1, "10 / y": division by zero
 //! ```
 
 mod around;
+mod casts;
 mod checked;
+mod evaluate;
 mod failures;
 mod guarded;
 mod harden;
 mod logic;
 mod never_null;
+mod reason;
 #[cfg(test)]
 mod tests;
 mod text;
 
-pub use failures::{Failure, Failures, evaluate};
+pub use evaluate::evaluate;
+pub use failures::{Failure, Failures};
 pub use guarded::Guarded;
 pub use harden::{FilteredCall, harden, harden_aggregate};
 pub use logic::Logic;

@@ -7,8 +7,8 @@ use datafusion_expr::Operator;
 use datafusion_physical_expr::expressions::{BinaryExpr, CastExpr};
 use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
+use super::casts::always_casts;
 use super::checked::{Fitting, Negative};
-use super::harden::always_casts;
 use super::never_null::NeverNull;
 use crate::format::sql_name;
 
