@@ -1,4 +1,4 @@
-//! Spans of text to Arrow columns.
+//! Spans of text to Arrow columns of numbers, texts and times.
 //!
 //! A tokenizer notes for each row where the value of each wanted column stands; here each column is then
 //! built on its own, in one loop that knows its type. A value that does not fit leaves a null and marks
@@ -15,144 +15,22 @@ use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, BooleanBuilder, NullBufferBuilder, PrimitiveArray, StringViewBuilder,
 };
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{ArrowTimestampType, DataType, FieldRef, TimeUnit};
+use arrow::datatypes::{ArrowTimestampType, DataType, TimeUnit};
 
 use crate::error::Result;
-use crate::format::a_sql_name;
 use crate::format::digits::{Digits, read_unsigned, read_whole};
-use crate::format::json::nested;
-use crate::format::options::NullTexts;
+use crate::format::spans::{BadRows, Dialect, Kind, Span, Target, Tokens};
 use crate::format::timestamp::TimeFormat;
 use crate::format::values::{Escapes, is_json_number, read_bool, read_float, read_loose_bool};
 
-/// How a value was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Absent or null.
-    Null,
-    /// Without quotes; in CSV all values, since its quotes say nothing of the type.
-    Bare,
-    /// A quoted string whose characters stand for themselves.
-    Text,
-    /// A quoted string with escapes in it.
-    Escaped,
-    /// A JSON object or array.
-    Nested,
-}
-
-/// Where a value stands in its block.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Span {
-    pub(crate) start: u32,
-    pub(crate) end: u32,
-    pub(crate) kind: Kind,
-}
-
-impl Span {
-    /// No value.
-    pub(crate) const NULL: Span = Span { start: 0, end: 0, kind: Kind::Null };
-}
-
-/// What the format lays down about values.
-#[derive(Clone, Debug)]
-pub(crate) struct Dialect {
-    /// How escapes are written.
-    pub(crate) escapes: Escapes,
-    /// How timestamps are written as quoted text (in CSV: at all).
-    pub(crate) text_time: TimeFormat,
-    /// How timestamps are written as bare numbers; `None` in CSV.
-    pub(crate) number_time: Option<TimeUnit>,
-    /// Texts inside nested values that are null; the tokenizer knows them for columns.
-    pub(crate) nulls: NullTexts,
-}
-
-/// A block's rows before they have types: `spans` holds `width` spans for each of `rows` rows.
-#[derive(Clone, Copy)]
-pub(crate) struct Tokens<'a> {
-    pub(crate) block: &'a [u8],
-    /// The block as text, where all of it is UTF-8.
-    pub(crate) text: Option<&'a str>,
-    pub(crate) spans: &'a [Span],
-    pub(crate) width: usize,
-    pub(crate) rows: usize,
-}
-
-impl<'a> Tokens<'a> {
-    pub(crate) fn column(&self, column: usize) -> impl Iterator<Item = Span> + use<'a> {
-        self.spans.iter().skip(column).step_by(self.width).copied()
-    }
-
-    pub(crate) fn bytes(&self, span: Span) -> &'a [u8] {
-        self.block.get(span.start as usize..span.end as usize).unwrap_or_default()
-    }
-
-    fn str(&self, span: Span) -> Option<&'a str> {
-        match self.text {
-            Some(text) => text.get(span.start as usize..span.end as usize),
-            None => std::str::from_utf8(self.bytes(span)).ok(),
-        }
-    }
-}
-
-/// The rows that do not fit, with the reason; in no order, a row perhaps more than once.
-pub(crate) type BadRows = Vec<(usize, String)>;
-
-/// What a column, or a part of one, is to be.
-#[derive(Clone, Copy)]
-pub(crate) struct Target<'a> {
-    pub(crate) data_type: &'a DataType,
-    /// The name for messages; of a part with the way to it, like `order.items[].price`.
-    pub(crate) name: &'a str,
-    /// Of the items of lists: the row that each belongs to.
-    pub(crate) owners: Option<&'a [u32]>,
-}
-
-impl Target<'_> {
-    /// The row of the batch that value `row` belongs to.
-    pub(crate) fn owner(&self, row: usize) -> u32 {
-        self.owners.and_then(|owners| owners.get(row).copied()).unwrap_or(row as u32)
-    }
-
-    /// Says that value `row` cannot be read.
-    pub(crate) fn reject(&self, row: usize, reason: &str, bad: &mut BadRows) {
-        bad.push((self.owner(row) as usize, format!("column \"{}\": {reason}", self.name)));
-    }
-
-    /// Says that value `row`, which is written as `bytes`, is not of the type.
-    pub(crate) fn reject_value(&self, row: usize, bytes: &[u8], kind: Kind, bad: &mut BadRows) {
-        let shown = String::from_utf8_lossy(bytes.get(..60).unwrap_or(bytes));
-        let dots = if bytes.len() > 60 { "…" } else { "" };
-        let quote = if matches!(kind, Kind::Text | Kind::Escaped) { "\"" } else { "" };
-        self.reject(row, &format!("{quote}{shown}{dots}{quote} is not {}", a_sql_name(self.data_type)), bad);
-    }
-}
-
-/// Builds column `column` of `tokens` as `field`'s type.
-pub(crate) fn build(
-    field: &FieldRef,
-    dialect: &Dialect,
-    tokens: Tokens<'_>,
-    column: usize,
-    bad: &mut BadRows,
-) -> Result<ArrayRef> {
-    let target = Target { data_type: field.data_type(), name: field.name(), owners: None };
-    build_as(&target, dialect, tokens, column, bad)
-}
-
-/// Builds column `column` of `tokens` as `target`.
-pub(crate) fn build_as(
+/// Builds column `column` of `tokens` as `target`, which is not of a nested type.
+pub(crate) fn build_scalar(
     target: &Target<'_>,
     dialect: &Dialect,
     tokens: Tokens<'_>,
     column: usize,
     bad: &mut BadRows,
 ) -> Result<ArrayRef> {
-    if target.data_type.is_nested() {
-        return match dialect.escapes {
-            Escapes::Json => nested::build(target, dialect, tokens, column, bad),
-            Escapes::Csv(_) => nested::build_from_text(target, dialect, tokens, column, bad),
-        };
-    }
     let mut c = Column { target, dialect, tokens, column, bad };
     let whole = |bytes: &[u8], kind: Kind| if kind == Kind::Bare { read_whole(bytes) } else { None };
     Ok(match target.data_type {

@@ -10,9 +10,10 @@ use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::format::LineDecoder;
-use crate::format::columns::{Dialect, Kind, Span};
 use crate::format::options::{CsvOptions, NullTexts};
-use crate::format::rows::{RowDecoder, Tokenizer};
+use crate::format::rows::RowDecoder;
+use crate::format::spans::{Dialect, Kind, Span};
+use crate::format::tokenizer::Tokenizer;
 
 /// A decoder of CSV for one file.
 ///

@@ -8,26 +8,13 @@ use arrow::datatypes::SchemaRef;
 
 use crate::error::Result;
 use crate::format::DeadLetter;
-use crate::format::columns::{BadRows, Dialect, Span, Tokens, build};
+use crate::format::json::nested::build;
+use crate::format::spans::{BadRows, Dialect, Span, Tokens};
+use crate::format::tokenizer::Tokenizer;
 use crate::format::{Decoded, LineDecoder, Place};
 
 /// The rows of one batch at most, so that a block of tiny lines does not make a huge one.
 const MAX_ROWS: usize = 16_384;
-
-/// Finds the values in a line.
-pub(crate) trait Tokenizer: Send {
-    /// Called with the block at position 0: how many bytes to skip there (a byte order mark, a header).
-    fn begin(&mut self, block: &[u8]) -> Result<usize>;
-
-    /// Where the record that starts at `start` ends: the index of its newline, or the block's length.
-    fn record_end(&self, block: &[u8], start: usize) -> usize {
-        memchr::memchr(b'\n', &block[start..]).map_or(block.len(), |i| start + i)
-    }
-
-    /// Writes the spans of the record in `start..end` (without its line ending) to `row`, where all are
-    /// null. False when the line is blank and says nothing; otherwise why it cannot be read.
-    fn row(&mut self, block: &[u8], start: usize, end: usize, row: &mut [Span]) -> Result<bool, String>;
-}
 
 /// A decoder for lines that `T` takes apart.
 pub(crate) struct RowDecoder<T> {

@@ -3,9 +3,9 @@
 use arrow::datatypes::{Field, Schema};
 
 use super::line::Line;
-use crate::format::columns::{Kind, Span};
 use crate::format::infer::{Guess, SAMPLE, add_field};
 use crate::format::options::JsonOptions;
+use crate::format::spans::{Kind, Span};
 use crate::format::values::{Escapes, is_json_number};
 
 /// Values that lie deeper are text.

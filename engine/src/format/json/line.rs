@@ -1,6 +1,6 @@
 //! The pieces of a line of JSON: where its values begin and end.
 
-use crate::format::columns::{Kind, Span};
+use crate::format::spans::{Kind, Span};
 
 /// A line being read: `bytes` end with it; it begins at `start`.
 pub(super) struct Line<'a> {

@@ -1,4 +1,4 @@
-//! Objects and arrays in columns, taken apart into the columns of their fields and items.
+//! Columns of any type: objects and arrays in them are taken apart into the columns of their fields and items.
 //!
 //! The spans of all rows' fields lie in one table like the columns of lines do, and are built the same way; so
 //! what holds for a column holds for a field: which keys it has, which values a TEXT takes, how times are
@@ -13,16 +13,46 @@ use arrow::buffer::OffsetBuffer;
 use arrow::compute::filter;
 use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
 
-use super::Objects;
 use super::line::Line;
+use super::objects::Objects;
 use crate::error::{Error, Result};
-use crate::format::columns::{BadRows, Dialect, Kind, Span, Target, Tokens, build_as};
-use crate::format::rows::Tokenizer;
+use crate::format::columns::build_scalar;
+use crate::format::spans::{BadRows, Dialect, Kind, Span, Target, Tokens};
 use crate::format::timestamp::TimeFormat;
+use crate::format::tokenizer::Tokenizer;
 use crate::format::values::Escapes;
 
-/// Builds column `column` of `tokens`, where JSON stands, as the nested type of `target`.
+/// Builds column `column` of `tokens` as `field`'s type.
 pub(in crate::format) fn build(
+    field: &FieldRef,
+    dialect: &Dialect,
+    tokens: Tokens<'_>,
+    column: usize,
+    bad: &mut BadRows,
+) -> Result<ArrayRef> {
+    let target = Target { data_type: field.data_type(), name: field.name(), owners: None };
+    build_as(&target, dialect, tokens, column, bad)
+}
+
+/// Builds column `column` of `tokens` as `target`.
+fn build_as(
+    target: &Target<'_>,
+    dialect: &Dialect,
+    tokens: Tokens<'_>,
+    column: usize,
+    bad: &mut BadRows,
+) -> Result<ArrayRef> {
+    if !target.data_type.is_nested() {
+        return build_scalar(target, dialect, tokens, column, bad);
+    }
+    match dialect.escapes {
+        Escapes::Json => build_nested(target, dialect, tokens, column, bad),
+        Escapes::Csv(_) => build_from_text(target, dialect, tokens, column, bad),
+    }
+}
+
+/// Builds column `column` of `tokens`, where JSON stands, as the nested type of `target`.
+fn build_nested(
     target: &Target<'_>,
     dialect: &Dialect,
     tokens: Tokens<'_>,
@@ -39,8 +69,8 @@ pub(in crate::format) fn build(
     }
 }
 
-/// As [`build`], where the values are texts that hold JSON, as in CSV.
-pub(in crate::format) fn build_from_text(
+/// As [`build_nested`], where the values are texts that hold JSON, as in CSV.
+fn build_from_text(
     target: &Target<'_>,
     dialect: &Dialect,
     tokens: Tokens<'_>,
@@ -74,7 +104,7 @@ pub(in crate::format) fn build_from_text(
         }));
     }
     let text = std::str::from_utf8(&block).ok();
-    build(target, &inside, Tokens { block: &block, text, spans: &spans, width: 1, rows: tokens.rows }, 0, bad)
+    build_nested(target, &inside, Tokens { block: &block, text, spans: &spans, width: 1, rows: tokens.rows }, 0, bad)
 }
 
 /// A nested column being built.
