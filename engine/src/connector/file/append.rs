@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::part::{Layout, failed, sync_folder};
-use super::sink::StagedFile;
+use super::staged::StagedFile;
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::format::write::write_header;

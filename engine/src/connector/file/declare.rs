@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::options::{FileOptions, FoundFile};
+use super::sample::sample;
 use crate::error::Error;
 use crate::format::Format;
 use crate::options::Options;
@@ -10,9 +11,9 @@ use crate::options::Options;
 /// Where none of `files` has anything in it: that their columns cannot be found out.
 pub(super) fn nothing_in(written: &Options, options: &FileOptions, files: &[FoundFile]) -> Option<Error> {
     let is_blank = |file: &FoundFile| match options.format {
-        Format::Json => super::sample(options, file).is_ok_and(|bytes| bytes.trim_ascii().is_empty()),
+        Format::Json => sample(options, file).is_ok_and(|bytes| bytes.trim_ascii().is_empty()),
         // The header of CSV may be a blank line.
-        Format::Csv => super::sample(options, file).is_ok_and(|bytes| bytes.is_empty()),
+        Format::Csv => sample(options, file).is_ok_and(|bytes| bytes.is_empty()),
         // A file of no bytes is what somebody is about to write.
         _ => fs::metadata(&file.path).is_ok_and(|metadata| metadata.len() == 0),
     };

@@ -3,6 +3,13 @@
 
 use std::fmt::Write as _;
 use std::path::{Component, Path};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringViewArray};
+use arrow::datatypes::Field;
+
+use crate::error::{Error, Result};
+use crate::format::convert::convert;
 
 /// The name of the folder of NULL.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -65,6 +72,17 @@ pub(super) fn keys(path: &Path, root: &Path) -> Vec<Key> {
         (!name.is_empty()).then(|| (decoded(name), value))
     };
     folders.components().filter_map(key).collect()
+}
+
+/// The value of a key as the column that it is, of one row.
+pub(super) fn constant(field: &Field, value: Option<&str>) -> Result<ArrayRef> {
+    let text: ArrayRef = Arc::new(StringViewArray::from(vec![value]));
+    let mut misfits = vec![];
+    let made = convert(&text, field, &mut misfits)?;
+    match misfits.pop() {
+        Some(misfit) => Err(Error::data(format!("{}, as the name of its folder has it", misfit.reason))),
+        None => Ok(made),
+    }
 }
 
 #[cfg(test)]

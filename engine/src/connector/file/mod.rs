@@ -19,10 +19,13 @@ mod part;
 mod partition;
 mod place;
 mod print;
+mod pruning;
 mod queue;
+mod sample;
 mod scan;
 mod sink;
 mod source;
+mod staged;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -30,7 +33,6 @@ mod whole;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -38,6 +40,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use self::declare::{nothing_in, undeclared};
 use self::options::{FileOptions, FoundFile, names_format, read_options, written_options};
 use self::partition::with_keys;
+use self::sample::sample;
 use self::source::FileSource;
 use super::registry::{Connector, Guarantee, Readable, SinkRequest, SourceRequest, Writable};
 use super::{Sink, Source};
@@ -46,9 +49,6 @@ use crate::format::convert::find_field;
 use crate::format::union::union_schema;
 use crate::format::{Format, columnar, csv, infer, json};
 use crate::options::{OptionSpec, Options};
-
-/// How much of a text file is looked at to find its columns.
-const SAMPLE: u64 = 1 << 20;
 
 /// How many JSON files are looked at to find their columns.
 const SAMPLED_FILES: usize = 10;
@@ -272,19 +272,4 @@ fn check_header(options: &FileOptions, file: &FoundFile, wanted: &Schema) -> Res
     let own = |name: &&String| !keys.iter().any(|(key, _)| key.eq_ignore_ascii_case(name));
     let mut names = wanted.fields().iter().map(|f| f.name()).filter(own);
     names.try_for_each(|name| csv::find(&header, name, &file.name).map(drop))
-}
-
-/// The first lines of a text file; whole ones, unless the first is longer than the sample.
-fn sample(options: &FileOptions, file: &FoundFile) -> Result<Vec<u8>> {
-    let failed = |e| Error::from(e).context(format_args!("file \"{}\"", file.name));
-    let mut bytes = vec![];
-    let input = options.compression_of(&file.name).reader(File::open(&file.path).map_err(failed)?)?;
-    // A damaged end is told of when the file is read.
-    let _damage = input.take(SAMPLE).read_to_end(&mut bytes);
-    if bytes.len() as u64 == SAMPLE
-        && let Some(end) = memchr::memrchr(b'\n', &bytes)
-    {
-        bytes.truncate(end + 1);
-    }
-    Ok(bytes)
 }

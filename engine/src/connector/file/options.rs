@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::partition::Pruning;
+use super::hive::{self, Key};
 use super::place::{name_in, parts};
+use super::pruning::Pruning;
 use crate::connector::generator::Pace;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Format;
@@ -199,6 +200,17 @@ impl FileOptions {
         name_in(&path.to_string_lossy(), self.folder.as_deref()).into()
     }
 
+    /// What the names of the folders of the file at `path` say, below what the path of the options means.
+    pub(crate) fn keys_of(&self, path: &Path) -> Vec<Key> {
+        if !self.partitions {
+            return vec![];
+        }
+        let whole = Path::new(&self.path);
+        let roots = if whole.exists() { vec![whole.to_owned()] } else { parts(&self.path).map(root).collect() };
+        let nearest = roots.iter().filter(|root| path.starts_with(root)).max_by_key(|root| root.as_os_str().len());
+        nearest.map(|root| hive::keys(path, root)).unwrap_or_default()
+    }
+
     /// The files there are now, by name. It is an error that a file that is named is not there, and without
     /// `follow` that there are none.
     pub(crate) fn list(&self) -> Result<Vec<FoundFile>> {
@@ -225,6 +237,12 @@ impl FileOptions {
         }
         Ok(files)
     }
+}
+
+/// The folder that a path begins with, up to the first part that is a pattern.
+fn root(path: &str) -> PathBuf {
+    let is_plain = |part: &std::path::Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
+    Path::new(path).components().take_while(is_plain).collect()
 }
 
 /// A file that a path means.

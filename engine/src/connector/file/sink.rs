@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use super::append::Appended;
 use super::options::{COMPRESSION, SINK_FORMAT, SINK_PATH};
 use super::part::{Layout, Part, failed, sync_folder};
+use super::staged::StagedFile;
 use crate::changes::Changes;
 use crate::connector::registry::SinkRequest;
 use crate::connector::{Commit, Sink, SinkWriter, Staged};
@@ -27,17 +27,6 @@ use crate::format::options::CsvOptions;
 use crate::format::stored::{check_storable, file_schema};
 use crate::format::write::{output_rows, output_schema};
 use crate::token::token;
-
-/// What a staged file is, for the manifest.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct StagedFile {
-    /// Tells the runs of all jobs apart that ever wrote to this place, whose checkpoints have equal numbers.
-    pub(super) run: String,
-    pub(super) checkpoint: u64,
-    pub(super) task: usize,
-    /// Its name in the staging folder, and in the folder once it is committed.
-    pub(super) name: String,
-}
 
 const KIND: &str = "file";
 
