@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
-use super::parser::is_word;
+use super::words::is_word;
 use crate::error::{Error, Position, Result};
 
 /// Refuses a query with a clause that would be ignored.

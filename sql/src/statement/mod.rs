@@ -13,6 +13,8 @@ mod emit;
 mod parser;
 mod place;
 mod source;
+mod trailing;
+mod words;
 
 #[cfg(test)]
 mod tests;

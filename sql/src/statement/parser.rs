@@ -13,6 +13,8 @@ use super::check::{check_insert, check_query_in, known_form};
 use super::dialect::StreamDialect;
 use super::display::fold;
 use super::source::Source;
+use super::trailing::trailing_options_first;
+use super::words::{is_keyword, is_word};
 use super::{Copy, DropObject, Explain, ExplainTarget, Insert, Name, ObjectKind, Parsed, Query, Statement};
 use crate::error::{Error, Position, Result};
 
@@ -47,7 +49,7 @@ impl<'a> StatementParser<'a> {
             return Err(Error::invalid("the statement is empty"));
         };
         let (first, last) = (first.span, last.span);
-        super::create::trailing_options_first(&mut tokens);
+        trailing_options_first(&mut tokens);
         let parser = Parser::new(&StreamDialect).with_tokens_with_locations(tokens.clone());
         Ok(StatementParser { parser, source, tokens, first, last })
     }
@@ -404,14 +406,6 @@ const OBJECT_KINDS: [(&[&str], ObjectKind); 6] = [
     (&["VIEW"], ObjectKind::View),
     (&["MATERIALIZED", "VIEW"], ObjectKind::MaterializedView),
 ];
-
-pub(super) fn is_word(token: &Token, word: &str) -> bool {
-    matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
-}
-
-fn is_keyword(token: &Token, keyword: Keyword) -> bool {
-    matches!(token, Token::Word(w) if w.quote_style.is_none() && w.keyword == keyword)
-}
 
 /// A statement that is not ours: known elsewhere, mistyped, or neither.
 fn unknown(word: &str) -> Error {

@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use super::Query;
 use super::dialect::StreamDialect;
-use super::parser::is_word;
+use super::words::is_word;
 use crate::error::Position;
 
 impl Query {
