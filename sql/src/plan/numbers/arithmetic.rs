@@ -4,10 +4,10 @@
 //! leave room before the point. A quotient is cut there after four digits; here it is computed to one digit
 //! more than it gets, in 256 bits where 128 are not enough, and rounded by a cast.
 
-use arrow::datatypes::{DECIMAL256_MAX_PRECISION, DataType};
+use arrow::datatypes::DataType;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, Operator};
 
-use super::typing::{Digits, MAX_DIGITS};
+use super::digits::{Digits, MAX_DIGITS};
 
 /// Digits behind the point that a long product keeps, and that a quotient has where there is room for them.
 const PRODUCT_SCALE: i16 = 18;
@@ -75,12 +75,4 @@ fn binary(left: Expr, op: Operator, right: Expr) -> Expr {
 
 fn decimal(precision: i16, scale: i16) -> DataType {
     DataType::Decimal128(precision.clamp(1, MAX) as u8, scale.clamp(0, MAX) as i8)
-}
-
-impl Digits {
-    /// A type of 256 bits.
-    pub(super) fn wide(self) -> DataType {
-        let most = i16::from(DECIMAL256_MAX_PRECISION);
-        DataType::Decimal256(self.precision.clamp(1, most) as u8, self.scale.clamp(0, most) as i8)
-    }
 }

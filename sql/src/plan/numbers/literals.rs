@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::typing::MAX_DIGITS;
+use super::digits::MAX_DIGITS;
 use crate::plan::syntax::taken;
 
 /// Operators that no SQL text can have.

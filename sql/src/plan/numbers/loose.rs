@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 
-use super::typing::{doubled, is_float};
+use super::floats::{doubled, is_float};
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Loose {

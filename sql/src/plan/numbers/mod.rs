@@ -13,6 +13,8 @@
 
 mod arithmetic;
 mod assign;
+mod digits;
+mod floats;
 mod literals;
 mod loose;
 mod names;

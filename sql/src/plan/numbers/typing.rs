@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRewriter};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::error::Result as DfResult;
@@ -18,42 +18,15 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 
 use super::arithmetic::of_decimals;
+use super::digits::{Digits, MAX_DIGITS};
+use super::floats::{doubled, is_float};
 use super::literals::{decimal_of, double_of};
 use super::loose::strict;
 use super::nearest::nearest;
 
-/// The digits of the longest decimal that is stored.
-pub(super) const MAX_DIGITS: u8 = DECIMAL128_MAX_PRECISION;
-
 /// Functions that keep each argument's own type.
 const KEEP_APART: [&str; 9] =
     ["named_struct", "struct", "row", "map", "make_map", "concat", "concat_ws", "arrow_typeof", "arrow_cast"];
-
-/// The digits of a decimal, and those behind the point.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Digits {
-    pub(super) precision: i16,
-    pub(super) scale: i16,
-}
-
-impl Digits {
-    /// Those of a decimal or of an integer.
-    fn of(data_type: &DataType) -> Option<Self> {
-        let (precision, scale) = match data_type {
-            DataType::Int8 | DataType::UInt8 => (3, 0),
-            DataType::Int16 | DataType::UInt16 => (5, 0),
-            DataType::Int32 | DataType::UInt32 => (10, 0),
-            DataType::Int64 | DataType::UInt64 => (20, 0),
-            DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => (*p, *s),
-            _ => return None,
-        };
-        Some(Digits { precision: i16::from(precision), scale: i16::from(scale) })
-    }
-
-    fn whole(self) -> i16 {
-        self.precision - self.scale
-    }
-}
 
 /// Gives an expression the types of the table, from its leaves up, and then DataFusion's.
 pub(super) struct Typing<'a> {
@@ -320,32 +293,6 @@ impl Typing<'_> {
 
 /// The name of what stands for an operand that is done.
 const STAND_IN: &str = "an operand";
-
-fn element(data_type: &DataType) -> Option<&FieldRef> {
-    match data_type {
-        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => Some(f),
-        _ => None,
-    }
-}
-
-/// A float, or a list of them.
-pub(super) fn is_float(data_type: &DataType) -> bool {
-    data_type.is_floating() || element(data_type).is_some_and(|f| is_float(f.data_type()))
-}
-
-/// What a decimal, or a list of them, is as a float.
-pub(super) fn doubled(data_type: &DataType) -> Option<DataType> {
-    if data_type.is_decimal() {
-        return Some(DataType::Float64);
-    }
-    let of = |f: &FieldRef| Some(Arc::new(f.as_ref().clone().with_data_type(doubled(f.data_type())?)));
-    Some(match data_type {
-        DataType::List(f) => DataType::List(of(f)?),
-        DataType::LargeList(f) => DataType::LargeList(of(f)?),
-        DataType::FixedSizeList(f, n) => DataType::FixedSizeList(of(f)?, *n),
-        _ => return None,
-    })
-}
 
 /// `expr` of `data_type` as a double, if it is a decimal.
 fn as_double(expr: Expr, data_type: &DataType) -> Expr {
