@@ -13,7 +13,7 @@ use millstream_engine::table::TableSink;
 
 use super::Millstream;
 use super::define::{IDLE_TIMEOUT, OwnOptions, sink_request};
-use super::lookup::Reading;
+use super::reading::Reading;
 use super::resolve::{cannot_go_on, conform};
 use super::tables::StreamDef;
 use crate::error::{Error, Result};

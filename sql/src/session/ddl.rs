@@ -14,8 +14,8 @@ use tokio::sync::MutexGuard;
 
 use super::Millstream;
 use super::jobs::{Job, public};
-use super::lookup::Reading;
 use super::outcome::{JobState, ObjectKind, Outcome};
+use super::reading::Reading;
 use super::tables::StreamDef;
 use crate::catalog::{Catalog, Entry, Resolved};
 use crate::error::{Error, Result};

@@ -16,8 +16,8 @@ use millstream_engine::runtime::{DeadLetterLimits, OnError};
 use millstream_engine::table::{Retention, StreamLog};
 
 use super::Millstream;
-use super::lookup::Reading;
 use super::outcome::ObjectKind;
+use super::reading::Reading;
 use super::resolve::write_columns;
 use super::settings::checkpoint_interval;
 use super::tables::StreamDef;

@@ -12,8 +12,8 @@ use millstream_engine::runtime::{JobHandle, labels};
 
 use super::dataflow::{Planned, emit_text};
 use super::jobs::public;
-use super::lookup::Reading;
 use super::outcome::JobState;
+use super::reading::Reading;
 use super::{Outcome, Session};
 use crate::error::{Error, Result};
 use crate::plan::{query_plan, session_state, streaming_plan};
@@ -45,7 +45,7 @@ impl Session {
 
     fn explain_stream(&self, name: &str) -> Result<Vec<String>> {
         let def = self.millstream.stream(name)?;
-        match super::open::statement_of(&def.sql)? {
+        match super::entry::statement_of(&def.sql)? {
             crate::statement::Statement::CreateStream(create) => match &create.query {
                 Some(query) => {
                     let parallelism =

@@ -13,11 +13,11 @@ use millstream_engine::connector::spool::{Spool, Spooled};
 use tokio::sync::mpsc;
 
 use super::Millstream;
+use super::entry::statement_of;
 use super::ingested::ingested;
 use super::intake::Intake;
-use super::open::statement_of;
 use super::outcome::IngestMode;
-use super::show::sql_type;
+use super::sql_type::sql_type;
 use super::tables::StreamDef;
 use crate::error::{Error, ErrorKind, Result};
 use crate::statement::{CreateStream, DropObject, Name, ObjectKind, Statement, quote_name};

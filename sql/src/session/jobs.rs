@@ -11,11 +11,13 @@ use millstream_engine::table::{StreamSource, TableSink, followed, follower};
 use millstream_engine::time::EventTime;
 use parking_lot::Mutex;
 
+use super::Millstream;
 use super::dataflow::every;
-use super::lookup::Reading;
-use super::open::{Millstream, ViewDef, statement_of};
+use super::entry::statement_of;
 use super::outcome::{JobInfo, JobState, ObjectKind};
+use super::reading::Reading;
 use super::tables::StreamDef;
+use super::view::ViewDef;
 use crate::catalog::{Entry, schema_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Semantics;

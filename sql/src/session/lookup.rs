@@ -1,47 +1,20 @@
 //! Finding streams and views by the names that a statement has, and noting what was found.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::TableReference;
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::TableSource;
-use parking_lot::Mutex;
 
 use super::Millstream;
 use super::left_out::{FailedStream, LeftOutRows};
-use super::open::ViewDef;
 use super::outcome::ObjectKind;
+use super::reading::Reading;
 use super::resolve::conform;
 use super::tables::StreamTable;
 use crate::error::{Error, Result};
 use crate::plan::lower::SourceTable;
 use crate::plan::{TableResolver, named_plan, session_state_of};
-
-/// What the planning of a query meets.
-#[derive(Clone, Default)]
-pub(super) struct Reading {
-    met: Arc<Mutex<BTreeSet<String>>>,
-    /// A view as it is to be, in place of the one of its name.
-    instead: Option<Arc<ViewDef>>,
-}
-
-impl Reading {
-    /// As if `view` were there already.
-    pub(super) fn with(view: Arc<ViewDef>) -> Self {
-        Reading { met: Arc::default(), instead: Some(view) }
-    }
-
-    /// The same view, with nothing met as yet.
-    pub(super) fn anew(&self) -> Self {
-        Reading { met: Arc::default(), instead: self.instead.clone() }
-    }
-
-    /// The names of the streams and views that were met, also of those behind views.
-    pub(super) fn names(&self) -> Vec<String> {
-        self.met.lock().iter().cloned().collect()
-    }
-}
 
 /// Finds streams and views by name.
 struct Lookup {

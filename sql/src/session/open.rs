@@ -20,11 +20,11 @@ use super::jobs::{Job, failed};
 use super::settings::Settings;
 use super::stdin::StdinReader;
 use super::tables::StreamDef;
+use super::view::ViewDef;
 use super::{Config, Session};
-use crate::catalog::{Catalog, Resolved, columns_of};
+use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::Semantics;
-use crate::statement::{CreateView, STACK, Statement, quote_name};
+use crate::statement::{STACK, quote_name};
 
 /// Failures that a slow listener may miss.
 const FAILURES: usize = 64;
@@ -60,24 +60,6 @@ pub struct Millstream {
 pub(super) struct Objects {
     pub(super) streams: BTreeMap<String, Arc<StreamDef>>,
     pub(super) views: BTreeMap<String, Arc<ViewDef>>,
-}
-
-/// A view.
-pub(super) struct ViewDef {
-    pub(super) sql: String,
-    pub(super) create: CreateView,
-    pub(super) schema: arrow::datatypes::SchemaRef,
-    /// The rules by which its query is planned.
-    pub(super) semantics: Semantics,
-    /// The streams and views that it reads, also through others.
-    pub(super) reads: Vec<String>,
-}
-
-impl ViewDef {
-    /// What the catalog keeps of it.
-    pub(super) fn resolved(&self) -> Result<Resolved> {
-        Ok(Resolved { columns: columns_of(&self.schema)?, ..Resolved::by(self.semantics) })
-    }
 }
 
 impl Millstream {
@@ -307,14 +289,5 @@ impl Made {
             // a folder that is not empty stays
             let _ = self.folders.iter().try_for_each(std::fs::remove_dir);
         }
-    }
-}
-
-/// The statement of an entry of the catalog.
-pub(super) fn statement_of(sql: &str) -> Result<Statement> {
-    let mut all = crate::statement::parse(sql)?;
-    match all.pop() {
-        Some(one) if all.is_empty() => Ok(one.statement),
-        _ => Err(Error::internal("an entry of the catalog is not one statement")),
     }
 }

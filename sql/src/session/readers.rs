@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::Millstream;
-use super::lookup::Reading;
-use super::open::statement_of;
+use super::entry::statement_of;
+use super::reading::Reading;
 use crate::catalog::{Catalog, Entry};
 use crate::error::{Error, Result};
 use crate::plan::{Semantics, named_plan, session_state_of};

@@ -9,11 +9,12 @@ use millstream_engine::store::folder_name;
 
 use super::Millstream;
 use super::define::event_column;
-use super::lookup::Reading;
-use super::open::{ViewDef, statement_of};
+use super::entry::statement_of;
 use super::outcome::{ObjectKind, Outcome};
+use super::reading::Reading;
 use super::resolve::conform;
 use super::tables::StreamDef;
+use super::view::ViewDef;
 use crate::catalog::{Catalog, Entry};
 use crate::error::{Error, Result};
 use crate::statement::Statement;

@@ -19,7 +19,7 @@ use millstream_engine::table::schema_of_files;
 
 use super::Millstream;
 use super::outcome::ObjectKind;
-use super::show::sql_type;
+use super::sql_type::sql_type;
 use crate::catalog::{Entry, Resolved, columns_of, schema_of};
 use crate::error::{Error, Result};
 use crate::plan::Semantics;
