@@ -1,7 +1,7 @@
 //! The Flight SQL server.
 //!
 //! ```text
-//! connection ── admit (login, session) ── gateway ── service ──► sql::Session
+//! connection ── admit (login, session) ── gateway ── calls ──► sql::Session
 //!                                                      │ statement: tickets, rows, changes
 //!                                                      │ prepared: handles and their parameters
 //!                                                      │ ingest: rows that come in
@@ -11,6 +11,7 @@
 //! ```
 
 mod actions;
+mod calls;
 mod connection;
 mod gateway;
 mod info;
