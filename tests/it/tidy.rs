@@ -226,52 +226,149 @@ fn functions_are_short() {
     assert_eq!(long, Vec::<String>::new());
 }
 
-/// The room of a file of one of our crates: what is directly below `src`.
-fn room(file: &str) -> Option<(&str, &str)> {
+/// The module that `file`, of one of our crates, is: the crate, and the way to it.
+fn module(file: &str) -> Option<Vec<String>> {
     let (name, below) = file.split_once("/src/")?;
-    let room = below.split('/').next()?;
-    Some((name, room.strip_suffix(".rs").unwrap_or(room)))
+    let mut way: Vec<String> =
+        [name].into_iter().chain(below.strip_suffix(".rs")?.split('/')).map(str::to_owned).collect();
+    way.pop_if(|last| ["mod", "lib", "main"].contains(&last.as_str()));
+    Some(way)
 }
 
-/// The rooms of its crate that `text` names, tests and comments left out.
-fn named_rooms(text: &str) -> BTreeSet<String> {
-    let code = text.lines().take_while(|l| *l != "#[cfg(test)]").filter(|l| !l.trim_start().starts_with("//"));
-    let code: String = code.map(|l| format!("{l}\n")).collect();
-    let word = |rest: &str| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
-    let mut named: BTreeSet<String> = code.split("crate::").skip(1).map(word).collect();
-    // `use crate::{a, b::c};`
-    for list in code.split("crate::{").skip(1) {
-        let list = list.split('}').next().unwrap_or_default();
-        named.extend(list.split(',').map(|item| word(item.trim())));
+/// Reads the path that `text` begins with, as one goes on behind `before`, or all those in braces; gives what is left of `text`.
+fn read_paths<'a>(text: &'a str, before: &[&'a str], paths: &mut Vec<Vec<&'a str>>) -> &'a str {
+    let mut path = before.to_vec();
+    let mut text = text.trim_start();
+    loop {
+        if let Some(mut items) = text.strip_prefix('{') {
+            while let Some(next) = items.trim_start().chars().next().filter(|c| *c != '}') {
+                let skipped = usize::from(next == ',');
+                let left = read_paths(&items.trim_start()[skipped..], &path, paths);
+                // `as name`, and what is no list of paths after all.
+                let end = left.find([',', '}']).unwrap_or(left.len());
+                items = &left[end..];
+            }
+            return items.trim_start().strip_prefix('}').unwrap_or_default();
+        }
+        let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+        let (word, left) = text.split_at(end);
+        match word {
+            // What follows the last comma of a list.
+            "" if path.len() == before.len() => return left,
+            "" => {}
+            word => path.push(word),
+        }
+        match left.strip_prefix("::") {
+            Some(left) if !word.is_empty() => text = left,
+            _ => {
+                paths.push(path);
+                return left;
+            }
+        }
     }
-    named
+}
+
+/// The paths in `text` that begin with `crate`, `super` or `self`, tests and comments left out.
+fn paths_in(code: &str) -> Vec<Vec<&str>> {
+    let mut paths = vec![];
+    for start in ["crate::", "super::", "self::"] {
+        for (at, _) in code.match_indices(start) {
+            let before = code[..at].chars().next_back();
+            if before.is_none_or(|c| !c.is_ascii_alphanumeric() && !"_:".contains(c)) {
+                read_paths(&code[at..], &[], &mut paths);
+            }
+        }
+    }
+    paths
+}
+
+/// The module of `modules` that `path` in module `from` leads to or into.
+fn led_to(from: &[String], path: &[&str], modules: &BTreeSet<Vec<String>>) -> Option<Vec<String>> {
+    let mut way = if path.first() == Some(&"crate") { from[..1].to_vec() } else { from.to_vec() };
+    for step in path {
+        match *step {
+            "crate" | "self" => {}
+            "super" => drop(way.pop()),
+            name => way.push(name.to_owned()),
+        }
+    }
+    while !way.is_empty() && !modules.contains(&way) {
+        way.pop();
+    }
+    Some(way).filter(|way| !way.is_empty())
+}
+
+/// Which modules of its crate each module names. What a `mod.rs` has of the files beside it by their bare names does not
+/// count: most of it is what it gives on.
+fn named_modules() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
+    let mut texts: BTreeMap<Vec<String>, String> = BTreeMap::new();
+    for (file, text) in rust_files() {
+        if file.ends_with("/tests.rs") || file.contains("/tests/") {
+            continue;
+        }
+        let Some(module) = module(&file) else { continue };
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let code = code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+        texts.insert(module, code);
+    }
+    let modules: BTreeSet<Vec<String>> = texts.keys().cloned().collect();
+    let named = |(module, code): (Vec<String>, String)| {
+        let named = paths_in(&code).into_iter().filter_map(|path| led_to(&module, &path, &modules));
+        let others = named.filter(|other| *other != module).collect();
+        (module, others)
+    };
+    texts.into_iter().map(named).collect()
+}
+
+/// Those of `uses` that are in circles, or between them, as `a uses b`.
+fn circles(mut uses: BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Vec<String> {
+    // Whoever uses none that is still there, or is used by none, goes.
+    loop {
+        let used: BTreeSet<Vec<String>> = uses.values().flatten().cloned().collect();
+        let left: BTreeSet<Vec<String>> = uses.keys().filter(|of| used.contains(*of)).cloned().collect();
+        let before = uses.values().map(BTreeSet::len).sum::<usize>() + uses.len();
+        uses.values_mut().for_each(|used| used.retain(|other| left.contains(other)));
+        uses.retain(|of, used| left.contains(of) && !used.is_empty());
+        if uses.values().map(BTreeSet::len).sum::<usize>() + uses.len() == before {
+            break;
+        }
+    }
+    let pair = |a: &[String], b: &[String]| format!("{} uses {}", a.join("/"), b.join("/"));
+    uses.iter().flat_map(|(of, used)| used.iter().map(move |other| pair(of, other))).collect()
+}
+
+#[test]
+fn paths_are_read_as_they_are_meant() {
+    let code = "use crate::{a, b::{self, c as d}};\nuse super::{\n    e::F,\n};\nlet x = crate::g::h(self::i);";
+    let read: Vec<String> = paths_in(code).into_iter().map(|path| path.join("::")).collect();
+    let expected = ["crate::a", "crate::b::self", "crate::b::c", "crate::g::h", "super::e::F", "self::i"];
+    assert_eq!(read, expected);
 }
 
 #[test]
 fn rooms_use_each_other_one_way() {
-    let mut uses: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
-    for (file, text) in rust_files() {
-        let Some((name, room)) = room(&file).filter(|(_, room)| !["lib", "main"].contains(room)) else { continue };
-        if file.ends_with("/tests.rs") || file.contains("/tests/") {
-            continue;
-        }
-        uses.entry((name.to_owned(), room.to_owned())).or_default().extend(named_rooms(&text));
-    }
-    // Rooms that use no other that is still there go, until none is left but those in circles.
-    loop {
-        let left: BTreeSet<(String, String)> = uses.keys().cloned().collect();
-        let is_free = |(name, room): &(String, String), used: &BTreeSet<String>| {
-            !used.iter().any(|u| u != room && left.contains(&(name.clone(), u.clone())))
-        };
-        let before = uses.len();
-        uses.retain(|of, used| !is_free(of, used));
-        if uses.len() == before {
-            break;
-        }
+    let mut uses: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = BTreeMap::new();
+    for (module, named) in named_modules() {
+        let Some(room) = module.get(..2) else { continue };
+        let others = named.iter().filter_map(|other| other.get(..2)).filter(|other| *other != room);
+        uses.entry(room.to_vec()).or_default().extend(others.map(<[String]>::to_vec));
     }
     assert_eq!(
-        uses.keys().collect::<Vec<_>>(),
-        Vec::<&(String, String)>::new(),
-        "rooms that use each other in circles"
+        circles(uses),
+        Vec::<String>::new(),
+        "rooms use each other in circles: what both need belongs into the lower one"
+    );
+}
+
+#[test]
+fn files_of_a_room_use_each_other_one_way() {
+    let mut uses = named_modules();
+    for (module, named) in &mut uses {
+        named.retain(|other| module.len() > 1 && other.get(..2) == module.get(..2));
+    }
+    assert_eq!(
+        circles(uses),
+        Vec::<String>::new(),
+        "files use each other in circles: what both need belongs into the lower one, or into a file of its own"
     );
 }
