@@ -25,11 +25,12 @@ pub(crate) fn assign(batch: &RecordBatch, time: usize, spec: &WindowSpec, schema
     let mut ends = Vec::with_capacity(capacity);
     let times = ticks(column, *unit);
     let countable = millstream_engine::time::countable(column.data_type(), span(spec.size()));
+    let grid = Grid::new(spec);
     for row in 0..times.len() {
         let micros = times.is_valid(row).then(|| to_micros(times.value(row), *unit)).flatten();
         let Some(micros) = micros.filter(|t| countable.contains(t)) else { continue };
         let index = u32::try_from(row).map_err(|_| Error::internal("a batch has more than 2^32 rows"))?;
-        let found = windows_of(spec, micros, |start, end| {
+        let found = grid.windows_of(micros, |start, end| {
             rows.push(index);
             starts.push(from_micros(start, *unit));
             ends.push(from_micros(end, *unit));
@@ -55,36 +56,12 @@ fn out_of_range(ticks: i64) -> Error {
     Error::new(crate::ErrorKind::Data, format!("timestamp {ticks} is out of the range of windows"))
 }
 
-/// Calls `each` with the bounds of every window with `micros` in it; none if a bound cannot be represented.
-fn windows_of(spec: &WindowSpec, micros: i64, mut each: impl FnMut(i64, i64)) -> Option<()> {
-    let grid = Grid::new(spec);
-    let position = grid.position(micros)?;
-    let (size, step) = (spec.size().count(), spec.step().count());
-    match spec {
-        WindowSpec::Tumble { .. } | WindowSpec::Hop { .. } => {
-            let last = position.div_euclid(step) * step;
-            // The first window that ends after the position.
-            let mut start = last - (size - 1 - (position - last)).div_euclid(step) * step;
-            while start <= last {
-                each(grid.micros(start)?, grid.micros(start.checked_add(size)?)?);
-                start += step;
-            }
-        }
-        WindowSpec::Cumulate { .. } => {
-            let start = position.div_euclid(size) * size;
-            let mut length = ((position - start) / step + 1) * step;
-            while length <= size {
-                each(grid.micros(start)?, grid.micros(start.checked_add(length)?)?);
-                length += step;
-            }
-        }
-    }
-    Some(())
-}
-
 /// Time in the windows' own unit (microseconds, or months), from the first window's start.
 struct Grid {
     by_month: bool,
+    cumulates: bool,
+    size: i64,
+    step: i64,
     shift_micros: i64,
     shift_months: i64,
 }
@@ -95,9 +72,41 @@ impl Grid {
             WindowLength::Micros(micros) => (micros, 0),
             WindowLength::Months(months) => (0, i64::from(months)),
         };
-        Grid { by_month: matches!(spec.size(), WindowLength::Months(_)), shift_micros, shift_months }
+        Grid {
+            by_month: matches!(spec.size(), WindowLength::Months(_)),
+            cumulates: matches!(spec, WindowSpec::Cumulate { .. }),
+            size: spec.size().count(),
+            step: spec.step().count(),
+            shift_micros,
+            shift_months,
+        }
     }
 
+    /// Calls `each` with the bounds of every window with `micros` in it; none if a bound cannot be represented.
+    #[inline]
+    fn windows_of(&self, micros: i64, mut each: impl FnMut(i64, i64)) -> Option<()> {
+        let position = self.position(micros)?;
+        let (size, step) = (self.size, self.step);
+        if self.cumulates {
+            let start = position.div_euclid(size) * size;
+            let mut length = ((position - start) / step + 1) * step;
+            while length <= size {
+                each(self.micros(start)?, self.micros(start.checked_add(length)?)?);
+                length += step;
+            }
+            return Some(());
+        }
+        let last = position.div_euclid(step) * step;
+        // The first window that ends after the position.
+        let mut start = last - (size - 1 - (position - last)).div_euclid(step) * step;
+        while start <= last {
+            each(self.micros(start)?, self.micros(start.checked_add(size)?)?);
+            start += step;
+        }
+        Some(())
+    }
+
+    #[inline]
     fn position(&self, micros: i64) -> Option<i64> {
         let micros = micros.checked_sub(self.shift_micros)?;
         if !self.by_month {
@@ -107,6 +116,7 @@ impl Grid {
         Some((i64::from(date.year()) - 1970) * 12 + i64::from(date.month0()) - self.shift_months)
     }
 
+    #[inline]
     fn micros(&self, position: i64) -> Option<i64> {
         if !self.by_month {
             return position.checked_add(self.shift_micros);
@@ -172,7 +182,7 @@ mod tests {
     /// The windows' bounds in seconds.
     fn windows(spec: WindowSpec, at: i64) -> Vec<(i64, i64)> {
         let mut found = Vec::new();
-        windows_of(&spec, at * S, |start, end| found.push((start / S, end / S))).expect("in range");
+        Grid::new(&spec).windows_of(at * S, |start, end| found.push((start / S, end / S))).expect("in range");
         found
     }
 
