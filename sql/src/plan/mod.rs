@@ -27,6 +27,7 @@ mod same_types;
 mod simplify;
 mod stay_put;
 mod syntax;
+mod wanted;
 mod window_call;
 mod window_exec;
 mod window_rows;

@@ -21,6 +21,7 @@ use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceC
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{Stream, StreamExt};
 
+use super::wanted::Wanted;
 use crate::error::Result;
 
 /// For how long a task may run before it gives way.
@@ -39,8 +40,9 @@ const MANY: usize = 1024;
 /// How many times at least.
 const SLOWER: u32 = 4;
 
-/// `plan` with pauses.
-pub(crate) fn with_pauses(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+/// `plan` with pauses, and what is to be kept as long as its rows are wanted.
+pub(crate) fn with_pauses(plan: Arc<dyn ExecutionPlan>) -> Result<(Arc<dyn ExecutionPlan>, Wanted)> {
+    let wanted = Wanted::default();
     let paused = plan.transform_up(|node| {
         let children = node.children();
         if children.is_empty() {
@@ -54,9 +56,9 @@ pub(crate) fn with_pauses(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execut
         };
         let children = children.into_iter().enumerate().map(pause).collect();
         let keep = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);
-        Ok(Transformed::yes(node.replace_children(children, keep)?))
+        Ok(Transformed::yes(wanted.only(node).replace_children(children, keep)?))
     })?;
-    Ok(Arc::new(Pauses { input: paused.data, slices: false }))
+    Ok((Arc::new(Pauses { input: paused.data, slices: false }), wanted))
 }
 
 /// Gives the rows of its input.
@@ -221,7 +223,8 @@ mod tests {
     async fn longest_turn(sql: &str) -> Duration {
         let context = SessionContext::new();
         let plan = context.sql(sql).await.expect("a query").create_physical_plan().await.expect("a plan");
-        let mut rows = with_pauses(plan).expect("paused").execute(0, context.task_ctx()).expect("runs");
+        let (plan, _wanted) = with_pauses(plan).expect("paused");
+        let mut rows = plan.execute(0, context.task_ctx()).expect("runs");
         let (mut longest, begun) = (Duration::ZERO, Instant::now());
         while begun.elapsed() < Duration::from_secs(2) {
             let asked = Instant::now();
@@ -261,7 +264,8 @@ mod tests {
                    LEFT JOIN generate_series(1, 300) y ON x.value < y.value GROUP BY x.value ORDER BY x.value";
         let plan = context.sql(sql).await.expect("a query").create_physical_plan().await.expect("a plan");
         let mut batches = vec![];
-        for plan in [Arc::clone(&plan), with_pauses(plan).expect("paused")] {
+        let (paused, _wanted) = with_pauses(Arc::clone(&plan)).expect("paused");
+        for plan in [plan, paused] {
             let rows = datafusion::physical_plan::execute_stream(plan, context.task_ctx()).expect("runs");
             let rows: Vec<RecordBatch> = rows.try_collect().await.expect("rows");
             batches.push(arrow::compute::concat_batches(&rows[0].schema(), &rows).expect("one schema"));

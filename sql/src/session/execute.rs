@@ -184,11 +184,12 @@ pub(super) async fn snapshot(
     let reading = super::tables::hold_files(&plan)?;
     let physical = state.create_physical_plan(&plan).await?;
     let context = batch_context(state, millstream.batch(), millstream.budget().limit());
-    let rows = execute_stream(with_pauses(physical.clone())?, context.clone())?;
+    let (paused, wanted) = with_pauses(physical.clone())?;
+    let rows = execute_stream(paused, context.clone())?;
     let schema = rows.schema();
     let executed = Arc::new(Executed { parts: source_parts(&plan)?, plan: physical, context });
     let rows = rows.then(move |batch| {
-        let _ = &reading;
+        let _ = (&reading, &wanted);
         let executed = executed.clone();
         async move {
             match batch {
