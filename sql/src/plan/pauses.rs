@@ -52,21 +52,30 @@ pub(crate) fn with_pauses(plan: Arc<dyn ExecutionPlan>) -> Result<(Arc<dyn Execu
         let probes = node.name().ends_with("JoinExec") && node.name() != "CrossJoinExec";
         let probed = probes.then(|| children.len() - 1);
         let pause = |(i, input): (usize, &Arc<dyn ExecutionPlan>)| -> Arc<dyn ExecutionPlan> {
-            Arc::new(Pauses { input: Arc::clone(input), slices: probed == Some(i) })
+            Arc::new(Pauses::over(Arc::clone(input), &wanted, probed == Some(i)))
         };
         let children = children.into_iter().enumerate().map(pause).collect();
         let keep = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);
-        Ok(Transformed::yes(wanted.only(node).replace_children(children, keep)?))
+        Ok(Transformed::yes(node.replace_children(children, keep)?))
     })?;
-    Ok((Arc::new(Pauses { input: paused.data, slices: false }), wanted))
+    Ok((Arc::new(Pauses::over(paused.data, &wanted, false)), wanted))
 }
 
 /// Gives the rows of its input.
 #[derive(Debug)]
 struct Pauses {
     input: Arc<dyn ExecutionPlan>,
+    /// Of the input as it was planned: that rows are ordered, those above go by.
+    properties: Arc<PlanProperties>,
     /// A join probes them.
     slices: bool,
+}
+
+impl Pauses {
+    fn over(planned: Arc<dyn ExecutionPlan>, wanted: &Wanted, slices: bool) -> Self {
+        let properties = Arc::clone(planned.properties());
+        Pauses { input: wanted.only(planned), properties, slices }
+    }
 }
 
 impl DisplayAs for Pauses {
@@ -81,7 +90,7 @@ impl ExecutionPlan for Pauses {
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
+        &self.properties
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
@@ -104,7 +113,8 @@ impl ExecutionPlan for Pauses {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _options: ReplaceChildrenOptions,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Pauses { input: children.swap_remove(0), slices: self.slices }))
+        let properties = Arc::clone(&self.properties);
+        Ok(Arc::new(Pauses { input: children.swap_remove(0), properties, slices: self.slices }))
     }
 
     // Required by the trait though it is deprecated there; replace_children is what is called.
@@ -259,9 +269,18 @@ mod tests {
 
     #[tokio::test]
     async fn the_answer_is_the_same() {
+        for sql in [
+            "SELECT x.value, count(y.value) AS n FROM generate_series(1, 300) x \
+             LEFT JOIN generate_series(1, 300) y ON x.value < y.value GROUP BY x.value ORDER BY x.value",
+            "SELECT value, sum(value) OVER (PARTITION BY value % 7 ORDER BY value DESC) FROM generate_series(1, 300) \
+             ORDER BY value % 5, value",
+        ] {
+            same_answer(sql).await;
+        }
+    }
+
+    async fn same_answer(sql: &str) {
         let context = SessionContext::new();
-        let sql = "SELECT x.value, count(y.value) AS n FROM generate_series(1, 300) x \
-                   LEFT JOIN generate_series(1, 300) y ON x.value < y.value GROUP BY x.value ORDER BY x.value";
         let plan = context.sql(sql).await.expect("a query").create_physical_plan().await.expect("a plan");
         let mut batches = vec![];
         let (paused, _wanted) = with_pauses(Arc::clone(&plan)).expect("paused");

@@ -30,7 +30,7 @@ impl Drop for Wanted {
 }
 
 impl Wanted {
-    /// `node`, whose tasks do nothing any more when this was dropped.
+    /// `node`, whose tasks do nothing any more when this was dropped. A sort no longer says of its rows that they are ordered.
     pub(super) fn only(&self, node: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
         // The first few rows are found as they come.
         let Some(sort) = node.downcast_ref::<SortExec>().filter(|sort| sort.fetch().is_none()) else { return node };
