@@ -148,3 +148,9 @@ SELECT c7 AS c1 FROM (SELECT DISTINCT CASE WHEN k NOT IN (19, NULL) THEN NULL EL
 
 # what is never null in a case, by two rules
 SELECT CAST(CASE WHEN price = nullif(k, id) THEN nullif(k, id) ELSE 11 END AS BIGINT) AS c FROM bids UNION SELECT CAST(9 AS BIGINT) AS c FROM nothing
+
+# groups of groups of the same keys, where their rows lie
+SELECT k, name, max(s) AS m, count(*) AS n FROM (SELECT name, k, s FROM (SELECT k, name, sum(price) AS s FROM bids GROUP BY k, name) WHERE s > 1) GROUP BY k, name
+
+# groups of all keys beside one group of all rows
+SELECT k, count(*) AS n FROM bids GROUP BY k UNION ALL SELECT -1, count(*) FROM accounts

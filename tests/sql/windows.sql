@@ -138,3 +138,12 @@ SELECT window_start, window_end, max(id) AS m FROM CUMULATE(far, ts, INTERVAL '5
 
 # rows with their windows over times that no clock shows
 SELECT id, ts, window_end FROM HOP(far, ts, INTERVAL '5 seconds', INTERVAL '10 seconds')
+
+# windows of alike windows
+SELECT first_end, window_end, count(*) AS n FROM HOP((SELECT ts, window_end AS first_end FROM HOP(bids, ts, INTERVAL '5 seconds', INTERVAL '10 seconds')), ts, INTERVAL '5 seconds', INTERVAL '10 seconds') GROUP BY first_end, window_end
+
+# windows added up by their end, where their rows lie
+SELECT k, window_end, max(n) AS m, sum(s) AS s FROM (SELECT k, window_start, window_end, count(*) AS n, sum(price) AS s FROM CUMULATE(bids, ts, INTERVAL '5 seconds', INTERVAL '15 seconds') GROUP BY k, window_start, window_end) GROUP BY k, window_end
+
+# all windows of a key added up, where their rows lie
+SELECT k, sum(n) AS n, max(m) AS m, count(DISTINCT n) AS d FROM (SELECT k, window_end, count(*) AS n, max(x) AS m FROM TUMBLE(bids, ts, INTERVAL '10 seconds') GROUP BY k, window_end) GROUP BY k

@@ -256,7 +256,7 @@ async fn attempt(
     if status.phase != JobPhase::Finished {
         return Err(format!("the job ended {:?}", status.phase).into());
     }
-    let closes = lowered.emit == EmitMode::OnClose;
+    let closes = lowered.output.emit == EmitMode::OnClose;
     let found = checker.compare(&setup.world, &setup.sink, setup.grouped, schema, closes).await;
     let manifest = Checkpoints::new(setup.store.clone(), "job").last().await?.ok_or("a job without a checkpoint")?;
     let found = found.and_then(|found| checker.lateness(&setup.world, &setup.sink, manifest.late).map(|()| found));

@@ -91,7 +91,7 @@ impl Session {
 
 fn plan_lines(planned: &Planned, query: &Query) -> Vec<String> {
     let lowered = &planned.lowered;
-    let emit = emit_text(lowered.emit, query.emit, lowered.output.append_only);
+    let emit = emit_text(lowered.output.emit, query.emit, lowered.output.append_only);
     let mut lines = vec![format!("emit: {emit}")];
     lines.extend(graph_lines(&lowered.graph, |_| String::new()));
     lines

@@ -1,0 +1,58 @@
+//! The third pass: operators and edges are made, inputs first, of what the other two have found.
+//!
+//! What is made stays as it is. Which node is made after which one is fixed, since state goes by an operator's name and how
+//! many of that name there are before it.
+
+mod aggregate;
+mod rows;
+mod source;
+
+use datafusion::execution::context::SessionState;
+use millstream_engine::graph::{Edge, Graph, NodeId, NodeKind};
+use millstream_engine::operator::SpecRef;
+
+use super::exchange::{Needed, Spread};
+use super::scan::Scans;
+use super::tree::{Node, Step};
+use crate::error::{Error, Result};
+
+/// The pass.
+pub(super) struct Lowering<'a> {
+    pub(super) state: &'a SessionState,
+    /// What the query reads.
+    pub(super) scans: &'a Scans,
+    /// What is made already.
+    pub(super) graph: Graph,
+    /// The tasks of what can run in several.
+    pub(super) tasks: usize,
+}
+
+impl Lowering<'_> {
+    /// Makes `node` and what it reads; gives what its rows come from.
+    pub(super) fn node(&mut self, node: &Node<'_>) -> Result<NodeId> {
+        let made = node.inputs.iter().map(|input| self.node(input)).collect::<Result<Vec<_>>>()?;
+        match (&node.step, node.inputs.as_slice(), made.as_slice()) {
+            (Step::Scan { scan, places }, [], []) => self.scan(node, *scan, places),
+            (Step::Values(values), [], []) => self.values(values),
+            (Step::Empty(empty), [], []) => self.empty(empty),
+            (Step::Project(p), [_], [from]) => self.project(p, node, *from),
+            (Step::Filter(f), [_], [from]) => self.filter(f, node, *from),
+            (Step::Window { time, windows, .. }, [_], [from]) => self.window(node, *from, *time, *windows),
+            (Step::Aggregate(grouping), [input], [from]) => self.aggregate(grouping, node, input, *from),
+            (Step::Union(u), _, _) => Ok(self.union(u, node, &made)),
+            _ => Err(Error::internal("a node with more or fewer inputs than it can have")),
+        }
+    }
+
+    /// The edge to a reader of `from`, whose rows lie so: the one place that puts exchanges into a graph.
+    pub(super) fn exchange(from: NodeId, lie: &Spread, needed: &Needed) -> Edge {
+        Edge { from, exchange: lie.exchange(needed) }
+    }
+
+    /// Adds the operator of `node`, which reads what is `made`.
+    fn operator(&mut self, spec: SpecRef, node: &Node<'_>, made: &[NodeId]) -> NodeId {
+        let inputs = node.inputs.iter().zip(made);
+        let edges = inputs.map(|(input, from)| Self::exchange(*from, &input.has.spread, &input.needs.rows)).collect();
+        self.graph.add(NodeKind::Operator(spec), edges, node.has.spread.tasks)
+    }
+}

@@ -1,0 +1,60 @@
+//! Operators that take each row by itself: projections, filters, windows and unions.
+
+use std::sync::Arc;
+
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{Expr, Filter as FilterPlan, Projection, Union as UnionPlan};
+use millstream_engine::graph::NodeId;
+use millstream_engine::operator::filter::Filter;
+use millstream_engine::operator::project::Project;
+use millstream_engine::operator::union::Union;
+use millstream_engine::operator::window::{WindowAssign, WindowSpec};
+
+use super::Lowering;
+use crate::error::Result;
+use crate::plan::lower::refuse::refuse_volatile;
+use crate::plan::lower::tree::Node;
+use crate::plan::lower::{column_of, physical};
+
+impl Lowering<'_> {
+    pub(super) fn project(&mut self, plan: &Projection, node: &Node<'_>, from: NodeId) -> Result<NodeId> {
+        let schema = plan.input.schema();
+        let mut expressions = Vec::with_capacity(plan.expr.len());
+        for e in &plan.expr {
+            if !node.needs.append_only {
+                refuse_volatile(e)?;
+            }
+            expressions.push(physical(self.state, e, schema)?);
+        }
+        let all = plan.expr.len() == schema.fields().len();
+        let in_place = plan.expr.iter().enumerate().all(|(i, e)| column_of(e, schema) == Some(i));
+        let names = || schema.fields().iter().map(|f| f.name()).eq(plan.schema.fields().iter().map(|f| f.name()));
+        if all && in_place && names() {
+            return Ok(from);
+        }
+        let spec = Project { expressions, schema: Arc::clone(plan.schema.inner()) };
+        Ok(self.operator(Arc::new(spec), node, &[from]))
+    }
+
+    pub(super) fn filter(&mut self, plan: &FilterPlan, node: &Node<'_>, from: NodeId) -> Result<NodeId> {
+        if matches!(plan.predicate, Expr::Literal(ScalarValue::Boolean(Some(true)), _)) {
+            return Ok(from);
+        }
+        if !node.needs.append_only {
+            refuse_volatile(&plan.predicate)?;
+        }
+        let predicate = physical(self.state, &plan.predicate, plan.input.schema())?;
+        let spec = Filter { predicate, projection: None, schema: self.graph.schema(from) };
+        Ok(self.operator(Arc::new(spec), node, &[from]))
+    }
+
+    pub(super) fn window(&mut self, node: &Node<'_>, from: NodeId, time: usize, windows: WindowSpec) -> Result<NodeId> {
+        let panes = windows.panes().filter(|_| node.needs.panes);
+        let spec = WindowAssign::new(&self.graph.schema(from), time, windows, panes)?;
+        Ok(self.operator(Arc::new(spec), node, &[from]))
+    }
+
+    pub(super) fn union(&mut self, plan: &UnionPlan, node: &Node<'_>, made: &[NodeId]) -> NodeId {
+        self.operator(Arc::new(Union { schema: Arc::clone(plan.schema.inner()) }), node, made)
+    }
+}

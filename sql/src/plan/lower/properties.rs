@@ -1,0 +1,193 @@
+//! The first pass, from the bottom up: what is so for a node whoever reads it.
+//!
+//! Whether rows are taken back, what columns tell of event time and which of them identify a row, and where rows lie.
+//! What no operator stands for is refused here.
+
+use std::collections::BTreeMap;
+
+use datafusion::common::DFSchema;
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, TableScan, Union};
+
+use super::exchange::Spread;
+use super::refuse::refused;
+use super::scan::Scans;
+use super::time::{ScanId, TimeProperty, WindowsId, time_of};
+use super::tree::{Grouping, Growth, Node, Properties, Step};
+use super::windows::engine_windows;
+use super::{closing, column_of};
+use crate::error::{Error, Result};
+use crate::plan::windows::WindowAssign;
+
+/// The pass.
+pub(super) struct Describing<'a> {
+    pub(super) state: &'a SessionState,
+    /// What the query reads.
+    pub(super) scans: &'a Scans,
+    /// The tasks of what can run in several.
+    pub(super) tasks: usize,
+    /// So many nodes have given windows.
+    windows: WindowsId,
+    /// The windows of unions, by those of their inputs.
+    unions: BTreeMap<Vec<WindowsId>, WindowsId>,
+}
+
+impl<'a> Describing<'a> {
+    pub(super) fn new(state: &'a SessionState, scans: &'a Scans, tasks: usize) -> Self {
+        Describing { state, scans, tasks, windows: 0, unions: BTreeMap::new() }
+    }
+
+    /// The tree of `plan`.
+    pub(super) fn node<'p>(&mut self, plan: &'p LogicalPlan) -> Result<Node<'p>> {
+        match plan {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
+            LogicalPlan::Projection(p) => {
+                let input = self.node(&p.input)?;
+                self.project(p, input)
+            }
+            LogicalPlan::Filter(f) => {
+                let input = self.node(&f.input)?;
+                let has = input.has.clone();
+                Ok(Node::new(Step::Filter(f), vec![input], has))
+            }
+            LogicalPlan::Aggregate(a) => {
+                let input = self.node(&a.input)?;
+                self.aggregate(a, input)
+            }
+            LogicalPlan::Values(v) => Ok(self.written(Step::Values(v), v.schema.fields().len())),
+            LogicalPlan::EmptyRelation(e) => Ok(self.written(Step::Empty(e), e.schema.fields().len())),
+            LogicalPlan::Union(u) => {
+                let inputs = u.inputs.iter().map(|i| self.node(i)).collect::<Result<Vec<_>>>()?;
+                Ok(self.union(u, inputs))
+            }
+            LogicalPlan::Extension(e) => match e.node.as_any().downcast_ref::<WindowAssign>() {
+                Some(window) => {
+                    let input = self.node(window.input())?;
+                    self.window(window, input)
+                }
+                None => Err(Error::internal(format!("no operator for {}", e.node.name()))),
+            },
+            other => Err(refused(other)),
+        }
+    }
+
+    fn scan<'p>(&self, scan: &'p TableScan) -> Result<Node<'p>> {
+        let (scan, places) = self.scans.places_of(scan)?;
+        let has = self.scanned(scan).of_columns(&places.iter().copied().map(Some).collect::<Vec<_>>());
+        Ok(Node::new(Step::Scan { scan, places }, vec![], has))
+    }
+
+    /// What is so for all that is read by scan `id`.
+    fn scanned(&self, id: ScanId) -> Properties {
+        let scanned = &self.scans.all()[id];
+        let event = scanned.time.and_then(|time| scanned.place(time));
+        let time = |column| (event == Some(column)).then(|| TimeProperty::Event { scans: vec![id] });
+        Properties {
+            growth: if scanned.stream.is_changelog() { Growth::TakesBack } else { Growth::Grows },
+            time: (0..scanned.columns.len()).map(time).collect(),
+            key: scanned.stream.key().and_then(|k| k.into_iter().map(|c| scanned.place(c)).collect()),
+            spread: Spread::anyhow(self.tasks),
+        }
+    }
+
+    /// Rows that are written in the query.
+    fn written<'p>(&self, step: Step<'p>, columns: usize) -> Node<'p> {
+        let (time, spread) = (vec![None; columns], Spread::anyhow(self.tasks));
+        Node::new(step, vec![], Properties { growth: Growth::Grows, time, key: None, spread })
+    }
+
+    fn project<'p>(&self, plan: &'p Projection, input: Node<'p>) -> Result<Node<'p>> {
+        let from = plan.input.schema();
+        let columns: Vec<Option<usize>> = plan.expr.iter().map(|e| column_of(e, from)).collect();
+        let mut has = input.has.of_columns(&columns);
+        has.time = self.times_of(&plan.expr, from, &input)?;
+        Ok(Node::new(Step::Project(plan), vec![input], has))
+    }
+
+    fn times_of(&self, exprs: &[Expr], from: &DFSchema, input: &Node<'_>) -> Result<Vec<Option<TimeProperty>>> {
+        exprs.iter().map(|e| time_of(self.state, e, from, &input.has.time)).collect()
+    }
+
+    fn window<'p>(&mut self, plan: &'p WindowAssign, input: Node<'p>) -> Result<Node<'p>> {
+        let at = plan.input().schema().index_of_column(plan.time_column())?;
+        let windows = engine_windows(plan.spec())?;
+        let of = self.new_windows();
+        let mut has = Properties { key: None, ..input.has.clone() };
+        for end in [false, true] {
+            has.time.push(match &input.has.time[at] {
+                Some(TimeProperty::Event { scans }) => {
+                    Some(TimeProperty::Window { of, windows, end, scans: scans.clone() })
+                }
+                _ => None,
+            });
+        }
+        Ok(Node::new(Step::Window { of, time: at, windows }, vec![input], has))
+    }
+
+    fn new_windows(&mut self) -> WindowsId {
+        self.windows += 1;
+        self.windows
+    }
+
+    fn aggregate<'p>(&self, plan: &'p Aggregate, input: Node<'p>) -> Result<Node<'p>> {
+        if plan.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
+            return Err(Error::unsupported("GROUPING SETS, ROLLUP and CUBE cannot run continuously yet")
+                .with_hint("Write one GROUP BY for each set and combine them with UNION ALL."));
+        }
+        let times = self.times_of(&plan.group_expr, plan.input.schema(), &input)?;
+        let time = closing::time_key(&times, self.scans);
+        // Values of a function of time are themselves no event time, but what a window's rows have become has the
+        // window's bounds.
+        let is_bound = |t: &Option<TimeProperty>| t.clone().filter(|t| matches!(t, TimeProperty::Window { .. }));
+        let mut kept: Vec<_> = times.iter().map(is_bound).collect();
+        kept.resize(plan.schema.fields().len(), None);
+        let grouping = Grouping { plan, times, time };
+        let has = Properties {
+            growth: if grouping.time.is_some() { Growth::GrowsOnClose } else { Growth::TakesBack },
+            time: kept,
+            key: Some((0..plan.group_expr.len()).collect()),
+            spread: match grouping.plain_keys() {
+                keys if keys.is_empty() => Spread::anyhow(1),
+                keys => Spread { tasks: input.has.spread.tasks, by: Some(keys) },
+            },
+        };
+        Ok(Node::new(Step::Aggregate(grouping), vec![input], has))
+    }
+
+    fn union<'p>(&mut self, plan: &'p Union, inputs: Vec<Node<'p>>) -> Node<'p> {
+        let tasks = inputs.iter().map(|i| i.has.spread.tasks).max().unwrap_or(1);
+        let even = inputs.iter().all(|i| i.has.spread.tasks == tasks);
+        let first = inputs.first().and_then(|i| i.has.spread.by.clone());
+        let by = first.filter(|by| inputs.iter().all(|i| i.has.spread.by.as_ref() == Some(by)));
+        let has = Properties {
+            growth: inputs.iter().map(|i| i.has.growth).max().unwrap_or(Growth::Grows),
+            time: (0..plan.schema.fields().len()).map(|c| self.time_of_all(&inputs, c)).collect(),
+            key: None,
+            // Inputs of different widths meet in one task.
+            spread: if even { Spread { tasks, by } } else { Spread::anyhow(1) },
+        };
+        Node::new(Step::Union(plan), inputs, has)
+    }
+
+    /// What column `at` of all `inputs` of a union tells.
+    fn time_of_all(&mut self, inputs: &[Node<'_>], at: usize) -> Option<TimeProperty> {
+        let all = inputs.iter().map(|input| input.has.time.get(at)?.as_ref()).collect::<Option<Vec<_>>>()?;
+        let mut scans: Vec<_> = all.iter().flat_map(|p| p.scans().iter().copied()).collect();
+        scans.sort_unstable();
+        scans.dedup();
+        if all.iter().all(|p| matches!(p, TimeProperty::Event { .. })) {
+            return Some(TimeProperty::Event { scans });
+        }
+        let Some(TimeProperty::Window { windows, end, .. }) = all.first() else { return None };
+        let same = |p: &&TimeProperty| match p {
+            TimeProperty::Window { of, windows: w, end: e, .. } if w == windows && e == end => Some(*of),
+            _ => None,
+        };
+        let of = all.iter().map(same).collect::<Option<Vec<_>>>()?;
+        let next = self.windows + 1;
+        let of = *self.unions.entry(of).or_insert(next);
+        self.windows = self.windows.max(of);
+        Some(TimeProperty::Window { of, windows: *windows, end: *end, scans })
+    }
+}

@@ -1,0 +1,144 @@
+//! The second pass, from the top down: what a node has to be like for its reader.
+//!
+//! When it emits; in which tasks its rows are needed; whether windows come as panes, of which the aggregate that alone
+//! looks at them makes windows again. On the way back each node learns whether its rows are never taken back, and each
+//! scan what closes behind it.
+
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::Expr;
+use millstream_engine::operator::aggregate::EmitMode;
+use millstream_engine::operator::window::Closer;
+
+use super::column_of;
+use super::exchange::Needed;
+use super::scan::Scans;
+use super::time::{TimeProperty, WindowsId, looks_at};
+use super::tree::{Grouping, Growth, Node, Step};
+use crate::error::{Error, Result};
+use crate::statement::Emit;
+
+/// When a query whose result is `root` emits, where `asked` is what it says itself.
+///
+/// Errors where it asks for what it cannot have.
+pub(super) fn emit_mode(asked: Option<Emit>, root: &Node<'_>, scans: &Scans) -> Result<EmitMode> {
+    let groupings = root.groupings();
+    let open = groupings.iter().find(|g| g.time.is_none());
+    match asked {
+        Some(Emit::Changes | Emit::Every(_)) => Ok(EmitMode::Changes),
+        // Where some group has no end, or other rows are taken back, nothing is held back for an end.
+        None if groupings.is_empty() || open.is_some() || root.has.growth == Growth::TakesBack => Ok(EmitMode::Changes),
+        None => Ok(EmitMode::OnClose),
+        Some(Emit::OnWindowClose) => {
+            if let Some(open) = open {
+                return Err(open.never_closes(scans));
+            }
+            if groupings.is_empty() {
+                return Err(Error::invalid("EMIT ON WINDOW CLOSE needs a GROUP BY with a window")
+                    .with_hint("Group by window_start and window_end of TUMBLE, HOP or CUMULATE, or leave EMIT out."));
+            }
+            if root.has.growth == Growth::TakesBack {
+                return Err(Error::invalid(
+                    "EMIT ON WINDOW CLOSE: a part of the query without windows takes rows back",
+                )
+                .with_hint("Write EMIT CHANGES, or put the parts into streams of their own."));
+            }
+            Ok(EmitMode::OnClose)
+        }
+    }
+}
+
+/// The pass.
+pub(super) struct Requiring {
+    /// What closes behind each scan.
+    pub(super) closers: Vec<Vec<Closer>>,
+}
+
+impl Requiring {
+    /// For a query that has so many scans.
+    pub(super) fn new(scans: usize) -> Self {
+        Requiring { closers: vec![vec![]; scans] }
+    }
+
+    /// Tells `node` that its reader needs it to emit so.
+    pub(super) fn node(&mut self, node: &mut Node<'_>, emit: EmitMode) {
+        node.needs.emit = emit;
+        match (&node.step, node.inputs.as_mut_slice()) {
+            (Step::Aggregate(grouping), [input]) => {
+                match grouping.needed().filter(|needed| input.has.spread.fits(needed)) {
+                    Some(needed) => input.needs.rows = needed,
+                    None => node.needs.two_phases = input.has.spread.tasks > 1,
+                }
+                let windows = grouping.windows_alone(input).filter(|_| emit == EmitMode::OnClose);
+                node.needs.panes = windows.is_some_and(|of| give_panes(input, of));
+            }
+            (Step::Union(_), inputs) => {
+                let needed = match inputs.iter().all(|input| input.has.spread.tasks == node.has.spread.tasks) {
+                    true => Needed::Anywhere,
+                    false => Needed::Single,
+                };
+                inputs.iter_mut().for_each(|input| input.needs.rows = needed.clone());
+            }
+            _ => {}
+        }
+        // Rows that are said once are made of rows that are, where they can be.
+        node.inputs.iter_mut().for_each(|input| self.node(input, emit));
+        node.needs.append_only = match &node.step {
+            Step::Aggregate(grouping) => {
+                self.note_closer(grouping);
+                emit == EmitMode::OnClose
+            }
+            _ if node.inputs.is_empty() => node.has.growth == Growth::Grows,
+            _ => node.inputs.iter().all(|input| input.needs.append_only),
+        };
+    }
+
+    /// Late is what comes to a scan when this has closed.
+    fn note_closer(&mut self, grouping: &Grouping<'_>) {
+        let Some((told, closer)) = grouping.told_by().zip(grouping.closer()) else { return };
+        for scan in told.scans() {
+            if let Some(closers) = self.closers.get_mut(*scan) {
+                closers.push(closer.clone());
+            }
+        }
+    }
+}
+
+impl Grouping<'_> {
+    /// Where it needs its input, for the groups to be complete; none where keys are computed, by which nothing lies yet.
+    fn needed(&self) -> Option<Needed> {
+        let keys = self.plain_keys();
+        if keys.is_empty() {
+            return Some(Needed::Single);
+        }
+        let column = |key: usize| column_of(self.plan.group_expr.get(key)?, self.plan.input.schema());
+        keys.into_iter().map(column).collect::<Option<_>>().map(Needed::Hash)
+    }
+
+    /// The windows that close its groups and are made of panes, if it groups by their bounds but computes nothing of them.
+    fn windows_alone(&self, input: &Node<'_>) -> Option<WindowsId> {
+        let Some(TimeProperty::Window { of, windows, .. }) = self.told_by() else { return None };
+        windows.panes()?;
+        let from = self.plan.input.schema();
+        let computed = self.plan.group_expr.iter().filter(|e| column_of(e, from).is_none());
+        let mut looking = computed.chain(&self.plan.aggr_expr);
+        (!looking.any(|e| looks_at(e, from, &input.has.time, *of))).then_some(*of)
+    }
+}
+
+/// Makes the windows `of` come as panes from `node`, if nothing on the way looks at their bounds; says whether.
+fn give_panes(node: &mut Node<'_>, of: WindowsId) -> bool {
+    let looks = |e: &Expr, from: &DFSchema, input: &Node<'_>| looks_at(e, from, &input.has.time, of);
+    match (&node.step, node.inputs.as_mut_slice()) {
+        (Step::Window { of: given, .. }, _) if *given == of => {
+            node.needs.panes = true;
+            true
+        }
+        (Step::Filter(f), [input]) => !looks(&f.predicate, f.input.schema(), input) && give_panes(input, of),
+        (Step::Project(p), [input]) => {
+            let from = p.input.schema();
+            let mut computed = p.expr.iter().filter(|e| column_of(e, from).is_none());
+            !computed.any(|e| looks(e, from, input)) && give_panes(input, of)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,127 @@
+//! A query between its logical plan and its graph: the plan's nodes, with what the passes find out about each.
+
+use datafusion::logical_expr::{Aggregate, EmptyRelation, Filter, Projection, Union, Values};
+use millstream_engine::operator::aggregate::{EmitMode, TimeKey};
+use millstream_engine::operator::window::WindowSpec;
+
+use super::exchange::{Needed, Spread};
+use super::time::{ScanId, TimeProperty, WindowsId};
+
+/// A node. Inputs are nodes of their own, so each has one reader; only scans of one stream share what they read.
+pub(super) struct Node<'p> {
+    /// What it does.
+    pub(super) step: Step<'p>,
+    /// What it reads.
+    pub(super) inputs: Vec<Node<'p>>,
+    /// What is so whoever reads it: the first pass.
+    pub(super) has: Properties,
+    /// What its reader needs, and what follows for the node: the second pass.
+    pub(super) needs: Requirements,
+}
+
+/// What a node does.
+pub(super) enum Step<'p> {
+    /// Reads these of the columns that the query reads of a stream.
+    Scan { scan: ScanId, places: Vec<usize> },
+    /// Gives rows that are written in the query.
+    Values(&'p Values),
+    /// Gives one row without columns, or none.
+    Empty(&'p EmptyRelation),
+    /// Computes columns.
+    Project(&'p Projection),
+    /// Leaves rows out.
+    Filter(&'p Filter),
+    /// Puts rows into windows by their column `time`.
+    Window { of: WindowsId, time: usize, windows: WindowSpec },
+    /// Adds up groups.
+    Aggregate(Grouping<'p>),
+    /// Gives the rows of all its inputs.
+    Union(&'p Union),
+}
+
+/// A `GROUP BY`.
+pub(super) struct Grouping<'p> {
+    /// As planned.
+    pub(super) plan: &'p Aggregate,
+    /// What each group column tells of event time.
+    pub(super) times: Vec<Option<TimeProperty>>,
+    /// What closes its groups, if anything does.
+    pub(super) time: Option<TimeKey>,
+}
+
+/// What is so for the rows of a node.
+#[derive(Clone, Debug)]
+pub(super) struct Properties {
+    /// Whether they are taken back.
+    pub(super) growth: Growth,
+    /// What each column tells of event time.
+    pub(super) time: Vec<Option<TimeProperty>>,
+    /// Columns that identify a row, where known.
+    pub(super) key: Option<Vec<usize>>,
+    /// Where they lie.
+    pub(super) spread: Spread,
+}
+
+/// Whether rows are taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Growth {
+    /// Never.
+    Grows,
+    /// Not if what closes below is said once it has closed.
+    GrowsOnClose,
+    /// They are.
+    TakesBack,
+}
+
+/// What a node has to be like for its reader.
+#[derive(Clone, Debug)]
+pub(super) struct Requirements {
+    /// When it says what its rows have become.
+    pub(super) emit: EmitMode,
+    /// Whether rows that it has said are never taken back. Follows from how its inputs emit.
+    pub(super) append_only: bool,
+    /// Whether windows come as panes: those that it gives, or those that it groups by.
+    pub(super) panes: bool,
+    /// Whether groups are added up before an exchange, too.
+    pub(super) two_phases: bool,
+    /// In which tasks the reader needs its rows.
+    pub(super) rows: Needed,
+}
+
+impl<'p> Node<'p> {
+    pub(super) fn new(step: Step<'p>, inputs: Vec<Node<'p>>, has: Properties) -> Self {
+        let (emit, rows) = (EmitMode::Changes, Needed::Anywhere);
+        let needs = Requirements { emit, append_only: false, panes: false, two_phases: false, rows };
+        Node { step, inputs, has, needs }
+    }
+
+    /// Every `GROUP BY` of the query, inputs first.
+    pub(super) fn groupings(&self) -> Vec<&Grouping<'p>> {
+        let mut found: Vec<_> = self.inputs.iter().flat_map(Node::groupings).collect();
+        if let Step::Aggregate(grouping) = &self.step {
+            found.push(grouping);
+        }
+        found
+    }
+}
+
+impl Properties {
+    /// Of rows with these of the columns, and others that are computed.
+    pub(super) fn of_columns(&self, columns: &[Option<usize>]) -> Properties {
+        let place = |column: usize| columns.iter().position(|c| *c == Some(column));
+        Properties {
+            growth: self.growth,
+            time: columns.iter().map(|c| c.and_then(|c| self.time.get(c).cloned().flatten())).collect(),
+            key: self.key.as_ref().and_then(|key| key.iter().map(|k| place(*k)).collect()),
+            spread: self.spread.moved(place),
+        }
+    }
+}
+
+impl Grouping<'_> {
+    /// The group columns by which groups are spread: those that are no times.
+    pub(super) fn plain_keys(&self) -> Vec<usize> {
+        let timed = |i: &usize| self.time.as_ref().is_some_and(|t| t.columns.iter().any(|(c, _)| c == i));
+        (0..self.plan.group_expr.len()).filter(|i| !timed(i)).collect()
+    }
+}
