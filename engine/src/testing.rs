@@ -101,7 +101,7 @@ impl Bench {
         self.checkpoint()?;
         (self.operator, self.state) = built(&self.spec, &self.budget)?;
         for part in &self.parts {
-            self.state.restore(part, Owner { task: 0, parallelism: 1 })?;
+            self.state.restore(&part.name, &part.rows, Owner { task: 0, parallelism: 1 })?;
         }
         self.state.restored(self.watermark)
     }

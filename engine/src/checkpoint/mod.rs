@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use arrow::ipc::CompressionType;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::{FileWriter, IpcWriteOptions};
@@ -31,7 +32,7 @@ pub use progress::Progress;
 use crate::connector::Staged;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::key_groups;
-use crate::state::{Owner, StatePart};
+use crate::state::{Owner, StatePart, StateRegistry};
 use crate::store::{Store, blocking};
 use crate::time::EventTime;
 use crate::token::token;
@@ -43,6 +44,8 @@ const VERSION: u32 = 5;
 const OLDEST: u32 = 2;
 /// How many manifests are kept besides the last.
 const KEPT: u64 = 2;
+/// The rows of a state that are written, and read back, at once.
+const ROWS_AT_ONCE: usize = 1 << 16;
 /// How often a claim is tried: each time, the present owner has committed in between.
 const MOST_TRIES: usize = 16;
 
@@ -145,6 +148,16 @@ impl StateFile {
     pub fn concerns(&self, owner: Owner) -> bool {
         let (has, wants) = (key_groups(self.task, self.of), key_groups(owner.task, owner.parallelism));
         self.of == 0 || (has.start < wants.end && wants.start < has.end)
+    }
+
+    /// About how many of its `rows` rows belong to `owner`.
+    fn rows_of(&self, owner: Owner, rows: usize) -> usize {
+        if self.of == 0 {
+            return rows / owner.parallelism.max(1);
+        }
+        let (has, wants) = (key_groups(self.task, self.of), key_groups(owner.task, owner.parallelism));
+        let both = has.end.min(wants.end).saturating_sub(has.start.max(wants.start));
+        (rows as u64 * both / (has.end - has.start).max(1)) as usize
     }
 }
 
@@ -269,11 +282,22 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// The state in `file`, whose content is `bytes`. Takes long where the state is large.
-    pub fn state_of(&self, file: &StateFile, bytes: Bytes) -> Result<StatePart> {
-        let place = self.checkpoints.store.locate(&file.path);
-        let rows = decode(bytes).map_err(|e| e.context(format!("state \"{place}\"")))?;
-        Ok(StatePart { name: file.name.clone(), full: false, rows })
+    /// Takes the part of `owner` in `file`, whose content is `bytes`, into `state`. Takes long where it is large.
+    pub fn restore(&self, file: &StateFile, bytes: Bytes, state: &mut StateRegistry, owner: Owner) -> Result<()> {
+        let unreadable = |e: ArrowError| {
+            let place = self.checkpoints.store.locate(&file.path);
+            Error::from(e).context(format!("state \"{place}\""))
+        };
+        let reader = FileReader::try_new(Cursor::new(bytes), None).map_err(unreadable)?;
+        if reader.num_batches() > 1 {
+            state.expect(&file.name, file.rows_of(owner, reader.num_batches() * ROWS_AT_ONCE));
+        }
+        for rows in reader {
+            for some in pieces(&rows.map_err(unreadable)?) {
+                state.restore(&file.name, &some, owner)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes the states of `task`, one of `of`, for a checkpoint, and gives the files.
@@ -376,20 +400,103 @@ fn generation_of(name: &str) -> u64 {
 fn encode(rows: &RecordBatch) -> Result<Bytes> {
     let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
     let mut writer = FileWriter::try_new_with_options(vec![], &rows.schema(), options)?;
-    writer.write(rows)?;
+    for some in pieces(rows) {
+        writer.write(&some)?;
+    }
     Ok(Bytes::from(writer.into_inner()?))
 }
 
-fn decode(bytes: Bytes) -> Result<RecordBatch> {
-    let reader = FileReader::try_new(Cursor::new(bytes), None)?;
-    let schema = reader.schema();
-    let batches = reader.collect::<Result<Vec<_>, _>>()?;
-    Ok(arrow::compute::concat_batches(&schema, &batches)?)
+/// `rows` in pieces that are soon read back: what is made of one on the way to its table stays in the cache.
+fn pieces(rows: &RecordBatch) -> impl Iterator<Item = RecordBatch> {
+    let starts = (0..rows.num_rows()).step_by(ROWS_AT_ONCE);
+    starts.map(|from| rows.slice(from, ROWS_AT_ONCE.min(rows.num_rows() - from)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+
     use super::*;
+    use crate::key::hash_rows;
+    use crate::memory::MemoryBudget;
+    use crate::state::State;
+
+    /// Numbers, as they were restored.
+    #[derive(Default)]
+    struct Numbers {
+        expected: usize,
+        found: Vec<i64>,
+        parts: usize,
+    }
+
+    impl State for Arc<parking_lot::Mutex<Numbers>> {
+        fn snapshot(&mut self, _full: bool) -> Result<Option<RecordBatch>> {
+            Ok(None)
+        }
+
+        fn expect(&mut self, rows: usize) {
+            self.lock().expected += rows;
+        }
+
+        fn restore(&mut self, rows: &RecordBatch, owner: Owner) -> Result<()> {
+            let mut hashes = vec![];
+            hash_rows(rows.columns(), rows.num_rows(), &mut hashes)?;
+            let mut numbers = self.lock();
+            numbers.parts += 1;
+            let mine = owner.part_of(rows, &hashes)?;
+            numbers.found.extend_from_slice(mine.column(0).as_primitive::<Int64Type>().values());
+            Ok(())
+        }
+
+        fn restored(&mut self, _watermark: EventTime) -> Result<()> {
+            Ok(())
+        }
+
+        fn bytes(&self) -> usize {
+            0
+        }
+    }
+
+    #[tokio::test]
+    async fn large_states_are_read_in_pieces_by_as_many_tasks_as_there_are() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).expect("a store");
+        let (claim, _) = Checkpoints::new(store, "j").claim(0).await.expect("claimed");
+        let all = 3 * ROWS_AT_ONCE as i64 + 5;
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..all));
+        let mut hashes = vec![];
+        hash_rows(std::slice::from_ref(&numbers), numbers.len(), &mut hashes).expect("hashes");
+        let rows = RecordBatch::try_from_iter([("n", numbers)]).expect("rows");
+        let mut files = vec![];
+        for task in 0..2 {
+            let rows = Owner { task, parallelism: 2 }.part_of(&rows, &hashes).expect("a part");
+            let part = StatePart { name: "op.n".into(), full: true, rows };
+            files.extend(claim.put_states(1, task, 2, vec![part]).await.expect("written"));
+        }
+        for parallelism in [1, 2, 3] {
+            let mut found = vec![];
+            for task in 0..parallelism {
+                let (owner, numbers) = (Owner { task, parallelism }, Arc::<parking_lot::Mutex<Numbers>>::default());
+                let mut state = StateRegistry::new("j", MemoryBudget::new(1 << 20));
+                state.enter("op", Arc::default());
+                drop(state.open("n", numbers.clone()));
+                for StoredState { file, .. } in files.iter().filter(|f| f.file.concerns(owner)) {
+                    let bytes = claim.read(&file.path).await.expect("read");
+                    claim.restore(file, bytes, &mut state, owner).expect("restores");
+                }
+                let numbers = std::mem::take(&mut *numbers.lock());
+                let (found_here, at_most) = (numbers.found.len(), numbers.expected);
+                assert!(found_here <= at_most && at_most < 2 * found_here, "{found_here} of {at_most}");
+                assert!(numbers.parts >= 2);
+                found.extend(numbers.found);
+            }
+            found.sort_unstable();
+            assert!(found.into_iter().eq(0..all), "with {parallelism} tasks");
+        }
+    }
 
     #[test]
     fn names_tell_their_generation() {

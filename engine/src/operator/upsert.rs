@@ -6,7 +6,7 @@
 //! ```
 //! Keeps the last row of each key; bounded by the number of keys. Its input only grows.
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 
@@ -166,10 +166,16 @@ impl State for Rows {
         check_columns(rows.schema_ref(), &self.schema)?;
         let mut hashes = vec![];
         hash_rows(&self.keys(rows), rows.num_rows(), &mut hashes)?;
-        let mine: Vec<u32> = (0..rows.num_rows() as u32).filter(|i| owner.owns(hashes[*i as usize])).collect();
-        let mine = arrow::compute::take_record_batch(rows, &UInt32Array::from(mine))?;
+        let mine = owner.part_of(rows, &hashes)?;
         let mine = RecordBatch::try_new(self.schema.clone(), mine.columns().to_vec())?;
         self.put(&mine)
+    }
+
+    fn expect(&mut self, rows: usize) {
+        if self.rows.is_empty() {
+            self.index.reserve(rows);
+            self.rows.reserve(rows);
+        }
     }
 
     fn restored(&mut self, _watermark: EventTime) -> Result<()> {

@@ -14,6 +14,7 @@ use super::heavy::heavy;
 use super::messages::{Pulse, Report};
 use super::scan::{Scan, run_scan};
 use crate::checkpoint::{Claim, Manifest};
+use crate::clock::Clock;
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, NodeKind};
@@ -29,6 +30,8 @@ pub struct Here {
     pub io: Handle,
     /// The process's memory budget.
     pub budget: Arc<MemoryBudget>,
+    /// The time.
+    pub clock: Clock,
 }
 
 /// What the tasks of a job have in common.
@@ -114,6 +117,7 @@ impl Task {
             cuts,
             pulse: job.pulse.clone(),
             budget: here.budget,
+            clock: here.clock,
             watermark: job.manifest.watermark,
         };
         run_scan(scan).await
@@ -167,7 +171,7 @@ async fn restore(job: &JobPlan, state: &mut StateRegistry, owner: Owner) -> Resu
             continue;
         }
         let bytes = claim.read(&file.path).await?;
-        heavy(|| state.restore(&claim.state_of(file, bytes)?, owner))?;
+        heavy(|| claim.restore(file, bytes, state, owner))?;
     }
     heavy(|| state.restored(job.manifest.watermark))
 }

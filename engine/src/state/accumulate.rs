@@ -85,6 +85,9 @@ pub trait Accumulate: Send {
     /// Makes room for `slots` slots.
     fn grow(&mut self, slots: usize);
 
+    /// Takes memory for `slots` more slots at once, where it would be taken step by step.
+    fn reserve(&mut self, _slots: usize) {}
+
     /// Takes in rows. `args` are the aggregate's arguments, as long as `touch.slots`.
     fn update(&mut self, touch: &Touch<'_>, args: &[ArrayRef]) -> Result<()>;
 

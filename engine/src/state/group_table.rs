@@ -101,6 +101,16 @@ impl GroupTable {
         self.keys.growth(rows) + columns
     }
 
+    /// Makes room for `groups` more groups.
+    pub fn reserve(&mut self, groups: usize) {
+        self.keys.reserve(groups);
+        self.marks.reserve(groups);
+        if let Some(rows) = &mut self.rows {
+            rows.reserve(groups);
+        }
+        self.aggregates.iter_mut().for_each(|a| a.reserve(groups));
+    }
+
     /// The slots of the rows of `keys`, into `slots`.
     pub fn intern(&mut self, keys: &[ArrayRef], rows: usize, slots: &mut Vec<u32>) -> Result<()> {
         self.keys.intern(keys, rows, slots)?;

@@ -20,9 +20,28 @@ use crate::error::{Error, Result};
 use crate::float::{canonical_columns, has_floats};
 use crate::key::{hash_rows, mix};
 
+/// A place of the hash table. The hash lies in two halves, so that no bytes lie between the places.
+#[derive(Clone, Copy)]
+struct Entry {
+    high: u32,
+    low: u32,
+    slot: u32,
+}
+
+impl Entry {
+    fn new(hash: u64, slot: u32) -> Self {
+        Entry { high: (hash >> 32) as u32, low: hash as u32, slot }
+    }
+
+    #[inline]
+    fn hash(&self) -> u64 {
+        u64::from(self.high) << 32 | u64::from(self.low)
+    }
+}
+
 /// Distinct keys, numbered 0, 1, 2… in order of arrival.
 pub struct KeyIndex {
-    table: HashTable<(u64, u32)>,
+    table: HashTable<Entry>,
     columns: Vec<Box<dyn KeyColumn>>,
     len: usize,
     hashes: Vec<u64>,
@@ -62,7 +81,7 @@ impl KeyIndex {
 
     /// An entry and a byte for each place; one in eight stays free.
     fn table_bytes(&self) -> usize {
-        self.table.capacity() / 7 * 8 * (size_of::<(u64, u32)>() + 1)
+        self.table.capacity() / 7 * 8 * (size_of::<Entry>() + 1)
     }
 
     /// What the hash table needs besides, while its entries move to one of twice the size, if `rows` more keys may come.
@@ -71,6 +90,12 @@ impl KeyIndex {
             true => 2 * self.table_bytes(),
             false => 0,
         }
+    }
+
+    /// Makes room for `keys` more keys.
+    pub fn reserve(&mut self, keys: usize) {
+        self.table.reserve(keys, Entry::hash);
+        self.columns.iter_mut().for_each(|c| c.reserve(keys));
     }
 
     /// The slot of each row of `keys`, into `slots` (cleared first); new keys get new slots.
@@ -120,13 +145,13 @@ impl KeyIndex {
     fn probe(&mut self, keys: &[ArrayRef], hashes: &[u64], only: &[u32], slots: &mut Vec<u32>) -> Result<()> {
         let mut fresh: Vec<u32> = vec![];
         let (table, len) = (&mut self.table, &mut self.len);
-        let mut find = |row: u32, hash: u64| match table.entry(hash, |e| e.0 == hash, |e| e.0) {
-            hashbrown::hash_table::Entry::Occupied(e) => e.get().1,
+        let mut find = |row: u32, hash: u64| match table.entry(hash, |e| e.hash() == hash, Entry::hash) {
+            hashbrown::hash_table::Entry::Occupied(e) => e.get().slot,
             hashbrown::hash_table::Entry::Vacant(e) => {
                 let slot = *len as u32;
                 *len += 1;
                 fresh.push(row);
-                e.insert((hash, slot));
+                e.insert(Entry::new(hash, slot));
                 slot
             }
         };
@@ -183,6 +208,8 @@ impl KeyIndex {
 
 /// The values of one key column by slot.
 trait KeyColumn: Send {
+    /// Makes room for `keys` more.
+    fn reserve(&mut self, keys: usize);
     fn append(&mut self, array: &ArrayRef, rows: &[u32]) -> Result<()>;
     /// Adds the rows whose value is not that of their slot.
     fn mismatches(&self, array: &ArrayRef, slots: &[u32], wrong: &mut Vec<u32>) -> Result<()>;
@@ -218,6 +245,10 @@ struct Fixed<T: ArrowPrimitiveType> {
 }
 
 impl<T: ArrowPrimitiveType> KeyColumn for Fixed<T> {
+    fn reserve(&mut self, keys: usize) {
+        self.values.reserve(keys);
+    }
+
     fn append(&mut self, array: &ArrayRef, rows: &[u32]) -> Result<()> {
         let a = array.as_primitive::<T>();
         self.values.extend(rows.iter().map(|r| a.values()[*r as usize]));
@@ -273,6 +304,10 @@ struct Bools {
 }
 
 impl KeyColumn for Bools {
+    fn reserve(&mut self, keys: usize) {
+        self.values.reserve(keys);
+    }
+
     fn append(&mut self, array: &ArrayRef, rows: &[u32]) -> Result<()> {
         let a = array.as_boolean();
         self.values.extend(rows.iter().map(|r| bool_at(a, *r as usize)));
@@ -335,6 +370,11 @@ impl Texts {
 }
 
 impl KeyColumn for Texts {
+    fn reserve(&mut self, keys: usize) {
+        self.offsets.reserve(keys);
+        self.nulls.reserve(keys);
+    }
+
     fn append(&mut self, array: &ArrayRef, rows: &[u32]) -> Result<()> {
         let taken = arrow::compute::take(array, &UInt32Array::from(rows.to_vec()), None)?;
         Texts::each(&taken, |_, v| {
@@ -389,6 +429,10 @@ struct Encoded {
 }
 
 impl KeyColumn for Encoded {
+    fn reserve(&mut self, keys: usize) {
+        self.rows.reserve(keys);
+    }
+
     fn append(&mut self, array: &ArrayRef, rows: &[u32]) -> Result<()> {
         let encoded = self.converter.convert_columns(std::slice::from_ref(array))?;
         for r in rows {

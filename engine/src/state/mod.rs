@@ -8,7 +8,7 @@ pub mod runs;
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::datatypes::Schema;
 use parking_lot::Mutex;
 
@@ -25,6 +25,9 @@ pub trait State: Send {
 
     /// Takes in a snapshot, later ones over earlier ones. Only the rows of keys that `owner` routes here.
     fn restore(&mut self, rows: &RecordBatch, owner: Owner) -> Result<()>;
+
+    /// Called before a snapshot is restored, which is about so large.
+    fn expect(&mut self, _rows: usize) {}
 
     /// Called when all snapshots have been restored: what had closed at `watermark` goes.
     fn restored(&mut self, watermark: EventTime) -> Result<()>;
@@ -57,6 +60,15 @@ impl Owner {
     /// Whether the key with this routing hash belongs here.
     pub fn owns(&self, hash: u64) -> bool {
         crate::key::task_of(hash, self.parallelism) == self.task
+    }
+
+    /// The rows of `rows` whose keys belong here, by their hashes.
+    pub fn part_of(&self, rows: &RecordBatch, hashes: &[u64]) -> Result<RecordBatch> {
+        let mine: Vec<u32> = (0..rows.num_rows() as u32).filter(|i| self.owns(hashes[*i as usize])).collect();
+        match mine.len() == rows.num_rows() {
+            true => Ok(rows.clone()),
+            false => Ok(arrow::compute::take_record_batch(rows, &UInt32Array::from(mine))?),
+        }
     }
 }
 
@@ -117,10 +129,15 @@ impl StateRegistry {
         Handle { state, account: Mutex::new(self.account()), metrics: self.metrics.clone() }
     }
 
-    /// Takes in a part of the last checkpoint, of any task of this fragment. Those of one state come in order.
-    pub fn restore(&mut self, part: &StatePart, owner: Owner) -> Result<()> {
-        for entry in self.entries.iter().filter(|e| e.name == part.name) {
-            entry.state.lock().restore(&part.rows, owner).map_err(|e| unfit(&entry.name, &self.job, &e))?;
+    /// Called before some `rows` rows of state `name` are restored.
+    pub fn expect(&mut self, name: &str, rows: usize) {
+        self.entries.iter().filter(|e| e.name == name).for_each(|e| e.state.lock().expect(rows));
+    }
+
+    /// Takes in rows of state `name` of the last checkpoint, of any task of this fragment. Those of one state come in order.
+    pub fn restore(&mut self, name: &str, rows: &RecordBatch, owner: Owner) -> Result<()> {
+        for entry in self.entries.iter().filter(|e| e.name == name) {
+            entry.state.lock().restore(rows, owner).map_err(|e| unfit(&entry.name, &self.job, &e))?;
         }
         Ok(())
     }

@@ -31,6 +31,10 @@ impl Accumulate for Count {
         self.counts.resize(slots, 0);
     }
 
+    fn reserve(&mut self, slots: usize) {
+        self.counts.reserve(slots);
+    }
+
     fn update(&mut self, touch: &Touch<'_>, args: &[ArrayRef]) -> Result<()> {
         let nulls = args.iter().fold(None, |all, a| NullBuffer::union(all.as_ref(), a.logical_nulls().as_ref()));
         let counts = &mut self.counts;
@@ -137,6 +141,12 @@ impl Accumulate for FloatSum {
         if !self.special.is_empty() {
             self.special.resize(slots, [0; 3]);
         }
+    }
+
+    fn reserve(&mut self, slots: usize) {
+        self.sums.reserve(slots);
+        self.errors.reserve(slots);
+        self.counts.reserve(slots);
     }
 
     fn update(&mut self, touch: &Touch<'_>, args: &[ArrayRef]) -> Result<()> {
@@ -251,6 +261,11 @@ impl<T: ArrowPrimitiveType> Accumulate for Extreme<T> {
     fn grow(&mut self, slots: usize) {
         self.values.resize(slots, T::Native::ZERO);
         self.counts.resize(slots, 0);
+    }
+
+    fn reserve(&mut self, slots: usize) {
+        self.values.reserve(slots);
+        self.counts.reserve(slots);
     }
 
     fn update(&mut self, touch: &Touch<'_>, args: &[ArrayRef]) -> Result<()> {

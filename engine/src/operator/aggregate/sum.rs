@@ -311,6 +311,11 @@ where
         }
     }
 
+    fn reserve(&mut self, slots: usize) {
+        self.sums.reserve(slots);
+        self.counts.reserve(slots);
+    }
+
     fn update(&mut self, touch: &Touch<'_>, args: &[ArrayRef]) -> Result<()> {
         let widened;
         let array = if args[0].data_type() == &self.data_type || same_native(args[0].data_type(), &self.data_type) {

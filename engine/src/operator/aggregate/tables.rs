@@ -346,13 +346,22 @@ impl State for Tables {
         let keys = self.spec.plain_keys().len();
         let mut hashes = vec![];
         hash_rows(&states.columns()[..keys], states.num_rows(), &mut hashes)?;
-        let mine: Vec<u32> = (0..states.num_rows() as u32).filter(|i| owner.owns(hashes[*i as usize])).collect();
-        let rows = arrow::compute::take_record_batch(rows, &UInt32Array::from(mine))?;
-        let (ids, states) = self.without_window(&rows)?;
+        let (ids, states) = self.without_window(&owner.part_of(rows, &hashes)?)?;
         for (window, part) in split(&ids) {
             self.table(window)?.replace(&part.of(&states)?)?;
         }
         Ok(())
+    }
+
+    fn expect(&mut self, rows: usize) {
+        // Later snapshots are of groups that are there. Groups of windows are spread over many tables.
+        let one = self.spec.time.is_none() && !self.spec.groups.is_empty();
+        if one
+            && self.open.is_empty()
+            && let Ok(table) = self.table(0)
+        {
+            table.reserve(rows);
+        }
     }
 
     fn restored(&mut self, watermark: EventTime) -> Result<()> {
