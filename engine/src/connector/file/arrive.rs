@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 
 use super::find::{News, open};
 use super::known::{Kind, Known, Place};
+use super::listing::FoundFile;
 use super::names;
-use super::options::FoundFile;
 use super::print::{Likeness, Print, Stamp};
 use super::queue::{Input, Queue};
 use super::scan::{Scanner, Waiting};
@@ -106,8 +106,8 @@ impl Scanner {
         later.sort_by_key(|(stamp, _, _)| stamp.modified);
         for (stamp, live, beside) in later {
             let name = self.options.name_of(&live);
-            let file = FoundFile { name, path: beside, alone: false };
-            self.add(file, stamp, Place::Beside, queue)?;
+            let file = FoundFile { name, path: beside, alone: false, plain: false };
+            self.add(file, Some(stamp), Place::Beside, queue)?;
         }
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Scanner {
                 return Ok(());
             }
         }
-        self.add(file, stamp, Place::Listed, queue)
+        self.add(file, Some(stamp), Place::Listed, queue)
     }
 
     /// Whether a new file begins as one beside it does that is known or as `fresh` as it is, and of which rotation would
@@ -188,16 +188,23 @@ impl Scanner {
         copy
     }
 
-    /// Adds a file that is not known.
-    fn add(&mut self, file: FoundFile, stamp: Stamp, place: Place, queue: &Mutex<Queue>) -> Result<()> {
+    /// Adds a file that is not known, as it was when it was looked at.
+    pub(super) fn add(
+        &mut self,
+        file: FoundFile,
+        stamp: Option<Stamp>,
+        place: Place,
+        queue: &Mutex<Queue>,
+    ) -> Result<()> {
+        let was = stamp.filter(|_| self.options.follow).map(|stamp| stamp.identity);
         let (opened, stamp) = match open(&file.path) {
             // Files change places while a folder is looked at. This may be one that is known.
-            Ok((_, now)) if self.options.follow && now.identity != stamp.identity => return Ok(()),
+            Ok((_, now)) if was.is_some_and(|was| was != now.identity) => return Ok(()),
             Ok(opened) => opened,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && self.options.follow => return Ok(()),
             Err(e) => {
                 let e = Error::from(e).context(format_args!("file \"{}\"", file.name));
-                return self.refuse(&file, Some(stamp), e, queue);
+                return self.refuse(&file, stamp, e, queue);
             }
         };
         let compression = self.options.compression_of(&file.path.to_string_lossy());

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use super::options::{FileOptions, FoundFile};
+use super::listing::FoundFile;
+use super::options::FileOptions;
 use super::sample::sample;
 use crate::error::Error;
 use crate::format::Format;

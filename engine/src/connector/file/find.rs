@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::known::{Kind, Known};
+use super::listing::FoundFile;
 use super::names;
-use super::options::{FileOptions, FoundFile};
+use super::options::FileOptions;
 use super::print::{Likeness, Stamp};
 use crate::format::compression::Compression;
 

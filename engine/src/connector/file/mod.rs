@@ -12,6 +12,7 @@ pub mod export;
 mod find;
 mod hive;
 mod known;
+mod listing;
 mod names;
 mod options;
 mod paced;
@@ -38,7 +39,8 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use self::declare::{nothing_in, undeclared};
-use self::options::{FileOptions, FoundFile, names_format, read_options, written_options};
+use self::listing::FoundFile;
+use self::options::{FileOptions, names_format, read_options, written_options};
 use self::partition::with_keys;
 use self::sample::sample;
 use self::source::FileSource;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hive::{self, Key};
+use super::listing::{FoundFile, list};
 use super::place::{name_in, parts};
 use super::pruning::Pruning;
 use crate::connector::generator::Pace;
@@ -100,6 +101,8 @@ pub(crate) struct FileOptions {
     pub(crate) folder: Option<String>,
     /// Whether the names of folders tell the values of columns.
     pub(crate) partitions: bool,
+    /// The folders below which they do.
+    roots: Vec<PathBuf>,
     /// Conditions on those for files that are to be read.
     pub(crate) pruning: Option<Arc<Pruning>>,
     /// What the files are.
@@ -166,8 +169,10 @@ impl FileOptions {
         };
         options.finish()?;
         let any_name = named.is_some();
+        let roots = roots(&path);
         Ok(FileOptions {
             path,
+            roots,
             folder,
             partitions,
             pruning: None,
@@ -205,9 +210,7 @@ impl FileOptions {
         if !self.partitions {
             return vec![];
         }
-        let whole = Path::new(&self.path);
-        let roots = if whole.exists() { vec![whole.to_owned()] } else { parts(&self.path).map(root).collect() };
-        let nearest = roots.iter().filter(|root| path.starts_with(root)).max_by_key(|root| root.as_os_str().len());
+        let nearest = self.roots.iter().filter(|root| path.starts_with(root)).max_by_key(|root| root.as_os_str().len());
         nearest.map(|root| hive::keys(path, root)).unwrap_or_default()
     }
 
@@ -239,20 +242,18 @@ impl FileOptions {
     }
 }
 
+/// The folders below which lie the files that `path` means.
+fn roots(path: &str) -> Vec<PathBuf> {
+    match Path::new(path).exists() {
+        true => vec![path.into()],
+        false => parts(path).map(root).collect(),
+    }
+}
+
 /// The folder that a path begins with, up to the first part that is a pattern.
 fn root(path: &str) -> PathBuf {
     let is_plain = |part: &std::path::Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
     Path::new(path).components().take_while(is_plain).collect()
-}
-
-/// A file that a path means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FoundFile {
-    /// Its split's name: the path as it was written at CREATE, with what is below it.
-    pub(crate) name: Arc<str>,
-    pub(crate) path: PathBuf,
-    /// Whether the path named this one file.
-    pub(super) alone: bool,
 }
 
 fn nothing(path: &str) -> Error {
@@ -282,79 +283,4 @@ fn guess_format(path: &str, folder: Option<&str>, follow: bool, owner: &str) -> 
                 .with_hint("Write a path that means files of one format, like 'data/*.csv'."))
         }
     }
-}
-
-fn list(path: &str, folder: Option<&str>) -> Result<Vec<FoundFile>> {
-    let mut files = vec![];
-    if path.contains(',') && !Path::new(path).exists() {
-        for part in parts(path) {
-            list_one(part, folder, &mut files)?;
-        }
-    } else {
-        list_one(path, folder, &mut files)?;
-    }
-    for file in &mut files {
-        let shown = name_in(&file.name, folder);
-        if shown.len() < file.name.len() {
-            file.name = shown.into();
-        }
-    }
-    files.sort_by(|a, b| a.name.cmp(&b.name));
-    files.dedup_by(|a, b| a.name == b.name);
-    Ok(files)
-}
-
-fn list_one(path: &str, folder: Option<&str>, files: &mut Vec<FoundFile>) -> Result<()> {
-    let at = Path::new(path);
-    if at.is_dir() {
-        return list_folder(at, files);
-    }
-    if at.exists() {
-        files.push(FoundFile { name: path.into(), path: at.to_owned(), alone: true });
-        return Ok(());
-    }
-    if !path.contains(['*', '?', '[']) {
-        let hint = match folder.filter(|folder| path.starts_with(folder)) {
-            Some(folder) => format!("It is looked for in \"{folder}\", where the stream was created."),
-            None => "Paths are relative to the folder that millstream was started in.".to_owned(),
-        };
-        let shown = name_in(path, folder);
-        return Err(Error::not_found(format!("file \"{shown}\" does not exist")).with_hint(hint));
-    }
-    let paths = glob::glob(path).map_err(|e| {
-        Error::invalid(format!("\"{path}\" is not a pattern: {}", e.msg))
-            .with_hint("Use *, ?, [abc] and ** (folders at any depth).")
-    })?;
-    for found in paths.flatten() {
-        if found.is_dir() {
-            list_folder(&found, files)?;
-        } else {
-            files.push(FoundFile { name: found.to_string_lossy().into(), path: found, alone: false });
-        }
-    }
-    Ok(())
-}
-
-/// The files in and below `folder`, without the ones that begin with `.` or `_`, which are hidden or
-/// not finished by custom. A folder in it may be gone when it is looked into.
-fn list_folder(folder: &Path, files: &mut Vec<FoundFile>) -> Result<()> {
-    let failed = |e| Error::from(e).context(format_args!("folder \"{}\"", folder.display()));
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry.file_name().to_string_lossy().starts_with(['.', '_']) {
-            continue;
-        }
-        let path = entry.path();
-        // The type is known from the listing, unless it is a link's.
-        let kind = entry.file_type().map_err(failed)?;
-        if kind.is_dir() || (kind.is_symlink() && path.is_dir()) {
-            match list_folder(&path, files) {
-                Err(e) if e.kind() == ErrorKind::NotFound => {}
-                listed => listed?,
-            }
-        } else {
-            files.push(FoundFile { name: path.to_string_lossy().into(), path, alone: false });
-        }
-    }
-    Ok(())
 }

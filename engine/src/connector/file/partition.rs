@@ -8,7 +8,8 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 
 use super::hive::{Key, constant};
-use super::options::{FileOptions, FoundFile};
+use super::listing::FoundFile;
+use super::options::FileOptions;
 use crate::connector::{Read, UnitReader};
 use crate::error::{Error, Result};
 use crate::format::convert::find_field;

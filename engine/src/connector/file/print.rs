@@ -111,8 +111,13 @@ impl Print {
     pub(super) fn of(file: &Arc<File>, at: u64) -> io::Result<Self> {
         let mut bytes = Bytes::plain(file.clone());
         let head = bytes.piece(0, HEAD.min(at))?;
-        let tail = bytes.piece(at.saturating_sub(TAIL), TAIL.min(at))?;
-        let end = at.saturating_sub(TAIL) + tail.len() as u64;
+        let from = at.saturating_sub(TAIL);
+        let tail = match head.get(usize::try_from(from).unwrap_or(usize::MAX)..) {
+            // Of a small file both have been read.
+            Some(tail) if at <= HEAD => tail.to_vec(),
+            _ => bytes.piece(from, TAIL.min(at))?,
+        };
+        let end = from + tail.len() as u64;
         Ok(Print { head: (head.len() as u64, xxh3_64(&head)), tail: (end, xxh3_64(&tail)) })
     }
 
@@ -198,7 +203,8 @@ impl Bytes {
 
     /// `length` bytes at `from`, fewer at the end of the file.
     fn piece(&mut self, from: u64, length: u64) -> io::Result<Vec<u8>> {
-        let mut piece = vec![];
+        // With room for all of it, one call of the system is enough.
+        let mut piece = Vec::with_capacity(usize::try_from(length).unwrap_or_default().min(1 << 16));
         match &mut self.input {
             Input::Plain(file) => {
                 ReadAt { file: file.clone(), at: from }.take(length).read_to_end(&mut piece)?;

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::Read as _;
 
-use super::options::{FileOptions, FoundFile};
+use super::listing::FoundFile;
+use super::options::FileOptions;
 use crate::error::{Error, Result};
 
 /// How much of a text file is looked at to find its columns.

@@ -160,7 +160,14 @@ impl Scanner {
     /// Lists the files; gives those that are not known as they are.
     fn changed(&mut self, queue: &Mutex<Queue>) -> Result<News> {
         let mut news = News::default();
-        for file in self.options.list_again()? {
+        let files = self.options.list_again()?;
+        // There is nothing to tell them from: opening them is enough.
+        let all_new = self.known.is_empty() && !self.options.follow && files.iter().all(|file| file.plain);
+        if all_new {
+            files.into_iter().try_for_each(|file| self.add(file, None, Place::Listed, queue))?;
+            return Ok(news);
+        }
+        for file in files {
             let metadata = match std::fs::metadata(&file.path) {
                 Ok(metadata) => metadata,
                 // It went between the listing and now, or cannot be looked at.

@@ -298,8 +298,10 @@ impl Spec {
             Err(e) if e.kind() == io::ErrorKind::NotFound && self.options.follow => return Ok(None),
             Err(e) => return Err(e.into()),
         };
-        let now = Stamp::of(&file.metadata()?).identity;
-        let moved = input.identity.is_some_and(|identity| identity != now);
+        let moved = match input.identity {
+            Some(identity) => identity != Stamp::of(&file.metadata()?).identity,
+            None => false,
+        };
         Ok((!moved).then(|| Arc::new(file)))
     }
 
