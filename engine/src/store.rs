@@ -1,6 +1,7 @@
 //! The one place of durable truth: a folder (or any object store) with create-if-absent as the only
 //! atomic step.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path as FsPath, PathBuf};
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -41,6 +43,8 @@ pub(crate) struct StoredFile {
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
     root: Option<PathBuf>,
+    /// Folders whose names are known to be on the disk, as are those above them.
+    settled: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Store {
@@ -54,12 +58,12 @@ impl Store {
         std::fs::create_dir_all(root).map_err(cannot)?;
         let root = root.canonicalize().map_err(cannot)?;
         let objects = object_store::local::LocalFileSystem::new_with_prefix(&root)?.with_automatic_cleanup(false);
-        Ok(Store { objects: Arc::new(objects), root: Some(root) })
+        Ok(Store { objects: Arc::new(objects), root: Some(root), settled: Arc::default() })
     }
 
     /// A store over any object store, for tests.
     pub fn over(objects: Arc<dyn ObjectStore>) -> Self {
-        Store { objects, root: None }
+        Store { objects, root: None, settled: Arc::default() }
     }
 
     /// The folder, where the store is one.
@@ -180,7 +184,10 @@ impl Store {
     /// Deletes everything below `folder`.
     pub async fn delete_folder(&self, folder: &str) -> Result<()> {
         if let Some(root) = &self.root {
-            return match tokio::fs::remove_dir_all(root.join(folder)).await {
+            let folder_in = root.join(folder);
+            let removed = tokio::fs::remove_dir_all(&folder_in).await;
+            self.settled.lock().retain(|settled| !settled.starts_with(&folder_in));
+            return match removed {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     Err(Error::from(e).context(format!("cannot delete \"{folder}\"")))
                 }
@@ -247,16 +254,14 @@ impl Store {
     /// Waits until the folders that lead to `path`, and the file's content when `content`, are on the disk.
     pub(crate) async fn settle(&self, path: &str, content: bool) -> Result<()> {
         let Some(root) = self.root.clone() else { return Ok(()) };
-        let file = root.join(path);
+        let (file, settled) = (root.join(path), self.settled.clone());
         let done = blocking(move || {
             if content {
                 File::open(&file)?.sync_all()?;
             }
             // Only Unix can wait for a folder.
             if cfg!(unix) {
-                for folder in file.ancestors().skip(1).take_while(|f| f.starts_with(&root)) {
-                    File::open(folder)?.sync_all()?;
-                }
+                settle_name(&file, &root, &settled)?;
             }
             Ok(())
         });
@@ -273,6 +278,20 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// Waits until the name of `file`, and those of the folders up to `root` that are not known to be `settled`, are on the disk.
+fn settle_name(file: &FsPath, root: &FsPath, settled: &Mutex<BTreeSet<PathBuf>>) -> io::Result<()> {
+    let mut new = vec![];
+    for folder in file.ancestors().skip(1).take_while(|f| f.starts_with(root)) {
+        File::open(folder)?.sync_all()?;
+        if folder == root || settled.lock().contains(folder) {
+            break;
+        }
+        new.push(folder.to_owned());
+    }
+    settled.lock().extend(new);
+    Ok(())
 }
 
 /// Writes a file under a name that readers of the store pass over, and then links it to its own.
