@@ -4,6 +4,7 @@
 pub mod changelog;
 pub mod changes;
 pub mod checkpoint;
+pub mod clock;
 pub mod connector;
 pub mod epoch;
 pub mod error;

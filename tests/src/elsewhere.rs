@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use millstream_engine::changes::Changes;
+use millstream_engine::clock::Clock;
 use millstream_engine::epoch::EpochMark;
 use millstream_engine::memory::MemoryBudget;
 use millstream_engine::runtime::{
@@ -22,7 +23,10 @@ use crate::Result;
 /// Jobs of this runtime have every other task in the runtime of `other`.
 pub fn runtime(here: &Handle, other: &Handle, budget: Arc<MemoryBudget>) -> Runtime {
     let worker = |handle: &Handle| -> Arc<dyn Worker> {
-        Arc::new(Local { cpu: handle.clone(), here: Here { io: handle.clone(), budget: budget.clone() } })
+        Arc::new(Local {
+            cpu: handle.clone(),
+            here: Here { io: handle.clone(), budget: budget.clone(), clock: Clock::default() },
+        })
     };
     let workers = vec![worker(other), worker(here)];
     let nodes = [other.clone(), here.clone()];

@@ -9,6 +9,7 @@ use super::aside::{DeadLetterLimits, OnError};
 use super::task::Here;
 use super::transport::{Queues, Transport};
 use super::worker::{Local, Worker};
+use crate::clock::Clock;
 use crate::memory::MemoryBudget;
 
 /// How a job runs.
@@ -60,6 +61,8 @@ pub struct Runtime {
     pub io: Handle,
     /// The process's memory budget.
     pub budget: Arc<MemoryBudget>,
+    /// The time that its coordinators go by.
+    pub(super) clock: Clock,
     workers: Vec<Arc<dyn Worker>>,
     transport: Arc<dyn Transport>,
 }
@@ -67,8 +70,14 @@ pub struct Runtime {
 impl Runtime {
     /// Jobs run in this process.
     pub fn new(cpu: Handle, io: Handle, budget: Arc<MemoryBudget>) -> Self {
-        let here = Local { cpu: cpu.clone(), here: Here { io: io.clone(), budget: budget.clone() } };
-        Runtime { cpu, io, budget, workers: vec![Arc::new(here)], transport: Arc::new(Queues) }
+        Runtime::by(Clock::default(), cpu, io, budget)
+    }
+
+    /// Jobs run in this process, by the time of `clock`.
+    pub fn by(clock: Clock, cpu: Handle, io: Handle, budget: Arc<MemoryBudget>) -> Self {
+        let here = Here { io: io.clone(), budget: budget.clone(), clock: clock.clone() };
+        let here = Local { cpu: cpu.clone(), here };
+        Runtime { cpu, io, budget, clock, workers: vec![Arc::new(here)], transport: Arc::new(Queues) }
     }
 
     /// The tasks of jobs run on `workers` in turn, of which there is at least one, and reach each other through `transport`.

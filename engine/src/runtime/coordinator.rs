@@ -15,6 +15,7 @@ use super::messages::{Command, Pulse, Report};
 use super::run::{Epoch, Run};
 use super::status::{JobPhase, Shared};
 use crate::checkpoint::{Claim, Manifest};
+use crate::clock::Clock;
 use crate::connector::{Sink, Source};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
@@ -55,6 +56,7 @@ pub(super) struct Coordinator {
     pub(super) running: JoinSet<()>,
     pub(super) io: tokio::runtime::Handle,
     pub(super) asides: Arc<Asides>,
+    pub(super) clock: Clock,
     pub(super) state: Run,
 }
 
@@ -103,6 +105,7 @@ impl Coordinator {
             }
             let wake = self.wake_at();
             // Where a pulse that has come does not lead to a cut, something else must happen first.
+            let clock = self.clock.clone();
             let (pulse, waiting) = (self.pulse.clone(), wake.is_none() && !self.is_full() && !self.pulse.is_set());
             tokio::select! {
                 biased;
@@ -122,7 +125,7 @@ impl Coordinator {
                     let manifest = committed.map_err(|_| Error::internal("the commit vanished"))??;
                     self.committed(manifest);
                 }
-                () = tokio::time::sleep_until(wake.unwrap_or_else(|| Instant::now() + TICK).into()) => {}
+                () = clock.sleep_until(wake.unwrap_or_else(|| clock.now() + TICK)) => {}
                 () = pulse.wait(), if waiting => {}
             }
             self.maybe_cut().await?;
@@ -173,7 +176,7 @@ impl Coordinator {
             || s.dead_bytes > DEAD_BYTES
             || (self.config.eager && (s.fresh || self.pulse.is_set()));
         let dirty = s.dirty || self.pulse.is_set();
-        dirty && (hurry || s.last_checkpoint.elapsed() >= self.config.checkpoint_interval)
+        dirty && (hurry || self.clock.since(s.last_checkpoint) >= self.config.checkpoint_interval)
     }
 
     /// When to look again; `None`: when something happens.
@@ -211,14 +214,14 @@ impl Coordinator {
         if self.is_full() || self.state.ending || self.state.stop_cut {
             return Ok(());
         }
-        let tick = self.state.last_tick.elapsed() >= TICK;
+        let tick = self.clock.since(self.state.last_tick) >= TICK;
         if tick {
-            self.state.last_tick = Instant::now();
+            self.state.last_tick = self.clock.now();
         }
         // Once all input has ended, or a stop is asked for, only the last epoch is left to cut.
         let last = self.all_ended() || self.state.stopping.is_some();
         let idle_check = tick && !last && self.sources.iter().any(|s| s.idle_timeout.is_some());
-        if !(self.wants_cut() || idle_check) || self.state.last_cut.elapsed() < self.pace() {
+        if !(self.wants_cut() || idle_check) || self.clock.since(self.state.last_cut) < self.pace() {
             return Ok(());
         }
         self.cut().await
@@ -238,12 +241,12 @@ impl Coordinator {
         let watermark = if end { EventTime::MAX } else { s.watermark };
         let mark = EpochMark { epoch: s.next_epoch, watermark, checkpoint, end };
         s.next_epoch += 1;
-        s.last_cut = Instant::now();
+        s.last_cut = self.clock.now();
         s.unsaid = false;
         s.ending = end;
         s.stop_cut = stop;
         if checkpoint.is_some() {
-            s.last_checkpoint = Instant::now();
+            s.last_checkpoint = self.clock.now();
             (s.dirty, s.fresh) = (false, false);
         }
         let epoch = Epoch {

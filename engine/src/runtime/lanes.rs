@@ -15,6 +15,7 @@ use futures::{FutureExt, future};
 
 use super::idle::Waits;
 use super::reading::Current;
+use crate::clock::Clock;
 use crate::connector::{Read, Source, Unit, UnitReader};
 use crate::error::Result;
 
@@ -56,17 +57,19 @@ pub(super) struct Lanes {
     seen: Instant,
     /// No lane had anything when they were last asked, and the task has done nothing else since.
     quiet: bool,
+    clock: Clock,
 }
 
 impl Lanes {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(clock: Clock) -> Self {
         Lanes {
             lanes: BTreeMap::new(),
             next_id: 0,
             reads: FuturesUnordered::new(),
             asking: None,
-            seen: Instant::now(),
+            seen: clock.now(),
             quiet: false,
+            clock,
         }
     }
 
@@ -90,7 +93,7 @@ impl Lanes {
             let reader = source.open(&unit).await?;
             Ok(Step::Opened(unit, reader))
         });
-        self.asking = Some((asking, Instant::now()));
+        self.asking = Some((asking, self.clock.now()));
     }
 
     /// Asks no more. Only where opening a unit does not wait: one that was being opened would be lost.
@@ -102,14 +105,14 @@ impl Lanes {
     pub(super) fn add(&mut self, current: Current, reader: Box<dyn UnitReader>) {
         let id = self.next_id;
         self.next_id += 1;
-        self.lanes.insert(id, Lane { current, since: Instant::now() });
+        self.lanes.insert(id, Lane { current, since: self.clock.now() });
         self.reads.push(read_on(id, reader));
     }
 
     /// Reads on in a lane.
     pub(super) fn read_on(&mut self, id: LaneId, reader: Box<dyn UnitReader>) {
         if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.since = Instant::now();
+            lane.since = self.clock.now();
         }
         self.reads.push(read_on(id, reader));
     }
@@ -166,9 +169,10 @@ impl Lanes {
         Poll::Pending
     }
 
-    /// What is waited for at `now`, when the task goes about something else, and for how long. Time in which rows may
+    /// What is waited for now, when the task goes about something else, and for how long. Time in which rows may
     /// have come that the task could not take does not count.
-    pub(super) fn waits(&mut self, now: Instant) -> Vec<Waits> {
+    pub(super) fn waits(&mut self) -> Vec<Waits> {
+        let now = self.clock.now();
         if std::mem::take(&mut self.quiet) {
             self.seen = now;
         }
@@ -226,15 +230,15 @@ mod tests {
         Some(id)
     }
 
-    fn waited(lanes: &mut Lanes, now: Instant) -> Vec<Duration> {
-        lanes.waits(now).into_iter().map(|w| w.time).collect()
+    fn waited(lanes: &mut Lanes) -> Vec<Duration> {
+        lanes.waits().into_iter().map(|w| w.time).collect()
     }
 
-    const LATER: Duration = Duration::from_secs(100);
+    const LONG: Duration = Duration::from_secs(100);
 
     #[tokio::test]
     async fn lanes_take_turns() {
-        let mut lanes = Lanes::new();
+        let mut lanes = Lanes::new(Clock::default());
         let senders = [lane(&mut lanes, "a"), lane(&mut lanes, "b"), lane(&mut lanes, "c")];
         for _ in 0..4 {
             senders[0].send(()).expect("is open");
@@ -250,23 +254,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_that_the_task_could_not_end_does_not_count() {
-        let mut lanes = Lanes::new();
-        let (a, _b) = (lane(&mut lanes, "a"), lane(&mut lanes, "b"));
+        let clock = Clock::by_hand();
+        let mut lanes = Lanes::new(clock.clone());
+        let (_a, _b) = (lane(&mut lanes, "a"), lane(&mut lanes, "b"));
         // Both have nothing: both wait.
         assert_eq!(turn(&mut lanes).await, None);
-        assert!(waited(&mut lanes, Instant::now() + LATER).iter().all(|w| *w >= LATER));
+        clock.advance(LONG);
+        assert_eq!(waited(&mut lanes), [LONG, LONG]);
         // The task goes about something else for long before it looks again.
-        assert!(waited(&mut lanes, Instant::now() + LATER * 3).iter().all(|w| *w < LATER * 2));
-        let mut lanes = Lanes::new();
-        let (a2, _b2) = (lane(&mut lanes, "a"), lane(&mut lanes, "b"));
-        drop(a);
+        clock.advance(LONG * 2);
+        assert_eq!(waited(&mut lanes), [LONG, LONG]);
+        let mut lanes = Lanes::new(clock.clone());
+        let (a, _b) = (lane(&mut lanes, "a"), lane(&mut lanes, "b"));
         for _ in 0..3 {
-            a2.send(()).expect("is open");
+            a.send(()).expect("is open");
             assert_eq!(turn(&mut lanes).await, Some(0));
-            tokio::time::sleep(Duration::from_millis(30)).await;
+            clock.advance(LONG);
         }
-        // Rows of a came after b had nothing: up to the last of them b has waited, a since then.
-        let times = waited(&mut lanes, Instant::now() + LATER);
-        assert!(times[0] < LATER && times[1] >= Duration::from_millis(25) && times[1] < LATER, "{times:?}");
+        // Rows of a came in time: until the read of the last of them began b had nothing, and what came since nobody knows.
+        assert_eq!(waited(&mut lanes), [Duration::ZERO, LONG]);
     }
 }

@@ -183,7 +183,8 @@ impl<'a> Launch<'a> {
         let shared = Arc::new(Shared::new(status_tx, self.plan.metrics.clone()));
         let graph = self.plan.graph.clone();
         let coordinator = Coordinator {
-            state: Run::new(self.plan.manifest.clone(), &self.config),
+            state: Run::new(self.plan.manifest.clone(), &self.config, self.runtime.clock.now()),
+            clock: self.runtime.clock.clone(),
             config: self.config,
             shared: shared.clone(),
             sources,

@@ -1,7 +1,5 @@
 //! What source tasks report at the end of an epoch: progress, and the watermark that follows from it.
 
-use std::time::Instant;
-
 use super::coordinator::Coordinator;
 use super::messages::Cut;
 use crate::table::dead_letters::Letter;
@@ -35,7 +33,7 @@ impl Coordinator {
     }
 
     fn merge(&mut self, cuts: Vec<Cut>) {
-        let now = Instant::now();
+        let now = self.clock.now();
         for source in &mut self.sources {
             source.tasks_ended = 0;
             source.waits.clear();
@@ -69,7 +67,7 @@ impl Coordinator {
     }
 
     fn move_watermark(&mut self) {
-        let now = Instant::now();
+        let now = self.clock.now();
         let mut least: Option<(EventTime, String)> = None;
         let mut shares: Vec<f64> = vec![];
         for (i, source) in self.sources.iter().enumerate() {

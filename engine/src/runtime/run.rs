@@ -91,8 +91,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new(manifest: Manifest, config: &JobConfig) -> Self {
-        let now = Instant::now();
+    pub(super) fn new(manifest: Manifest, config: &JobConfig, now: Instant) -> Self {
         Run {
             progress: manifest.sources.clone(),
             idle: manifest.sources.iter().map(|_| Idleness::default()).collect(),

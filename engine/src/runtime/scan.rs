@@ -11,6 +11,7 @@ use super::lanes::{LaneId, Lanes, Step};
 use super::messages::{Cut, Pulse, Report};
 use super::reading::Current;
 use crate::checkpoint::Consumed;
+use crate::clock::Clock;
 use crate::connector::{DeadLetter, Read, Source, Unit};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,6 +37,7 @@ pub(crate) struct Scan {
     pub(crate) cuts: mpsc::Receiver<EpochMark>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) budget: Arc<MemoryBudget>,
+    pub(crate) clock: Clock,
     pub(crate) watermark: EventTime,
 }
 
@@ -56,9 +58,10 @@ struct Scanning {
 
 /// Runs a task that reads a source.
 pub(crate) async fn run_scan(scan: Scan) -> Result<()> {
+    let clock = scan.clock.clone();
     let mut s = Scanning {
         scan,
-        lanes: Lanes::new(),
+        lanes: Lanes::new(clock),
         done: vec![],
         dead: vec![],
         rows: 0,
@@ -211,7 +214,7 @@ impl Scanning {
         for current in self.lanes.all() {
             consumed.push(current.consumed(self.scan.time.as_ref())?);
         }
-        let (ended, waits) = (self.ended(), self.lanes.waits(Instant::now()));
+        let (ended, waits) = (self.ended(), self.lanes.waits());
         // There may be more splits now.
         self.ask();
         let cut = Cut {

@@ -1,5 +1,6 @@
 //! Jobs over splits that are read side by side.
 
+mod clock;
 mod takeover;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 use super::{JobConfig, JobHandle, JobPhase, Runtime};
 use crate::changes::Changes;
 use crate::checkpoint::Checkpoints;
+use crate::clock::Clock;
 use crate::connector::{Commit, Offsets, Read, Sink, SinkWriter, Source, Split, Staged, Unit, UnitReader};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
@@ -284,6 +286,16 @@ impl World {
     }
 
     async fn start_with(&self, tasks: usize, idle_timeout: Duration, checkpoint_interval: Duration) -> JobHandle {
+        self.start_by(Clock::default(), tasks, idle_timeout, checkpoint_interval).await
+    }
+
+    async fn start_by(
+        &self,
+        clock: Clock,
+        tasks: usize,
+        idle_timeout: Duration,
+        checkpoint_interval: Duration,
+    ) -> JobHandle {
         let mut graph = Graph::default();
         let time = ScanTime { column: 0, bound: Some(TimeBound::Behind(0)), closers: vec![], idle_timeout };
         let source = Arc::new(Shared(self.taps.clone()));
@@ -292,7 +304,7 @@ impl World {
         let sink = SinkNode { name: "basin".to_owned(), sink: Arc::new(self.basin.clone()) };
         graph.add(NodeKind::Sink(sink), vec![Edge { from, exchange: Exchange::Forward }], tasks);
         let handle = tokio::runtime::Handle::current();
-        let runtime = Runtime::new(handle.clone(), handle, MemoryBudget::new(1 << 30));
+        let runtime = Runtime::by(clock, handle.clone(), handle, MemoryBudget::new(1 << 30));
         let mut config = JobConfig::new("basin");
         config.checkpoint_interval = checkpoint_interval;
         let checkpoints = Checkpoints::new(self.store.clone(), "basin");
