@@ -200,6 +200,90 @@ def test_retention_is_for_changelogs(store):
         ("CREATE STREAM s (a BIGINT, PRIMARY KEY (a)) WITH (retention_limit = '1 day');", 'has option "retention_limit" and no "retention"'),
         ("CREATE STREAM s (a BIGINT, PRIMARY KEY (a)) WITH (retention = '2 days', retention_limit = '1 day');", "is less than its"),
         ("CREATE STREAM s (a BIGINT) WITH (connector = 'datagen', rows = 3, retention = '1 day');", 'stream "s" keeps no rows'),
+        ("CREATE STREAM s (a BIGINT) WITH (connector = 'datagen', rows = 3, content_retention = '1 day');", 'stream "s" keeps no rows'),
+        ("CREATE STREAM s (a BIGINT, PRIMARY KEY (a)) WITH (content_retention = '1 day');", 'stream "s" changes'),
+        ("CREATE STREAM s (a BIGINT) WITH (content_retention = '2 days', retention_limit = '1 day');", 'is less than its "content_retention"'),
         ("CREATE STREAM s (a BIGINT, PRIMARY KEY (a)) WITH (retention = 'long');", "retention"),
     ]:
         assert why in run(store, sql, ok=False).stderr, sql
+
+
+EVENTS = "CREATE STREAM events (n BIGINT) WITH (content_retention = '3 s', retention_limit = '{limit}')"
+SUMS = "CREATE OR REPLACE STREAM sums AS SELECT count(*) AS rows, sum(n)::BIGINT AS s FROM events"
+
+
+def fill(cursor, numbers):
+    cursor.execute(f"INSERT INTO events VALUES {', '.join(f'({n})' for n in numbers)}")
+    cursor.execute("FLUSH")
+
+
+def held(cursor):
+    cursor.execute("SELECT n FROM events ORDER BY n")
+    return [n for (n,) in cursor.fetchall()]
+
+
+def forget(cursor, numbers):
+    """Rows that are older than that go with a commit; gives the one that was the first to do without the others."""
+    time.sleep(3.1)
+    deadline = time.monotonic() + PATIENCE
+    for n in numbers:
+        fill(cursor, [n])
+        rows = held(cursor)
+        assert rows == list(range(rows[0], n + 1)), "the last rows, without a gap"
+        if rows[0] > numbers[0] - 1:
+            return n
+        assert time.monotonic() < deadline, rows
+        time.sleep(0.02)
+    raise AssertionError("they stay")
+
+
+def test_rows_of_a_stream_that_only_grows_go(store):
+    with life(store) as cursor:
+        cursor.execute(EVENTS.format(limit="1 hour"))
+        cursor.execute(SUMS)
+        fill(cursor, range(1, 31))
+        assert held(cursor) == list(range(1, 31))
+        last = forget(cursor, range(31, 500))
+        cursor.execute("SELECT rows, s FROM sums")
+        assert cursor.fetchone() == (last, last * (last + 1) // 2), "what was made of them stays"
+        # Who begins now begins with what there is.
+        cursor.execute("CREATE STREAM added AS SELECT count(*) AS rows, min(n) AS least, max(n) AS most FROM events")
+        cursor.execute("FLUSH")
+        left = held(cursor)
+        cursor.execute("SELECT rows, least, most FROM added")
+        assert cursor.fetchone() == (len(left), left[0], left[-1])
+        files = [str(store / f["path"]) for f in json.loads((store / "live" / "events.json").read_text())["files"]]
+        assert duck("SELECT count(*), min(n) FROM read_parquet($1)", files)[0] == (len(left), left[0])
+        # What a paused reader has not read stays.
+        cursor.execute("PAUSE STREAM sums")
+        fill(cursor, range(last + 1, last + 11))
+        time.sleep(3.1)
+        fill(cursor, range(last + 11, last + 31))
+        assert held(cursor)[0] <= last + 1
+    with life(store) as cursor:
+        assert held(cursor)[-1] == last + 30, "also over a restart"
+        cursor.execute("RESUME STREAM sums")
+        cursor.execute("FLUSH")
+        last += 30
+        cursor.execute("SELECT rows, s FROM sums")
+        assert cursor.fetchone() == (last, last * (last + 1) // 2), "each row once"
+        forget(cursor, range(last + 1, last + 500))
+
+
+def test_a_reader_of_rows_that_have_gone_is_told(store):
+    with life(store) as cursor:
+        cursor.execute(EVENTS.format(limit="3 s"))
+        cursor.execute(SUMS)
+        fill(cursor, range(1, 6))
+        cursor.execute("PAUSE STREAM sums")
+        fill(cursor, range(6, 9))
+        last = forget(cursor, range(9, 500))
+        with pytest.raises(Exception, match='stream "events" no longer keeps the rows behind its row 5') as told:
+            cursor.execute("RESUME STREAM sums")
+        assert "CREATE OR REPLACE STREAM" in str(told.value)
+        cursor.execute(SUMS)
+        fill(cursor, [last + 1])
+        left = held(cursor)
+        cursor.execute("SELECT rows, s FROM sums")
+        rows, total = cursor.fetchone()
+        assert rows >= len(left) and total >= sum(left), "from what there was"

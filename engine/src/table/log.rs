@@ -153,7 +153,7 @@ impl StreamLog {
 
     /// Notes that `reader` has committed what it makes of the first `rows` rows: it needs those that follow.
     pub fn follow(&self, reader: &str, rows: u64) {
-        if self.changelog {
+        if self.loses_history() {
             self.state.lock().followers.insert(reader.to_owned(), rows);
         }
     }
@@ -163,6 +163,16 @@ impl StreamLog {
         self.state.lock().followers.retain(|name, _| !name.starts_with(readers));
     }
 
+    /// Whether some of its rows may go, now or once its options are others, so that who needs them is asked.
+    fn loses_history(&self) -> bool {
+        self.changelog || self.retention.is_some()
+    }
+
+    /// Files from before this time are not merged with later ones.
+    pub(super) fn apart_before(&self) -> Option<i64> {
+        self.retention.filter(|_| !self.changelog).map(|retention| retention.apart_before(now()))
+    }
+
     /// The number of the first row that a reader still needs.
     pub(super) fn needed(&self) -> Option<u64> {
         self.state.lock().followers.values().min().copied()
@@ -170,7 +180,7 @@ impl StreamLog {
 
     /// The files that a base may take the place of now.
     pub(super) fn over(self: &Arc<Self>, files: &[FileEntry]) -> Option<Vec<FileEntry>> {
-        let n = retention::pick(files, self.retention.filter(|_| self.is_changelog())?, self.needed(), now())?;
+        let n = retention::pick(files, self.retention?, self.needed(), now())?;
         Some(files.iter().take(n).cloned().collect())
     }
 
@@ -198,20 +208,22 @@ impl StreamLog {
         self.version.send_modify(|v| *v += 1);
     }
 
-    /// Lets `reader`, which has read `rows` rows, go on there; with none, from the base that stands for the first ones.
+    /// Lets `reader` begin, or go on where it has read all before row `rows`. Who begins does so with the base that stands for
+    /// the first ones.
     /// What it needs stays from then on. `None` while a commit is under way that would take it away.
     ///
     /// Errors when history has gone behind `rows`.
     pub(super) fn begin(
         self: &Arc<Self>,
         reader: Option<&str>,
+        goes_on: bool,
         rows: u64,
     ) -> Result<Option<(Hold, Option<FileEntry>)>> {
         let hold = self.hold();
         let mut state = self.state.lock();
         let base = state.committed.files.first().filter(|f| f.upto.is_some()).cloned();
         let from = base.as_ref().map_or(0, FileEntry::end);
-        if rows > 0 && rows < from {
+        if goes_on && rows < from {
             drop(state);
             return Err(self.behind(rows));
         }
@@ -219,11 +231,11 @@ impl StreamLog {
             drop(state);
             return Ok(None);
         }
-        if let Some(reader) = reader.filter(|_| self.changelog) {
+        if let Some(reader) = reader.filter(|_| self.loses_history()) {
             state.followers.insert(reader.to_owned(), rows.max(from));
         }
         drop(state);
-        Ok(Some((hold, base.filter(|_| rows == 0))))
+        Ok(Some((hold, base.filter(|_| !goes_on))))
     }
 
     pub(super) fn base_folder(&self) -> String {
@@ -278,7 +290,8 @@ impl StreamLog {
     /// The error of a reader that has read `rows` rows, where history begins behind them.
     pub(super) fn behind(&self, rows: u64) -> Error {
         let name = self.name();
-        Error::data(format!("stream \"{name}\" no longer keeps the history behind its row {rows}, up to which it was read"))
+        let what = if self.changelog { "history" } else { "rows" };
+        Error::data(format!("stream \"{name}\" no longer keeps the {what} behind its row {rows}, up to which it was read"))
             .with_hint(format!(
                 "Its reader was behind for longer than the retention_limit of \"{name}\": make the reader anew, with CREATE OR \
                  REPLACE STREAM … AS … (SHOW CREATE STREAM has the query)."

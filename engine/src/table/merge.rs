@@ -49,9 +49,9 @@ fn tier(file: &FileEntry) -> Option<u32> {
     Some(tier)
 }
 
-/// The files that are to be merged next, if any.
-pub(super) fn pick(files: &[FileEntry]) -> Option<Range<usize>> {
-    let tiers: Vec<Option<u32>> = files.iter().map(tier).collect();
+/// The files that are to be merged next, if any, of those that were written at `since` or later.
+pub(super) fn pick(files: &[FileEntry], since: i64) -> Option<Range<usize>> {
+    let tiers: Vec<Option<u32>> = files.iter().map(|file| tier(file).filter(|_| file.at >= since)).collect();
     let highest = tiers.iter().flatten().max().copied()?;
     for k in 0..=highest {
         for run in runs(&tiers, k) {
@@ -190,7 +190,7 @@ fn ending(files: &[FileEntry]) -> FileEntry {
     FileEntry { epoch: files.last().and_then(|f| f.epoch), at, ..FileEntry::default() }
 }
 
-/// Makes one file of what `files` add up to.
+/// Makes one file of what `files` add up to, of a stream that only grows one without rows.
 async fn add_up(
     log: &Arc<StreamLog>,
     files: Vec<FileEntry>,
@@ -198,8 +198,16 @@ async fn add_up(
     cancelled: &AtomicBool,
 ) -> Result<Option<Merged>> {
     let (upto, end) = (files.last().map_or(0, FileEntry::end), ending(&files));
-    let content = log.content_upto(upto);
-    let written = write_content(&content, end.epoch.unwrap_or_default(), &log.path(&name), cancelled).await?;
+    let (path, epoch) = (log.path(&name), end.epoch.unwrap_or_default());
+    let written = match log.is_changelog() {
+        true => write_content(&log.content_upto(upto), epoch, &path, cancelled).await?,
+        false => {
+            let (rows, file) = FileWriter::new(log.schema())?.finish()?;
+            let bytes = file.len() as u64;
+            log.store().put(&path, Bytes::from(file)).await?;
+            Some((rows, bytes))
+        }
+    };
     let Some((rows, bytes)) = written else { return Ok(None) };
     let file = FileEntry { name, rows, bytes, upto: Some(upto), ..end };
     Ok(Some(Merged { file, replaces: files.into_iter().map(|f| f.name).collect() }))
@@ -264,7 +272,7 @@ mod tests {
             // No more than a merge may read.
             (vec![LARGE_BYTES - 1; 9], Some(0..2)),
         ] {
-            assert_eq!(pick(&files(&sizes)), expected, "{sizes:?}");
+            assert_eq!(pick(&files(&sizes), 0), expected, "{sizes:?}");
         }
     }
 
@@ -275,7 +283,7 @@ mod tests {
             for (at, bytes) in pattern.iter().cycle().take(20_000).enumerate() {
                 files.push(FileEntry { start: at as u64, rows: 1, bytes: *bytes, ..FileEntry::default() });
                 added += bytes;
-                if let Some(range) = pick(&files) {
+                if let Some(range) = pick(&files, 0) {
                     assert!(range.len() > 1);
                     let bytes = files[range.clone()].iter().map(|f| f.bytes).sum();
                     written += bytes;

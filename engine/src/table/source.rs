@@ -41,7 +41,7 @@ pub struct StreamSource {
     /// The columns read, of the stream's.
     projection: Vec<usize>,
     schema: SchemaRef,
-    state: Mutex<Handout>,
+    state: Arc<Mutex<Handout>>,
     admitted: tokio::sync::Notify,
     reader: Mutex<Option<Follower>>,
 }
@@ -68,6 +68,16 @@ struct Handout {
     told: Option<EventTime>,
     /// The base from which it began.
     first: Option<Arc<FirstBase>>,
+    /// Where the units begin that were handed out and are not done, of a log without groups.
+    open: BTreeMap<u64, usize>,
+}
+
+impl Handout {
+    /// The first row that is still to be read.
+    fn least(&self) -> u64 {
+        let gap = self.gaps.last().map_or(self.next, |gap| gap.start);
+        self.open.keys().next().map_or(gap, |open| gap.min(*open))
+    }
 }
 
 /// A base in the place of history, kept for one who reads it.
@@ -81,7 +91,7 @@ impl StreamSource {
     /// Reads columns `projection` of `log`.
     pub fn new(log: Arc<StreamLog>, projection: Vec<usize>) -> Result<Self> {
         let schema = Arc::new(log.schema().project(&projection)?);
-        let (state, admitted, reader) = (Mutex::default(), tokio::sync::Notify::new(), Mutex::default());
+        let (state, admitted, reader) = (Arc::default(), tokio::sync::Notify::new(), Mutex::default());
         Ok(StreamSource { log, projection, schema, state, admitted, reader })
     }
 
@@ -94,8 +104,14 @@ impl StreamSource {
     fn poll_unit(&self) -> std::result::Result<Option<Unit>, ()> {
         let snapshot = self.log.snapshot();
         let mut s = self.state.lock();
+        let open = |s: &mut Handout, start| {
+            if !self.log.is_changelog() {
+                *s.open.entry(start).or_default() += 1;
+            }
+        };
         let unit = |start, end| Unit { split: SPLIT.into(), start, end };
         if let Some(gap) = s.gaps.pop() {
+            open(&mut s, gap.start);
             return Ok(Some(unit(gap.start, gap.end)));
         }
         let limit = if self.log.is_changelog() { s.group_end.min(snapshot.rows) } else { snapshot.rows };
@@ -103,12 +119,15 @@ impl StreamSource {
             let start = s.next;
             let end = unit_end(start, limit, &snapshot.files, s.first.as_deref());
             s.next = end;
+            open(&mut s, start);
             return Ok(Some(unit(start, end)));
         }
         let all = s.next >= snapshot.rows;
         // Time may move without rows: a unit without rows says so.
         if all && snapshot.watermark > EventTime::MIN && s.told.is_none_or(|t| t < snapshot.watermark) {
             s.told = Some(snapshot.watermark);
+            let next = s.next;
+            open(&mut s, next);
             return Ok(Some(unit(s.next, s.next)));
         }
         if all && snapshot.end { Err(()) } else { Ok(None) }
@@ -211,11 +230,12 @@ impl Source for StreamSource {
         let end = reads.and_then(|r| r.last()).map_or(0, |r| r.end);
         let mut gaps = consumed.gaps(SPLIT, 0..end);
         gaps.reverse();
+        let needed = if end > 0 { gaps.last().map_or(end, |gap| gap.start) } else { 0 };
         let mut commits = self.log.watch();
         let (hold, base) = loop {
             commits.mark_unchanged();
             let reader = self.reader.lock().as_ref().map(|r| r.name.clone());
-            match self.log.begin(reader.as_deref(), end)? {
+            match self.log.begin(reader.as_deref(), end > 0, needed)? {
                 Some(begun) => break begun,
                 None => commits.changed().await.map_err(|_| Error::internal("the log has gone"))?,
             }
@@ -289,6 +309,7 @@ impl Source for StreamSource {
             end: unit.end,
             rows,
             said: false,
+            open: Open { state: self.state.clone(), start: unit.start },
         }))
     }
 
@@ -313,9 +334,14 @@ impl Source for StreamSource {
     }
 
     fn epoch_cut(&self) {
-        self.state.lock().cutting = false;
-        if self.log.is_changelog() {
-            self.admit();
+        let least = {
+            let mut s = self.state.lock();
+            s.cutting = false;
+            s.least()
+        };
+        match self.log.is_changelog() {
+            true => self.admit(),
+            false => self.follow_if(false, least),
         }
     }
 
@@ -352,6 +378,26 @@ struct Reader {
     end: u64,
     rows: Rows,
     said: bool,
+    #[expect(dead_code, reason = "what counts is that it is dropped")]
+    open: Open,
+}
+
+/// A unit that is not done.
+struct Open {
+    state: Arc<Mutex<Handout>>,
+    start: u64,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut s = self.state.lock();
+        if let Some(n) = s.open.get_mut(&self.start) {
+            *n -= 1;
+            if *n == 0 {
+                s.open.remove(&self.start);
+            }
+        }
+    }
 }
 
 impl Reader {

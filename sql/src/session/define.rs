@@ -53,10 +53,17 @@ const RETENTION: OptionSpec =
 const RETENTION_LIMIT: OptionSpec =
     OptionSpec::new("retention_limit", Takes::Duration, "30 days", "how long it keeps what its readers still need")
         .otherwise("7 days, or the retention");
+const CONTENT_RETENTION: OptionSpec = OptionSpec::new(
+    "content_retention",
+    Takes::Duration,
+    "30 days",
+    "how long a stream that only grows keeps its rows",
+)
+.otherwise("for ever");
 /// How long history that readers still need is kept at least, where nothing is said.
 const USUAL_LIMIT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-const OWN: [OptionSpec; 5] = [CHECKPOINT_INTERVAL, IDLE, PARALLELISM, RETENTION, RETENTION_LIMIT];
+const OWN: [OptionSpec; 6] = [CHECKPOINT_INTERVAL, IDLE, PARALLELISM, RETENTION, CONTENT_RETENTION, RETENTION_LIMIT];
 /// Those of streams with a query.
 const OF_QUERIES: [OptionSpec; 3] = [DEAD_LETTER_LIMIT, DEAD_LETTER_RETENTION, ON_ERROR];
 
@@ -68,7 +75,14 @@ pub(super) struct OwnOptions {
     pub(super) checkpoint_interval: Option<Duration>,
     pub(super) on_error: OnError,
     pub(super) dead_letters: DeadLetterLimits,
-    pub(super) retention: Option<Retention>,
+    pub(super) keeps: Keeps,
+}
+
+/// How long a stream keeps history and content.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Keeps {
+    history: Option<Retention>,
+    content: Option<Retention>,
 }
 
 impl OwnOptions {
@@ -98,7 +112,7 @@ impl OwnOptions {
             dead_letters,
             parallelism: own.value(&PARALLELISM, "a number from 1 to 256")?,
             idle_timeout: own.duration(&IDLE)?,
-            retention: retention(&mut own, &owner)?,
+            keeps: keeps(&mut own, &owner)?,
             checkpoint_interval: interval
                 .map_err(|e| e.context(format!("option \"checkpoint_interval\" of {owner}")))?,
         };
@@ -113,22 +127,58 @@ impl OwnOptions {
     }
 }
 
-fn retention(own: &mut Options, owner: &str) -> Result<Option<Retention>> {
-    let (history, limit) = (own.duration(&RETENTION)?, own.duration(&RETENTION_LIMIT)?);
-    let Some(history) = history else {
-        if limit.is_none() {
-            return Ok(None);
-        }
+fn keeps(own: &mut Options, owner: &str) -> Result<Keeps> {
+    let (history, content) = (own.duration(&RETENTION)?, own.duration(&CONTENT_RETENTION)?);
+    let limit = own.duration(&RETENTION_LIMIT)?;
+    if limit.is_some() && history.is_none() && content.is_none() {
         return Err(Error::invalid(format!("{owner} has option \"retention_limit\" and no \"retention\"")).with_hint(
             "Say how long history is kept, as in retention = '1 day', or leave both out to keep all of it.",
         ));
-    };
-    let limit = limit.unwrap_or(USUAL_LIMIT.max(history));
-    if limit < history {
-        return Err(Error::invalid(format!("option \"retention_limit\" of {owner} is less than its \"retention\""))
-            .with_hint("It is how long history is kept for readers that are behind: make it as long or longer."));
     }
-    Ok(Some(Retention::new(history, limit)))
+    let up_to = |spec: &OptionSpec, kept: Duration| match limit.unwrap_or(USUAL_LIMIT.max(kept)) {
+        limit if limit < kept => {
+            let message = format!("option \"retention_limit\" of {owner} is less than its \"{}\"", spec.name);
+            let hint = "It is how long rows are kept for readers that are behind: make it as long or longer.";
+            Err(Error::invalid(message).with_hint(hint))
+        }
+        limit => Ok(limit),
+    };
+    let history = match history {
+        Some(kept) => Some(Retention::new(kept, up_to(&RETENTION, kept)?)),
+        None => None,
+    };
+    let content = match content {
+        Some(kept) => Some(Retention::of_content(kept, up_to(&CONTENT_RETENTION, kept)?)),
+        None => None,
+    };
+    Ok(Keeps { history, content })
+}
+
+impl Keeps {
+    /// What counts for `def`.
+    ///
+    /// Errors where one is given that does not apply to such a stream.
+    fn of(self, def: &StreamDef) -> Result<Option<Retention>> {
+        let refuse = |why: &str, hint: &str| {
+            Err(Error::unsupported(format!("stream \"{}\" {why}", def.name)).with_hint(hint.to_owned()))
+        };
+        match (def.kind, def.changelog) {
+            (ObjectKind::Stored | ObjectKind::Derived, true) if self.content.is_some() => refuse(
+                "changes: what it holds is what its query or its keys say",
+                "Write retention to keep less of its history, and a condition on time in the query to keep less in it.",
+            ),
+            (ObjectKind::Stored | ObjectKind::Derived, false) if self.history.is_some() => refuse(
+                "only grows: its history is what it holds",
+                "Write content_retention to let rows go that are older; retention is for streams with a PRIMARY KEY and for \
+                 queries whose results change.",
+            ),
+            (ObjectKind::Stored | ObjectKind::Derived, changelog) => {
+                Ok(if changelog { self.history } else { self.content })
+            }
+            _ if self == Keeps::default() => Ok(None),
+            _ => refuse("keeps no rows", "Leave retention out: it is for streams that keep their rows."),
+        }
+    }
 }
 
 /// The options of `create` that are not a connector's.
@@ -256,17 +306,12 @@ impl Millstream {
                 def.connector = Some((connector, options.with_found(resolved.options.clone())));
                 self.define_external(&mut def, create)?;
             }
-            (None, None) => self.define_stored(&mut def, create, own.retention)?,
+            (None, None) => self.define_stored(&mut def, create, own.keeps)?,
             (Some(_), connector) => {
-                self.define_derived(&mut def, create, connector, parallelism, resolved, own.retention)?
+                self.define_derived(&mut def, create, connector, parallelism, resolved, own.keeps)?
             }
         }
-        if own.retention.is_some() && !(def.changelog && def.log.is_some()) {
-            let why = if def.log.is_some() { "only grows: its history is what it holds" } else { "keeps no rows" };
-            let hint =
-                "Leave retention out: it is for streams with a PRIMARY KEY and for queries whose results change.";
-            return Err(Error::unsupported(format!("stream \"{}\" {why}", def.name)).with_hint(hint));
-        }
+        own.keeps.of(&def)?;
         Ok(def)
     }
 
@@ -282,12 +327,7 @@ impl Millstream {
         Ok(())
     }
 
-    fn define_stored(
-        self: &Arc<Self>,
-        def: &mut StreamDef,
-        create: &CreateStream,
-        retention: Option<Retention>,
-    ) -> Result<()> {
+    fn define_stored(self: &Arc<Self>, def: &mut StreamDef, create: &CreateStream, keeps: Keeps) -> Result<()> {
         def.kind = ObjectKind::Stored;
         def.primary_key = key_columns(create, &def.schema)?;
         def.changelog = !def.primary_key.is_empty();
@@ -295,7 +335,7 @@ impl Millstream {
         let time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name, def.semantics)?;
         // Readers are told the watermark by the log.
         def.event_time = time.map(|(column, _)| (column, None));
-        def.log = Some(self.log_of(def, retention)?);
+        def.log = Some(self.log_of(def, keeps.of(def)?)?);
         def.ingest = Some(IngestSource::new());
         Ok(())
     }
@@ -307,7 +347,7 @@ impl Millstream {
         connector: Option<(String, Options)>,
         parallelism: usize,
         resolved: &Resolved,
-        retention: Option<Retention>,
+        keeps: Keeps,
     ) -> Result<()> {
         if !create.columns.is_empty() || create.watermark.is_some() || create.primary_key.is_some() {
             return Err(Error::unsupported(format!("stream \"{}\" declares columns and has a query", def.name))
@@ -319,7 +359,7 @@ impl Millstream {
         match connector {
             None => {
                 def.kind = ObjectKind::Derived;
-                def.log = Some(self.log_of(def, retention)?);
+                def.log = Some(self.log_of(def, keeps.of(def)?)?);
             }
             Some((connector, options)) => {
                 def.kind = ObjectKind::Written;

@@ -46,6 +46,29 @@ fn whole_commits_that_nobody_needs_go() {
     }
 }
 
+#[test]
+fn rows_of_a_stream_that_grows_go_however_few() {
+    let retention = Retention::of_content(Duration::from_micros(80), Duration::from_micros(200));
+    let file = |start, at, upto| FileEntry { start, rows: 1, at, upto, epoch: Some(1), ..FileEntry::default() };
+    let files = [file(0, 100, None), file(1, 110, None), file(2, 150, None)];
+    for (needed, now, expected) in [
+        (None, 179, None),
+        (None, 180, Some(1)),
+        (None, 190, Some(2)),
+        (None, 1000, Some(3)),
+        (Some(1), 190, Some(1)),
+        (Some(0), 299, None),
+        (Some(0), 300, Some(1)),
+    ] {
+        assert_eq!(pick(&files, retention, needed, now), expected, "{needed:?} {now}");
+    }
+    // A base alone is not made anew.
+    let base = FileEntry { rows: 0, ..file(0, 100, Some(2)) };
+    assert_eq!(pick(&[base.clone(), file(2, 150, None)], retention, None, 200), None);
+    assert_eq!(pick(&[base, file(2, 150, None)], retention, None, 230), Some(2));
+    assert_eq!(retention.apart_before(1000), 990);
+}
+
 /// History goes at once, and is kept for readers for `limit`.
 async fn written(limit: Duration) -> Written {
     let retention = Retention { least: 60, ..Retention::new(Duration::ZERO, limit) };
