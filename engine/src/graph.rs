@@ -9,6 +9,7 @@ use crate::connector::{Sink, Source};
 use crate::error::{Error, Result};
 use crate::operator::window::Closer;
 use crate::operator::{SpecRef, StateBound};
+use crate::spread::Spread;
 
 /// The position of a node in its graph. Inputs come before the nodes that read them.
 pub type NodeId = usize;
@@ -174,9 +175,28 @@ impl Graph {
         }
     }
 
-    /// Checks what the runtime relies on: inputs come first, forward edges keep the parallelism,
-    /// single edges end in one task.
+    /// Checks what the runtime and the operators rely on: inputs come first, forward edges keep the parallelism,
+    /// single edges end in one task, and rows lie where their reader needs them.
     pub fn validate(&self) -> Result<()> {
+        self.validate_edges()?;
+        let mut lie: Vec<Spread> = Vec::with_capacity(self.nodes.len());
+        for (id, node) in self.nodes.iter().enumerate() {
+            let arrive: Vec<Spread> = node.inputs.iter().map(|e| e.arrive(&lie[e.from], node.parallelism)).collect();
+            let NodeKind::Operator(spec) = &node.kind else {
+                lie.push(Spread::anyhow(node.parallelism));
+                continue;
+            };
+            if let Some(port) = (0..arrive.len()).find(|port| !arrive[*port].fits(&spec.needs(*port))) {
+                let (name, lies, needed) = (spec.name(), &arrive[port], spec.needs(port));
+                return Err(Error::internal(format!("node {id}, {name}: rows lie {lies:?}, needed are {needed:?}")));
+            }
+            let emitted: Vec<Spread> = arrive.iter().map(|rows| rows.moved(|column| spec.place_of(column))).collect();
+            lie.push(Spread::of_all(emitted.iter(), node.parallelism));
+        }
+        Ok(())
+    }
+
+    fn validate_edges(&self) -> Result<()> {
         for (id, node) in self.nodes.iter().enumerate() {
             for edge in &node.inputs {
                 let from = self.nodes.get(edge.from).filter(|_| edge.from < id);
@@ -195,5 +215,58 @@ impl Graph {
             }
         }
         Ok(())
+    }
+}
+
+impl Edge {
+    /// Where rows that lie so in the node that they come from lie in the reader's tasks.
+    fn arrive(&self, lie: &Spread, tasks: usize) -> Spread {
+        match &self.exchange {
+            Exchange::Forward => lie.clone(),
+            Exchange::Hash(columns) => Spread { tasks, by: Some(columns.clone()) },
+            Exchange::Single => Spread::anyhow(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field, Schema};
+    use datafusion_physical_expr::expressions::Column;
+
+    use super::*;
+    use crate::connector::constant::Constant;
+    use crate::operator::project::Project;
+    use crate::operator::upsert::Upsert;
+
+    /// `a` and `b` come from a source of two tasks by the hash of `columns`, are projected to `places`, and go to an upsert
+    /// by the first of them.
+    fn keyed(columns: &[usize], places: &[usize]) -> Result<()> {
+        let schema = Arc::new(Schema::new(["a", "b"].map(|n| Field::new(n, DataType::Int64, true)).to_vec()));
+        let rows = arrow::array::RecordBatch::new_empty(schema.clone());
+        let source = Arc::new(Constant::new(rows));
+        let mut graph = Graph::default();
+        let kind = SourceNode { stream: "s".to_owned(), source, schema: schema.clone(), time: None };
+        let from = graph.add(NodeKind::Source(kind), vec![], 2);
+        let column = |p: &usize| -> Arc<dyn PhysicalExpr> { Arc::new(Column::new(schema.field(*p).name(), *p)) };
+        let projected = Arc::new(schema.project(places).expect("columns"));
+        let project = Project { expressions: places.iter().map(column).collect(), schema: projected.clone() };
+        let exchange = if columns.is_empty() { Exchange::Forward } else { Exchange::Hash(columns.to_vec()) };
+        let from = graph.add(NodeKind::Operator(Arc::new(project)), vec![Edge { from, exchange }], 2);
+        let upsert = Upsert { key: vec![0], schema: projected };
+        graph.add(NodeKind::Operator(Arc::new(upsert)), vec![Edge { from, exchange: Exchange::Forward }], 2);
+        graph.validate()
+    }
+
+    #[test]
+    fn keyed_operators_get_their_keys_or_are_refused() {
+        keyed(&[0], &[0, 1]).expect("rows lie by the key");
+        keyed(&[1], &[1, 0]).expect("rows lie by the key, in another place");
+        for (columns, places) in
+            [(vec![], vec![0, 1]), (vec![1], vec![0, 1]), (vec![0, 1], vec![0, 1]), (vec![0], vec![1])]
+        {
+            let e = keyed(&columns, &places).expect_err("rows of a key lie in several tasks");
+            assert!(e.message().starts_with("node 2, upsert: rows lie "), "{e}");
+        }
     }
 }

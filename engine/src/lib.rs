@@ -20,6 +20,7 @@ pub mod nearest;
 pub mod operator;
 pub mod options;
 pub mod runtime;
+pub mod spread;
 pub mod state;
 pub mod store;
 pub mod table;

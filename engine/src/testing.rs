@@ -125,7 +125,7 @@ impl Bench {
 
 fn built(spec: &SpecRef, budget: &Arc<MemoryBudget>) -> Result<(Box<dyn Operator>, StateRegistry)> {
     let mut state = StateRegistry::new("test", budget.clone());
-    let operator = spec.build(&mut BuildContext { state: &mut state, task: 0, parallelism: 1 })?;
+    let operator = spec.build(&mut BuildContext { state: &mut state })?;
     Ok((operator, state))
 }
 
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn one_row_in_one_result_out_while_the_input_stays_open() {
         let above = BinaryExpr::new(column("v", 1), datafusion_expr::Operator::Gt, lit(0_i64));
-        let filter = Filter { predicate: Arc::new(above), projection: None, schema: schema() };
+        let filter = Filter { predicate: Arc::new(above), schema: schema() };
         let narrow = Arc::new(schema().project(&[1]).expect("one column"));
         let project = Project { expressions: vec![column("v", 1)], schema: narrow };
         let tumble = WindowSpec::Tumble { size: Length::Micros(10_000_000), offset: 0 };
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn weights_pass_through_what_keeps_no_state() {
         let above = BinaryExpr::new(column("v", 1), datafusion_expr::Operator::Gt, lit(0_i64));
-        let filter = Arc::new(Filter { predicate: Arc::new(above), projection: None, schema: schema() });
+        let filter = Arc::new(Filter { predicate: Arc::new(above), schema: schema() });
         let script =
             [Rows("+2 a 1 null; -1 b 2 null; +1 c null null; -1 d 0 null"), Mark(0, "+2 a 1 null; -1 b 2 null")];
         check(filter, &schema(), &script).expect("weights as they were");

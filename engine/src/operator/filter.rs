@@ -1,7 +1,7 @@
 //! `WHERE`, `HAVING`: keeps the rows for which the predicate is true.
 //!
 //! Stateless; weights pass unchanged, so a retraction is kept exactly when its insertion was. A row for which
-//! the predicate has no value is put aside, and so is its retraction. A projection may follow in the same operator: columns that are not needed any more are not copied.
+//! the predicate has no value is put aside, and so is its retraction.
 //!
 //! ```text
 //! WHERE v > 1     +(1) +(2) -(3)  ->  +(2) -(3)
@@ -24,8 +24,6 @@ use crate::expr::evaluate;
 pub struct Filter {
     /// A boolean expression over the input.
     pub predicate: Arc<dyn PhysicalExpr>,
-    /// The input columns to keep, in order; all when absent.
-    pub projection: Option<Vec<usize>>,
     /// The schema of the output.
     pub schema: SchemaRef,
 }
@@ -43,6 +41,10 @@ impl OperatorSpec for Filter {
         self.schema.clone()
     }
 
+    fn place_of(&self, column: usize) -> Option<usize> {
+        Some(column)
+    }
+
     fn build(&self, _context: &mut BuildContext<'_>) -> Result<Box<dyn Operator>> {
         Ok(Box::new(Running(self.clone())))
     }
@@ -58,10 +60,6 @@ impl Operator for Running {
         }
         let changes = out.put_aside(changes, &failures)?;
         let mask = mask.as_boolean();
-        let changes = match &self.0.projection {
-            None => changes,
-            Some(columns) => changes.with_rows(changes.rows().project(columns)?),
-        };
         match mask.true_count() {
             0 => {}
             n if n == changes.num_rows() => out.emit(changes),

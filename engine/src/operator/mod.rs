@@ -21,6 +21,7 @@ use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::Result;
 use crate::expr::{Failure, Failures};
+use crate::spread::Needed;
 use crate::state::StateRegistry;
 
 /// A running operator.
@@ -139,6 +140,16 @@ pub trait OperatorSpec: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Where it needs the rows of `port` to lie.
+    fn needs(&self, _port: usize) -> Needed {
+        Needed::Anywhere
+    }
+
+    /// Where it gives the values of its inputs' column `column`, if it gives them with the rows that it makes of those rows.
+    fn place_of(&self, _column: usize) -> Option<usize> {
+        None
+    }
+
     /// Builds the operator for one task; state is opened through `context`.
     fn build(&self, context: &mut BuildContext<'_>) -> Result<Box<dyn Operator>>;
 }
@@ -147,10 +158,6 @@ pub trait OperatorSpec: fmt::Debug + Send + Sync {
 pub struct BuildContext<'a> {
     /// Opens state; what is opened here is checkpointed and restored by the runtime.
     pub state: &'a mut StateRegistry,
-    /// Which of the fragment's tasks this is.
-    pub task: usize,
-    /// How many tasks the fragment has.
-    pub parallelism: usize,
 }
 
 /// What bounds an operator's state.

@@ -9,6 +9,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::filter;
 use arrow::datatypes::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
 
 use super::{BuildContext, Operator, OperatorSpec, Output};
 use crate::changes::Changes;
@@ -41,6 +42,10 @@ impl OperatorSpec for Project {
 
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
+    }
+
+    fn place_of(&self, column: usize) -> Option<usize> {
+        self.expressions.iter().position(|e| e.downcast_ref::<Column>().is_some_and(|c| c.index() == column))
     }
 
     fn build(&self, _context: &mut BuildContext<'_>) -> Result<Box<dyn Operator>> {

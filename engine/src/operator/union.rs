@@ -30,6 +30,10 @@ impl OperatorSpec for Union {
         self.schema.clone()
     }
 
+    fn place_of(&self, column: usize) -> Option<usize> {
+        Some(column)
+    }
+
     fn build(&self, _context: &mut BuildContext<'_>) -> Result<Box<dyn Operator>> {
         Ok(Box::new(Running(self.clone())))
     }

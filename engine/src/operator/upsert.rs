@@ -16,6 +16,7 @@ use crate::epoch::EpochMark;
 use crate::error::Result;
 use crate::format::sql_name;
 use crate::key::hash_rows;
+use crate::spread::Needed;
 use crate::state::key_index::KeyIndex;
 use crate::state::{Handle, Owner, State, check_columns};
 use crate::time::EventTime;
@@ -52,6 +53,14 @@ impl OperatorSpec for Upsert {
         let key: Vec<_> = self.key.iter().map(|k| format!("column {}", k + 1)).collect();
         let types: Vec<_> = self.schema.fields().iter().map(|f| sql_name(f.data_type())).collect();
         Some(format!("rows of ({}) by {}", types.join(", "), key.join(", ")))
+    }
+
+    fn needs(&self, _port: usize) -> Needed {
+        Needed::hash(self.key.clone())
+    }
+
+    fn place_of(&self, column: usize) -> Option<usize> {
+        Some(column)
     }
 
     fn build(&self, context: &mut BuildContext<'_>) -> Result<Box<dyn Operator>> {

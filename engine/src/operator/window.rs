@@ -377,6 +377,10 @@ impl OperatorSpec for WindowAssign {
         self.schema.clone()
     }
 
+    fn place_of(&self, column: usize) -> Option<usize> {
+        Some(column)
+    }
+
     fn build(&self, _context: &mut BuildContext<'_>) -> Result<Box<dyn Operator>> {
         Ok(Box::new(Assign(self.clone())))
     }

@@ -127,7 +127,7 @@ impl Task {
     fn chain(&mut self, here: &Here) -> Result<Chain> {
         let job = self.job.clone();
         let ids = &job.fragments.nodes[self.fragment];
-        let (task, parallelism) = (self.task, job.parallelism(self.fragment));
+        let task = self.task;
         let mut state = StateRegistry::new(job.name.clone(), here.budget.clone());
         let (mut nodes, mut edges) = (vec![], vec![]);
         for id in ids {
@@ -139,9 +139,7 @@ impl Task {
                     let place = job.graph.sinks().position(|(sink, _)| sink == *id).unwrap_or_default();
                     Body::Sink(place, s.sink.open(task)?, state.account())
                 }
-                NodeKind::Operator(spec) => {
-                    Body::Operator(spec.build(&mut BuildContext { state: &mut state, task, parallelism })?)
-                }
+                NodeKind::Operator(spec) => Body::Operator(spec.build(&mut BuildContext { state: &mut state })?),
             };
             let mut targets = vec![];
             for (to, node) in job.graph.nodes.iter().enumerate().skip(id + 1) {
@@ -157,7 +155,7 @@ impl Task {
             nodes.push(RunNode { body, targets, metrics });
         }
         let aside = AsideRows { shared: job.asides.clone(), split: None, letters: vec![] };
-        let uploads = Uploads::new(job.claim.clone(), here.io.clone(), parallelism);
+        let uploads = Uploads::new(job.claim.clone(), here.io.clone(), job.parallelism(self.fragment));
         let reports = self.reports.clone();
         Ok(Chain { fragment: self.fragment, task, nodes, edges, state, reports, aside, uploads })
     }

@@ -35,6 +35,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion_physical_expr::expressions::Column;
 
 use call::Kind;
 
@@ -44,6 +45,7 @@ use crate::changes::Changes;
 use crate::error::{Error, Result};
 use crate::expr::Failures;
 use crate::format::sql_name;
+use crate::spread::Needed;
 use crate::state::accumulate::{Accumulate, Touch};
 use crate::state::group_table::{GroupTable, state_column, state_schema};
 use crate::state::runs::Run;
@@ -141,6 +143,12 @@ impl Aggregate {
         (0..self.groups.len()).filter(|i| !timed(i)).collect()
     }
 
+    /// The input column that is group column `key`, where that is not computed.
+    fn key_column(&self, key: usize) -> Option<usize> {
+        let (expr, _) = self.groups.get(key)?;
+        expr.downcast_ref::<Column>().map(Column::index)
+    }
+
     /// The schema of the keys within a window.
     fn key_schema(&self) -> Schema {
         Schema::new(self.plain_keys().into_iter().map(|i| self.groups[i].1.clone()).collect::<Vec<_>>())
@@ -214,8 +222,8 @@ impl Aggregate {
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    /// The columns of the partial phase's output by which rows are routed.
-    pub fn routing_columns(&self) -> Vec<usize> {
+    /// The columns of the partial phase's output that are keys, by which rows are routed.
+    fn routing_columns(&self) -> Vec<usize> {
         (1..=self.plain_keys().len()).collect()
     }
 
@@ -273,6 +281,26 @@ impl OperatorSpec for Aggregate {
             Some(time) => format!(", by key {}", time.columns.first().map_or(0, |(column, _)| column + 1)),
         };
         Some(format!("({}) by ({}) of {rows}{time}", calls.join(", "), keys.join(", ")))
+    }
+
+    fn needs(&self, _port: usize) -> Needed {
+        match self.phase {
+            Phase::Partial => Needed::Anywhere,
+            Phase::Final => Needed::hash(self.routing_columns()),
+            Phase::Single => {
+                let columns = self.plain_keys().into_iter().map(|key| self.key_column(key)).collect::<Option<_>>();
+                columns.map_or(Needed::Single, Needed::hash)
+            }
+        }
+    }
+
+    fn place_of(&self, column: usize) -> Option<usize> {
+        let keys = self.plain_keys();
+        match self.phase {
+            Phase::Partial => keys.into_iter().position(|key| self.key_column(key) == Some(column)).map(|key| key + 1),
+            Phase::Final => keys.get(column.checked_sub(1)?).copied(),
+            Phase::Single => keys.into_iter().find(|key| self.key_column(*key) == Some(column)),
+        }
     }
 
     fn build(&self, context: &mut BuildContext<'_>) -> Result<Box<dyn Operator>> {

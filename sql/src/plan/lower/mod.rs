@@ -35,11 +35,11 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use millstream_engine::expr::harden;
 use millstream_engine::graph::{Graph, NodeId, NodeKind, SinkNode};
 use millstream_engine::operator::aggregate::EmitMode;
+use millstream_engine::spread::{Needed, Spread};
 
 use crate::error::Result;
 use crate::statement::Emit;
 
-use exchange::{Needed, Spread};
 use operators::Lowering;
 use properties::Describing;
 use refuse::refuse_unstable;

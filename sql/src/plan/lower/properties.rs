@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use datafusion::common::DFSchema;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, TableScan, Union};
+use millstream_engine::spread::Spread;
 
-use super::exchange::Spread;
 use super::refuse::refused;
 use super::scan::Scans;
 use super::time::{ScanId, TimeProperty, WindowsId, time_of};
@@ -158,14 +158,12 @@ impl<'a> Describing<'a> {
     fn union<'p>(&mut self, plan: &'p Union, inputs: Vec<Node<'p>>) -> Node<'p> {
         let tasks = inputs.iter().map(|i| i.has.spread.tasks).max().unwrap_or(1);
         let even = inputs.iter().all(|i| i.has.spread.tasks == tasks);
-        let first = inputs.first().and_then(|i| i.has.spread.by.clone());
-        let by = first.filter(|by| inputs.iter().all(|i| i.has.spread.by.as_ref() == Some(by)));
         let has = Properties {
             growth: inputs.iter().map(|i| i.has.growth).max().unwrap_or(Growth::Grows),
             time: (0..plan.schema.fields().len()).map(|c| self.time_of_all(&inputs, c)).collect(),
             key: None,
             // Inputs of different widths meet in one task.
-            spread: if even { Spread { tasks, by } } else { Spread::anyhow(1) },
+            spread: if even { Spread::of_all(inputs.iter().map(|i| &i.has.spread), tasks) } else { Spread::anyhow(1) },
         };
         Node::new(Step::Union(plan), inputs, has)
     }

@@ -8,9 +8,9 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::Expr;
 use millstream_engine::operator::aggregate::EmitMode;
 use millstream_engine::operator::window::Closer;
+use millstream_engine::spread::Needed;
 
 use super::column_of;
-use super::exchange::Needed;
 use super::scan::Scans;
 use super::time::{TimeProperty, WindowsId, looks_at};
 use super::tree::{Grouping, Growth, Node, Step};
@@ -107,11 +107,8 @@ impl Grouping<'_> {
     /// Where it needs its input, for the groups to be complete; none where keys are computed, by which nothing lies yet.
     fn needed(&self) -> Option<Needed> {
         let keys = self.plain_keys();
-        if keys.is_empty() {
-            return Some(Needed::Single);
-        }
         let column = |key: usize| column_of(self.plan.group_expr.get(key)?, self.plan.input.schema());
-        keys.into_iter().map(column).collect::<Option<_>>().map(Needed::Hash)
+        keys.into_iter().map(column).collect::<Option<_>>().map(Needed::hash)
     }
 
     /// The windows that close its groups and are made of panes, if it groups by their bounds but computes nothing of them.

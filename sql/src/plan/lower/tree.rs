@@ -3,8 +3,8 @@
 use datafusion::logical_expr::{Aggregate, EmptyRelation, Filter, Projection, Union, Values};
 use millstream_engine::operator::aggregate::{EmitMode, TimeKey};
 use millstream_engine::operator::window::WindowSpec;
+use millstream_engine::spread::{Needed, Spread};
 
-use super::exchange::{Needed, Spread};
 use super::time::{ScanId, TimeProperty, WindowsId};
 
 /// A node. Inputs are nodes of their own, so each has one reader; only scans of one stream share what they read.

@@ -7,11 +7,12 @@ use datafusion::logical_expr::{Aggregate as Plan, Expr};
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use millstream_engine::expr::harden_aggregate;
 use millstream_engine::graph::{NodeId, NodeKind};
+use millstream_engine::operator::OperatorSpec;
 use millstream_engine::operator::aggregate::{Aggregate, Call, Phase, TimeKey};
+use millstream_engine::spread::Spread;
 
 use super::Lowering;
 use crate::error::Result;
-use crate::plan::lower::exchange::{Needed, Spread};
 use crate::plan::lower::physical;
 use crate::plan::lower::refuse::{refuse_unstable, refuse_volatile};
 use crate::plan::lower::tree::{Grouping, Node};
@@ -60,15 +61,12 @@ impl Lowering<'_> {
     /// Adds up the rows of an epoch where they lie, and what that gives where its keys belong.
     fn two_phases(&mut self, spec: Aggregate, node: &Node<'_>, input: &Node<'_>, from: NodeId) -> NodeId {
         let partial = Aggregate { phase: Phase::Partial, ..spec.clone() };
-        let needed = match partial.routing_columns() {
-            keys if keys.is_empty() => Needed::Single,
-            keys => Needed::Hash(keys),
-        };
         let lie = Spread::anyhow(input.has.spread.tasks);
         let edge = Self::exchange(from, &input.has.spread, &input.needs.rows);
         let partial = self.graph.add(NodeKind::Operator(Arc::new(partial)), vec![edge], lie.tasks);
-        let last = NodeKind::Operator(Arc::new(Aggregate { phase: Phase::Final, ..spec }));
-        self.graph.add(last, vec![Self::exchange(partial, &lie, &needed)], node.has.spread.tasks)
+        let last = Aggregate { phase: Phase::Final, ..spec };
+        let edge = Self::exchange(partial, &lie, &last.needs(0));
+        self.graph.add(NodeKind::Operator(Arc::new(last)), vec![edge], node.has.spread.tasks)
     }
 
     fn call(&self, expr: &Expr, plan: &Plan) -> Result<Call> {

@@ -8,10 +8,9 @@ mod rows;
 mod source;
 
 use datafusion::execution::context::SessionState;
-use millstream_engine::graph::{Edge, Graph, NodeId, NodeKind};
+use millstream_engine::graph::{Graph, NodeId, NodeKind};
 use millstream_engine::operator::SpecRef;
 
-use super::exchange::{Needed, Spread};
 use super::scan::Scans;
 use super::tree::{Node, Step};
 use crate::error::{Error, Result};
@@ -42,11 +41,6 @@ impl Lowering<'_> {
             (Step::Union(u), _, _) => Ok(self.union(u, node, &made)),
             _ => Err(Error::internal("a node with more or fewer inputs than it can have")),
         }
-    }
-
-    /// The edge to a reader of `from`, whose rows lie so: the one place that puts exchanges into a graph.
-    pub(super) fn exchange(from: NodeId, lie: &Spread, needed: &Needed) -> Edge {
-        Edge { from, exchange: lie.exchange(needed) }
     }
 
     /// Adds the operator of `node`, which reads what is `made`.

@@ -44,7 +44,7 @@ impl Lowering<'_> {
             refuse_volatile(&plan.predicate)?;
         }
         let predicate = physical(self.state, &plan.predicate, plan.input.schema())?;
-        let spec = Filter { predicate, projection: None, schema: self.graph.schema(from) };
+        let spec = Filter { predicate, schema: self.graph.schema(from) };
         Ok(self.operator(Arc::new(spec), node, &[from]))
     }
 

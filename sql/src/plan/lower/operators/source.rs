@@ -15,11 +15,11 @@ use millstream_engine::connector::constant::Constant;
 use millstream_engine::graph::{NodeId, NodeKind, ScanTime, SourceNode, TimeBound};
 use millstream_engine::operator::project::Project;
 use millstream_engine::operator::window::Closer;
+use millstream_engine::spread::Needed;
 
 use super::Lowering;
 use crate::error::{Error, Result};
 use crate::plan::bound::is_steady;
-use crate::plan::lower::exchange::Needed;
 use crate::plan::lower::physical;
 use crate::plan::lower::scan::Scanned;
 use crate::plan::lower::time::ScanId;
