@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lie by hash(a)    needed by hash(a)      are where they are needed
-//! lie by hash(a)    needed by hash(a, b)   are not: state is cut by the hash of both
+//! lie by hash(a)    needed by hash(a, b)   are not: the reader's state is cut by the hash of both
 //! lie anyhow        needed by hash(a)      are not
 //! lie in one task                          are, whatever is needed
 //! ```

@@ -9,6 +9,7 @@
 //! | 1 | the builds whose catalogs kept nothing but the text of statements |
 //! | 2 | a literal with a point is an exact decimal; types of numbers meet as docs/numbers.md says; averages keep digits before it; NULL, NaN, zeros, far times and clock changes are what `exact` and `simplify` say |
 //! | 3 | a column without a name is called by its expression as it was written; before, as the planner prints it; `^` is a power; before, XOR |
+//! | 4 | groups lie where the rows lie that they are made of, if those lie by some of the keys; before, by all keys in their order |
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ impl Semantics {
     /// Of stores that do not say.
     pub const FIRST: Semantics = Semantics(1);
     /// Of new statements.
-    pub const NOW: Semantics = Semantics(3);
+    pub const NOW: Semantics = Semantics(4);
 
     /// That of the statement that `state` plans.
     pub fn of(state: &SessionState) -> Self {
@@ -56,6 +57,11 @@ impl Semantics {
     /// Whether columns are named as `headers` says; by the planner if not.
     pub fn written_names(self) -> bool {
         self >= Semantics(3)
+    }
+
+    /// Whether groups stay where the rows lie that they are made of: their state is cut by other keys than before.
+    pub fn groups_stay(self) -> bool {
+        self >= Semantics(4)
     }
 
     /// Errors where this build does not know the version.

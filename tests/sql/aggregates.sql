@@ -154,3 +154,9 @@ SELECT k, name, max(s) AS m, count(*) AS n FROM (SELECT name, k, s FROM (SELECT 
 
 # groups of all keys beside one group of all rows
 SELECT k, count(*) AS n FROM bids GROUP BY k UNION ALL SELECT -1, count(*) FROM accounts
+
+# groups of more keys than those by which their rows lie
+SELECT k, n, max(s) AS m, count(*) AS g FROM (SELECT k, count(*) AS n, sum(price) AS s FROM bids GROUP BY k) GROUP BY k, n
+
+# groups of the same keys in another order and a third
+SELECT DISTINCT n, name, k FROM (SELECT k, name, count(*) AS n FROM accounts GROUP BY k, name)

@@ -147,3 +147,6 @@ SELECT k, window_end, max(n) AS m, sum(s) AS s FROM (SELECT k, window_start, win
 
 # all windows of a key added up, where their rows lie
 SELECT k, sum(n) AS n, max(m) AS m, count(DISTINCT n) AS d FROM (SELECT k, window_end, count(*) AS n, max(x) AS m FROM TUMBLE(bids, ts, INTERVAL '10 seconds') GROUP BY k, window_end) GROUP BY k
+
+# windows of a key rolled up where their rows lie
+SELECT k, date_trunc('minute', window_start) AS t, sum(n) AS n, max(m) AS m FROM (SELECT k, window_start, window_end, count(*) AS n, max(x) AS m FROM TUMBLE(bids, ts, INTERVAL '10 seconds') GROUP BY k, window_start, window_end) GROUP BY k, date_trunc('minute', window_start)

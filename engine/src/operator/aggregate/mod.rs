@@ -122,6 +122,9 @@ pub struct Aggregate {
     pub calls: Vec<Call>,
     /// What closes groups, if anything does.
     pub time: Option<TimeKey>,
+    /// The group columns by whose hash groups are spread over tasks, and their state is cut: some or all of those that are no
+    /// times. `None` for all, in their order.
+    pub cut: Option<Vec<usize>>,
     /// The phase.
     pub phase: Phase,
     /// When results are emitted.
@@ -222,9 +225,13 @@ impl Aggregate {
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    /// The columns of the partial phase's output that are keys, by which rows are routed.
-    fn routing_columns(&self) -> Vec<usize> {
-        (1..=self.plain_keys().len()).collect()
+    /// The places among the plain keys of those by whose hash groups are spread.
+    fn cut_keys(&self) -> Vec<usize> {
+        let plain = self.plain_keys();
+        match &self.cut {
+            None => (0..plain.len()).collect(),
+            Some(cut) => cut.iter().filter_map(|column| plain.iter().position(|key| key == column)).collect(),
+        }
     }
 
     /// An empty table.
@@ -280,15 +287,24 @@ impl OperatorSpec for Aggregate {
             Some(time) if time.panes => ", by pane".to_owned(),
             Some(time) => format!(", by key {}", time.columns.first().map_or(0, |(column, _)| column + 1)),
         };
-        Some(format!("({}) by ({}) of {rows}{time}", calls.join(", "), keys.join(", ")))
+        let cut = match &self.cut {
+            Some(cut) if *cut != self.plain_keys() => {
+                let columns: Vec<_> = cut.iter().map(|column| (column + 1).to_string()).collect();
+                format!(", spread by key {}", columns.join(", "))
+            }
+            _ => String::new(),
+        };
+        Some(format!("({}) by ({}) of {rows}{time}{cut}", calls.join(", "), keys.join(", ")))
     }
 
     fn needs(&self, _port: usize) -> Needed {
         match self.phase {
             Phase::Partial => Needed::Anywhere,
-            Phase::Final => Needed::hash(self.routing_columns()),
+            // Behind the window in the partial phase's output.
+            Phase::Final => Needed::hash(self.cut_keys().into_iter().map(|key| key + 1).collect()),
             Phase::Single => {
-                let columns = self.plain_keys().into_iter().map(|key| self.key_column(key)).collect::<Option<_>>();
+                let plain = self.plain_keys();
+                let columns = self.cut_keys().into_iter().map(|key| self.key_column(plain[key])).collect::<Option<_>>();
                 columns.map_or(Needed::Single, Needed::hash)
             }
         }

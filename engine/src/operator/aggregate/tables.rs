@@ -343,9 +343,9 @@ impl State for Tables {
         let rows = &self.fitted(rows)?;
         check_columns(rows.schema_ref(), &self.schema)?;
         let (_, states) = self.without_window(rows)?;
-        let keys = self.spec.plain_keys().len();
+        let keys: Vec<_> = self.spec.cut_keys().into_iter().map(|key| states.column(key).clone()).collect();
         let mut hashes = vec![];
-        hash_rows(&states.columns()[..keys], states.num_rows(), &mut hashes)?;
+        hash_rows(&keys, states.num_rows(), &mut hashes)?;
         let (ids, states) = self.without_window(&owner.part_of(rows, &hashes)?)?;
         for (window, part) in split(&ids) {
             self.table(window)?.replace(&part.of(&states)?)?;

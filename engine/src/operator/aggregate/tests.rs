@@ -46,7 +46,7 @@ fn aggregate(groups: &[usize], calls: Vec<Call>, time: Option<TimeKey>, append_o
     fields.extend(calls.iter().map(|c| c.function.field()));
     let output = Arc::new(Schema::new(fields));
     let (phase, units) = (Phase::Single, Default::default());
-    Aggregate { groups, calls, time, phase, emit, append_only, input: input(), output, units }
+    Aggregate { groups, calls, time, cut: None, phase, emit, append_only, input: input(), output, units }
 }
 
 fn counted(groups: &[usize], append_only: bool) -> Aggregate {
@@ -462,4 +462,45 @@ fn a_group_whose_time_is_null_closes_with_the_input() {
         End("+1 null 2"),
     ];
     run(spec, &script);
+}
+
+#[test]
+fn state_is_cut_by_the_keys_by_which_rows_lie() {
+    use crate::key::{hash_rows, task_of};
+    // By (k, v), spread by v alone, which is the second of the two.
+    let spec = Aggregate { cut: Some(vec![1]), ..counted(&[0, 1], true) };
+    let mut whole = tables::Tables::new(Arc::new(spec.clone())).expect("tables");
+    let keys: [ArrayRef; 2] = [
+        Arc::new(StringViewArray::from_iter_values((0..300).map(|i| format!("k{}", i % 7)))),
+        Arc::new(Int64Array::from_iter_values(0..300)),
+    ];
+    let state = {
+        let ones: ArrayRef = Arc::new(Int64Array::from(vec![1; 300]));
+        let schema = spec.timed_schema().expect("a schema");
+        let windows: ArrayRef = Arc::new(Int64Array::from(vec![0; 300]));
+        let mut columns = vec![windows, keys[0].clone(), keys[1].clone()];
+        columns.resize(schema.fields().len(), ones);
+        RecordBatch::try_new(schema, columns).expect("a state")
+    };
+    whole.restore(&state, Owner { task: 0, parallelism: 1 }).expect("restores");
+    let mut hashes = vec![];
+    hash_rows(&keys[1..], 300, &mut hashes).expect("hashable");
+    for task in 0..3 {
+        let mut part = tables::Tables::new(Arc::new(spec.clone())).expect("tables");
+        part.restore(&state, Owner { task, parallelism: 3 }).expect("restores");
+        let rows = part.snapshot(true).expect("a snapshot").expect("rows");
+        let mine: Vec<i64> = (0..300).filter(|v| task_of(hashes[*v as usize], 3) == task).collect();
+        assert!(mine.len() > 50, "task {task} has {} keys", mine.len());
+        assert_eq!(rows.column(2).as_primitive::<Int64Type>().values().to_vec(), mine, "task {task}");
+    }
+}
+
+#[test]
+fn what_state_is_cut_by_is_part_of_its_meaning() {
+    let meaning = |cut: Option<Vec<usize>>| Aggregate { cut, ..counted(&[0, 1], true) }.fingerprint();
+    assert_eq!(meaning(Some(vec![0, 1])), meaning(None));
+    let said = |cut| meaning(Some(cut)).expect("it keeps state");
+    let all = meaning(None).expect("it keeps state");
+    assert_eq!(said(vec![1]), format!("{all}, spread by key 2"));
+    assert_eq!(said(vec![1, 0]), format!("{all}, spread by key 2, 1"));
 }

@@ -49,6 +49,12 @@ fn function_of(property: &TimeProperty, scans: &Scans) -> Option<TimeColumn> {
     }
 }
 
+/// The group columns, of so many, that are no times.
+pub(super) fn plain_keys(keys: usize, time: Option<&TimeKey>) -> Vec<usize> {
+    let timed = |i: &usize| time.is_some_and(|t| t.columns.iter().any(|(c, _)| c == i));
+    (0..keys).filter(|i| !timed(i)).collect()
+}
+
 impl Grouping<'_> {
     /// What the group column tells that tells groups apart by time.
     pub(super) fn told_by(&self) -> Option<&TimeProperty> {

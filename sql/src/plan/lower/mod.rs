@@ -78,7 +78,8 @@ pub struct Output {
 /// Lowers `plan`, an optimized plan over [`SourceTable`]s, for `parallelism` tasks.
 pub fn lower(state: &SessionState, plan: &LogicalPlan, emit: Option<Emit>, parallelism: usize) -> Result<Lowered> {
     let scans = Scans::of(plan)?;
-    let mut root = Describing::new(state, &scans, parallelism).node(plan)?;
+    let mut root = Describing::new(state, &scans, parallelism.max(2)).node(plan)?;
+    root.narrow(parallelism);
 
     let emit = emit_mode(emit, &root, &scans)?;
     let mut requiring = Requiring::new(scans.all().len());

@@ -1,6 +1,7 @@
 //! The first pass, from the bottom up: what is so for a node whoever reads it.
 //!
-//! Whether rows are taken back, what columns tell of event time and which of them identify a row, and where rows lie.
+//! Whether rows are taken back, what columns tell of event time and which of them identify a row, and where rows lie. Where
+//! they lie is found as if there were several tasks, since state is cut alike for any number of them.
 //! What no operator stands for is refused here.
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use super::windows::engine_windows;
 use super::{closing, column_of};
 use crate::error::{Error, Result};
 use crate::plan::windows::WindowAssign;
+use crate::semantics::Semantics;
 
 /// The pass.
 pub(super) struct Describing<'a> {
@@ -142,17 +144,28 @@ impl<'a> Describing<'a> {
         let is_bound = |t: &Option<TimeProperty>| t.clone().filter(|t| matches!(t, TimeProperty::Window { .. }));
         let mut kept: Vec<_> = times.iter().map(is_bound).collect();
         kept.resize(plan.schema.fields().len(), None);
-        let grouping = Grouping { plan, times, time };
+        let cut = self.cut_of(plan, closing::plain_keys(plan.group_expr.len(), time.as_ref()), &input);
+        let grouping = Grouping { plan, times, time, cut };
         let has = Properties {
             growth: if grouping.time.is_some() { Growth::GrowsOnClose } else { Growth::TakesBack },
             time: kept,
             key: Some((0..plan.group_expr.len()).collect()),
-            spread: match grouping.plain_keys() {
-                keys if keys.is_empty() => Spread::anyhow(1),
-                keys => Spread { tasks: input.has.spread.tasks, by: Some(keys) },
+            spread: match grouping.cut.is_empty() {
+                true => Spread::anyhow(1),
+                false => Spread { tasks: input.has.spread.tasks, by: Some(grouping.cut.clone()) },
             },
         };
         Ok(Node::new(Step::Aggregate(grouping), vec![input], has))
+    }
+
+    /// By the hash of which of the keys `plain` groups are spread: those by which `input` lies, if all are among them, so
+    /// that they are made where their rows lie.
+    fn cut_of(&self, plan: &Aggregate, plain: Vec<usize>, input: &Node<'_>) -> Vec<usize> {
+        let lies = input.has.spread.by.as_ref().filter(|_| Semantics::of(self.state).groups_stay());
+        let from = plan.input.schema();
+        let key_of =
+            |column: usize| plain.iter().copied().find(|k| column_of(&plan.group_expr[*k], from) == Some(column));
+        lies.and_then(|by| by.iter().map(|column| key_of(*column)).collect()).unwrap_or(plain)
     }
 
     fn union<'p>(&mut self, plan: &'p Union, inputs: Vec<Node<'p>>) -> Node<'p> {

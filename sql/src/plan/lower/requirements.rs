@@ -106,9 +106,8 @@ impl Requiring {
 impl Grouping<'_> {
     /// Where it needs its input, for the groups to be complete; none where keys are computed, by which nothing lies yet.
     fn needed(&self) -> Option<Needed> {
-        let keys = self.plain_keys();
-        let column = |key: usize| column_of(self.plan.group_expr.get(key)?, self.plan.input.schema());
-        keys.into_iter().map(column).collect::<Option<_>>().map(Needed::hash)
+        let column = |key: &usize| column_of(self.plan.group_expr.get(*key)?, self.plan.input.schema());
+        self.cut.iter().map(column).collect::<Option<_>>().map(Needed::hash)
     }
 
     /// The windows that close its groups and are made of panes, if it groups by their bounds but computes nothing of them.

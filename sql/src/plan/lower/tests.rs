@@ -17,7 +17,7 @@ use millstream_engine::runtime::labels;
 
 use super::*;
 use crate::error::Error;
-use crate::plan::{TableResolver, query_plan, session_state, streaming_plan};
+use crate::plan::{Semantics, TableResolver, query_plan, session_state_of, streaming_plan};
 use crate::statement::{Statement, parse};
 
 /// A stream with columns a, b and v, and a time.
@@ -78,8 +78,12 @@ impl TableResolver for Streams {
 }
 
 fn try_lower(sql: &str, tasks: usize) -> Result<Lowered> {
+    lower_by(Semantics::NOW, sql, tasks)
+}
+
+fn lower_by(semantics: Semantics, sql: &str, tasks: usize) -> Result<Lowered> {
     let Statement::Query(query) = parse(sql)?.remove(0).statement else { panic!("{sql} is no query") };
-    let state = session_state();
+    let state = session_state_of(semantics);
     let plan = streaming_plan(&state, query_plan(&state, Arc::new(Streams), &query.query)?)?;
     lower(&state, &plan, query.emit, tasks)
 }
@@ -147,7 +151,12 @@ fn exchanges_are_where_rows_do_not_lie_where_they_are_needed() {
             format!("SELECT a, window_end, max(n) FROM ({in_windows}) GROUP BY a, window_end"),
             vec!["aggregate on close 1 by a"],
         ),
-        // Other keys, more, fewer, or in another order.
+        // More keys than those, or others beside them, or in another order.
+        (format!("SELECT a, n, count(*) FROM ({BY_A}) GROUP BY a, n"), vec!["aggregate updating 1 by a"]),
+        (format!("SELECT n % 7, a, count(*) FROM ({BY_A}) GROUP BY n % 7, a"), vec!["aggregate updating 1 by a"]),
+        (format!("SELECT DISTINCT n, b, a FROM ({by_ab})"), vec!["aggregate updating 1 by a, b"]),
+        (format!("SELECT sum(n) FROM ({by_ab}) GROUP BY b, a"), vec!["aggregate updating 1 by a, b"]),
+        // Other keys, or fewer.
         (
             format!("SELECT n, count(*) FROM ({BY_A}) GROUP BY n"),
             vec!["aggregate updating 1 by a", "aggregate updating 2 by n"],
@@ -155,14 +164,6 @@ fn exchanges_are_where_rows_do_not_lie_where_they_are_needed() {
         (
             format!("SELECT a, sum(n) FROM ({by_ab}) GROUP BY a"),
             vec!["aggregate updating 1 by a, b", "aggregate updating 2 by a"],
-        ),
-        (
-            format!("SELECT sum(n) FROM ({by_ab}) GROUP BY b, a"),
-            vec!["aggregate updating 1 by a, b", "aggregate updating 2 by b, a"],
-        ),
-        (
-            format!("SELECT a, n, count(*) FROM ({BY_A}) GROUP BY a, n"),
-            vec!["aggregate updating 1 by a", "aggregate updating 2 by a, n"],
         ),
         // A key that is computed of the one by which rows lie.
         (
@@ -209,6 +210,17 @@ fn what_needs_no_exchange_is_added_up_at_once() {
 }
 
 #[test]
+fn streams_of_before_keep_the_exchanges_by_which_their_state_is_cut() {
+    let by = |semantics, sql: &str| exchanges(&lower_by(semantics, sql, 2).expect("lowers").graph);
+    let more = format!("SELECT a, n, count(*) FROM ({BY_A}) GROUP BY a, n");
+    assert_eq!(by(Semantics::FIRST, &more), ["aggregate updating 1 by a", "aggregate updating 2 by a, n"]);
+    assert_eq!(by(Semantics::NOW, &more), ["aggregate updating 1 by a"]);
+    // The same cut, so there is nothing to keep.
+    let same = format!("SELECT a, sum(n) FROM ({BY_A}) GROUP BY a");
+    assert_eq!(by(Semantics::FIRST, &same), ["aggregate updating 1 by a"]);
+}
+
+#[test]
 fn state_has_one_name_and_one_meaning_whatever_the_exchanges() {
     let meanings = |sql: &str, tasks| {
         let graph = lowered(sql, tasks).graph;
@@ -221,11 +233,16 @@ fn state_has_one_name_and_one_meaning_whatever_the_exchanges() {
     for sql in [
         format!("SELECT a, sum(n), sum(v) FROM ({BY_A}) GROUP BY a"),
         format!("SELECT DISTINCT n FROM ({BY_A})"),
+        format!("SELECT DISTINCT n, a FROM ({BY_A})"),
         format!("SELECT b, a, avg(v) FROM ({BY_A} UNION ALL SELECT b, a, v FROM more) AS t(a, b, v) GROUP BY b, a"),
     ] {
         assert_eq!(meanings(&sql, 1), meanings(&sql, 3), "{sql}");
         assert_eq!(meanings(&sql, 1).len(), 2, "{sql}");
     }
+    // One task beside several: what comes of it lies by nothing, even where there is but one for all.
+    let one = "SELECT n, count(*) AS m FROM (SELECT count(*) AS n FROM more) GROUP BY n";
+    let sql = format!("SELECT DISTINCT b, a FROM (SELECT a, n FROM ({BY_A}) UNION ALL {one}) AS t(a, b)");
+    assert_eq!(meanings(&sql, 1), meanings(&sql, 3));
 }
 
 #[test]

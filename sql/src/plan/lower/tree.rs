@@ -47,6 +47,8 @@ pub(super) struct Grouping<'p> {
     pub(super) times: Vec<Option<TimeProperty>>,
     /// What closes its groups, if anything does.
     pub(super) time: Option<TimeKey>,
+    /// The group columns by whose hash groups are spread: none, or some of those that are no times.
+    pub(super) cut: Vec<usize>,
 }
 
 /// What is so for the rows of a node.
@@ -95,6 +97,12 @@ impl<'p> Node<'p> {
         Node { step, inputs, has, needs }
     }
 
+    /// Leaves no node more tasks than `most`.
+    pub(super) fn narrow(&mut self, most: usize) {
+        self.has.spread.tasks = self.has.spread.tasks.min(most);
+        self.inputs.iter_mut().for_each(|input| input.narrow(most));
+    }
+
     /// Every `GROUP BY` of the query, inputs first.
     pub(super) fn groupings(&self) -> Vec<&Grouping<'p>> {
         let mut found: Vec<_> = self.inputs.iter().flat_map(Node::groupings).collect();
@@ -115,13 +123,5 @@ impl Properties {
             key: self.key.as_ref().and_then(|key| key.iter().map(|k| place(*k)).collect()),
             spread: self.spread.moved(place),
         }
-    }
-}
-
-impl Grouping<'_> {
-    /// The group columns by which groups are spread: those that are no times.
-    pub(super) fn plain_keys(&self) -> Vec<usize> {
-        let timed = |i: &usize| self.time.as_ref().is_some_and(|t| t.columns.iter().any(|(c, _)| c == i));
-        (0..self.plan.group_expr.len()).filter(|i| !timed(i)).collect()
     }
 }

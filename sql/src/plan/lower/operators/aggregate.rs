@@ -45,6 +45,7 @@ impl Lowering<'_> {
             groups,
             calls,
             time,
+            cut: Some(grouping.cut.clone()),
             phase: Phase::Single,
             emit: node.needs.emit,
             append_only,
