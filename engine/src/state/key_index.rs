@@ -12,36 +12,17 @@ use arrow::array::{
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Schema};
 use arrow::row::{OwnedRow, RowConverter, SortField};
-use hashbrown::HashTable;
 use std::sync::Arc;
 
+use super::places::Places;
 use super::runs::{self, Run};
 use crate::error::{Error, Result};
 use crate::float::{canonical_columns, has_floats};
 use crate::key::{hash_rows, mix};
 
-/// A place of the hash table. The hash lies in two halves, so that no bytes lie between the places.
-#[derive(Clone, Copy)]
-struct Entry {
-    high: u32,
-    low: u32,
-    slot: u32,
-}
-
-impl Entry {
-    fn new(hash: u64, slot: u32) -> Self {
-        Entry { high: (hash >> 32) as u32, low: hash as u32, slot }
-    }
-
-    #[inline]
-    fn hash(&self) -> u64 {
-        u64::from(self.high) << 32 | u64::from(self.low)
-    }
-}
-
 /// Distinct keys, numbered 0, 1, 2… in order of arrival.
 pub struct KeyIndex {
-    table: HashTable<Entry>,
+    places: Places,
     columns: Vec<Box<dyn KeyColumn>>,
     len: usize,
     hashes: Vec<u64>,
@@ -56,7 +37,7 @@ impl KeyIndex {
     pub fn new(schema: &Schema) -> Result<Self> {
         let columns = schema.fields().iter().map(|f| key_column(f.data_type())).collect::<Result<_>>()?;
         let floats = schema.fields().iter().any(|f| has_floats(f.data_type()));
-        Ok(KeyIndex { table: HashTable::new(), columns, len: 0, hashes: vec![], runs: vec![], floats })
+        Ok(KeyIndex { places: Places::new(), columns, len: 0, hashes: vec![], runs: vec![], floats })
     }
 
     /// The number of distinct keys.
@@ -71,7 +52,7 @@ impl KeyIndex {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.table_bytes() + self.column_bytes()
+        self.places.bytes() + self.column_bytes()
     }
 
     /// Of the keys themselves.
@@ -79,22 +60,14 @@ impl KeyIndex {
         self.columns.iter().map(|c| c.bytes()).sum()
     }
 
-    /// An entry and a byte for each place; one in eight stays free.
-    fn table_bytes(&self) -> usize {
-        self.table.capacity() / 7 * 8 * (size_of::<Entry>() + 1)
-    }
-
-    /// What the hash table needs besides, while its entries move to one of twice the size, if `rows` more keys may come.
+    /// What the hash table needs besides, while entries move to where there is more room, if `rows` more keys may come.
     pub fn growth(&self, rows: usize) -> usize {
-        match self.len + rows > self.table.capacity() {
-            true => 2 * self.table_bytes(),
-            false => 0,
-        }
+        self.places.growth(rows)
     }
 
     /// Makes room for `keys` more keys.
     pub fn reserve(&mut self, keys: usize) {
-        self.table.reserve(keys, Entry::hash);
+        self.places.reserve(keys);
         self.columns.iter_mut().for_each(|c| c.reserve(keys));
     }
 
@@ -144,16 +117,15 @@ impl KeyIndex {
     /// Finds or makes the slot of every row (of `only`, if not empty), by hash alone.
     fn probe(&mut self, keys: &[ArrayRef], hashes: &[u64], only: &[u32], slots: &mut Vec<u32>) -> Result<()> {
         let mut fresh: Vec<u32> = vec![];
-        let (table, len) = (&mut self.table, &mut self.len);
-        let mut find = |row: u32, hash: u64| match table.entry(hash, |e| e.hash() == hash, Entry::hash) {
-            hashbrown::hash_table::Entry::Occupied(e) => e.get().slot,
-            hashbrown::hash_table::Entry::Vacant(e) => {
+        self.places.make_room(if only.is_empty() { hashes.len() } else { only.len() });
+        let (places, len) = (&mut self.places, &mut self.len);
+        let mut find = |row: u32, hash: u64| {
+            places.find_or_insert(hash, *len as u32).unwrap_or_else(|| {
                 let slot = *len as u32;
                 *len += 1;
                 fresh.push(row);
-                e.insert(Entry::new(hash, slot));
                 slot
-            }
+            })
         };
         if only.is_empty() {
             slots.extend(hashes.iter().enumerate().map(|(row, hash)| find(row as u32, *hash)));

@@ -4,6 +4,7 @@
 pub mod accumulate;
 pub mod group_table;
 pub mod key_index;
+mod places;
 pub mod runs;
 
 use std::sync::Arc;

@@ -21,7 +21,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use serde::{Deserialize, Serialize};
 
 use super::committed::FileEntry;
-use super::log::{Hold, StreamLog};
+use super::handout::{FirstBase, Handout, Open, first_end, unit_end};
+use super::log::StreamLog;
 use super::parquet_file::open_rows;
 use crate::changelog::{OP, weights};
 use crate::changes::Changes;
@@ -30,8 +31,6 @@ use crate::error::{Error, Result};
 use crate::format::stored::cast_rows;
 use crate::time::EventTime;
 
-/// Rows in a unit of work.
-const UNIT_ROWS: u64 = 128 << 10;
 /// The one split of a log.
 const SPLIT: &str = "log";
 
@@ -52,39 +51,6 @@ struct Follower {
     name: String,
     /// Whether it keeps what it has read.
     durable: bool,
-}
-
-#[derive(Debug, Default)]
-struct Handout {
-    /// The parts of the log before `next` that are still to be handed out, the last first.
-    gaps: Vec<std::ops::Range<u64>>,
-    /// All before has been handed out, but for the gaps.
-    next: u64,
-    /// The end of the present group, for a changelog.
-    group_end: u64,
-    /// A task has ended the epoch and not all have: a group that opened now would be read in two epochs.
-    cutting: bool,
-    /// The watermark that followers have been told.
-    told: Option<EventTime>,
-    /// The base from which it began.
-    first: Option<Arc<FirstBase>>,
-    /// Where the units begin that were handed out and are not done, of a log without groups.
-    open: BTreeMap<u64, usize>,
-}
-
-impl Handout {
-    /// The first row that is still to be read.
-    fn least(&self) -> u64 {
-        let gap = self.gaps.last().map_or(self.next, |gap| gap.start);
-        self.open.keys().next().map_or(gap, |open| gap.min(*open))
-    }
-}
-
-/// A base in the place of history, kept for one who reads it.
-#[derive(Debug)]
-struct FirstBase {
-    file: FileEntry,
-    _hold: Hold,
 }
 
 impl StreamSource {
@@ -155,22 +121,6 @@ impl StreamSource {
             self.log.follow(&reader.name, rows);
         }
     }
-}
-
-/// Where the base ends from which the reading began.
-fn first_end(s: &Handout) -> u64 {
-    s.first.as_ref().map_or(0, |first| first.file.end())
-}
-
-/// Units end with their file and are not too large. The last one of a base ends where that ends in the log.
-fn unit_end(start: u64, limit: u64, files: &[FileEntry], first: Option<&FirstBase>) -> u64 {
-    if let Some(base) = first.map(|first| &first.file).filter(|base| start < base.end()) {
-        let is_last = start + UNIT_ROWS >= base.rows;
-        return limit.min(if is_last { base.end() } else { start + UNIT_ROWS });
-    }
-    let at = files.partition_point(|f| f.end() <= start);
-    let file_end = files.get(at).map_or(limit, FileEntry::end);
-    limit.min(file_end).min(start + UNIT_ROWS)
 }
 
 impl Drop for StreamSource {
@@ -380,24 +330,6 @@ struct Reader {
     said: bool,
     #[expect(dead_code, reason = "what counts is that it is dropped")]
     open: Open,
-}
-
-/// A unit that is not done.
-struct Open {
-    state: Arc<Mutex<Handout>>,
-    start: u64,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let mut s = self.state.lock();
-        if let Some(n) = s.open.get_mut(&self.start) {
-            *n -= 1;
-            if *n == 0 {
-                s.open.remove(&self.start);
-            }
-        }
-    }
 }
 
 impl Reader {
