@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::plan::Semantics;
 use crate::statement::{self, CreateStream, CreateView, DropObject, quote_name};
 
-/// How long a job may take to end in good order.
+/// How long a job may take to end in good order, where it is on its way out.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Names become folders, whose names file systems bound.
@@ -80,7 +80,7 @@ impl Leaving {
         for (_, job) in &self.objects {
             if let Some(job) = job {
                 // In good order, so that no commit under way writes into a folder that has gone.
-                job.stop_in_time().await;
+                job.stop_within(STOP_TIMEOUT).await;
             }
         }
         for log in &self.logs {
@@ -104,9 +104,9 @@ impl Drop for Leaving {
 
 impl Job {
     /// Commits and stops; at once, when that takes too long.
-    pub(super) async fn stop_in_time(&self) {
+    pub(super) async fn stop_within(&self, patience: Duration) {
         if let Some(handle) = self.handle()
-            && tokio::time::timeout(STOP_TIMEOUT, handle.stop()).await.is_err()
+            && tokio::time::timeout(patience, handle.stop()).await.is_err()
         {
             handle.abort();
         }

@@ -1,6 +1,7 @@
 //! The jobs of a store: starting, stopping, recovering and flushing them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use millstream_engine::checkpoint::{Checkpoints, Manifest};
@@ -22,6 +23,10 @@ use crate::catalog::{Entry, schema_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Semantics;
 use crate::statement::{CreateStream, CreateView, Name, Statement, quote_name};
+
+/// How long PAUSE waits for a job to commit what it has: large states take their time. Given up sooner, all since the last
+/// checkpoint would be read again.
+const PAUSE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// The job of a stream.
 pub(super) struct Job {
@@ -284,7 +289,7 @@ impl Millstream {
             return Ok(false);
         }
         // A failed job is paused too: its error is known, and it will not be tried at the next start.
-        job.stop_in_time().await;
+        job.stop_within(PAUSE_TIMEOUT).await;
         let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
         if !self.job(&name).is_some_and(|now| Arc::ptr_eq(&now, &job)) {
             // Meanwhile somebody else has done something with it, which came after this.
