@@ -111,6 +111,7 @@ impl Bids {
             stream: "bid".to_owned(),
             schema: schema.clone(),
             projection,
+            metadata: Default::default(),
             options,
             event_time: None,
             parallelism: 1,

@@ -10,5 +10,6 @@ mod late;
 mod poison;
 mod random;
 mod readme;
+mod records;
 mod refused;
 mod tidy;

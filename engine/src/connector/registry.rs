@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 
 use crate::connector::{Sink, Source};
 use crate::error::{Error, Result};
+use crate::format::metadata::{Layout, MetadataKey};
+use crate::format::sql_name;
 use crate::nearest::nearest;
 use crate::options::{OptionSpec, Options};
 
@@ -21,12 +23,21 @@ pub struct SourceRequest {
     pub schema: SchemaRef,
     /// The columns to read, in this order; the source yields exactly these.
     pub projection: Vec<usize>,
+    /// Which of `schema` are metadata, by [`MetadataKey::name`]. Only for connectors that have some.
+    pub metadata: BTreeMap<usize, String>,
     /// The column of `schema` with the event time.
     pub event_time: Option<usize>,
     /// `WITH (…)`, without `connector`.
     pub options: Options,
     /// How many tasks will read.
     pub parallelism: usize,
+}
+
+impl SourceRequest {
+    /// The columns that are read, parted into those of the content and those of metadata.
+    pub fn layout(&self) -> Result<Layout> {
+        Layout::new(&self.schema, &self.projection, &self.metadata)
+    }
 }
 
 /// A sink to open.
@@ -82,6 +93,11 @@ pub trait Readable: Send + Sync {
     /// What `options` leave to be found out, so that it is found out once: for [`Options::with_found`].
     fn find_options(&self, _options: &Options) -> Result<BTreeMap<String, String>> {
         Ok(BTreeMap::new())
+    }
+
+    /// What it knows of a record besides its content: columns may be declared as that.
+    fn metadata(&self) -> Vec<MetadataKey> {
+        vec![]
     }
 
     /// The columns it would yield where the statement declares none; `None` where they must be declared.
@@ -179,6 +195,41 @@ impl dyn Connector {
             Error::invalid(format!("{owner} declares no columns"))
                 .with_hint(format!("Connector '{}' needs them: CREATE STREAM s (a BIGINT, …) WITH (…).", self.name()))
         })
+    }
+}
+
+impl dyn Connector {
+    /// Checks that column `field` of `owner` can be its metadata `key`.
+    ///
+    /// Errors with the metadata that there is.
+    pub fn check_metadata(&self, owner: &str, field: &Field, key: &str) -> Result<()> {
+        let (all, name, column) = (self.readable()?.metadata(), self.name(), field.name());
+        let Some(found) = all.iter().find(|known| known.name == key) else {
+            let e =
+                Error::invalid(format!("column \"{column}\" of {owner}: connector '{name}' has no metadata '{key}'"));
+            let near = nearest(key, all.iter().map(|known| known.name));
+            let near = near.map(|near| format!("Did you mean '{near}'? ")).unwrap_or_default();
+            let names: Vec<_> = all.iter().map(|k| format!("'{}' {}", k.name, sql_name(&k.data_type))).collect();
+            return Err(e.with_hint(match names.is_empty() {
+                true => "It has none: declare columns of its content only.".to_owned(),
+                false => format!("{near}It has: {}.", names.join(", ")),
+            }));
+        };
+        let sql_type = sql_name(&found.data_type);
+        if !found.fits(field.data_type()) {
+            let declared = sql_name(field.data_type());
+            return Err(Error::invalid(format!(
+                "column \"{column}\" of {owner}: metadata '{key}' of connector '{name}' is {sql_type}, not {declared}"
+            ))
+            .with_hint(format!("Declare it as {sql_type}, and cast it where it is read.")));
+        }
+        if found.nullable && !field.is_nullable() {
+            return Err(Error::invalid(format!(
+                "column \"{column}\" of {owner}: metadata '{key}' of connector '{name}' may be null"
+            ))
+            .with_hint("Leave NOT NULL out."));
+        }
+        Ok(())
     }
 }
 
@@ -333,6 +384,7 @@ mod tests {
                         stream: "s".to_owned(),
                         schema: schema.clone(),
                         projection: vec![0],
+                        metadata: BTreeMap::new(),
                         event_time: None,
                         options,
                         parallelism: 1,
@@ -352,6 +404,25 @@ mod tests {
                 assert_eq!(read, names(&sink.options()), "{} as a sink", connector.name());
             }
         }
+    }
+
+    #[test]
+    fn metadata_is_there_and_of_its_type() {
+        let file = built_in().to_read("file").expect("is there");
+        let check = |data_type, nullable, key| {
+            file.check_metadata("stream \"s\"", &Field::new("c", data_type, nullable), key).err()
+        };
+        assert!(check(DataType::Utf8View, false, "file").is_none());
+        let e = check(DataType::Utf8View, true, "files").expect("there is none");
+        assert_eq!(e.message(), "column \"c\" of stream \"s\": connector 'file' has no metadata 'files'");
+        let all = "'file' TEXT, 'position' BIGINT, 'modified' TIMESTAMP WITH TIME ZONE";
+        assert_eq!(hint(&e), format!("Did you mean 'file'? It has: {all}."));
+        let e = check(DataType::Int32, true, "position").expect("another type");
+        let message = "column \"c\" of stream \"s\": metadata 'position' of connector 'file' is BIGINT, not INTEGER";
+        assert_eq!(e.message(), message);
+        let datagen = built_in().to_read("datagen").expect("is there");
+        let e = datagen.check_metadata("stream \"s\"", &Field::new("c", DataType::Int64, true), "x").expect_err("none");
+        assert_eq!(hint(&e), "It has none: declare columns of its content only.");
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::Int64Array;
+use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -16,6 +17,7 @@ use crate::connector::{Commit, DeadLetter, Offsets, Read, Sink, SinkWriter, Sour
 use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
 use crate::format::blocks::{Block, Blocks, Cut, Want};
+use crate::format::metadata::{Layout, MetadataKey};
 use crate::format::options::{CsvOptions, JsonOptions, ON_ERROR, TEXT};
 use crate::format::write::{output_rows, output_schema, write_header, write_lines};
 use crate::format::{Format, LineDecoder, Place, csv, json};
@@ -23,6 +25,9 @@ use crate::options::{OptionSpec, Takes};
 
 /// The one split of standard input.
 const SPLIT: &str = "stdin";
+
+/// The metadata of a row: its line.
+const LINE: &str = "line";
 
 const FORMAT: OptionSpec =
     OptionSpec::new("format", Takes::OneOf(&["json", "csv"]), "csv", "how the lines are written").or("json");
@@ -51,6 +56,14 @@ impl Readable for StdinConnector {
 
     fn guarantee(&self) -> Guarantee {
         Guarantee::AtMostOnce
+    }
+
+    fn metadata(&self) -> Vec<MetadataKey> {
+        vec![MetadataKey::new(
+            LINE,
+            DataType::Int64,
+            "the number of the line that the row begins on, from 1 at each start",
+        )]
     }
 
     fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
@@ -106,17 +119,9 @@ fn open_source(mut request: SourceRequest) -> Result<Arc<dyn Source>> {
         Format::Csv => Decoding::Csv(CsvOptions::take(o)?),
         _ => Decoding::Json(JsonOptions::take(o)?),
     };
+    let layout = request.layout()?;
     request.options.finish()?;
-    let projected = Arc::new(request.schema.project(&request.projection)?);
-    Ok(Arc::new(Stdin {
-        declared: request.schema,
-        projection: request.projection,
-        projected,
-        decoding,
-        fail,
-        state: Arc::default(),
-        input: || Box::new(std::io::stdin()),
-    }))
+    Ok(Arc::new(Stdin { layout, decoding, fail, state: Arc::default(), input: || Box::new(std::io::stdin()) }))
 }
 
 enum Decoding {
@@ -126,9 +131,7 @@ enum Decoding {
 
 /// Standard input. It cannot be read again: after a restart, what comes counts as what follows.
 struct Stdin {
-    declared: SchemaRef,
-    projection: Vec<usize>,
-    projected: SchemaRef,
+    layout: Layout,
     decoding: Decoding,
     fail: bool,
     state: Arc<Mutex<State>>,
@@ -145,13 +148,15 @@ struct State {
 
 impl Stdin {
     fn decoder(&self) -> Result<Box<dyn LineDecoder>> {
-        match &self.decoding {
-            Decoding::Json(options) => Ok(json::decoder(self.projected.clone(), options, SPLIT.into())),
-            Decoding::Csv(options) => {
-                let declared: &Schema = &self.declared;
-                csv::decoder(declared, &self.projection, options, SPLIT.into(), None)
-            }
+        let Layout { declared, projection, content, .. } = &self.layout;
+        let mut decoder = match &self.decoding {
+            Decoding::Json(options) => json::decoder(content.clone(), options, SPLIT.into()),
+            Decoding::Csv(options) => csv::decoder(declared, projection, options, SPLIT.into(), None)?,
+        };
+        if self.layout.reads(LINE) {
+            decoder.keep_places();
         }
+        Ok(decoder)
     }
 }
 
@@ -197,7 +202,7 @@ impl Source for Stdin {
             blocks,
             block: None,
             decoder: self.decoder()?,
-            schema: self.projected.clone(),
+            layout: self.layout.clone(),
             before: unit.start,
             line: 1,
             fail: self.fail,
@@ -221,7 +226,7 @@ struct StdinReader {
     /// The block being decoded, and how much of it has been.
     block: Option<(Block, usize)>,
     decoder: Box<dyn LineDecoder>,
-    schema: SchemaRef,
+    layout: Layout,
     before: u64,
     line: u64,
     fail: bool,
@@ -237,7 +242,10 @@ impl StdinReader {
             self.line += decoded.lines;
             done += decoded.bytes;
             dead = decoded.dead;
-            rows = Some(decoded.rows);
+            let places = decoded.places;
+            let lines = places.iter().map(|place| place.line.and_then(|n| i64::try_from(n).ok()));
+            let lines = || Int64Array::from_iter(lines.clone());
+            rows = Some(self.layout.compose(decoded.rows, |_| Ok(Arc::new(lines())))?);
         }
         let mut position = block.position + done as u64;
         if done < block.bytes.len() {
@@ -258,7 +266,7 @@ impl StdinReader {
             return Err(Error::data(format!("stdin, line {line}, position {}: {}", first.position, first.reason)));
         }
         dead.iter_mut().for_each(|d| d.position += self.before);
-        let rows = rows.map_or_else(|| Changes::empty(self.schema.clone()), Changes::insertions);
+        let rows = rows.map_or_else(|| Changes::empty(self.layout.schema().clone()), Changes::insertions);
         Ok(Read { rows, position: self.before + position, dead, watermark: None })
     }
 }
@@ -376,7 +384,8 @@ mod tests {
     use std::sync::OnceLock;
     use std::time::Duration;
 
-    use arrow::datatypes::{DataType, Field};
+    use arrow::array::AsArray;
+    use arrow::datatypes::{Field, Int64Type, Schema};
 
     use super::*;
     use crate::options::Options;
@@ -394,11 +403,11 @@ mod tests {
     async fn a_line_in_a_row_out_while_the_pipe_is_open() {
         let (reader, mut pipe) = std::io::pipe().expect("a pipe");
         PIPE.get_or_init(|| Mutex::new(reader));
-        let declared = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)]));
+        let fields = ["id", "line"].map(|name| Field::new(name, DataType::Int64, true));
+        let declared = Arc::new(Schema::new(fields.to_vec()));
+        let layout = Layout::new(&declared, &[0, 1], &BTreeMap::from([(1, LINE.to_owned())])).expect("columns");
         let source = Stdin {
-            projected: declared.clone(),
-            declared,
-            projection: vec![0],
+            layout,
             decoding: Decoding::Csv(CsvOptions::default()),
             fail: false,
             state: Arc::default(),
@@ -411,8 +420,12 @@ mod tests {
         assert_eq!((unit.start, unit.end), (100, u64::MAX));
         assert_eq!(source.next_unit().await.expect("open"), None);
         let mut stdin = source.open(&unit).await.expect("opens");
+        let mut lines = vec![];
         let mut next = async || match tokio::time::timeout(Duration::from_millis(200), stdin.next()).await {
-            Ok(read) => read.expect("readable").map(|r| (r.rows.num_rows(), r.position, r.dead.len())),
+            Ok(read) => read.expect("readable").map(|r| {
+                lines.extend_from_slice(r.rows.rows().column(1).as_primitive::<Int64Type>().values());
+                (r.rows.num_rows(), r.position, r.dead.len())
+            }),
             Err(_) => Some((0, 0, 0)),
         };
         pipe.write_all(b"id\n1\n").expect("open");
@@ -425,6 +438,7 @@ mod tests {
         drop(pipe);
         assert_eq!(next().await, Some((1, 111, 0)));
         assert_eq!(next().await, None);
+        assert_eq!(lines, [2, 3, 5]);
         assert_eq!(source.splits()[0].end, Some(111));
     }
 

@@ -191,16 +191,20 @@ impl ParquetFile {
 
 /// Opens an Arrow IPC file or stream, whichever it is.
 fn open_ipc(file: File, name: &str) -> Result<(SchemaRef, BoxedBatches)> {
-    let failed = |e| Error::from(e).context(format_args!("file \"{name}\" cannot be read as Arrow"));
-    let mut input = BufReader::with_capacity(1 << 20, file);
+    let failed = |e: Error| e.context(format_args!("file \"{name}\" cannot be read as Arrow"));
+    ipc_batches(BufReader::with_capacity(1 << 20, file)).map_err(failed)
+}
+
+/// The columns and the batches of Arrow IPC, as a file or a stream.
+pub(super) fn ipc_batches(mut input: impl Read + Seek + Send + 'static) -> Result<(SchemaRef, BoxedBatches)> {
     let mut magic = [0; 6];
     let is_file = input.read_exact(&mut magic).is_ok() && &magic == b"ARROW1";
     input.rewind()?;
     if is_file {
-        let reader = FileReader::try_new(input, None).map_err(failed)?;
+        let reader = FileReader::try_new(input, None)?;
         return Ok((reader.schema(), Box::new(reader)));
     }
-    let reader = StreamReader::try_new(input, None).map_err(failed)?;
+    let reader = StreamReader::try_new(input, None)?;
     Ok((reader.schema(), Box::new(reader)))
 }
 
@@ -253,7 +257,8 @@ impl Batches {
         self.position += batch.num_rows() as u64;
         let rows = batch.num_rows();
         let columns = self.order.iter().map(|i| i.and_then(|i| batch.columns().get(i)).cloned()).collect();
-        let (rows, dead) = self.fit.apply(columns, rows, first)?;
+        let fitted = self.fit.apply(columns, rows, first);
+        let (rows, dead) = fitted.map_err(|e| e.context(format_args!("file \"{}\"", self.fit.split)))?;
         Ok(Some(Rows { rows, dead, after: self.position, ended: false }))
     }
 
@@ -279,17 +284,23 @@ pub(crate) struct Fit {
 
 impl Fit {
     /// Where the wanted columns are in a file's schema.
-    fn columns(&self, file: &Schema) -> Vec<Option<usize>> {
+    pub(super) fn columns(&self, file: &Schema) -> Vec<Option<usize>> {
         self.schema.fields().iter().map(|f| find_field(file.fields(), f.name())).collect()
     }
 
-    fn apply(&self, columns: Vec<Option<ArrayRef>>, rows: usize, first: u64) -> Result<(RecordBatch, Vec<DeadLetter>)> {
+    /// Makes `columns` of `rows` rows, the first of which is number `first`, the wanted ones; a row that does not fit
+    /// becomes a dead letter.
+    pub(super) fn apply(
+        &self,
+        columns: Vec<Option<ArrayRef>>,
+        rows: usize,
+        first: u64,
+    ) -> Result<(RecordBatch, Vec<DeadLetter>)> {
         let mut bad: Vec<Misfit> = vec![];
         let mut fitted = Vec::with_capacity(columns.len());
         for (column, field) in columns.into_iter().zip(self.schema.fields()) {
             let column = column.unwrap_or_else(|| new_null_array(&DataType::Null, rows));
-            let made = convert(&column, field, &mut bad);
-            fitted.push(made.map_err(|e| e.context(format_args!("file \"{}\"", self.split)))?);
+            fitted.push(convert(&column, field, &mut bad)?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         // Until the bad rows are out, columns that must not be null may be.

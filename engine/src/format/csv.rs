@@ -10,6 +10,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::format::LineDecoder;
+use crate::format::content::Content;
 use crate::format::options::{CsvOptions, NullTexts};
 use crate::format::rows::RowDecoder;
 use crate::format::spans::{Dialect, Kind, Span};
@@ -27,6 +28,26 @@ pub fn decoder(
     split: Arc<str>,
     header: Option<&[u8]>,
 ) -> Result<Box<dyn LineDecoder>> {
+    Ok(Box::new(row_decoder(declared, projection, options, split, header)?))
+}
+
+/// A reader of records, each of which is a row of `declared`, as [`decoder`] is of lines.
+pub(super) fn content(
+    declared: &Schema,
+    projection: &[usize],
+    options: &CsvOptions,
+    split: Arc<str>,
+) -> Result<Box<dyn Content>> {
+    Ok(Box::new(row_decoder(declared, projection, options, split, None)?))
+}
+
+fn row_decoder(
+    declared: &Schema,
+    projection: &[usize],
+    options: &CsvOptions,
+    split: Arc<str>,
+    header: Option<&[u8]>,
+) -> Result<RowDecoder<Fields>> {
     let schema: SchemaRef = Arc::new(declared.project(projection)?);
     let (escapes, nulls) = (options.escapes(), options.null_values.clone());
     let dialect = Dialect { escapes, text_time: options.time.clone(), number_time: None, nulls };
@@ -41,7 +62,7 @@ pub fn decoder(
     if let (true, Some(header)) = (options.header, header) {
         fields.bind(header)?;
     }
-    Ok(Box::new(RowDecoder::new(fields, dialect, split, schema)))
+    Ok(RowDecoder::new(fields, dialect, split, schema))
 }
 
 /// The names in a header line.

@@ -3,13 +3,15 @@
 //! Text formats are read in blocks of whole lines: a [`LineDecoder`] turns a block into one batch of
 //! exactly the columns asked for, and each line that it cannot read into a dead letter, so that one bad
 //! line costs nothing but itself. Columnar files (Parquet, Arrow) are read batch by batch and cast to the
-//! declared types.
+//! declared types. What arrives in messages is read in batches of [`records`], by the same code.
 
 pub(crate) mod ahead;
+mod arrow_records;
 pub(crate) mod blocks;
 pub mod columnar;
 pub(crate) mod columns;
 pub mod compression;
+mod content;
 pub mod convert;
 pub mod csv;
 mod csv_lines;
@@ -17,7 +19,9 @@ mod dead_letter;
 pub(crate) mod digits;
 pub mod infer;
 pub mod json;
+pub mod metadata;
 pub mod options;
+pub mod records;
 pub(crate) mod rows;
 pub(crate) mod spans;
 pub mod stored;
@@ -98,6 +102,8 @@ pub struct Decoded {
     pub bytes: usize,
     /// How many lines these were.
     pub lines: u64,
+    /// Where each row stands, if that was asked for.
+    pub places: Vec<Place>,
 }
 
 /// Turns whole lines into rows of the columns that it was made for.
@@ -106,6 +112,9 @@ pub trait LineDecoder: Send {
     /// position 0 a byte order mark and a header are skipped. Errors are about the whole file (a header
     /// that lacks a column), never about one line.
     fn decode(&mut self, block: &[u8], at: Place) -> Result<Decoded>;
+
+    /// Asks for the places of rows from now on.
+    fn keep_places(&mut self);
 }
 
 /// The SQL name of a type with its article.

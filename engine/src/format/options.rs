@@ -47,6 +47,9 @@ const NEWLINES_IN_VALUES: OptionSpec = OptionSpec::new(
 pub(crate) const TEXT: &[OptionSpec] =
     &[TIMESTAMP_FORMAT, HEADER, DELIMITER, QUOTE, ESCAPE, NULL_VALUES, NEWLINES_IN_VALUES];
 
+/// Those of them that records have, which need neither a header nor a way to tell where they end.
+pub(crate) const RECORD_TEXT: &[OptionSpec] = &[TIMESTAMP_FORMAT, DELIMITER, QUOTE, ESCAPE, NULL_VALUES];
+
 /// How JSON lines are read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JsonOptions {
@@ -115,15 +118,21 @@ impl Default for CsvOptions {
 impl CsvOptions {
     /// Takes the options of CSV out of `options`.
     pub fn take(options: &mut Options) -> Result<Self> {
+        let (header, newlines_in_values) = (options.flag(&HEADER)?, options.flag(&NEWLINES_IN_VALUES)?);
+        Ok(CsvOptions { header, newlines_in_values, ..CsvOptions::take_for_records(options)? })
+    }
+
+    /// As [`CsvOptions::take`], for records of one row each.
+    pub(crate) fn take_for_records(options: &mut Options) -> Result<Self> {
         let default = CsvOptions::default();
         let csv = CsvOptions {
-            header: options.flag(&HEADER)?,
+            header: false,
             delimiter: byte(options, &DELIMITER)?.unwrap_or(default.delimiter),
             quote: byte(options, &QUOTE)?.unwrap_or(default.quote),
             escape: byte(options, &ESCAPE)?,
             null_values: NullTexts::take(options),
             time: time_format(options)?.unwrap_or(default.time),
-            newlines_in_values: options.flag(&NEWLINES_IN_VALUES)?,
+            newlines_in_values: true,
         };
         let special = [csv.delimiter, csv.quote];
         if csv.delimiter == csv.quote || special.iter().any(|b| matches!(b, b'\n' | b'\r')) {

@@ -1,4 +1,4 @@
-//! Lines to batches: what JSON and CSV have in common.
+//! Text to batches: what JSON and CSV have in common, for lines and for records.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 
 use crate::error::Result;
 use crate::format::DeadLetter;
+use crate::format::content::{Content, Records, Taken};
 use crate::format::json::nested::build;
 use crate::format::spans::{BadRows, Dialect, Span, Tokens};
 use crate::format::tokenizer::Tokenizer;
@@ -16,50 +17,52 @@ use crate::format::{Decoded, LineDecoder, Place};
 /// The rows of one batch at most, so that a block of tiny lines does not make a huge one.
 const MAX_ROWS: usize = 16_384;
 
-/// A decoder for lines that `T` takes apart.
+/// A decoder for lines, or records, that `T` takes apart.
 pub(crate) struct RowDecoder<T> {
     tokenizer: T,
     dialect: Dialect,
     split: Arc<str>,
     schema: SchemaRef,
     spans: Vec<Span>,
-    records: Vec<Record>,
+    rows: Vec<Row>,
+    keeps_places: bool,
 }
 
-/// Where a row stands in its block, and which line of it that is (from 0).
+/// Where a row stands in its block.
 #[derive(Clone, Copy)]
-struct Record {
+struct Row {
     start: usize,
     end: usize,
-    line: u64,
+    /// The line of the block, or the record, that it begins in, from 0.
+    number: u64,
 }
 
 impl<T: Tokenizer> RowDecoder<T> {
     pub(crate) fn new(tokenizer: T, dialect: Dialect, split: Arc<str>, schema: SchemaRef) -> Self {
-        RowDecoder { tokenizer, dialect, split, schema, spans: vec![], records: vec![] }
+        RowDecoder { tokenizer, dialect, split, schema, spans: vec![], rows: vec![], keeps_places: false }
     }
 
-    fn dead(&self, block: &[u8], at: Place, record: Record, reason: String) -> DeadLetter {
+    fn dead(&self, block: &[u8], at: Place, row: Row, reason: String) -> DeadLetter {
         DeadLetter {
             split: self.split.clone(),
-            position: at.position + record.start as u64,
-            line: at.line.map(|n| n + record.line),
+            position: at.position + row.start as u64,
+            line: at.line.map(|n| n + row.number),
             reason,
-            raw: block[record.start..record.end].to_vec(),
+            raw: block[row.start..row.end].to_vec(),
         }
     }
 
-    /// Takes `block` apart; gives the bytes and lines taken.
-    fn tokenize(&mut self, block: &[u8], valid: bool, at: Place, dead: &mut Vec<DeadLetter>) -> Result<(usize, u64)> {
+    /// Takes the lines of `block` apart; gives the bytes and lines taken.
+    fn take_lines(&mut self, block: &[u8], valid: bool, at: Place, dead: &mut Vec<DeadLetter>) -> Result<(usize, u64)> {
         let width = self.schema.fields().len();
         self.spans.clear();
-        self.records.clear();
+        self.rows.clear();
         let mut start = if at.position == 0 { self.tokenizer.begin(block)? } else { 0 };
         let mut line = memchr::memchr_iter(b'\n', &block[..start]).count() as u64;
-        while start < block.len() && self.records.len() < MAX_ROWS {
+        while start < block.len() && self.rows.len() < MAX_ROWS {
             let newline = self.tokenizer.record_end(block, start);
             let end = if newline > start && block[newline - 1] == b'\r' { newline - 1 } else { newline };
-            let record = Record { start, end, line };
+            let row = Row { start, end, number: line };
             let first = self.spans.len();
             self.spans.resize(first + width, Span::NULL);
             let read = if valid || std::str::from_utf8(&block[start..end]).is_ok() {
@@ -68,11 +71,11 @@ impl<T: Tokenizer> RowDecoder<T> {
                 Err("not valid UTF-8".to_owned())
             };
             match read {
-                Ok(true) => self.records.push(record),
+                Ok(true) => self.rows.push(row),
                 Ok(false) => self.spans.truncate(first),
                 Err(reason) => {
                     self.spans.truncate(first);
-                    dead.push(self.dead(block, at, record, reason));
+                    dead.push(self.dead(block, at, row, reason));
                 }
             }
             // A record may span lines where newlines are allowed in values.
@@ -80,6 +83,26 @@ impl<T: Tokenizer> RowDecoder<T> {
             start = newline + 1;
         }
         Ok((start.min(block.len()), line))
+    }
+
+    /// Gives what was taken apart its types: the good rows, and the others in order with the reason.
+    fn typed(&self, block: &[u8], text: Option<&str>) -> Result<(RecordBatch, BadRows)> {
+        let (width, rows) = (self.schema.fields().len(), self.rows.len());
+        let tokens = Tokens { block, text, spans: &self.spans, width, rows };
+        let mut bad = vec![];
+        let mut columns = self.columns(tokens, &mut bad)?;
+        bad.sort_by_key(|(row, _)| *row);
+        bad.dedup_by_key(|(row, _)| *row);
+        if !bad.is_empty() {
+            let mut good = vec![true; rows];
+            bad.iter().for_each(|(row, _)| good[*row] = false);
+            let good = BooleanArray::from(good);
+            for column in &mut columns {
+                *column = filter(column, &good)?;
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows - bad.len()));
+        Ok((RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?, bad))
     }
 
     fn columns(&self, tokens: Tokens<'_>, bad: &mut BadRows) -> Result<Vec<ArrayRef>> {
@@ -94,35 +117,99 @@ impl<T: Tokenizer> RowDecoder<T> {
         }
         Ok(columns)
     }
+
+    /// The rows that are not among `bad`.
+    fn good<'a>(&'a self, bad: &'a BadRows) -> impl Iterator<Item = Row> + 'a {
+        let mut bad = bad.iter().map(|(row, _)| *row).peekable();
+        let rows = self.rows.iter().enumerate();
+        rows.filter(move |(i, _)| bad.next_if_eq(i).is_none()).map(|(_, row)| *row)
+    }
 }
 
 impl<T: Tokenizer> LineDecoder for RowDecoder<T> {
     fn decode(&mut self, block: &[u8], at: Place) -> Result<Decoded> {
         let text = std::str::from_utf8(block).ok();
         let mut dead = vec![];
-        let (bytes, lines) = self.tokenize(block, text.is_some(), at, &mut dead)?;
-        let (width, rows) = (self.schema.fields().len(), self.records.len());
-        let tokens = Tokens { block, text, spans: &self.spans, width, rows };
-        let mut bad = vec![];
-        let mut columns = self.columns(tokens, &mut bad)?;
-        let mut kept = rows;
+        let (bytes, lines) = self.take_lines(block, text.is_some(), at, &mut dead)?;
+        let (rows, bad) = self.typed(block, text)?;
+        let mut places = vec![];
+        if self.keeps_places {
+            let place =
+                |row: Row| Place { position: at.position + row.start as u64, line: at.line.map(|n| n + row.number) };
+            places.extend(self.good(&bad).map(place));
+        }
         if !bad.is_empty() {
-            bad.sort_by_key(|(row, _)| *row);
-            bad.dedup_by_key(|(row, _)| *row);
-            let mut good = vec![true; rows];
-            for (row, reason) in bad {
-                good[row] = false;
-                kept -= 1;
-                dead.push(self.dead(block, at, self.records[row], reason));
-            }
-            let good = BooleanArray::from(good);
-            for column in &mut columns {
-                *column = filter(column, &good)?;
-            }
+            dead.extend(bad.into_iter().map(|(row, reason)| self.dead(block, at, self.rows[row], reason)));
             dead.sort_by_key(|d| d.position);
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(kept));
-        let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
-        Ok(Decoded { rows, dead, bytes, lines })
+        Ok(Decoded { rows, dead, bytes, lines, places })
+    }
+
+    fn keep_places(&mut self) {
+        self.keeps_places = true;
+    }
+}
+
+impl<T: Tokenizer> Content for RowDecoder<T> {
+    fn take(&mut self, records: &Records) -> Result<Taken> {
+        let values = records.values();
+        let (block, width) = (values.value_data(), self.schema.fields().len());
+        let text = std::str::from_utf8(block).ok();
+        let mut dead = vec![];
+        self.spans.clear();
+        self.rows.clear();
+        let mut parts = vec![];
+        for record in 0..records.len() {
+            if values.is_null(record) {
+                dead.push((record, "the record has no value".to_owned(), 0..0));
+                continue;
+            }
+            let offsets = values.value_offsets();
+            let (start, end) = (offsets[record] as usize, offsets[record + 1] as usize);
+            parts.clear();
+            let bytes = &block[start..end];
+            // A record of bytes that are text only together with those of the next is none.
+            let valid = match text {
+                Some(text) => text.is_char_boundary(start) && text.is_char_boundary(end),
+                None => std::str::from_utf8(bytes).is_ok(),
+            };
+            let found = match valid {
+                true => self.tokenizer.parts(block, start..trimmed(block, start, end), &mut parts),
+                false => Err("not valid UTF-8".to_owned()),
+            };
+            if let Err(reason) = found {
+                dead.push((record, reason, start..end));
+                continue;
+            }
+            for part in &parts {
+                let row = Row { start: part.start, end: part.end, number: record as u64 };
+                let first = self.spans.len();
+                self.spans.resize(first + width, Span::NULL);
+                match self.tokenizer.row(block, part.start, part.end, &mut self.spans[first..]) {
+                    Ok(true) => self.rows.push(row),
+                    read => {
+                        self.spans.truncate(first);
+                        let reason = read.err().unwrap_or_else(|| "the record is empty".to_owned());
+                        dead.push((record, reason, part.clone()));
+                    }
+                }
+            }
+        }
+        let (rows, bad) = self.typed(block, text)?;
+        let of = self.good(&bad).map(|row| row.number as u32).collect();
+        let misfits = bad.into_iter().filter_map(|(i, reason)| Some((self.rows.get(i)?, reason)));
+        dead.extend(misfits.map(|(row, reason)| (row.number as usize, reason, row.start..row.end)));
+        dead.sort_by_key(|(record, _, bytes)| (*record, bytes.start));
+        let dead = dead.into_iter().map(|(record, reason, bytes)| (record, reason, block[bytes].to_vec()));
+        Ok(Taken { rows, of, dead: dead.collect() })
+    }
+}
+
+/// The end of a record without the line ending that it may have.
+fn trimmed(block: &[u8], start: usize, end: usize) -> usize {
+    match &block[start..end] {
+        [.., b'\r', b'\n'] => end - 2,
+        [.., b'\n'] => end - 1,
+        _ => end,
     }
 }

@@ -16,6 +16,7 @@ use millstream_engine::runtime::{DeadLetterLimits, OnError};
 use millstream_engine::table::{Retention, StreamLog};
 
 use super::Millstream;
+use super::metadata::{check_metadata, refuse_metadata, with_metadata};
 use super::outcome::ObjectKind;
 use super::reading::Reading;
 use super::resolve::write_columns;
@@ -246,18 +247,24 @@ impl Millstream {
         let schema = match (&create.query, connector) {
             (None, Some((connector, options))) => {
                 let connector = self.config().connectors.to_read(&connector)?;
+                check_metadata(create, &connector)?;
                 let options = options.with_found(resolved.options.clone());
                 resolved.options.extend(connector.readable()?.find_options(&options)?);
                 let options = options.with_found(resolved.options.clone());
-                if create.columns.is_empty() {
+                if create.columns.iter().all(|c| c.metadata.is_some()) {
                     let found = connector.own_columns(options)?;
+                    let (found, all) = with_metadata(&found, create);
                     write_columns(create, &found);
-                    found
+                    unique_names(&all, &create.name.name)?;
+                    all
                 } else {
                     declared(create)?
                 }
             }
-            (None, None) => declared(create)?,
+            (None, None) => {
+                refuse_metadata(create)?;
+                declared(create)?
+            }
             (Some(query), _) => {
                 let planned = self.plan_query(query, parallelism, semantics, &Reading::default(), Ok)?;
                 unique_names(&planned.schema, &create.name.name)?;
@@ -294,6 +301,7 @@ impl Millstream {
             changelog: false,
             event_time: None,
             idle_timeout: own.idle_timeout.unwrap_or(IDLE_TIMEOUT),
+            metadata: BTreeMap::new(),
             connector: None,
             place: None,
             log: None,
@@ -322,6 +330,11 @@ impl Millstream {
                 def.name
             ))
             .with_hint("Read it into a stored stream with a PRIMARY KEY, or leave the key out."));
+        }
+        for column in &create.columns {
+            if let Some(key) = &column.metadata {
+                def.metadata.insert(def.schema.index_of(&column.name)?, key.clone());
+            }
         }
         def.event_time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name, def.semantics)?;
         Ok(())

@@ -20,6 +20,7 @@ mod intake;
 mod jobs;
 mod left_out;
 mod lookup;
+mod metadata;
 mod open;
 mod outcome;
 mod prepared;

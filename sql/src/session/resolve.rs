@@ -175,10 +175,10 @@ pub(super) fn cannot_go_on(kind: ObjectKind, name: &str, why: impl std::fmt::Dis
     ))
 }
 
-/// Writes columns that were found out into `create`, where SQL has names for their types.
+/// Writes columns that were found out into `create`, before those that it has, where SQL has names for their types.
 pub(super) fn write_columns(create: &mut CreateStream, found: &Schema) {
     if let Some(columns) = as_written(found) {
-        create.columns = columns;
+        create.columns.splice(0..0, columns);
     }
 }
 

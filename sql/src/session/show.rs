@@ -191,18 +191,18 @@ impl Session {
         let namespace = name.schema.as_deref().unwrap_or("public");
         let found = objects.iter().find(|o| o.namespace == namespace && o.name == name.name);
         let object = found.ok_or_else(|| self.millstream.missing("", &name.name))?;
-        let time = match self.millstream.objects.read().streams.get(&object.name) {
-            Some(def) => def.event_time.as_ref().map(|(c, _)| def.schema.field(*c).name().clone()),
-            None => None,
-        };
+        let def = self.millstream.objects.read().streams.get(&object.name).cloned();
+        let time = def.as_ref().and_then(|def| Some(def.schema.field(def.event_time.as_ref()?.0)));
+        let metadata = |f: &Field| def.as_ref()?.metadata.get(&def.as_ref()?.schema.index_of(f.name()).ok()?);
         let note = |f: &Field| {
             let mut notes = vec![];
             if object.primary_key.contains(f.name()) {
-                notes.push("primary key");
+                notes.push("primary key".to_owned());
             }
-            if time.as_ref() == Some(f.name()) {
-                notes.push("event time");
+            if time.is_some_and(|time| time.name() == f.name()) {
+                notes.push("event time".to_owned());
             }
+            notes.extend(metadata(f).map(|key| format!("metadata '{key}'")));
             (!notes.is_empty()).then(|| notes.join(", "))
         };
         let fields = object.schema.fields();
@@ -230,7 +230,8 @@ fn retain_like<T>(all: &mut Vec<T>, name: impl Fn(&T) -> &str, like: Option<&str
     Ok(())
 }
 
-/// A row for each way to use each connector, and one for each option that it has then.
+/// A row for each way to use each connector, one for each option that it has then, and one for each thing that it knows
+/// of a record besides its content.
 fn show_connectors(connectors: &Connectors, like: Option<&str>) -> Result<Outcome> {
     let mut all: Vec<_> = connectors.iter().collect();
     retain_like(&mut all, |c| c.name(), like)?;
@@ -255,6 +256,21 @@ fn show_connectors(connectors: &Connectors, like: Option<&str>) -> Result<Outcom
                     some(&o.help),
                 ]
             }));
+        }
+        for key in connector.source().map(|s| s.metadata()).unwrap_or_default() {
+            let takes = sql_type(&key.data_type)?;
+            let example = format!("c {takes} METADATA FROM '{}'", key.name);
+            let default = if key.nullable { "may be null" } else { "never null" };
+            rows.push([
+                some(&connector.name()),
+                some(&"metadata"),
+                None,
+                some(&key.name),
+                Some(takes),
+                some(&default),
+                Some(example),
+                some(&key.help),
+            ]);
         }
     }
     let names = ["connector", "use", "guarantee", "option", "takes", "default", "example", "meaning"];

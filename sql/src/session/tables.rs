@@ -1,5 +1,6 @@
 //! Streams as DataFusion's tables: what a snapshot SELECT reads, and what the lowering finds in a plan.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub struct StreamDef {
     /// The event-time column and the bound that rows set.
     pub(crate) event_time: Option<(usize, Option<Arc<dyn PhysicalExpr>>)>,
     pub(crate) idle_timeout: Duration,
+    /// Which of its columns are metadata of its connector, by the connector's names.
+    pub(crate) metadata: BTreeMap<usize, String>,
     /// The connector and its options, for an external stream.
     pub(crate) connector: Option<(Arc<dyn Connector>, Options)>,
     /// Where its connector writes, if nothing else may.
@@ -120,6 +123,7 @@ impl StreamDef {
             stream: self.name.clone(),
             schema: self.schema.clone(),
             projection,
+            metadata: self.metadata.clone(),
             event_time: self.event_time.as_ref().map(|(column, _)| *column),
             options,
             parallelism,

@@ -250,15 +250,23 @@ impl StatementParser<'_> {
         let type_at = self.position();
         let sql_type = self.parser.parse_data_type()?;
         let data_type = arrow_type(&sql_type).map_err(|e| e.context(format!("column \"{name}\"")).or_at(type_at))?;
-        let mut column = ColumnDef { name, sql_type, data_type, not_null: false };
+        let mut column = ColumnDef { name, sql_type, data_type, not_null: false, metadata: None };
         loop {
             let at = self.position();
             if matches!(self.parser.peek_token_ref().token, Token::Comma | Token::RParen | Token::EOF) {
                 break;
             }
+            if column.metadata.is_none() && self.word("METADATA") {
+                column.metadata = Some(self.metadata_key(&column.name)?);
+                continue;
+            }
             let refuse = |what: &str| {
                 let error = Error::unsupported(format!("column \"{}\": {what} is not supported", column.name));
-                Err(error.with_hint("NOT NULL and PRIMARY KEY are what can follow the type.").or_at(at))
+                let hint = match what {
+                    "VIRTUAL" => "Leave it out: metadata is read, and never written.",
+                    _ => "NOT NULL, PRIMARY KEY and METADATA FROM '…' are what can follow the type.",
+                };
+                Err(error.with_hint(hint).or_at(at))
             };
             match self.parser.parse_optional_column_option()? {
                 Some(ColumnOption::Null) => {}
@@ -273,6 +281,21 @@ impl StatementParser<'_> {
         }
         items.columns.push(column);
         Ok(())
+    }
+
+    /// What follows the word METADATA: which it is, or nothing where it is called like the `column`.
+    fn metadata_key(&mut self, column: &str) -> Result<String> {
+        if !self.word("FROM") {
+            return Ok(column.to_owned());
+        }
+        match &self.parser.peek_token_ref().token {
+            Token::SingleQuotedString(key) => {
+                let key = key.clone();
+                self.parser.next_token();
+                Ok(key)
+            }
+            _ => self.expected("the name of the metadata in quotes"),
+        }
     }
 
     /// `(key = value, …)`; keys may be quoted either way and dotted.
@@ -316,7 +339,7 @@ impl StatementParser<'_> {
             (&["STORED", "AS"], "Write WITH (connector = 'file', path = '…', format = 'parquet')."),
             (&["LOCATION"], "Write WITH (connector = 'file', path = '…', format = 'parquet')."),
             (&["FORMAT"], "Write WITH (connector = '…', format = '…')."),
-            (&["INCLUDE"], "Leave it out."),
+            (&["INCLUDE"], "Declare a column for it: name TYPE METADATA FROM '…'."),
         ];
         let at = self.position();
         for (words, hint) in clauses {
@@ -391,7 +414,8 @@ fn check_form(create: &CreateStream) -> Result<()> {
 
 /// The names in PRIMARY KEY and WATERMARK are columns, where columns are given.
 fn check_columns(create: &CreateStream, what: &str) -> Result<()> {
-    if create.columns.is_empty() {
+    // Those of the content are found out.
+    if create.columns.iter().all(|column| column.metadata.is_some()) {
         return Ok(());
     }
     let missing = |name: &str, clause: &str| {

@@ -102,6 +102,9 @@ impl fmt::Display for Query {
 impl fmt::Display for ColumnDef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", quote_name(&self.name), self.sql_type)?;
+        if let Some(key) = &self.metadata {
+            write!(f, " METADATA FROM {}", quote_text(key))?;
+        }
         if self.not_null { f.write_str(" NOT NULL") } else { Ok(()) }
     }
 }

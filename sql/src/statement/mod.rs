@@ -236,6 +236,8 @@ pub struct ColumnDef {
     pub data_type: DataType,
     /// `NOT NULL`, or part of the primary key.
     pub not_null: bool,
+    /// What of a record it is, by the connector's name for it, where it is not of the content.
+    pub metadata: Option<String>,
 }
 
 impl ColumnDef {

@@ -333,8 +333,10 @@ fn errors_name_the_place_and_what_to_write() {
         ("CREATE STREAM s (a VARCHAR(10))", (1, 20), "column \"a\": type VARCHAR(10) is not supported", "Write TEXT"),
         ("CREATE STREAM s (a TIMESTAMP(4))", (1, 20), "column \"a\": type TIMESTAMP(4)", "The precision is"),
         ("CREATE STREAM s (a INT, b AS a + 1)", (1, 25), "column \"b\": computed columns", "Compute it"),
-        ("CREATE STREAM s (a INT METADATA)", (1, 24), "column \"a\": METADATA is not supported", "NOT NULL and"),
-        ("CREATE STREAM s (a INT DEFAULT 1)", (1, 24), "column \"a\": DEFAULT 1 is not supported", "NOT NULL and"),
+        ("CREATE STREAM s (a INT METADATA VIRTUAL)", (1, 33), "column \"a\": VIRTUAL is not supported", "Leave it"),
+        ("CREATE STREAM s (a INT METADATA METADATA)", (1, 33), "column \"a\": METADATA is not supported", "NOT NULL,"),
+        ("CREATE STREAM s (a INT METADATA FROM b)", (1, 38), "syntax error at or near \"b\"", ""),
+        ("CREATE STREAM s (a INT DEFAULT 1)", (1, 24), "column \"a\": DEFAULT 1 is not supported", "NOT NULL,"),
         ("CREATE STREAM s (a INT, UNIQUE (a))", (1, 25), "UNIQUE is not supported", "PRIMARY KEY is"),
         ("CREATE STREAM s (a INT, LIKE t)", (1, 25), "LIKE is not supported", ""),
         (

@@ -181,6 +181,7 @@ mod tests {
             stream: "s".to_owned(),
             schema: Arc::new(Schema::new(fields)),
             projection: projection.to_vec(),
+            metadata: BTreeMap::new(),
             options: Options::new("stream \"s\"", pairs.collect::<BTreeMap<_, _>>()),
             event_time: None,
             parallelism: 1,

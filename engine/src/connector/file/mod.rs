@@ -36,18 +36,19 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 
 use self::declare::{nothing_in, undeclared};
 use self::listing::FoundFile;
 use self::options::{FileOptions, names_format, read_options, written_options};
-use self::partition::with_keys;
+use self::partition::{MODIFIED, NAME, POSITION, with_keys};
 use self::sample::sample;
 use self::source::FileSource;
 use super::registry::{Connector, Guarantee, Readable, SinkRequest, SourceRequest, Writable};
 use super::{Sink, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::convert::find_field;
+use crate::format::metadata::MetadataKey;
 use crate::format::union::union_schema;
 use crate::format::{Format, columnar, csv, infer, json};
 use crate::options::{OptionSpec, Options};
@@ -91,6 +92,19 @@ impl Readable for FileConnector {
 
     fn find_options(&self, options: &Options) -> Result<BTreeMap<String, String>> {
         find_options(options)
+    }
+
+    fn metadata(&self) -> Vec<MetadataKey> {
+        let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        vec![
+            MetadataKey::new(NAME, DataType::Utf8View, "the file's name, as dead letters tell it"),
+            MetadataKey::new(
+                POSITION,
+                DataType::Int64,
+                "where the row begins: a byte of text, else a row number; from 0",
+            ),
+            MetadataKey::new(MODIFIED, instant, "when the file was last written to, as it was when the row was read"),
+        ]
     }
 
     fn columns(&self, options: Options) -> Result<Option<SchemaRef>> {
@@ -148,9 +162,9 @@ fn fix_path(options: &mut BTreeMap<String, String>) -> BTreeMap<String, String> 
 /// As opening it; errors too when a column is in none of the files there are now, or no CSV file has all of them.
 fn check_source(request: SourceRequest) -> Result<()> {
     let options = FileOptions::take(request.options.clone())?;
-    let wanted = request.schema.project(&request.projection)?;
+    let layout = request.layout()?;
     FileSource::open(request)?;
-    check_columns(&options, &wanted)
+    check_columns(&options, &layout.content)
 }
 
 /// The files of `options`, those first whose names say that they are of its format.

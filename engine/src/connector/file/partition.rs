@@ -1,10 +1,14 @@
-//! Columns whose values the names of folders tell.
+//! Columns whose values a file does not have in itself: the names of its folders tell them, or they are metadata.
 
+use std::fs::File;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::take;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::array::{
+    ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray, TimestampMicrosecondArray, UInt32Array,
+};
+use arrow::compute::{cast, take};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 
 use super::hive::{Key, constant};
@@ -14,6 +18,12 @@ use crate::connector::{Read, UnitReader};
 use crate::error::{Error, Result};
 use crate::format::convert::find_field;
 use crate::format::infer::type_of_texts;
+use crate::format::metadata::Layout;
+
+/// The metadata of a row: the name of its file, its place there, and when the file was written to.
+pub(super) const NAME: &str = "file";
+pub(super) const POSITION: &str = "position";
+pub(super) const MODIFIED: &str = "modified";
 
 /// `schema` with the columns that the folders of `files` name: they count for what the files themselves have of such
 /// names.
@@ -36,47 +46,93 @@ pub(super) fn with_keys(options: &FileOptions, files: &[FoundFile], schema: Sche
     Schema::new(fields)
 }
 
-/// The columns of a file, parted into those of its folders and those that it has itself.
+/// What a reader of a file gives.
+#[derive(Clone)]
+pub(super) struct Given {
+    /// The columns that the file has itself, and behind them the position of each row where that is read.
+    pub(super) schema: SchemaRef,
+    /// Whether it is.
+    pub(super) positions: bool,
+}
+
+impl Given {
+    /// `rows` of the file's own columns with their `positions`, where those are read.
+    pub(super) fn rows(&self, rows: RecordBatch, positions: impl FnOnce() -> Int64Array) -> Result<RecordBatch> {
+        if !self.positions {
+            return Ok(rows);
+        }
+        let mut columns = rows.columns().to_vec();
+        columns.push(Arc::new(positions()));
+        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+}
+
+/// Where a column that is wanted comes from.
+enum Part {
+    /// A column of what the reader gives.
+    Given(usize),
+    /// The same for all rows of the file.
+    Constant(ArrayRef),
+}
+
+/// The columns of a file, parted into those that it has itself, those of its folders, and those of metadata.
 pub(super) struct Partition {
     /// All that are wanted.
     schema: SchemaRef,
-    /// The values of those of folders, by place among the wanted.
-    constants: Vec<Option<ArrayRef>>,
-    /// The stream's columns without those of folders.
+    parts: Vec<Part>,
+    /// The columns of the stream that the file has itself.
     pub(super) declared: SchemaRef,
     /// Those of them that are wanted.
     pub(super) projection: Vec<usize>,
     pub(super) projected: SchemaRef,
+    pub(super) given: Given,
 }
 
 impl Partition {
-    /// For a file whose folders say `keys`, of a stream with the columns `declared`.
-    pub(super) fn new(keys: &[Key], declared: &SchemaRef, projection: &[usize], projected: &SchemaRef) -> Result<Self> {
-        let mut values: Vec<Option<&Key>> = vec![None; declared.fields().len()];
+    /// For `file`, which is called `name` and whose folders say `keys`, of a stream with the columns of `layout`.
+    pub(super) fn new(keys: &[Key], layout: &Layout, name: &str, file: &File) -> Result<Self> {
+        let mut values: Vec<Option<&Key>> = vec![None; layout.declared.fields().len()];
         for key in keys {
-            if let Some(i) = find_field(declared.fields(), &key.0) {
+            if let Some(i) = find_field(layout.declared.fields(), &key.0) {
                 values[i] = Some(key);
             }
         }
         let own: Vec<usize> = (0..values.len()).filter(|i| values[*i].is_none()).collect();
-        let (mut constants, mut inner) = (vec![], vec![]);
-        for i in projection {
-            constants.push(match values[*i] {
-                Some((_, value)) => Some(constant(declared.field(*i), value.as_deref())?),
+        let (mut content, mut projection) = (vec![], vec![]);
+        for i in &layout.projection {
+            content.push(match values[*i] {
+                Some((_, value)) => Part::Constant(constant(layout.declared.field(*i), value.as_deref())?),
                 None => {
-                    inner.extend(own.binary_search(i));
-                    None
+                    projection.extend(own.binary_search(i));
+                    Part::Given(projection.len().saturating_sub(1))
                 }
             });
         }
-        let declared = Arc::new(declared.project(&own)?);
-        let wanted = Arc::new(declared.project(&inner)?);
-        Ok(Partition { schema: projected.clone(), constants, declared, projection: inner, projected: wanted })
+        let declared = Arc::new(layout.declared.project(&own)?);
+        let projected: SchemaRef = Arc::new(declared.project(&projection)?);
+        let positions = layout.reads(POSITION);
+        let mut given = Given { schema: projected.clone(), positions };
+        if positions {
+            let mut fields = projected.fields().to_vec();
+            fields.push(Arc::new(Field::new(POSITION, DataType::Int64, false)));
+            given.schema = Arc::new(Schema::new(fields));
+        }
+        let mut content = content.into_iter();
+        let mut parts = vec![];
+        for (column, field) in layout.columns() {
+            parts.push(match column {
+                None => content.next().ok_or_else(|| Error::internal("a file has too few columns"))?,
+                Some(POSITION) => Part::Given(projection.len()),
+                Some(key) => Part::Constant(of_file(key, field, name, file)?),
+            });
+        }
+        Ok(Partition { schema: layout.schema().clone(), parts, declared, projection, projected, given })
     }
 
-    /// `reader`, which gives the file's own columns, with those of its folders.
+    /// `reader`, which gives what the file has itself, with the other columns.
     pub(super) fn complete(self, reader: Box<dyn UnitReader>) -> Box<dyn UnitReader> {
-        if self.constants.iter().all(Option::is_none) {
+        let same = self.parts.iter().enumerate().all(|(i, part)| matches!(part, Part::Given(place) if *place == i));
+        if same && !self.given.positions {
             return reader;
         }
         Box::new(Completed { reader, partition: self })
@@ -85,17 +141,36 @@ impl Partition {
     fn rows(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         let n = rows.num_rows();
         let first = UInt32Array::from(vec![0; n]);
-        let mut own = rows.columns().iter();
-        let mut columns = Vec::with_capacity(self.constants.len());
-        for constant in &self.constants {
-            columns.push(match constant {
-                Some(value) => take(value, &first, None)?,
-                None => own.next().cloned().ok_or_else(|| Error::internal("a file gave too few columns"))?,
+        let mut columns = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            columns.push(match part {
+                Part::Constant(value) => take(value, &first, None)?,
+                Part::Given(i) => {
+                    let given = rows.columns().get(*i).cloned();
+                    given.ok_or_else(|| Error::internal("a file gave too few columns"))?
+                }
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(n));
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
     }
+}
+
+/// The metadata `key` of `file`, which is called `name`, as the column `field`, of one row.
+fn of_file(key: &str, field: &Field, name: &str, file: &File) -> Result<ArrayRef> {
+    let value: ArrayRef = match key {
+        NAME => Arc::new(StringViewArray::from(vec![name])),
+        MODIFIED => {
+            let modified = file.metadata()?.modified()?;
+            let micros = match modified.duration_since(UNIX_EPOCH) {
+                Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
+                Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |n| -n),
+            };
+            Arc::new(TimestampMicrosecondArray::from(vec![micros]).with_timezone("UTC"))
+        }
+        _ => return Err(Error::internal(format!("files have no metadata '{key}'"))),
+    };
+    Ok(cast(&value, field.data_type())?)
 }
 
 struct Completed {

@@ -1,5 +1,6 @@
 //! Files that a query need not read for what the names of their folders say.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
@@ -14,13 +15,16 @@ use crate::format::convert::find_field;
 #[derive(Clone, Debug)]
 pub(crate) struct Pruning {
     pub(crate) schema: SchemaRef,
+    /// Columns that no folder names: they are metadata.
+    pub(crate) metadata: BTreeSet<usize>,
     pub(crate) readers: Vec<Vec<Arc<dyn PhysicalExpr>>>,
 }
 
 impl Pruning {
     /// Whether a file whose folders say `keys` may have such rows.
     pub(crate) fn keeps(&self, keys: &[Key]) -> bool {
-        let known = |(name, _): &Key| find_field(self.schema.fields(), name);
+        let of_folder = |i: &usize| !self.metadata.contains(i);
+        let known = |(name, _): &Key| find_field(self.schema.fields(), name).filter(of_folder);
         if keys.is_empty() || keys.iter().all(|key| known(key).is_none()) {
             return true;
         }

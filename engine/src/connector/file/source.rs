@@ -1,5 +1,6 @@
 //! The file source.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::format::blocks::{Cut, Want};
 use crate::format::columnar::{Fit, ipc_reader};
 use crate::format::compression::Compression;
+use crate::format::metadata::Layout;
 use crate::format::{Format, LineDecoder, Place, csv, json};
 
 /// Files being read.
@@ -49,24 +51,28 @@ const IDLE_SHARE: u32 = 10;
 /// What is read and how.
 struct Spec {
     options: FileOptions,
-    declared: SchemaRef,
-    projection: Vec<usize>,
-    projected: SchemaRef,
+    /// All columns of the stream, and which are metadata.
+    schema: SchemaRef,
+    metadata: BTreeSet<usize>,
+    layout: Layout,
 }
 
 impl FileSource {
     pub(super) fn open(request: SourceRequest) -> Result<Self> {
+        let layout = request.layout()?;
         let options = FileOptions::take(request.options)?;
         let compressed = options.compression.is_some_and(|c| c != Compression::None);
         if compressed && !options.format.is_text() {
             return Err(Error::invalid(format!("{} files compress themselves", options.format.name()))
                 .with_hint("Leave out option compression."));
         }
-        let projected = Arc::new(request.schema.project(&request.projection)?);
-        let event_time = request.event_time.map(|column| request.schema.field(column).name().clone());
+        // Statistics tell of what is in the file.
+        let event_time = request.event_time.filter(|column| !request.metadata.contains_key(column));
+        let event_time = event_time.map(|column| request.schema.field(column).name().clone());
         let scanner = Scanner::new(options.clone(), event_time, request.parallelism);
         let pacer = options.rate.map(Pacer::new);
-        let spec = Spec { options, declared: request.schema, projection: request.projection, projected };
+        let metadata = request.metadata.into_keys().collect();
+        let spec = Spec { options, schema: request.schema, metadata, layout };
         Ok(FileSource {
             spec: Arc::new(spec),
             queue: Arc::default(),
@@ -146,13 +152,13 @@ impl Source for FileSource {
         let (fail, patient) = (self.spec.options.fail, input.patient);
         let report = Report { queue: self.queue.clone(), unit: unit.clone(), fail, patient };
         if input.vanished {
-            return Ok(Box::new(vanished(&report, &self.spec.projected)?));
+            return Ok(Box::new(vanished(&report, self.spec.layout.schema())?));
         }
         let spec = self.spec.clone();
         let name = unit.split.clone();
         let of_file = report.clone();
         let opened = spawn_blocking(move || spec.open(&input, of_file)).await.map_err(ended_early)?;
-        let schema = &self.spec.projected;
+        let schema = self.spec.layout.schema();
         let reader: Box<dyn UnitReader> = match opened {
             Ok(Some(reader)) => {
                 let (schema, at) = (schema.clone(), unit.start);
@@ -197,7 +203,11 @@ impl Source for FileSource {
     }
 
     fn prune(&self, readers: &[Vec<Arc<dyn PhysicalExpr>>]) {
-        let pruning = Pruning { schema: self.spec.declared.clone(), readers: readers.to_vec() };
+        let pruning = Pruning {
+            schema: self.spec.schema.clone(),
+            metadata: self.spec.metadata.clone(),
+            readers: readers.to_vec(),
+        };
         self.scanner.lock().options.pruning = Some(Arc::new(pruning));
     }
 
@@ -219,7 +229,7 @@ impl Spec {
     fn line_of(&self, input: &Input, from: u64, row: usize) -> Result<Option<u64>> {
         let Some(file) = self.file(input)? else { return Ok(None) };
         let keys = self.options.keys_of(&input.path);
-        let partition = Partition::new(&keys, &self.declared, &self.projection, &self.projected)?;
+        let partition = Partition::new(&keys, &self.layout, &input.name, &file)?;
         let mut decoder = self.decoder(input, &file, from, &partition)?;
         let want = self.want(from..u64::MAX, input.compression);
         let cut = want.cut.clone();
@@ -261,17 +271,18 @@ impl Spec {
         let Some(file) = self.file(input)? else { return Ok(None) };
         let unit = &report.unit;
         let keys = self.options.keys_of(&input.path);
-        let partition = Partition::new(&keys, &self.declared, &self.projection, &self.projected)?;
+        let partition = Partition::new(&keys, &self.layout, &input.name, &file)?;
         let fit = Fit { schema: partition.projected.clone(), split: input.name.clone() };
+        let given = partition.given.clone();
         let own: Box<dyn UnitReader> = match self.options.format {
             Format::Parquet => {
                 let footer = input.parquet.as_ref().ok_or_else(|| Error::internal("a Parquet file without footer"))?;
                 let batches = footer.reader(file.try_clone()?, unit.start..unit.end, fit)?;
-                Box::new(ColumnarReader::new(batches, report))
+                Box::new(ColumnarReader::new(batches, given, report))
             }
             Format::Arrow => {
                 let batches = ipc_reader(file.try_clone()?, unit.start, fit)?;
-                Box::new(ColumnarReader::new(batches, report))
+                Box::new(ColumnarReader::new(batches, given, report))
             }
             Format::Json | Format::Csv => {
                 let decoder = match self.decoder(input, &file, unit.start, &partition) {
@@ -282,7 +293,7 @@ impl Spec {
                 let want = self.want(unit.start..unit.end, input.compression);
                 let print = input.print.map(|print| (file.clone(), print));
                 let text = Text { blocks: open_text(file, input.compression, want, input.end)?, print };
-                Box::new(TextReader::new(text, decoder, partition.projected.clone(), report))
+                Box::new(TextReader::new(text, decoder, given, report))
             }
         };
         Ok(Some(partition.complete(own)))

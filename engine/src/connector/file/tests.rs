@@ -14,6 +14,8 @@ use super::*;
 use crate::changes::Changes;
 use crate::connector::{Commit, DeadLetter, Offsets, Staged, Unit};
 
+mod metadata;
+
 const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 fn options(pairs: &[(&str, &str)]) -> Options {
@@ -27,6 +29,7 @@ fn request(columns: &[(&str, DataType)], projection: &[usize], pairs: &[(&str, &
         stream: "s".into(),
         schema: Arc::new(Schema::new(fields)),
         projection: projection.to_vec(),
+        metadata: BTreeMap::new(),
         options: options(pairs),
         event_time: None,
         parallelism: 2,

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::Int64Array;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
+use super::partition::Given;
 use super::print::{Print, ReadAt};
 use super::queue::Queue;
 use crate::changes::Changes;
@@ -113,7 +114,7 @@ impl Text {
 pub(super) struct TextReader {
     text: Ahead<Text, Piece>,
     decoder: Box<dyn LineDecoder>,
-    schema: SchemaRef,
+    given: Given,
     /// The block being decoded, and how much of it has been.
     block: Option<(Block, usize)>,
     /// All before has been read.
@@ -128,13 +129,16 @@ pub(super) struct TextReader {
 }
 
 impl TextReader {
-    pub(super) fn new(text: Text, decoder: Box<dyn LineDecoder>, schema: SchemaRef, report: Report) -> Self {
+    pub(super) fn new(text: Text, mut decoder: Box<dyn LineDecoder>, given: Given, report: Report) -> Self {
+        if given.positions {
+            decoder.keep_places();
+        }
         let position = report.unit.start;
         let line = (position == 0).then_some(1);
         TextReader {
             text: Ahead::new(text, Text::next),
             decoder,
-            schema,
+            given,
             block: None,
             position,
             line,
@@ -159,7 +163,9 @@ impl TextReader {
             self.line = self.line.map(|n| n + decoded.lines);
             done += decoded.bytes;
             dead = decoded.dead;
-            rows = Some(decoded.rows);
+            let places = decoded.places;
+            let positions = || Int64Array::from_iter_values(places.iter().map(|place| place.position as i64));
+            rows = Some(self.given.rows(decoded.rows, positions)?);
         }
         if done < block.bytes.len() {
             self.position = block.position + done as u64;
@@ -182,7 +188,7 @@ impl TextReader {
             }
         }
         self.report.check(&dead)?;
-        let rows = rows.map_or_else(|| Changes::empty(self.schema.clone()), Changes::insertions);
+        let rows = rows.map_or_else(|| Changes::empty(self.given.schema.clone()), Changes::insertions);
         Ok(Read { rows, position: self.position, dead, watermark: None })
     }
 }
@@ -217,7 +223,7 @@ impl UnitReader for TextReader {
         } else if self.position < end {
             self.position = end;
             return Ok(Some(Read {
-                rows: Changes::empty(self.schema.clone()),
+                rows: Changes::empty(self.given.schema.clone()),
                 position: end,
                 dead: vec![],
                 watermark: None,
@@ -234,12 +240,13 @@ impl UnitReader for TextReader {
 /// Reads a columnar file.
 pub(super) struct ColumnarReader {
     batches: Ahead<Batches, Rows>,
+    given: Given,
     report: Report,
 }
 
 impl ColumnarReader {
-    pub(super) fn new(batches: Batches, report: Report) -> Self {
-        ColumnarReader { batches: Ahead::new(batches, Batches::next), report }
+    pub(super) fn new(batches: Batches, given: Given, report: Report) -> Self {
+        ColumnarReader { batches: Ahead::new(batches, Batches::next), given, report }
     }
 }
 
@@ -251,6 +258,12 @@ impl UnitReader for ColumnarReader {
             self.report.ended(read.after);
         }
         self.report.check(&read.dead)?;
-        Ok(Some(Read { rows: Changes::insertions(read.rows), position: read.after, dead: read.dead, watermark: None }))
+        let (after, dead) = (read.after, read.dead);
+        let first = after - (read.rows.num_rows() + dead.len()) as u64;
+        // Those that became dead letters stood between the others.
+        let mut gone = dead.iter().map(|letter| letter.position).peekable();
+        let kept = (first..after).filter(|at| gone.next_if_eq(at).is_none());
+        let rows = self.given.rows(read.rows, || Int64Array::from_iter_values(kept.map(|at| at as i64)))?;
+        Ok(Some(Read { rows: Changes::insertions(rows), position: after, dead, watermark: None }))
     }
 }

@@ -23,6 +23,7 @@ fn open_as(schema: SchemaRef, pairs: &[(&str, &str)], projection: Option<Vec<usi
         stream: "s".to_owned(),
         projection: projection.unwrap_or_else(|| (0..schema.fields().len()).collect()),
         schema,
+        metadata: BTreeMap::new(),
         options: options(pairs),
         event_time: None,
         parallelism: 1,

@@ -14,10 +14,10 @@ impl<'a> Line<'a> {
         self.bytes.get(at).copied()
     }
 
-    /// The first place from `at` on that is not blank.
+    /// The first place from `at` on that is not blank. A record that is not a line may have newlines.
     #[inline]
     pub(super) fn blank(&self, mut at: usize) -> usize {
-        while matches!(self.at(at), Some(b' ' | b'\t' | b'\r')) {
+        while matches!(self.at(at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
             at += 1;
         }
         at

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 
 use crate::format::LineDecoder;
+use crate::format::content::Content;
 use crate::format::options::JsonOptions;
 use crate::format::rows::RowDecoder;
 use crate::format::spans::Dialect;
@@ -25,6 +26,15 @@ use objects::Objects;
 
 /// A decoder of JSON lines to the columns of `schema`; `split` goes into dead letters.
 pub fn decoder(schema: SchemaRef, options: &JsonOptions, split: Arc<str>) -> Box<dyn LineDecoder> {
+    Box::new(row_decoder(schema, options, split))
+}
+
+/// A reader of records of JSON, as [`decoder`] is of lines.
+pub(super) fn content(schema: SchemaRef, options: &JsonOptions, split: Arc<str>) -> Box<dyn Content> {
+    Box::new(row_decoder(schema, options, split))
+}
+
+fn row_decoder(schema: SchemaRef, options: &JsonOptions, split: Arc<str>) -> RowDecoder<Objects> {
     let dialect = Dialect {
         escapes: Escapes::Json,
         text_time: options.text_time.clone(),
@@ -32,5 +42,5 @@ pub fn decoder(schema: SchemaRef, options: &JsonOptions, split: Arc<str>) -> Box
         nulls: options.nulls.clone(),
     };
     let names = schema.fields().iter().map(|f| f.name().clone()).collect();
-    Box::new(RowDecoder::new(Objects::new(names, options.nulls.clone()), dialect, split, schema))
+    RowDecoder::new(Objects::new(names, options.nulls.clone()), dialect, split, schema)
 }

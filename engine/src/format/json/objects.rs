@@ -1,6 +1,7 @@
 //! The fields of objects of JSON, by their keys.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::line::Line;
 use crate::error::Result;
@@ -84,6 +85,18 @@ impl Objects {
 impl Tokenizer for Objects {
     fn begin(&mut self, block: &[u8]) -> Result<usize> {
         Ok(if block.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 })
+    }
+
+    /// The items of an array are rows of their own.
+    fn parts(&self, block: &[u8], record: Range<usize>, parts: &mut Vec<Range<usize>>) -> Result<(), String> {
+        let line = Line { bytes: &block[..record.end], start: record.start };
+        let at = line.blank(record.start);
+        if line.at(at) != Some(b'[') {
+            parts.push(record);
+            return Ok(());
+        }
+        let array = Line { start: at, ..line };
+        array.items(|item| parts.push(item.start as usize..item.end as usize))
     }
 
     fn row(&mut self, block: &[u8], start: usize, end: usize, row: &mut [Span]) -> Result<bool, String> {
