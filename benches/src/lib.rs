@@ -160,6 +160,7 @@ impl Bids {
         let sink = built_in().to_write("blackhole")?.writable()?.open(SinkRequest {
             stream: "result".to_owned(),
             schema: lowered.graph.schema(lowered.output.node),
+            key: None,
             retracts: !lowered.output.append_only,
             options: Options::default(),
             parallelism,

@@ -3,6 +3,8 @@
 //! Within Millstream a change is a row with a weight. Where changes leave it (files, the shell, Flight)
 //! they become rows with an operation: `+I` a row arrives, `-D` it is taken back, and where the key is
 //! known `-U` and `+U` are the old and the new row of one key. Each stands for one occurrence.
+//!
+//! All that let changes out go through [`Outgoing`], so that an epoch reads the same wherever it is read.
 
 use std::sync::Arc;
 
@@ -47,8 +49,62 @@ impl Op {
     }
 }
 
+/// The changes of an epoch on their way out of Millstream.
+///
+/// Rows that nobody takes back go on as they come. Of a changelog all are kept until the epoch ends, and what is left of
+/// them then is given at once, in the order of [`consolidate`].
+pub struct Outgoing {
+    schema: SchemaRef,
+    retracts: bool,
+    key: Option<Vec<usize>>,
+    parts: Vec<Changes>,
+    bytes: usize,
+}
+
+impl Outgoing {
+    /// Of changes of `schema`, which take rows back if it `retracts`; the columns of `key` identify a row, where known.
+    pub fn new(schema: SchemaRef, retracts: bool, key: Option<Vec<usize>>) -> Self {
+        Outgoing { schema, retracts, key, parts: vec![], bytes: 0 }
+    }
+
+    /// Takes in changes of the present epoch; gives the rows that need not wait for its end.
+    ///
+    /// Errors when a row is taken back that cannot be.
+    pub fn write(&mut self, changes: Changes) -> Result<Option<RecordBatch>> {
+        if self.retracts {
+            self.bytes += changes.bytes();
+            self.parts.push(changes);
+            return Ok(None);
+        }
+        let Some(weights) = changes.weights() else { return Ok(Some(changes.into_rows())) };
+        if weights.iter().any(|w| *w < 0) {
+            return Err(Error::internal("rows that only grow were given one to take back"));
+        }
+        let times = weights.iter().enumerate();
+        let rows = times.flat_map(|(row, w)| std::iter::repeat_n(row as u32, w.unsigned_abs() as usize));
+        Ok(Some(take_record_batch(changes.rows(), &rows.collect::<UInt32Array>())?))
+    }
+
+    /// Ends the epoch: what its changes come to, each with its operation; nothing where nothing is left of them.
+    pub fn end(&mut self) -> Result<Option<(Changes, Vec<Op>)>> {
+        let parts = std::mem::take(&mut self.parts);
+        self.bytes = 0;
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let (changes, ops) = consolidate(&self.schema, &parts, self.key.as_deref())?;
+        Ok((!changes.is_empty()).then_some((changes, ops)))
+    }
+
+    /// Bytes kept until the epoch ends.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// The net changes of one epoch in their order of publication, one occurrence a row: rows whose weights
-/// cancel are gone, and with a `key` (columns) the old and new row of a key stand together.
+/// cancel are gone, and with a `key` (columns) the old and new row of a key stand together; without one retractions come
+/// first.
 pub fn consolidate(schema: &SchemaRef, parts: &[Changes], key: Option<&[usize]>) -> Result<(Changes, Vec<Op>)> {
     let all = Changes::concat(schema, parts)?;
     if all.weights().is_none() {
@@ -245,6 +301,31 @@ mod tests {
         let parts = [row(f64::NAN, -1), row(-f64::NAN, 1), row(0.0, -1), row(-0.0, 1)];
         let (c, ops) = consolidate(&parts[0].schema(), &parts, Some(&[0])).expect("consolidates");
         assert_eq!((c.num_rows(), ops), (2, vec![Op::Before, Op::After]));
+    }
+
+    #[test]
+    fn rows_that_only_grow_go_on_as_they_come() {
+        let some = changes(&[(1, 10, 2), (2, 20, 1)]);
+        let mut growing = Outgoing::new(some.schema(), false, None);
+        let rows = growing.write(some.clone()).expect("grows").expect("at once");
+        assert_eq!((rows.num_rows(), growing.bytes()), (3, 0), "a row of weight 2 is there twice");
+        let plain = Changes::insertions(some.rows().clone());
+        assert_eq!(growing.write(plain).expect("grows").expect("at once").num_rows(), 2);
+        assert!(growing.end().expect("ends").is_none());
+        assert!(growing.write(changes(&[(1, 10, -1)])).is_err());
+    }
+
+    #[test]
+    fn a_changelog_waits_for_the_end_of_its_epoch() {
+        let some = changes(&[(1, 10, 1)]);
+        let mut log = Outgoing::new(some.schema(), true, Some(vec![0]));
+        assert!(log.write(some).expect("kept").is_none() && log.bytes() > 0);
+        assert!(log.write(changes(&[(1, 10, -1), (1, 11, 1), (2, 5, 1)])).expect("kept").is_none());
+        let (c, ops) = log.end().expect("ends").expect("something is left");
+        assert_eq!(show(&c, &ops), ["+I 1 11", "+I 2 5"]);
+        assert!(log.bytes() == 0 && log.end().expect("ends").is_none());
+        log.write(changes(&[(1, 11, -1), (1, 11, 1)])).expect("kept");
+        assert!(log.end().expect("ends").is_none(), "nothing is left");
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! | 1 | the builds whose catalogs kept nothing but the text of statements |
 //! | 2 | a literal with a point is an exact decimal; types of numbers meet as docs/numbers.md says; averages keep digits before it; NULL, NaN, zeros, far times and clock changes are what `exact` and `simplify` say |
 //! | 3 | a column without a name is called by its expression as it was written; before, as the planner prints it; `^` is a power; before, XOR |
-//! | 4 | groups lie where the rows lie that they are made of, if those lie by some of the keys; before, by all keys in their order |
+//! | 4 | groups lie where the rows lie that they are made of, if those lie by some of the keys; before, by all keys in their order; a changelog that a connector writes has `-U` and `+U` for the old and the new row of a key; before, `-D` and `+I` |
 
 use std::sync::Arc;
 
@@ -61,6 +61,11 @@ impl Semantics {
 
     /// Whether groups stay where the rows lie that they are made of: their state is cut by other keys than before.
     pub fn groups_stay(self) -> bool {
+        self >= Semantics(4)
+    }
+
+    /// Whether connectors write the old and the new row of a key as a pair.
+    pub fn pairs_changes(self) -> bool {
         self >= Semantics(4)
     }
 

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::{Commit, Sink, SinkWriter, Staged};
-use crate::changelog::{consolidate, op_schema, with_ops};
+use crate::changelog::{Outgoing, op_schema, with_ops};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
@@ -58,8 +58,8 @@ impl Sink for FeedSink {
 
     fn open(&self, _task: usize) -> Result<Box<dyn SinkWriter>> {
         let sender = self.sender.lock().take().ok_or_else(|| Error::internal("a feed has one task"))?;
-        let (schema, updating, key) = (self.schema.clone(), self.updating, self.key.clone());
-        Ok(Box::new(Writer { schema, updating, key, sender, parts: vec![], last: EventTime::MIN }))
+        let outgoing = Outgoing::new(self.schema.clone(), self.updating, self.key.clone());
+        Ok(Box::new(Writer { outgoing, sender, batches: vec![], bytes: 0, last: EventTime::MIN }))
     }
 
     async fn commit(&self, _commit: &Commit<'_>) -> Result<()> {
@@ -76,41 +76,44 @@ impl Sink for FeedSink {
 }
 
 struct Writer {
-    schema: SchemaRef,
-    updating: bool,
-    key: Option<Vec<usize>>,
+    outgoing: Outgoing,
     sender: mpsc::Sender<FeedEpoch>,
-    parts: Vec<Changes>,
+    /// The rows of the present epoch, where they only grow.
+    batches: Vec<RecordBatch>,
+    /// Their bytes.
+    bytes: usize,
     last: EventTime,
 }
 
 #[async_trait]
 impl SinkWriter for Writer {
     async fn write(&mut self, changes: Changes) -> Result<()> {
-        self.parts.push(changes);
+        if let Some(rows) = self.outgoing.write(changes)? {
+            self.bytes += rows.get_array_memory_size();
+            self.batches.push(rows);
+        }
         Ok(())
     }
 
     async fn epoch(&mut self, mark: &EpochMark) -> Result<()> {
-        let parts = std::mem::take(&mut self.parts);
-        if parts.is_empty() && mark.watermark == self.last {
+        let mut batches = std::mem::take(&mut self.batches);
+        self.bytes = 0;
+        if let Some((changes, ops)) = self.outgoing.end()? {
+            batches.push(with_ops(changes.rows(), &ops)?);
+        }
+        if batches.is_empty() && mark.watermark == self.last {
             return Ok(());
         }
         self.last = mark.watermark;
-        let mut batches = vec![];
-        if self.updating && !parts.is_empty() {
-            let (changes, ops) = consolidate(&self.schema, &parts, self.key.as_deref())?;
-            if !changes.is_empty() {
-                batches.push(with_ops(changes.rows(), &ops)?);
-            }
-        } else {
-            batches.extend(parts.into_iter().map(Changes::into_rows));
-        }
         let epoch = FeedEpoch { epoch: mark.epoch, watermark: mark.watermark, batches };
         self.sender.send(epoch).await.map_err(|_| Error::new(ErrorKind::Cancelled, "nobody follows the query"))
     }
 
     async fn stage(&mut self, _checkpoint: u64) -> Result<Vec<Staged>> {
         Ok(vec![])
+    }
+
+    fn bytes(&self) -> usize {
+        self.outgoing.bytes() + self.bytes
     }
 }

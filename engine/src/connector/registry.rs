@@ -49,6 +49,8 @@ pub struct SinkRequest {
     pub schema: SchemaRef,
     /// Whether rows can be taken back.
     pub retracts: bool,
+    /// The columns that identify a row, where known and where the old and the new row of a key are to be paired.
+    pub key: Option<Vec<usize>>,
     /// `WITH (…)`, without `connector`.
     pub options: Options,
     /// How many tasks will write.
@@ -398,7 +400,7 @@ mod tests {
             if let Some(sink) = connector.sink() {
                 let open = |options| {
                     let (stream, schema) = ("s".to_owned(), schema.clone());
-                    sink.open(SinkRequest { stream, schema, retracts: false, options, parallelism: 1 }).err()
+                    sink.open(SinkRequest { stream, schema, retracts: false, key: None, options, parallelism: 1 }).err()
                 };
                 let read: BTreeSet<String> = with.iter().flat_map(|values| known(open, values)).collect();
                 assert_eq!(read, names(&sink.options()), "{} as a sink", connector.name());

@@ -4,13 +4,14 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::Int64Array;
+use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use crate::changelog::{Outgoing, op_schema, with_ops};
 use crate::changes::Changes;
 use crate::connector::registry::{Connector, Guarantee, Readable, SinkRequest, SourceRequest, Writable};
 use crate::connector::{Commit, DeadLetter, Offsets, Read, Sink, SinkWriter, Source, Split, Staged, Unit, UnitReader};
@@ -19,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::format::blocks::{Block, Blocks, Cut, Want};
 use crate::format::metadata::{Layout, MetadataKey};
 use crate::format::options::{CsvOptions, JsonOptions, ON_ERROR, TEXT};
-use crate::format::write::{output_rows, output_schema, write_header, write_lines};
+use crate::format::write::{write_header, write_lines};
 use crate::format::{Format, LineDecoder, Place, csv, json};
 use crate::options::{OptionSpec, Takes};
 
@@ -295,9 +296,9 @@ fn open_sink(mut request: SinkRequest) -> Result<Arc<dyn Sink>> {
     let format = if o.choice(&FORMAT)? == Some("csv") { Format::Csv } else { Format::Json };
     let csv = if format == Format::Csv { CsvOptions::take(o)? } else { CsvOptions::default() };
     request.options.finish()?;
-    let schema = output_schema(&request.schema, request.retracts);
     let head = Arc::new(AtomicBool::new(format == Format::Csv && csv.header));
-    Ok(Arc::new(Stdout { format, csv, schema, retracts: request.retracts, head }))
+    let SinkRequest { schema, retracts, key, .. } = request;
+    Ok(Arc::new(Stdout { format, csv, schema, retracts, key, head }))
 }
 
 /// Standard output.
@@ -307,6 +308,7 @@ struct Stdout {
     csv: CsvOptions,
     schema: SchemaRef,
     retracts: bool,
+    key: Option<Vec<usize>>,
     /// Whether a header is still to be written.
     head: Arc<AtomicBool>,
 }
@@ -318,7 +320,8 @@ impl Sink for Stdout {
     }
 
     fn open(&self, _task: usize) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(StdoutWriter { sink: self.clone(), text: vec![] }))
+        let outgoing = Outgoing::new(self.schema.clone(), self.retracts, self.key.clone());
+        Ok(Box::new(StdoutWriter { sink: self.clone(), outgoing, text: vec![] }))
     }
 
     async fn commit(&self, _commit: &Commit<'_>) -> Result<()> {
@@ -341,17 +344,29 @@ impl Sink for Stdout {
 /// Collects the lines of an epoch and prints them at its end.
 struct StdoutWriter {
     sink: Stdout,
+    outgoing: Outgoing,
     text: Vec<u8>,
+}
+
+impl StdoutWriter {
+    fn append(&mut self, rows: &RecordBatch) -> Result<()> {
+        write_lines(self.sink.format, &self.sink.csv, rows, &mut self.text)
+    }
 }
 
 #[async_trait]
 impl SinkWriter for StdoutWriter {
     async fn write(&mut self, changes: Changes) -> Result<()> {
-        let Stdout { format, csv, schema, retracts, .. } = &self.sink;
-        write_lines(*format, csv, &output_rows(&changes, schema, *retracts)?, &mut self.text)
+        match self.outgoing.write(changes)? {
+            Some(rows) => self.append(&rows),
+            None => Ok(()),
+        }
     }
 
     async fn epoch(&mut self, _mark: &EpochMark) -> Result<()> {
+        if let Some((changes, ops)) = self.outgoing.end()? {
+            self.append(&with_ops(changes.rows(), &ops)?)?;
+        }
         if self.text.is_empty() {
             return Ok(());
         }
@@ -362,7 +377,8 @@ impl SinkWriter for StdoutWriter {
             // Under the lock, so that the header comes before the rows of all tasks.
             if sink.head.swap(false, Ordering::Relaxed) {
                 let mut header = vec![];
-                write_header(&sink.csv, &sink.schema, &mut header);
+                let schema = if sink.retracts { op_schema(&sink.schema) } else { sink.schema.clone() };
+                write_header(&sink.csv, &schema, &mut header);
                 out.write_all(&header)?;
             }
             out.write_all(&text)?;
@@ -374,6 +390,10 @@ impl SinkWriter for StdoutWriter {
 
     async fn stage(&mut self, _checkpoint: u64) -> Result<Vec<Staged>> {
         Ok(vec![])
+    }
+
+    fn bytes(&self) -> usize {
+        self.outgoing.bytes() + self.text.capacity()
     }
 }
 
@@ -450,6 +470,7 @@ mod tests {
             stream: "s".into(),
             schema,
             retracts: false,
+            key: None,
             options: Options::new("stream \"s\"", options),
             parallelism: 1,
         };

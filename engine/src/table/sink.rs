@@ -22,7 +22,7 @@ use super::merge::{Merge, pick};
 use super::parquet_file::{FileWriter, columns_of};
 use super::shown::Shown;
 use super::staged::StagedFile;
-use crate::changelog::{consolidate, stored, stored_schema};
+use crate::changelog::{Outgoing, stored, stored_schema};
 use crate::changes::Changes;
 use crate::connector::{Commit, Sink, SinkWriter, Staged};
 use crate::epoch::EpochMark;
@@ -298,11 +298,9 @@ impl Sink for TableSink {
     fn open(&self, task: usize) -> Result<Box<dyn SinkWriter>> {
         Ok(Box::new(Writer {
             log: self.log.clone(),
-            key: self.key.clone(),
+            outgoing: Outgoing::new(self.log.schema().clone(), self.log.is_changelog(), self.key.clone()),
             task,
             generation: self.generation(),
-            epoch: vec![],
-            epoch_bytes: 0,
             small: vec![],
             small_bytes: 0,
             unwritten: self.unwritten.clone(),
@@ -342,12 +340,9 @@ impl Sink for TableSink {
 
 struct Writer {
     log: Arc<StreamLog>,
-    key: Option<Vec<usize>>,
+    outgoing: Outgoing,
     task: usize,
     generation: u64,
-    /// The changes of the present epoch, for a changelog.
-    epoch: Vec<Changes>,
-    epoch_bytes: usize,
     /// Rows for the next file while they are few.
     small: Vec<RecordBatch>,
     small_bytes: usize,
@@ -387,30 +382,14 @@ impl Writer {
 #[async_trait]
 impl SinkWriter for Writer {
     async fn write(&mut self, changes: Changes) -> Result<()> {
-        if self.log.is_changelog() {
-            self.epoch_bytes += changes.bytes();
-            self.epoch.push(changes);
-            return Ok(());
+        match self.outgoing.write(changes).map_err(|e| e.context(format_args!("stream \"{}\"", self.log.name())))? {
+            Some(rows) => self.append(rows.clone(), Changes::insertions(rows)),
+            None => Ok(()),
         }
-        if changes.weights().is_some() {
-            return Err(Error::internal(format!(
-                "stream \"{}\" only grows and was given a retraction",
-                self.log.name()
-            )));
-        }
-        self.append(changes.rows().clone(), changes)
     }
 
     async fn epoch(&mut self, mark: &EpochMark) -> Result<()> {
-        let parts = std::mem::take(&mut self.epoch);
-        self.epoch_bytes = 0;
-        if parts.is_empty() {
-            return Ok(());
-        }
-        let (changes, ops) = consolidate(self.log.schema(), &parts, self.key.as_deref())?;
-        if changes.is_empty() {
-            return Ok(());
-        }
+        let Some((changes, ops)) = self.outgoing.end()? else { return Ok(()) };
         let rows = stored(changes.rows(), &ops, mark.epoch)?;
         self.append(rows, changes)
     }
@@ -437,6 +416,6 @@ impl SinkWriter for Writer {
         // What is kept for followers shares its columns with the rows that are few.
         let kept = if self.kept.is_empty() { 0 } else { self.kept_bytes };
         let file = self.file.as_ref().map_or(0, |file| file.bytes() + file.out().capacity());
-        self.epoch_bytes + file + kept.max(self.small_bytes)
+        self.outgoing.bytes() + file + kept.max(self.small_bytes)
     }
 }

@@ -451,7 +451,9 @@ impl Millstream {
 }
 
 pub(super) fn sink_request(def: &StreamDef, options: Options, parallelism: usize) -> SinkRequest {
-    SinkRequest { stream: def.name.clone(), schema: def.schema.clone(), retracts: def.changelog, options, parallelism }
+    let key = def.key.clone().filter(|_| def.semantics.pairs_changes());
+    let (stream, schema) = (def.name.clone(), def.schema.clone());
+    SinkRequest { stream, schema, retracts: def.changelog, key, options, parallelism }
 }
 
 fn declared(create: &CreateStream) -> Result<SchemaRef> {

@@ -16,14 +16,12 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use super::hive;
 use super::options::COMPRESSION;
 use super::part::{Layout, Part, failed, sync_folder};
-use crate::changes::Changes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Format;
 use crate::format::compression::Compression;
 use crate::format::convert::find_field;
 use crate::format::options::CsvOptions;
-use crate::format::stored::{check_storable, file_schema};
-use crate::format::write::output_rows;
+use crate::format::stored::{cast_rows, check_storable, file_schema};
 use crate::options::Options;
 use crate::token::token;
 
@@ -217,8 +215,7 @@ impl Export {
                 self.create(folder)?
             }
         };
-        let fitted = output_rows(&Changes::insertions(rows.clone()), &self.layout.schema, false)?;
-        open.part.write(&fitted)?;
+        open.part.write(&cast_rows(rows, &self.layout.schema)?)?;
         open.used = self.rows;
         self.open.insert(key, open);
         Ok(())

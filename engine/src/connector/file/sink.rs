@@ -8,6 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
@@ -16,6 +18,7 @@ use super::append::Appended;
 use super::options::{COMPRESSION, SINK_FORMAT, SINK_PATH};
 use super::part::{Layout, Part, failed, sync_folder};
 use super::staged::StagedFile;
+use crate::changelog::{Outgoing, op_schema, with_ops};
 use crate::changes::Changes;
 use crate::connector::registry::SinkRequest;
 use crate::connector::{Commit, Sink, SinkWriter, Staged};
@@ -24,8 +27,7 @@ use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::format::compression::Compression;
 use crate::format::options::CsvOptions;
-use crate::format::stored::{check_storable, file_schema};
-use crate::format::write::{output_rows, output_schema};
+use crate::format::stored::{cast_rows, check_storable, file_schema};
 use crate::token::token;
 
 const KIND: &str = "file";
@@ -61,13 +63,21 @@ pub(super) fn open(mut request: SinkRequest) -> Result<Arc<dyn Sink>> {
     if format == Format::Parquet && compression != Compression::None {
         return Err(Error::invalid("Parquet files compress themselves").with_hint("Leave out option compression."));
     }
-    let mut schema = output_schema(&request.schema, request.retracts);
+    let rows = Rows { schema: request.schema, retracts: request.retracts, key: request.key };
+    let mut schema = if rows.retracts { op_schema(&rows.schema) } else { rows.schema.clone() };
     if format == Format::Parquet {
         check_storable(&schema).map_err(|e| e.context(owner))?;
         schema = file_schema(&schema);
     }
     let layout = Layout { format, compression, csv, schema };
-    Ok(Arc::new(FileSink { shared: Arc::new(Shared::new(path, by_name.is_some(), layout, request.retracts)?) }))
+    Ok(Arc::new(FileSink { shared: Arc::new(Shared::new(path, by_name.is_some(), layout, rows)?) }))
+}
+
+/// The rows that are written.
+struct Rows {
+    schema: SchemaRef,
+    retracts: bool,
+    key: Option<Vec<usize>>,
 }
 
 struct FileSink {
@@ -79,24 +89,24 @@ struct Shared {
     path: PathBuf,
     staging: PathBuf,
     layout: Layout,
-    retracts: bool,
+    rows: Rows,
     run: String,
     /// What has been appended, where the target is one file.
     appended: Option<Mutex<Appended>>,
 }
 
 impl Shared {
-    fn new(path: String, one_file: bool, layout: Layout, retracts: bool) -> Result<Self> {
+    fn new(path: String, one_file: bool, layout: Layout, rows: Rows) -> Result<Self> {
         let path = PathBuf::from(path);
         let run = token()?;
         if !one_file {
             let staging = path.join(".staging");
-            return Ok(Shared { path, staging, layout, retracts, run, appended: None });
+            return Ok(Shared { path, staging, layout, rows, run, appended: None });
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let staging = path.with_file_name(format!(".{name}.staging"));
         let appended = Appended::new(path.clone(), staging.clone(), layout.clone());
-        Ok(Shared { path, staging, layout, retracts, run, appended: Some(Mutex::new(appended)) })
+        Ok(Shared { path, staging, layout, rows, run, appended: Some(Mutex::new(appended)) })
     }
 
     /// Makes `staged` visible. Blocks on the disk.
@@ -159,7 +169,9 @@ impl Sink for FileSink {
     }
 
     fn open(&self, task: usize) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(FileWriter { shared: self.shared.clone(), task, part: None }))
+        let Rows { schema, retracts, key } = &self.shared.rows;
+        let outgoing = Outgoing::new(schema.clone(), *retracts, key.clone());
+        Ok(Box::new(FileWriter { shared: self.shared.clone(), task, outgoing, part: None }))
     }
 
     async fn commit(&self, commit: &Commit<'_>) -> Result<()> {
@@ -179,7 +191,7 @@ impl Sink for FileSink {
     }
 
     fn takes_retractions(&self) -> bool {
-        self.shared.retracts
+        self.shared.rows.retracts
     }
 
     fn describe(&self) -> String {
@@ -191,6 +203,7 @@ impl Sink for FileSink {
 struct FileWriter {
     shared: Arc<Shared>,
     task: usize,
+    outgoing: Outgoing,
     part: Option<Part>,
 }
 
@@ -199,16 +212,12 @@ impl FileWriter {
         let layout = &self.shared.layout;
         format!("{}{}", layout.format.name(), layout.compression.ending())
     }
-}
 
-#[async_trait]
-impl SinkWriter for FileWriter {
-    async fn write(&mut self, changes: Changes) -> Result<()> {
-        if changes.is_empty() {
+    fn append(&mut self, rows: &RecordBatch) -> Result<()> {
+        if rows.num_rows() == 0 {
             return Ok(());
         }
         let layout = &self.shared.layout;
-        let rows = output_rows(&changes, &layout.schema, self.shared.retracts)?;
         let mut part = match self.part.take() {
             Some(part) => part,
             None => {
@@ -217,13 +226,26 @@ impl SinkWriter for FileWriter {
                 Part::create(path, layout, self.shared.appended.is_none())?
             }
         };
-        part.write(&rows)?;
+        part.write(&cast_rows(rows, &layout.schema)?)?;
         self.part = Some(part);
         Ok(())
     }
+}
+
+#[async_trait]
+impl SinkWriter for FileWriter {
+    async fn write(&mut self, changes: Changes) -> Result<()> {
+        match self.outgoing.write(changes)? {
+            Some(rows) => self.append(&rows),
+            None => Ok(()),
+        }
+    }
 
     async fn epoch(&mut self, _mark: &EpochMark) -> Result<()> {
-        Ok(())
+        match self.outgoing.end()? {
+            Some((changes, ops)) => self.append(&with_ops(changes.rows(), &ops)?),
+            None => Ok(()),
+        }
     }
 
     async fn stage(&mut self, checkpoint: u64) -> Result<Vec<Staged>> {

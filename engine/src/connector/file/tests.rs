@@ -13,6 +13,7 @@ use super::source::FileSource;
 use super::*;
 use crate::changes::Changes;
 use crate::connector::{Commit, DeadLetter, Offsets, Staged, Unit};
+use crate::epoch::EpochMark;
 
 mod metadata;
 
@@ -709,13 +710,18 @@ async fn parquet_and_arrow_are_read_by_name_and_cast() {
 
 fn sink(pairs: &[(&str, &str)], retracts: bool) -> Arc<dyn Sink> {
     let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
-    let request = SinkRequest { stream: "s".into(), schema, retracts, options: options(pairs), parallelism: 2 };
+    let request =
+        SinkRequest { stream: "s".into(), schema, retracts, key: None, options: options(pairs), parallelism: 2 };
     sink::open(request).expect("good options")
 }
 
 fn changes(values: &[i64]) -> Changes {
     let column: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
     Changes::insertions(RecordBatch::try_from_iter([("a", column)]).expect("one column"))
+}
+
+fn mark(epoch: u64) -> EpochMark {
+    EpochMark { epoch, watermark: crate::time::EventTime::MIN, checkpoint: None, end: false }
 }
 
 async fn commit(sink: &dyn Sink, checkpoint: u64, staged: &[Staged]) {
@@ -776,6 +782,7 @@ async fn a_crash_inside_an_append_is_repaired() {
     let mut writer = first.open(0).expect("opens");
     let mut stage = async |n: u64| {
         writer.write(changes(&[n as i64; 3])).await.expect("writes");
+        writer.epoch(&mark(n)).await.expect("ends");
         writer.stage(n).await.expect("stages")
     };
     let one = stage(1).await;
@@ -795,6 +802,7 @@ async fn a_crash_inside_an_append_is_repaired() {
     other.start(&[], 1).await.expect("starts");
     let mut writer = other.open(0).expect("opens");
     writer.write(changes(&[7])).await.expect("writes");
+    writer.epoch(&mark(2)).await.expect("ends");
     let staged = writer.stage(2).await.expect("stages");
     commit(&*other, 2, &staged).await;
     assert!(std::fs::read_to_string(&path).expect("committed").ends_with("+I,2\n+I,7\n"));
@@ -803,6 +811,7 @@ async fn a_crash_inside_an_append_is_repaired() {
             stream: "s".into(),
             schema: Arc::new(Schema::empty()),
             retracts: false,
+            key: None,
             options: options(&[("path", "x.parquet")]),
             parallelism: 1
         }),
