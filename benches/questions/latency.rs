@@ -76,7 +76,7 @@ impl TableResolver for Rows {
 }
 
 async fn measure(sql: &str) -> Result<Vec<i64>> {
-    let source = IngestSource::new();
+    let source = IngestSource::new(MemoryBudget::new(1 << 30));
     let state = session_state();
     let query = parse_query(sql)?;
     let plan = query_plan(&state, Arc::new(Rows(source.clone())), &query.query)?;

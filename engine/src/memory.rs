@@ -12,6 +12,10 @@ pub struct MemoryBudget {
     used: AtomicUsize,
 }
 
+/// What anybody may hold without asking.
+pub const LITTLE: usize = 4 << 20;
+/// One part of so many of the budget is much for one writer.
+const LARGE_PART: usize = 8;
 /// The share of the budget, in percent, from which sources wait, and from which they wait longer.
 const PRESSURE: usize = 85;
 const NEARLY_FULL: usize = 95;
@@ -139,9 +143,33 @@ impl MemoryAccount {
         self.held.budget.pressed()
     }
 
+    /// Whether one who could give some of its `bytes` back should: they are much, and memory is short or they are a large part
+    /// of all there is.
+    pub fn should_shrink(&self, bytes: usize) -> bool {
+        bytes > LITTLE && (self.is_short_with(bytes) || bytes > self.held.budget.limit() / LARGE_PART)
+    }
+
+    /// Whether memory is short once `bytes` are held.
+    pub fn is_short_with(&self, bytes: usize) -> bool {
+        let others = self.held.budget.used().saturating_sub(self.held());
+        others.saturating_add(bytes) >= self.held.budget.limit() / 100 * PRESSURE
+    }
+
     /// Sets what is held to `bytes`, whatever is left: for what goes by itself soon, while sources wait.
     pub fn set(&mut self, bytes: usize) {
         self.held.set(bytes);
+    }
+
+    /// Sets what is held to `bytes`, and asks for it only where that is much: the first few bytes of many who need little
+    /// are not what a budget is used up by.
+    ///
+    /// Errors as [`MemoryAccount::resize`].
+    pub fn resize_large(&mut self, bytes: usize) -> Result<()> {
+        if bytes > LITTLE {
+            return self.resize(bytes);
+        }
+        self.set(bytes);
+        Ok(())
     }
 
     /// Sets what is held to `bytes`.

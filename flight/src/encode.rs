@@ -10,7 +10,13 @@ use arrow::ipc::writer::IpcWriteContext;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
 use arrow_flight::{FlightData, SchemaAsIpc};
 use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
+use millstream_engine::memory::MemoryAccount;
+use millstream_sql::Error;
+use tonic::Status;
 
+use crate::error::to_status;
 use crate::wire::cast_batch;
 
 /// The most bytes of columns in a message, unless a single row has more. Several clients refuse messages over
@@ -75,6 +81,55 @@ impl Encoder {
     }
 }
 
+/// The messages of `groups`, one by one. Those that wait for the client to take them are a part of the budget of `account`, by
+/// whose name the client hears when they do not fit.
+pub(crate) fn one_by_one(
+    groups: impl Stream<Item = Result<Vec<FlightData>, Status>> + Send + 'static,
+    account: MemoryAccount,
+) -> BoxStream<'static, Result<FlightData, Status>> {
+    let groups = groups.boxed();
+    let waiting = Waiting { groups, messages: Vec::new().into_iter(), taken: 0, account };
+    let next = |mut waiting: Waiting| async move {
+        let message = waiting.next().await.transpose()?;
+        Some((message, waiting))
+    };
+    stream::unfold(waiting, next).boxed()
+}
+
+/// Messages on their way to a client.
+struct Waiting {
+    groups: BoxStream<'static, Result<Vec<FlightData>, Status>>,
+    messages: std::vec::IntoIter<FlightData>,
+    /// The bytes of the message that the client is being sent.
+    taken: usize,
+    account: MemoryAccount,
+}
+
+impl Waiting {
+    async fn next(&mut self) -> Result<Option<FlightData>, Status> {
+        loop {
+            // The one before has been sent.
+            self.account.set(self.account.held().saturating_sub(std::mem::take(&mut self.taken)));
+            if let Some(message) = self.messages.next() {
+                self.taken = message_bytes(&message);
+                return Ok(Some(message));
+            }
+            let Some(group) = self.groups.next().await else { return Ok(None) };
+            let group = group?;
+            let bytes = group.iter().map(message_bytes).sum();
+            self.account.resize_large(bytes).map_err(|e| {
+                let hint = "Raise it with SET memory_limit = '8GB', or ask for fewer columns or rows.";
+                to_status(&Error::from(e.with_hint(hint)), None)
+            })?;
+            self.messages = group.into_iter();
+        }
+    }
+}
+
+fn message_bytes(message: &FlightData) -> usize {
+    message.data_header.len() + message.data_body.len() + message.app_metadata.len()
+}
+
 /// The bytes of the rows of `batch`, without what its buffers hold besides.
 fn size(batch: &RecordBatch) -> usize {
     let of = |column: &dyn Array| {
@@ -93,6 +148,8 @@ mod tests {
     use arrow_flight::decode::FlightRecordBatchStream;
     use arrow_flight::error::FlightError;
     use futures::{TryStreamExt, stream};
+    use millstream_engine::memory::MemoryBudget;
+    use tonic::Code;
 
     use crate::wire::wire_schema;
 
@@ -145,6 +202,34 @@ mod tests {
         let large = messages.iter().filter(|m| m.data_body.len() > LARGEST_MESSAGE).count();
         assert_eq!(large, 1);
         assert!(messages.len() < 10);
+    }
+
+    #[tokio::test]
+    async fn messages_that_wait_are_a_part_of_the_budget() {
+        let budget = MemoryBudget::new(16 << 20);
+        let batch = batch(300_000);
+        let mut encoder = Encoder::new(wire_schema(batch.schema_ref()));
+        let mut group = || encoder.encode(&batch).unwrap();
+        let (first, large) = (group(), (0..3).flat_map(|_| group()).collect::<Vec<_>>());
+        let bytes = |messages: &[FlightData]| messages.iter().map(message_bytes).sum::<usize>();
+        let (count, all) = (first.len(), bytes(&first));
+        assert!(all > 4 << 20 && all < 16 << 20 && bytes(&large) > 16 << 20 && count > 2);
+        let groups = stream::iter([Ok(first), Ok(large)]);
+        let mut messages = one_by_one(groups, budget.account("the result of a query"));
+        assert_eq!(budget.used(), 0);
+        let sent = messages.next().await.unwrap().unwrap();
+        assert_eq!(budget.used(), all, "the one that is being sent, and those behind it");
+        messages.next().await.unwrap().unwrap();
+        assert_eq!(budget.used(), all - message_bytes(&sent));
+        for _ in 2..count {
+            messages.next().await.unwrap().unwrap();
+        }
+        let status = messages.next().await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(status.message().contains("out of memory: the result of a query"), "{status:?}");
+        assert!(status.message().contains("SET memory_limit"), "{status:?}");
+        drop(messages);
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The sink of `SELECT … EMIT CHANGES`: hands whole epochs to whoever follows the query.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -27,6 +28,29 @@ pub struct FeedEpoch {
     pub watermark: EventTime,
     /// The rows; with `_op` where rows can be taken back.
     pub batches: Vec<RecordBatch>,
+    /// What they take while they wait.
+    _waiting: Arc<Waiting>,
+}
+
+/// Bytes that wait for the follower; they are among those of the writer until this is dropped.
+#[derive(Debug)]
+struct Waiting {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn of(batches: &[RecordBatch], all: &Arc<AtomicUsize>) -> Arc<Self> {
+        let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+        all.fetch_add(bytes, Ordering::Relaxed);
+        Arc::new(Waiting { all: all.clone(), bytes })
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// See the module's text. It has one task.
@@ -59,7 +83,14 @@ impl Sink for FeedSink {
     fn open(&self, _task: usize) -> Result<Box<dyn SinkWriter>> {
         let sender = self.sender.lock().take().ok_or_else(|| Error::internal("a feed has one task"))?;
         let outgoing = Outgoing::new(self.schema.clone(), self.updating, self.key.clone());
-        Ok(Box::new(Writer { outgoing, sender, batches: vec![], bytes: 0, last: EventTime::MIN }))
+        Ok(Box::new(Writer {
+            outgoing,
+            sender,
+            batches: vec![],
+            bytes: 0,
+            waiting: Arc::default(),
+            last: EventTime::MIN,
+        }))
     }
 
     async fn commit(&self, _commit: &Commit<'_>) -> Result<()> {
@@ -82,6 +113,8 @@ struct Writer {
     batches: Vec<RecordBatch>,
     /// Their bytes.
     bytes: usize,
+    /// Those of the epochs that wait.
+    waiting: Arc<AtomicUsize>,
     last: EventTime,
 }
 
@@ -105,7 +138,8 @@ impl SinkWriter for Writer {
             return Ok(());
         }
         self.last = mark.watermark;
-        let epoch = FeedEpoch { epoch: mark.epoch, watermark: mark.watermark, batches };
+        let _waiting = Waiting::of(&batches, &self.waiting);
+        let epoch = FeedEpoch { epoch: mark.epoch, watermark: mark.watermark, batches, _waiting };
         self.sender.send(epoch).await.map_err(|_| Error::new(ErrorKind::Cancelled, "nobody follows the query"))
     }
 
@@ -114,6 +148,6 @@ impl SinkWriter for Writer {
     }
 
     fn bytes(&self) -> usize {
-        self.outgoing.bytes() + self.bytes
+        self.outgoing.bytes() + self.bytes + self.waiting.load(Ordering::Relaxed)
     }
 }

@@ -17,6 +17,7 @@ use super::{Offsets, Reach, Read, Source, Split, Unit, UnitReader};
 use crate::changes::Changes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hidden::without_hidden;
+use crate::memory::{MemoryAccount, MemoryBudget};
 
 const SPLIT: &str = "ingest";
 /// Rows handed in and not yet read, in bytes.
@@ -34,7 +35,13 @@ struct Message {
     rows: Rows,
     start: u64,
     end: u64,
-    _room: OwnedSemaphorePermit,
+    room: Room,
+}
+
+/// What rows take until they have been read.
+struct Room {
+    _permit: OwnedSemaphorePermit,
+    _held: MemoryAccount,
 }
 
 /// See the module's text.
@@ -42,6 +49,7 @@ pub struct IngestSource {
     state: Mutex<State>,
     changed: Notify,
     room: Arc<Semaphore>,
+    budget: Arc<MemoryBudget>,
 }
 
 /// Made anew whenever the job starts.
@@ -82,10 +90,10 @@ fn stopped() -> Error {
 }
 
 impl IngestSource {
-    /// A source that takes no rows until its job starts.
-    pub fn new() -> Arc<Self> {
+    /// A source that takes no rows until its job starts. What waits is a part of `budget`.
+    pub fn new(budget: Arc<MemoryBudget>) -> Arc<Self> {
         let room = Arc::new(Semaphore::new(WAITING_BYTES));
-        Arc::new(IngestSource { state: Mutex::default(), changed: Notify::new(), room })
+        Arc::new(IngestSource { state: Mutex::default(), changed: Notify::new(), room, budget })
     }
 
     /// The number of the present run; each start of the job begins another.
@@ -96,7 +104,8 @@ impl IngestSource {
     /// Hands in rows, waiting for room. They come into one epoch, and are durable when the job of `run` has
     /// flushed.
     ///
-    /// Errors with `Unavailable` when that run is over; then none of the rows is there.
+    /// Errors with `Unavailable` when that run is over, and with `Exhausted` when the budget has no room for them; then none
+    /// of the rows is there.
     pub async fn push(&self, run: u64, rows: RecordBatch) -> Result<()> {
         let (count, bytes) = (rows.num_rows() as u64, Changes::insertions(rows.clone()).bytes());
         let rows = plain(&rows)?;
@@ -117,8 +126,12 @@ impl IngestSource {
         if count == 0 {
             return Ok(());
         }
+        let mut held = self.budget.account("a batch of rows that is put into a stream");
+        held.resize_large(bytes)
+            .map_err(|e| e.with_hint("Raise it with SET memory_limit = '8GB', or send the rows in smaller batches."))?;
         let bytes = bytes.clamp(WAITING_BYTES / WAITING_UNITS, WAITING_BYTES) as u32;
-        let room = self.room.clone().acquire_many_owned(bytes).await.map_err(|_| stopped())?;
+        let permit = self.room.clone().acquire_many_owned(bytes).await.map_err(|_| stopped())?;
+        let room = Room { _permit: permit, _held: held };
         {
             // Under one lock, so that what is accepted ends with these rows and not with others.
             let mut state = self.state.lock();
@@ -128,7 +141,7 @@ impl IngestSource {
             let start = state.accepted;
             state.accepted += count;
             let end = state.accepted;
-            state.waiting.push_back(Message { rows, start, end, _room: room });
+            state.waiting.push_back(Message { rows, start, end, room });
         }
         self.changed.notify_waiters();
         Ok(())
@@ -171,7 +184,7 @@ impl Source for IngestSource {
     async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
         let message = self.state.lock().opening.take().filter(|m| m.start == unit.start);
         let message = message.ok_or_else(|| Error::internal("a stored stream is read twice"))?;
-        Ok(Box::new(Reader { at: message.start, rows: Some(message.rows), _room: message._room }))
+        Ok(Box::new(Reader { at: message.start, rows: Some(message.rows), _room: message.room }))
     }
 
     fn in_groups(&self) -> bool {
@@ -208,7 +221,7 @@ impl Source for IngestSource {
 struct Reader {
     at: u64,
     rows: Option<Rows>,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 #[async_trait]
@@ -240,7 +253,7 @@ mod tests {
     }
 
     async fn started() -> Arc<IngestSource> {
-        let source = IngestSource::new();
+        let source = IngestSource::new(MemoryBudget::new(1 << 30));
         source.start(&Offsets::default()).await.expect("started");
         source
     }
@@ -259,7 +272,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_rows_before_the_job_starts() {
-        let source = IngestSource::new();
+        let source = IngestSource::new(MemoryBudget::new(1 << 30));
         assert_eq!(source.push(source.run(), rows(1)).await.expect_err("closed").kind(), ErrorKind::Unavailable);
         source.start(&Offsets::default()).await.expect("started");
         source.push(source.run(), rows(1)).await.expect("open");
@@ -287,7 +300,7 @@ mod tests {
     async fn what_is_handed_in_at_once_is_one_unit() {
         let source = started().await;
         let folder = tempfile::tempdir().expect("a folder");
-        let mut spool = Spool::new(folder.path(), rows(0).schema());
+        let mut spool = Spool::new(folder.path(), rows(0).schema(), MemoryBudget::new(1 << 30).account("rows"));
         for n in [3, 1_000_000, 5] {
             spool = spool.add(rows(n)).await.expect("room");
         }

@@ -349,4 +349,9 @@ pub trait SinkWriter: Send {
     fn bytes(&self) -> usize {
         0
     }
+
+    /// It holds much: gives back what it can without a commit.
+    async fn shrink(&mut self) -> Result<()> {
+        Ok(())
+    }
 }

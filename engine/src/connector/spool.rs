@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 
 use crate::changes::Changes;
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::MemoryAccount;
 
 /// What is kept in memory.
 const HELD_BYTES: usize = 4 << 20;
@@ -25,7 +26,8 @@ pub struct Spool {
     schema: SchemaRef,
     rows: u64,
     held: Vec<RecordBatch>,
-    held_bytes: usize,
+    /// Their bytes, as a part of the budget.
+    held_bytes: MemoryAccount,
     file: Option<StreamWriter<BufWriter<File>>>,
 }
 
@@ -36,27 +38,28 @@ pub struct Spooled {
 }
 
 enum Kept {
-    Memory(std::vec::IntoIter<RecordBatch>),
+    Memory { rows: std::vec::IntoIter<RecordBatch>, _held: MemoryAccount },
     File(Box<StreamReader<BufReader<File>>>),
 }
 
 impl Spool {
-    /// For rows of `schema`; what does not fit into memory goes into a file in `folder`.
-    pub fn new(folder: impl Into<PathBuf>, schema: SchemaRef) -> Self {
-        Spool { folder: folder.into(), schema, rows: 0, held: vec![], held_bytes: 0, file: None }
+    /// For rows of `schema`; what does not fit into memory, of which `held` is a part, goes into a file in `folder`.
+    pub fn new(folder: impl Into<PathBuf>, schema: SchemaRef, held: MemoryAccount) -> Self {
+        Spool { folder: folder.into(), schema, rows: 0, held: vec![], held_bytes: held, file: None }
     }
 
     /// Adds rows of its schema.
     ///
-    /// Errors with `Exhausted` when the disk is full.
+    /// Errors with `Exhausted` when the disk is full, or the budget has no room for rows that come in one piece.
     pub async fn add(mut self, rows: RecordBatch) -> Result<Self> {
         if rows.num_rows() == 0 {
             return Ok(self);
         }
         self.rows += rows.num_rows() as u64;
-        self.held_bytes += Changes::insertions(rows.clone()).bytes();
+        let more = Changes::insertions(rows.clone()).bytes();
+        self.held_bytes.resize_large(self.held_bytes.held() + more)?;
         self.held.push(rows);
-        if self.held_bytes < HELD_BYTES {
+        if self.held_bytes.held() < HELD_BYTES && !self.held_bytes.is_pressed() {
             return Ok(self);
         }
         blocking(move || {
@@ -69,7 +72,10 @@ impl Spool {
     /// All rows have come.
     pub async fn finish(mut self) -> Result<Spooled> {
         if self.file.is_none() {
-            return Ok(Spooled { rows: self.rows, kept: Kept::Memory(self.held.into_iter()) });
+            return Ok(Spooled {
+                rows: self.rows,
+                kept: Kept::Memory { rows: self.held.into_iter(), _held: self.held_bytes },
+            });
         }
         blocking(move || {
             self.write()?;
@@ -96,7 +102,7 @@ impl Spool {
         for rows in self.held.drain(..) {
             writer.write(&rows).map_err(failed)?;
         }
-        self.held_bytes = 0;
+        self.held_bytes.set(0);
         self.file = Some(writer);
         Ok(())
     }
@@ -110,8 +116,8 @@ impl Spooled {
 
     /// The next of them.
     pub async fn next(mut self) -> Result<Option<(RecordBatch, Self)>> {
-        if let Kept::Memory(held) = &mut self.kept {
-            return Ok(held.next().map(|rows| (rows, self)));
+        if let Kept::Memory { rows, .. } = &mut self.kept {
+            return Ok(rows.next().map(|rows| (rows, self)));
         }
         blocking(move || {
             let Kept::File(reader) = &mut self.kept else { return Ok(None) };
@@ -143,6 +149,8 @@ mod tests {
 
     use arrow::array::{ArrayRef, StringViewArray};
 
+    use crate::memory::MemoryBudget;
+
     fn rows(text: &str, n: usize) -> RecordBatch {
         let column: ArrayRef = Arc::new(StringViewArray::from_iter_values((0..n).map(|i| format!("{text} {i}"))));
         RecordBatch::try_from_iter([("t", column)]).expect("one column")
@@ -153,7 +161,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let long = "x".repeat(300);
         for (text, n) in [("short", 3), (long.as_str(), 9_000)] {
-            let mut spool = Spool::new(folder.path(), rows(text, 0).schema());
+            let budget = MemoryBudget::new(1 << 30);
+            let mut spool = Spool::new(folder.path(), rows(text, 0).schema(), budget.account("rows"));
             for _ in 0..4 {
                 spool = spool.add(rows(text, n)).await.expect("room");
             }
@@ -166,7 +175,24 @@ mod tests {
                 assert_eq!(batch, rows(text, n));
                 (seen, spooled) = (seen + 1, rest);
             }
-            assert_eq!(seen, 4);
+            assert_eq!((seen, budget.used()), (4, 0));
         }
+    }
+
+    #[tokio::test]
+    async fn rows_that_wait_are_a_part_of_the_budget() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let budget = MemoryBudget::new(2 << 20);
+        let long = rows(&"x".repeat(300), 3_000);
+        let spool = Spool::new(folder.path(), long.schema(), budget.account("rows put into stream \"s\""));
+        let spool = spool.add(long.clone()).await.expect("little");
+        assert!(spool.file.is_none() && budget.used() > 900_000, "{}", budget.used());
+        let spool = spool.add(long.clone()).await.expect("little");
+        assert!(spool.file.is_some() && budget.used() == 0, "memory was short");
+        let message = rows(&"x".repeat(300), 20_000);
+        let e = spool.add(message).await.err().expect("does not fit");
+        assert_eq!(e.kind(), ErrorKind::Exhausted);
+        assert!(e.message().contains("rows put into stream \"s\""), "{e}");
+        assert_eq!(budget.used(), 0);
     }
 }

@@ -102,15 +102,23 @@ impl Uploads {
         Uploads { claim, io, parallelism, running: JoinSet::new() }
     }
 
-    /// Writes `states`, then reports `parts` with their files.
-    fn begin(&mut self, mut parts: Parts, states: Vec<StatePart>, reports: mpsc::Sender<Report>) {
+    /// Writes `states`, then reports `parts` with their files. `held` is for what they take until then.
+    fn begin(
+        &mut self,
+        mut parts: Parts,
+        states: Vec<StatePart>,
+        mut held: MemoryAccount,
+        reports: mpsc::Sender<Report>,
+    ) {
         while self.running.try_join_next().is_some() {}
+        held.set(states.iter().map(|part| part.rows.get_array_memory_size()).sum());
         let (claim, of) = (self.claim.clone(), self.parallelism);
         let upload = async move {
             let stored = match &claim {
                 Some(claim) => claim.put_states(parts.checkpoint, parts.task, of, states).await,
                 None => Err(Error::internal("a checkpoint of a job that keeps none")),
             };
+            drop(held);
             let report = match stored {
                 Ok(states) => {
                     parts.states = states;
@@ -150,7 +158,7 @@ impl Chain {
                         Body::Operator(op) => op.on_changes(port, changes, &mut out)?,
                         Body::Sink(_, writer, account) => {
                             writer.write(changes).await?;
-                            account.set(writer.bytes());
+                            hold(writer.as_mut(), account).await?;
                         }
                     }
                     at
@@ -206,7 +214,7 @@ impl Chain {
                 Body::Operator(op) => op.on_epoch(&mark, &mut out)?,
                 Body::Sink(_, writer, account) => {
                     writer.epoch(&mark).await?;
-                    account.set(writer.bytes());
+                    hold(writer.as_mut(), account).await?;
                 }
             }
             node.metrics.busy(started.elapsed());
@@ -227,7 +235,7 @@ impl Chain {
         let done = Report::Done { epoch: mark.epoch, aside };
         self.reports.send(done).await.map_err(|_| Error::new(ErrorKind::Cancelled, "the job is stopping"))?;
         if let Some((parts, states)) = staged {
-            self.uploads.begin(parts, states, self.reports.clone());
+            self.uploads.begin(parts, states, self.state.account(), self.reports.clone());
         }
         if mark.end {
             self.uploads.end().await;
@@ -252,6 +260,18 @@ impl Chain {
         let parts = Parts { checkpoint, fragment: self.fragment, task: self.task, states: vec![], staged, written };
         Ok((parts, states))
     }
+}
+
+/// Counts what `writer` holds; where that is much, it gives back first what it can.
+///
+/// Errors when that is much and the budget has no room for it.
+async fn hold(writer: &mut dyn SinkWriter, account: &mut MemoryAccount) -> Result<()> {
+    if account.should_shrink(writer.bytes()) {
+        writer.shrink().await?;
+    }
+    account.resize_large(writer.bytes()).map_err(|e| {
+        e.with_hint("Raise it with SET memory_limit = '8GB', or commit more often: WITH (checkpoint_interval = '1 s').")
+    })
 }
 
 impl OutEdge {
@@ -287,5 +307,94 @@ pub(crate) async fn run_gated(mut chain: Chain, mut gate: Gate) -> Result<()> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::connector::Staged;
+    use crate::memory::MemoryBudget;
+
+    fn rows(count: i64) -> RecordBatch {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
+        RecordBatch::try_from_iter([("n", numbers)]).expect("a column")
+    }
+
+    #[tokio::test]
+    async fn what_a_checkpoint_still_writes_is_a_part_of_the_budget() {
+        let budget = MemoryBudget::new(1 << 30);
+        let mut uploads = Uploads::new(None, Handle::current(), 1);
+        let parts =
+            Parts { checkpoint: 1, fragment: 0, task: 0, states: vec![], staged: BTreeMap::new(), written: vec![] };
+        let state = StatePart { name: "op.n".to_owned(), full: true, rows: rows(1 << 17) };
+        let (reports, mut reported) = mpsc::channel(1);
+        uploads.begin(parts, vec![state], budget.account("op"), reports);
+        assert!(budget.used() >= 1 << 20, "{}", budget.used());
+        uploads.end().await;
+        assert!(reported.recv().await.is_some() && budget.used() == 0);
+    }
+
+    /// Holds as much as it is told, of which it can give back all but some.
+    struct Hoard {
+        bytes: usize,
+        stays: usize,
+    }
+
+    #[async_trait]
+    impl SinkWriter for Hoard {
+        async fn write(&mut self, changes: Changes) -> Result<()> {
+            self.bytes += changes.bytes();
+            Ok(())
+        }
+
+        async fn epoch(&mut self, _mark: &EpochMark) -> Result<()> {
+            Ok(())
+        }
+
+        async fn stage(&mut self, _checkpoint: u64) -> Result<Vec<Staged>> {
+            Ok(vec![])
+        }
+
+        fn bytes(&self) -> usize {
+            self.bytes
+        }
+
+        async fn shrink(&mut self) -> Result<()> {
+            self.bytes = self.bytes.min(self.stays);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_writer_gives_back_what_it_can_then_its_job_stops() {
+        let budget = MemoryBudget::new(16 << 20);
+        for (stays, ends) in [(1 << 20, true), (usize::MAX, false)] {
+            let mut account = budget.account("sink 2 of stream \"s\"");
+            let mut writer = Hoard { bytes: 0, stays };
+            let mut held = Ok(());
+            for _ in 0..64 {
+                writer.write(Changes::insertions(rows(1 << 17))).await.expect("writes");
+                held = hold(&mut writer, &mut account).await;
+                if held.is_err() {
+                    break;
+                }
+            }
+            assert_eq!(held.is_ok(), ends);
+            if let Err(e) = held {
+                assert_eq!(e.kind(), ErrorKind::Exhausted);
+                assert!(e.message().contains("out of memory: sink 2 of stream \"s\" holds"), "{e}");
+                assert!(e.hint().is_some_and(|h| h.contains("checkpoint_interval")), "{e:?}");
+            }
+            drop(account);
+            assert_eq!(budget.used(), 0);
+        }
+        // Those who need little go on, whoever has used the budget up.
+        let _all = budget.hold(32 << 20);
+        let mut account = budget.account("sink 1 of stream \"t\"");
+        hold(&mut Hoard { bytes: 1 << 20, stays: usize::MAX }, &mut account).await.expect("little");
     }
 }

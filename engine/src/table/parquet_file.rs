@@ -64,6 +64,11 @@ impl<W: Write + Send> FileWriter<W> {
         self.writer.memory_size()
     }
 
+    /// Ends the row group that is being written, so that only its compressed bytes are left.
+    pub(super) fn end_group(&mut self) -> Result<()> {
+        Ok(self.writer.flush()?)
+    }
+
     /// What the file is written to.
     pub(super) fn out(&self) -> &W {
         self.writer.inner()

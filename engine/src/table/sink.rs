@@ -27,6 +27,7 @@ use crate::changes::Changes;
 use crate::connector::{Commit, Sink, SinkWriter, Staged};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::LITTLE;
 use crate::store::{Store, blocking};
 use crate::time::now;
 
@@ -417,5 +418,13 @@ impl SinkWriter for Writer {
         let kept = if self.kept.is_empty() { 0 } else { self.kept_bytes };
         let file = self.file.as_ref().map_or(0, |file| file.bytes() + file.out().capacity());
         self.outgoing.bytes() + file + kept.max(self.small_bytes)
+    }
+
+    async fn shrink(&mut self) -> Result<()> {
+        let Some(file) = self.file.as_mut().filter(|file| file.bytes() > LITTLE) else { return Ok(()) };
+        file.end_group()?;
+        // Followers read the file.
+        (self.kept, self.kept_bytes) = (vec![], KEPT_BYTES + 1);
+        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::future;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
+use millstream_engine::memory::MemoryAccount;
 use millstream_sql::Session;
 use millstream_sql::session::{Done, Outcome, Prepared, RowStream};
 use prost::Message;
@@ -21,7 +22,7 @@ use super::prepared::PreparedStatement;
 use super::service::Service;
 use super::sessions::random_token;
 use super::subscribe::change_messages;
-use crate::encode::Encoder;
+use crate::encode::{Encoder, one_by_one};
 use crate::error::{encoding_failed, to_status};
 use crate::notes::{DoneNote, RowsNote, to_bytes};
 use crate::wire::{schema_bytes, schema_of_bytes, wire_schema};
@@ -134,11 +135,16 @@ impl Service {
         };
         let outcome = outcome.map_err(|e| to_status(&e, Some(&ticket.sql)))?;
         let messages = match outcome {
-            Outcome::Rows(rows) => row_messages(rows, schema, ticket.sql),
-            Outcome::Changes(feed) => change_messages(feed, schema, ticket.sql),
+            Outcome::Rows(rows) => row_messages(rows, schema, ticket.sql, self.unsent("the result of a query")),
+            Outcome::Changes(feed) => change_messages(feed, schema, ticket.sql, self.unsent("a followed query")),
             Outcome::Done(_) => single_batch(&RecordBatch::new_empty(schema))?,
         };
         Ok(Box::pin(run.over(messages)))
+    }
+
+    /// An account for messages of `what` that its client has not taken yet.
+    fn unsent(&self, what: &str) -> MemoryAccount {
+        self.millstream.budget().account(format!("{what} that its client has not taken yet"))
     }
 
     /// Runs a prepared statement that is asked for by its handle alone.
@@ -215,12 +221,17 @@ pub(crate) fn row_count(done: &Done) -> i64 {
     done.rows.and_then(|rows| i64::try_from(rows).ok()).unwrap_or(-1)
 }
 
-fn row_messages(rows: RowStream, schema: SchemaRef, sql: String) -> BoxStream<'static, Result<FlightData, Status>> {
+fn row_messages(
+    rows: RowStream,
+    schema: SchemaRef,
+    sql: String,
+    account: MemoryAccount,
+) -> BoxStream<'static, Result<FlightData, Status>> {
     let mut encoder = Encoder::new(schema.clone());
     let first = encoder.schema_message();
     let batches = rows.rows.map_err(move |e| to_status(&e, Some(&sql)));
     let messages = batches.map(move |batch| encoder.encode(&batch?).map_err(encoding_failed));
-    let messages = messages.map_ok(|messages| stream::iter(messages.into_iter().map(Ok))).try_flatten();
+    let messages = one_by_one(messages, account);
     // Known only behind the last row.
     let note = stream::once(async move { RowsNote::of(&rows.left_out) }).filter_map(future::ready);
     let last =
@@ -243,6 +254,7 @@ mod tests {
     use arrow::array::{Array, ArrayRef, StringArray, StringViewArray};
     use arrow_flight::decode::FlightRecordBatchStream;
     use arrow_flight::error::FlightError;
+    use millstream_engine::memory::MemoryBudget;
     use millstream_sql::Error;
     use millstream_sql::session::LeftOutRows;
 
@@ -264,7 +276,9 @@ mod tests {
         let rows = stream::iter(rows).boxed();
         let rows = RowStream { schema: batch.schema(), rows, left_out: LeftOutRows::default() };
         let schema = wire_schema(batch.schema_ref());
-        let messages = row_messages(rows, Arc::clone(&schema), "SELECT".into()).map_err(FlightError::from);
+        let messages =
+            row_messages(rows, Arc::clone(&schema), "SELECT".into(), MemoryBudget::new(1 << 30).account("a query"))
+                .map_err(FlightError::from);
         let mut decoded = FlightRecordBatchStream::new_from_flight_data(messages);
         let batch = decoded.next().await.unwrap().unwrap();
         assert_eq!(batch.schema(), schema);

@@ -4,10 +4,11 @@ use arrow::datatypes::SchemaRef;
 use arrow_flight::FlightData;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use millstream_engine::memory::MemoryAccount;
 use millstream_sql::session::{ChangeFeed, EpochChanges};
 use tonic::Status;
 
-use crate::encode::Encoder;
+use crate::encode::{Encoder, one_by_one};
 use crate::error::{encoding_failed, to_status};
 use crate::notes::{EpochNote, FeedNote, to_bytes};
 
@@ -17,14 +18,14 @@ pub(crate) fn change_messages(
     feed: ChangeFeed,
     schema: SchemaRef,
     sql: String,
+    account: MemoryAccount,
 ) -> BoxStream<'static, Result<FlightData, Status>> {
     let mut encoder = Encoder::new(schema);
     let note = FeedNote { changes: true, updating: feed.updating, key: feed.key };
     let first = encoder.schema_message().with_app_metadata(to_bytes(&note));
     let epochs = feed.epochs.map_err(move |e| to_status(&e, Some(&sql)));
     let messages = epochs.map(move |epoch| encode_epoch(&mut encoder, &epoch?));
-    let messages = messages.map_ok(|messages| stream::iter(messages.into_iter().map(Ok))).try_flatten();
-    stream::once(async { Ok(first) }).chain(messages).boxed()
+    stream::once(async { Ok(first) }).chain(one_by_one(messages, account)).boxed()
 }
 
 fn encode_epoch(encoder: &mut Encoder, epoch: &EpochChanges) -> Result<Vec<FlightData>, Status> {
@@ -52,6 +53,7 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
     use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
     use arrow_flight::error::FlightError;
+    use millstream_engine::memory::MemoryBudget;
     use millstream_engine::time::EventTime;
     use millstream_sql::Error;
 
@@ -81,7 +83,8 @@ mod tests {
             key: Some(vec![0]),
             epochs: stream::iter(epochs).boxed(),
         };
-        let messages = change_messages(feed, wire_schema(&schema), "SELECT".into()).map_err(FlightError::from);
+        let account = MemoryBudget::new(1 << 30).account("a query");
+        let messages = change_messages(feed, wire_schema(&schema), "SELECT".into(), account).map_err(FlightError::from);
         let decoded: Vec<_> = FlightDataDecoder::new(messages).collect().await;
         let mut seen = Vec::new();
         for message in &decoded[1..4] {

@@ -52,12 +52,27 @@ impl Session {
             options: Options::new(format!("COPY TO '{target}'"), options_of(options)?),
         };
         let mut export = blocking(move || Export::begin(request)).await?;
+        let mut account = self.millstream.budget().account(format!("COPY TO '{target}'"));
         while let Some(batch) = rows.rows.try_next().await? {
             export = blocking(move || {
                 export.write(&batch)?;
                 Ok(export)
             })
             .await?;
+            let bytes = export.bytes();
+            if account.should_shrink(bytes) {
+                let short = account.is_short_with(bytes);
+                export = blocking(move || {
+                    export.shrink(short)?;
+                    Ok(export)
+                })
+                .await?;
+            }
+            account.resize_large(export.bytes()).map_err(|e| {
+                e.with_hint(
+                    "Raise it with SET memory_limit = '8GB', or write fewer files: PARTITIONED BY other columns.",
+                )
+            })?;
         }
         let count = export.rows();
         blocking(move || export.finish()).await?;

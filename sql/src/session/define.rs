@@ -16,6 +16,7 @@ use millstream_engine::runtime::{DeadLetterLimits, OnError};
 use millstream_engine::table::{Retention, StreamLog};
 
 use super::Millstream;
+use super::column_names::unique_names;
 use super::metadata::{check_metadata, refuse_metadata, with_metadata};
 use super::outcome::ObjectKind;
 use super::reading::Reading;
@@ -349,7 +350,7 @@ impl Millstream {
         // Readers are told the watermark by the log.
         def.event_time = time.map(|(column, _)| (column, None));
         def.log = Some(self.log_of(def, keeps.of(def)?)?);
-        def.ingest = Some(IngestSource::new());
+        def.ingest = Some(IngestSource::new(self.budget().clone()));
         Ok(())
     }
 
@@ -465,29 +466,6 @@ fn declared(create: &CreateStream) -> Result<SchemaRef> {
     let schema = Arc::new(Schema::new(fields));
     unique_names(&schema, &create.name.name)?;
     Ok(schema)
-}
-
-fn unique_names(schema: &Schema, stream: &str) -> Result<()> {
-    if schema.fields().is_empty() {
-        return Err(Error::invalid(format!("stream \"{stream}\" would have no columns"))
-            .with_hint("Name what to select: SELECT * FROM …."));
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    for f in schema.fields() {
-        if !seen.insert(f.name()) {
-            return Err(Error::invalid(format!("stream \"{stream}\" would have two columns \"{}\"", f.name()))
-                .with_hint("Give one of them another name: SELECT a AS b."));
-        }
-        if matches!(f.name().as_str(), "_op" | "_epoch") {
-            return Err(Error::invalid(format!("column \"{}\" of stream \"{stream}\" has a reserved name", f.name()))
-                .with_hint("Names _op and _epoch belong to changelogs: choose another."));
-        }
-        if f.data_type() == &DataType::Null {
-            return Err(Error::invalid(format!("column \"{}\" of stream \"{stream}\" has no type", f.name()))
-                .with_hint("Cast it: CAST(NULL AS BIGINT)."));
-        }
-    }
-    Ok(())
 }
 
 fn key_columns(create: &CreateStream, schema: &Schema) -> Result<Vec<usize>> {

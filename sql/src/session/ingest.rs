@@ -53,7 +53,8 @@ impl Millstream {
         let target = self.target(stream, mode, &schema)?;
         let nothing = |e: Error| e.context("nothing was ingested");
         let folder = self.store().root().map_or_else(std::env::temp_dir, std::path::Path::to_owned);
-        let mut spool = Spool::new(folder, target.schema.clone());
+        let held = self.budget().account(format!("a bulk ingestion into stream \"{stream}\""));
+        let mut spool = Spool::new(folder, target.schema.clone(), held);
         while let Some(batch) = rows.next().await {
             let batch = batch.and_then(|b| ingested(&b, &target.schema, stream)).map_err(nothing)?;
             spool = spool.add(batch).await.map_err(|e| nothing(e.into()))?;

@@ -37,12 +37,14 @@ impl Intake {
     async fn hand_in(&self, push: impl Future<Output = millstream_engine::Result<()>>) -> Result<()> {
         let pushed = tokio::select! {
             biased;
-            pushed = push => pushed.is_ok(),
-            _ = self.job.wait() => false,
+            pushed = push => Some(pushed),
+            _ = self.job.wait() => None,
         };
         match pushed {
-            true => Ok(()),
-            false => {
+            Some(Ok(())) => Ok(()),
+            // The job is as it was: these rows are too many.
+            Some(Err(e)) if e.kind() == ErrorKind::Exhausted => Err(self.about(e.into())),
+            _ => {
                 self.job.failure().map_err(|e| self.about(e.into()))?;
                 Err(paused(&self.stream))
             }

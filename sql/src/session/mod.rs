@@ -2,6 +2,7 @@
 //! SQL on it ([`Session`]).
 
 mod batch_memory;
+mod column_names;
 mod content;
 mod copy;
 mod dataflow;

@@ -27,6 +27,8 @@ use crate::token::token;
 
 /// Files that are written at the same time; with more values of the columns they come and go.
 const OPEN: usize = 128;
+/// What a row group should have in it when it ends before its time.
+const WORTH_IT: usize = 1 << 20;
 
 /// What to do with files that are there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -180,6 +182,37 @@ impl Export {
     /// How many rows were written.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        self.open.values().map(|open| open.part.bytes()).sum()
+    }
+
+    /// Gives back half of what it holds, if it can, by ending row groups that are worth it; and where memory is `short`, by
+    /// ending any of them, and files. Blocks on the disk.
+    pub fn shrink(&mut self, short: bool) -> Result<()> {
+        let half = self.bytes() / 2;
+        while self.bytes() > half {
+            let largest = self.open.iter_mut().max_by_key(|(_, open)| open.part.bytes());
+            let Some((key, open)) = largest else { break };
+            let before = open.part.bytes();
+            if !short && before < WORTH_IT {
+                break;
+            }
+            open.part.shrink()?;
+            if open.part.bytes() > before / 2 {
+                if !short || self.keys.is_empty() {
+                    break;
+                }
+                // More files come of it.
+                let key = key.clone();
+                if let Some(open) = self.open.remove(&key) {
+                    self.end(open)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes rows. Blocks on the disk.

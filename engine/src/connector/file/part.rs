@@ -16,6 +16,14 @@ use crate::format::compression::Compression;
 use crate::format::options::CsvOptions;
 use crate::format::write::{parquet_writer, write_header, write_lines};
 
+/// What is written to the disk at once; columnar files have pages of their own.
+fn buffer(format: Format) -> usize {
+    if format.is_text() { 256 << 10 } else { 32 << 10 }
+}
+
+/// About what a compressor of zstd holds at the level that is used.
+const ZSTD_BYTES: usize = 4 << 20;
+
 /// How files are written.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
@@ -45,7 +53,7 @@ enum Body {
 impl Part {
     /// Creates the file at `path`; `header` says whether it begins with one, if it is CSV.
     pub(super) fn create(path: PathBuf, layout: &Layout, header: bool) -> Result<Self> {
-        let file = BufWriter::with_capacity(256 << 10, File::create(&path).map_err(|e| failed(&path, e))?);
+        let file = BufWriter::with_capacity(buffer(layout.format), File::create(&path).map_err(|e| failed(&path, e))?);
         let body = match (layout.format, layout.compression) {
             (Format::Parquet, _) => Body::Parquet(Box::new(parquet_writer(&layout.schema, file)?)),
             (Format::Arrow, _) => Body::Arrow(Box::new(FileWriter::try_new(file, &layout.schema)?)),
@@ -72,6 +80,27 @@ impl Part {
             }
         };
         written.map_err(|e| e.context(format_args!("file \"{}\"", self.path.display())))
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        let own = match &self.body {
+            Body::Parquet(writer) => writer.memory_size(),
+            Body::Zstd(_) => ZSTD_BYTES,
+            Body::Plain(_) | Body::Gzip(_) | Body::Arrow(_) => 0,
+        };
+        own + buffer(self.layout.format) + self.scratch.capacity()
+    }
+
+    /// Gives back what it can: of Parquet, the row group that is being written ends. Blocks on the disk.
+    pub(super) fn shrink(&mut self) -> Result<()> {
+        self.scratch = vec![];
+        match &mut self.body {
+            Body::Parquet(writer) => {
+                writer.flush().map_err(|e| Error::from(e).context(format_args!("file \"{}\"", self.path.display())))
+            }
+            Body::Plain(_) | Body::Gzip(_) | Body::Zstd(_) | Body::Arrow(_) => Ok(()),
+        }
     }
 
     fn flush_scratch(&mut self) -> Result<()> {

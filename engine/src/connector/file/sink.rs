@@ -257,4 +257,15 @@ impl SinkWriter for FileWriter {
             serde_json::to_value(StagedFile { run: self.shared.run.clone(), checkpoint, task: self.task, name })?;
         Ok(vec![Staged { kind: KIND.to_owned(), body }])
     }
+
+    fn bytes(&self) -> usize {
+        self.outgoing.bytes() + self.part.as_ref().map_or(0, Part::bytes)
+    }
+
+    async fn shrink(&mut self) -> Result<()> {
+        let Some(mut part) = self.part.take() else { return Ok(()) };
+        let ended = |e| Error::internal(format!("a writing thread ended early: {e}")).with_source(e);
+        self.part = Some(spawn_blocking(move || part.shrink().map(|()| part)).await.map_err(ended)??);
+        Ok(())
+    }
 }

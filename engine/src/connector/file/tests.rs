@@ -773,6 +773,66 @@ async fn rows_are_written_once_whatever_crashes() {
 }
 
 #[tokio::test]
+async fn a_writer_gives_back_the_rows_of_its_row_group() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().to_str().expect("a plain path");
+    let sink = sink(&[("path", path), ("format", "parquet")], false);
+    sink.start(&[], 1).await.expect("starts");
+    let mut writer = sink.open(0).expect("opens");
+    assert_eq!(writer.bytes(), 0);
+    // Values that differ in all their bits, so that they take what they take.
+    let values: Vec<i64> = (0..200_000i64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64)).collect();
+    for some in values.chunks(10_000) {
+        writer.write(changes(some)).await.expect("writes");
+    }
+    let before = writer.bytes();
+    assert!(before > 1_000_000, "{before}");
+    writer.shrink().await.expect("writes");
+    assert!(writer.bytes() < 400_000, "{} of {before}", writer.bytes());
+    writer.write(changes(&[1, 2, 3])).await.expect("writes");
+    let staged = writer.stage(1).await.expect("stages");
+    assert_eq!(writer.bytes(), 0);
+    commit(&*sink, 1, &staged).await;
+    let rows = all(request(&[("a", DataType::Int64)], &[0], &[("path", path), ("format", "parquet")])).await.rows;
+    assert_eq!(rows.len(), 200_003);
+}
+
+#[test]
+fn an_export_gives_back_what_it_can() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for format in [Format::Parquet, Format::Csv] {
+        let target = dir.path().join(format.name());
+        let fields = ["k", "v"].map(|name| Field::new(name, DataType::Int64, true));
+        let schema = Arc::new(Schema::new(fields.to_vec()));
+        let mut export = export::Export::begin(export::ExportRequest {
+            target: target.to_str().expect("a plain path").to_owned(),
+            format: Some(format),
+            schema: schema.clone(),
+            partition_by: vec!["k".to_owned()],
+            existing: export::Existing::default(),
+            options: options(&[]),
+        })
+        .expect("begins");
+        for _ in 0..4 {
+            let keys: ArrayRef = Arc::new(Int64Array::from_iter_values((0..40_000).map(|i| i % 40)));
+            let values = (0..40_000i64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64));
+            let columns = vec![keys, Arc::new(Int64Array::from_iter_values(values)) as ArrayRef];
+            export.write(&RecordBatch::try_new(schema.clone(), columns).expect("rows")).expect("writes");
+            let before = export.bytes();
+            assert!(before > 1 << 20, "{before}");
+            export.shrink(false).expect("writes");
+            assert_eq!(export.bytes(), before, "none of it is worth it");
+            export.shrink(true).expect("writes");
+            assert!(export.bytes() <= before / 2, "{} of {before}", export.bytes());
+        }
+        assert_eq!(export.rows(), 160_000);
+        export.finish().expect("ends");
+        let files = glob::glob(&format!("{}/k=*/*", target.display())).expect("a pattern").count();
+        assert!(files >= 40 && (files > 40) == format.is_text(), "{files}: row groups end before files do");
+    }
+}
+
+#[tokio::test]
 async fn a_crash_inside_an_append_is_repaired() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = dir.path().join("out.csv");
