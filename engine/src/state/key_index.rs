@@ -119,19 +119,19 @@ impl KeyIndex {
         let mut fresh: Vec<u32> = vec![];
         self.places.make_room(if only.is_empty() { hashes.len() } else { only.len() });
         let (places, len) = (&mut self.places, &mut self.len);
-        let mut find = |row: u32, hash: u64| {
-            places.find_or_insert(hash, *len as u32).unwrap_or_else(|| {
-                let slot = *len as u32;
-                *len += 1;
-                fresh.push(row);
-                slot
-            })
+        let mut new = |row: u32| {
+            let slot = *len as u32;
+            *len += 1;
+            fresh.push(row);
+            slot
         };
         if only.is_empty() {
-            slots.extend(hashes.iter().enumerate().map(|(row, hash)| find(row as u32, *hash)));
+            slots.resize(hashes.len(), 0);
+            places.find_all(hashes, slots, new);
         } else {
             for row in only {
-                slots[*row as usize] = find(*row, hashes[*row as usize]);
+                let (hash, slot) = (std::slice::from_ref(&hashes[*row as usize]), *row as usize);
+                places.find_all(hash, &mut slots[slot..=slot], |_| new(*row));
             }
         }
         if self.len > u32::MAX as usize / 2 {

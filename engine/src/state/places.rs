@@ -19,17 +19,18 @@ const FIRST: usize = 80;
 /// …and so much.
 const LAST: usize = 100;
 
-/// An entry. The hash lies in two halves, so that no bytes lie between entries.
+/// An entry. The hash lies in two halves, the way it would as a whole, so that no bytes lie between entries.
 #[derive(Clone, Copy)]
+#[repr(C)]
 struct Entry {
-    high: u32,
     low: u32,
+    high: u32,
     slot: u32,
 }
 
 impl Entry {
     fn new(hash: u64, slot: u32) -> Self {
-        Entry { high: (hash >> 32) as u32, low: hash as u32, slot }
+        Entry { low: hash as u32, high: (hash >> 32) as u32, slot }
     }
 
     #[inline]
@@ -64,13 +65,25 @@ impl Places {
     /// The slot of `hash`; `None` when it had none, and has `new` now.
     #[inline]
     pub(super) fn find_or_insert(&mut self, hash: u64, new: u32) -> Option<u32> {
-        let part = (hash >> PART_BIT) as usize & (self.parts.len() - 1);
-        match self.parts[part].entry(place(hash), |e| e.hash() == hash, Entry::place) {
-            Found::Occupied(e) => Some(e.get().slot),
-            Found::Vacant(e) => {
-                e.insert(Entry::new(hash, new));
-                None
-            }
+        let part = part_of(hash, self.parts.len());
+        let mut is_new = false;
+        let slot = find(&mut self.parts[part], hash, || {
+            is_new = true;
+            new
+        });
+        (!is_new).then_some(slot)
+    }
+
+    /// The slots of `hashes`, into `slots`, which is as long; the row of one that has none goes to `new`, which gives it one.
+    #[inline]
+    pub(super) fn find_all(&mut self, hashes: &[u64], slots: &mut [u32], mut new: impl FnMut(u32) -> u32) {
+        let rows = hashes.iter().zip(slots).enumerate();
+        match &mut self.parts[..] {
+            [one] => rows.for_each(|(row, (hash, slot))| *slot = find(one, *hash, || new(row as u32))),
+            parts => rows.for_each(|(row, (hash, slot))| {
+                let part = part_of(*hash, parts.len());
+                *slot = find(&mut parts[part], *hash, || new(row as u32));
+            }),
         }
     }
 
@@ -133,6 +146,20 @@ impl Places {
         for e in whole.into_iter().flatten() {
             let _ = self.find_or_insert(e.hash(), e.slot);
         }
+    }
+}
+
+/// Which of `parts` has `hash`.
+#[inline]
+fn part_of(hash: u64, parts: usize) -> usize {
+    (hash >> PART_BIT) as usize & (parts - 1)
+}
+
+#[inline]
+fn find(part: &mut HashTable<Entry>, hash: u64, new: impl FnOnce() -> u32) -> u32 {
+    match part.entry(place(hash), |e| e.hash() == hash, Entry::place) {
+        Found::Occupied(e) => e.get().slot,
+        Found::Vacant(e) => e.insert(Entry::new(hash, new())).get().slot,
     }
 }
 
