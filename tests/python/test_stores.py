@@ -276,7 +276,7 @@ def test_inferred_columns_can_be_written_back(store, tmp_path):
 def test_what_a_stream_has_committed_is_read_without_its_source(store, tmp_path):
     file = tmp_path / "t.csv"
     file.write_text("a\n1\n2\n")
-    sql = "CREATE STREAM t WITH (connector = 'file', path = 't.csv'); CREATE STREAM d AS SELECT a * 2 AS b FROM t WHERE a < 9; PAUSE STREAM d;"
+    sql = "CREATE STREAM t WITH (connector = 'file', path = 't.csv'); CREATE STREAM d AS SELECT a * 2 AS b FROM t WHERE a < 9; FLUSH; PAUSE STREAM d;"
     run(store, sql, cwd=tmp_path)
     run(store, "CREATE STREAM e AS SELECT a FROM t; FLUSH; SELECT 1;", cwd=tmp_path)
     file.unlink()
