@@ -134,8 +134,13 @@ impl Changes {
     /// (string views over a large common buffer count their own lengths).
     pub fn bytes(&self) -> usize {
         let weights = self.weights.as_ref().map_or(0, |w| w.len() * 8);
-        weights + self.rows.columns().iter().map(array_bytes).sum::<usize>()
+        weights + row_bytes(&self.rows)
     }
+}
+
+/// The bytes of rows: their own values, as [`array_bytes`].
+pub fn row_bytes(rows: &RecordBatch) -> usize {
+    rows.columns().iter().map(array_bytes).sum()
 }
 
 /// The bytes of one column: its own values, not the buffers that a slice or view only points into.

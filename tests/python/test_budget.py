@@ -23,6 +23,16 @@ def jobs(cursor):
     return {row[0]: dict(zip(names, row)) for row in cursor.fetchall()}
 
 
+def ended(cursor, *names):
+    """The jobs, when those of these names do not run any more."""
+    for _ in range(1200):
+        time.sleep(0.1)
+        state = jobs(cursor)
+        if all(state[name]["state"] != "running" for name in names):
+            break
+    return state
+
+
 def test_a_job_with_too_many_keys_stops_within_the_budget(store):
     """It says which operator that was, and the others go on."""
     with Server(store, "--memory-limit", str(LIMIT)) as server:
@@ -30,11 +40,7 @@ def test_a_job_with_too_many_keys_stops_within_the_budget(store):
             cursor.execute(f"CREATE STREAM s (k BIGINT) WITH (connector = 'datagen', rows = {LIMIT // 10}, \"fields.k.kind\" = 'sequence')")
             cursor.execute("CREATE STREAM small AS SELECT k % 10 AS k, count(*) AS n FROM s GROUP BY k % 10")
             cursor.execute("CREATE STREAM large AS SELECT k, count(*) AS n FROM s GROUP BY k")
-            for _ in range(1200):
-                time.sleep(0.1)
-                state = jobs(cursor)
-                if state["large"]["state"] != "running" and state["small"]["state"] != "running":
-                    break
+            state = ended(cursor, "large", "small")
             assert state["large"]["state"] == "failed", state
             why = state["large"]["error"]
             assert re.search(r'out of memory: aggregate \w+ \d+ of stream "large" holds', why) and "SET memory_limit" in why, why
@@ -70,11 +76,7 @@ def test_a_result_that_waits_too_long_for_its_commit_stops_its_job(store):
             cursor.execute(f"CREATE STREAM s {WIDE.format(LIMIT // 10)}")
             cursor.execute("CREATE STREAM kept WITH (checkpoint_interval = '1 hour') AS SELECT k, t FROM s")
             cursor.execute("CREATE STREAM small AS SELECT k % 10 AS k, count(*) AS n FROM s GROUP BY k % 10")
-            for _ in range(1200):
-                time.sleep(0.1)
-                state = jobs(cursor)
-                if state["kept"]["state"] != "running" and state["small"]["state"] != "running":
-                    break
+            state = ended(cursor, "kept", "small")
             why = state["kept"]["error"]
             assert state["kept"]["state"] == "failed", state
             assert re.search(r'out of memory: \w+ \d+ of stream "kept" holds', why) and "checkpoint_interval" in why, why

@@ -290,7 +290,7 @@ impl Claim {
         };
         let reader = FileReader::try_new(Cursor::new(bytes), None).map_err(unreadable)?;
         if reader.num_batches() > 1 {
-            state.expect(&file.name, file.rows_of(owner, reader.num_batches() * ROWS_AT_ONCE));
+            state.reserve(&file.name, file.rows_of(owner, reader.num_batches() * ROWS_AT_ONCE));
         }
         for rows in reader {
             for some in pieces(&rows.map_err(unreadable)?) {
@@ -437,7 +437,7 @@ mod tests {
             Ok(None)
         }
 
-        fn expect(&mut self, rows: usize) {
+        fn reserve(&mut self, rows: usize) {
             self.lock().expected += rows;
         }
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{Commit, Sink, SinkWriter, Staged};
 use crate::changelog::{Outgoing, op_schema, with_ops};
-use crate::changes::Changes;
+use crate::changes::{Changes, row_bytes};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::EventTime;
@@ -41,7 +41,7 @@ struct Waiting {
 
 impl Waiting {
     fn of(batches: &[RecordBatch], all: &Arc<AtomicUsize>) -> Arc<Self> {
-        let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+        let bytes = batches.iter().map(row_bytes).sum();
         all.fetch_add(bytes, Ordering::Relaxed);
         Arc::new(Waiting { all: all.clone(), bytes })
     }
@@ -122,7 +122,7 @@ struct Writer {
 impl SinkWriter for Writer {
     async fn write(&mut self, changes: Changes) -> Result<()> {
         if let Some(rows) = self.outgoing.write(changes)? {
-            self.bytes += rows.get_array_memory_size();
+            self.bytes += row_bytes(&rows);
             self.batches.push(rows);
         }
         Ok(())

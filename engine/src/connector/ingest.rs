@@ -14,7 +14,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::spool::Spooled;
 use super::{Offsets, Reach, Read, Source, Split, Unit, UnitReader};
-use crate::changes::Changes;
+use crate::changes::{Changes, row_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hidden::without_hidden;
 use crate::memory::{MemoryAccount, MemoryBudget};
@@ -107,7 +107,7 @@ impl IngestSource {
     /// Errors with `Unavailable` when that run is over, and with `Exhausted` when the budget has no room for them; then none
     /// of the rows is there.
     pub async fn push(&self, run: u64, rows: RecordBatch) -> Result<()> {
-        let (count, bytes) = (rows.num_rows() as u64, Changes::insertions(rows.clone()).bytes());
+        let (count, bytes) = (rows.num_rows() as u64, row_bytes(&rows));
         let rows = plain(&rows)?;
         self.hand_in(run, Rows::Batch(rows), count, bytes).await
     }

@@ -11,7 +11,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use tokio::task::spawn_blocking;
 
-use crate::changes::Changes;
+use crate::changes::row_bytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::MemoryAccount;
 
@@ -56,7 +56,7 @@ impl Spool {
             return Ok(self);
         }
         self.rows += rows.num_rows() as u64;
-        let more = Changes::insertions(rows.clone()).bytes();
+        let more = row_bytes(&rows);
         self.held_bytes.resize_large(self.held_bytes.held() + more)?;
         self.held.push(rows);
         if self.held_bytes.held() < HELD_BYTES && !self.held_bytes.is_pressed() {

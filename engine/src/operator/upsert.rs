@@ -180,7 +180,7 @@ impl State for Rows {
         self.put(&mine)
     }
 
-    fn expect(&mut self, rows: usize) {
+    fn reserve(&mut self, rows: usize) {
         if self.rows.is_empty() {
             self.index.reserve(rows);
             self.rows.reserve(rows);

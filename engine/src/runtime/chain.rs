@@ -12,7 +12,7 @@ use super::aside::Asides;
 use super::channel::{Event, Gate, Sender};
 use super::heavy::heavy;
 use super::messages::{Parts, Report};
-use crate::changes::Changes;
+use crate::changes::{Changes, row_bytes};
 use crate::checkpoint::Claim;
 use crate::connector::SinkWriter;
 use crate::epoch::EpochMark;
@@ -111,7 +111,7 @@ impl Uploads {
         reports: mpsc::Sender<Report>,
     ) {
         while self.running.try_join_next().is_some() {}
-        held.set(states.iter().map(|part| part.rows.get_array_memory_size()).sum());
+        held.set(states.iter().map(|part| row_bytes(&part.rows)).sum());
         let (claim, of) = (self.claim.clone(), self.parallelism);
         let upload = async move {
             let stored = match &claim {

@@ -13,6 +13,7 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::datatypes::Schema;
 use parking_lot::Mutex;
 
+use crate::changes::row_bytes;
 use crate::error::{Error, Result};
 use crate::format::sql_name;
 use crate::memory::{MemoryAccount, MemoryBudget};
@@ -28,7 +29,7 @@ pub trait State: Send {
     fn restore(&mut self, rows: &RecordBatch, owner: Owner) -> Result<()>;
 
     /// Called before a snapshot is restored, which is about so large.
-    fn expect(&mut self, _rows: usize) {}
+    fn reserve(&mut self, _rows: usize) {}
 
     /// Called when all snapshots have been restored: what had closed at `watermark` goes.
     fn restored(&mut self, watermark: EventTime) -> Result<()>;
@@ -131,8 +132,8 @@ impl StateRegistry {
     }
 
     /// Called before some `rows` rows of state `name` are restored.
-    pub fn expect(&mut self, name: &str, rows: usize) {
-        self.entries.iter().filter(|e| e.name == name).for_each(|e| e.state.lock().expect(rows));
+    pub fn reserve(&mut self, name: &str, rows: usize) {
+        self.entries.iter().filter(|e| e.name == name).for_each(|e| e.state.lock().reserve(rows));
     }
 
     /// Takes in rows of state `name` of the last checkpoint, of any task of this fragment. Those of one state come in order.
@@ -179,7 +180,7 @@ impl StateRegistry {
                 || entry.delta_bytes > entry.full_bytes
                 || state.needs_full();
             let Some(rows) = state.snapshot(full)? else { continue };
-            let bytes: usize = rows.columns().iter().map(crate::changes::array_bytes).sum();
+            let bytes = row_bytes(&rows);
             if full {
                 (entry.full_bytes, entry.delta_bytes, entry.parts) = (bytes.max(1 << 16), 0, 1);
             } else {

@@ -62,18 +62,6 @@ impl Places {
         Places { parts: vec![HashTable::new()] }
     }
 
-    /// The slot of `hash`; `None` when it had none, and has `new` now.
-    #[inline]
-    pub(super) fn find_or_insert(&mut self, hash: u64, new: u32) -> Option<u32> {
-        let part = part_of(hash, self.parts.len());
-        let mut is_new = false;
-        let slot = find(&mut self.parts[part], hash, || {
-            is_new = true;
-            new
-        });
-        (!is_new).then_some(slot)
-    }
-
     /// The slots of `hashes`, into `slots`, which is as long; the row of one that has none goes to `new`, which gives it one.
     #[inline]
     pub(super) fn find_all(&mut self, hashes: &[u64], slots: &mut [u32], mut new: impl FnMut(u32) -> u32) {
@@ -112,7 +100,7 @@ impl Places {
             [one] if one.len() + keys > one.capacity() => 2 * bytes_of(one),
             [_] => 0,
             parts => {
-                let due = self.due(keys).map(|at| bytes_of(&parts[at]));
+                let due = self.due(keys).into_iter().map(|at| bytes_of(&parts[at]));
                 let (sum, most) = due.fold((0, 0), |(sum, most), bytes| (sum + bytes, bytes.max(most)));
                 sum + most
             }
@@ -129,11 +117,10 @@ impl Places {
     }
 
     /// The parts that are to grow.
-    fn due(&self, keys: usize) -> impl Iterator<Item = usize> + use<> {
+    fn due(&self, keys: usize) -> Vec<usize> {
         let each = keys / self.parts.len();
         let is_due = |(at, part): (usize, &HashTable<Entry>)| part.len() + each > part.capacity() / 100 * fill(at);
-        let due: Vec<usize> = self.parts.iter().enumerate().filter(|p| is_due(*p)).map(|(at, _)| at).collect();
-        due.into_iter()
+        self.parts.iter().enumerate().filter(|p| is_due(*p)).map(|(at, _)| at).collect()
     }
 
     /// Makes parts, with room for `keys` keys.
@@ -144,7 +131,8 @@ impl Places {
         let each = |at| (keys / PARTS + keys / PARTS / 16) * 100 / fill(at);
         self.parts = (0..PARTS).map(|at| HashTable::with_capacity(each(at))).collect();
         for e in whole.into_iter().flatten() {
-            let _ = self.find_or_insert(e.hash(), e.slot);
+            let hash = e.hash();
+            find(&mut self.parts[part_of(hash, PARTS)], hash, || e.slot);
         }
     }
 }
@@ -178,6 +166,14 @@ mod tests {
     use super::*;
     use crate::key::mix;
 
+    /// The slots of `keys`, which are their own where they are new.
+    fn slots(places: &mut Places, keys: std::ops::Range<u64>) -> Vec<u32> {
+        let hashes: Vec<u64> = keys.clone().map(mix).collect();
+        let mut slots = vec![0; hashes.len()];
+        places.find_all(&hashes, &mut slots, |row| keys.start as u32 + row);
+        slots
+    }
+
     #[test]
     fn parts_grow_one_after_the_other() {
         let (mut places, mut most, mut held) = (Places::new(), 0, 0);
@@ -185,9 +181,7 @@ mod tests {
         for from in (0..3_000_000u64).step_by(batch) {
             let (before, announced) = (places.bytes(), places.growth(batch));
             places.make_room(batch);
-            for n in from..from + batch as u64 {
-                assert_eq!(places.find_or_insert(mix(n), n as u32), None);
-            }
+            slots(&mut places, from..from + batch as u64);
             let grown = places.bytes() - before;
             if from > 1 << 18 {
                 assert!(grown <= announced, "{grown} of {announced} at {from}");
@@ -197,9 +191,10 @@ mod tests {
         }
         assert!(most <= 15, "it grew by {most} % at once");
         assert!(held < 2 * 13 * 8 / 7 + 60, "{held} bytes a key");
-        for n in 0..3_000_000u64 {
-            assert_eq!(places.find_or_insert(mix(n), u32::MAX), Some(n as u32));
-        }
+        let hashes: Vec<u64> = (0..3_000_000).map(mix).collect();
+        let mut found = vec![0; hashes.len()];
+        places.find_all(&hashes, &mut found, |row| panic!("key {row} is known"));
+        assert!(found.into_iter().eq(0..3_000_000));
     }
 
     #[test]
@@ -208,9 +203,7 @@ mod tests {
             let mut places = Places::new();
             places.reserve(keys);
             let bytes = places.bytes();
-            for n in 0..keys as u64 {
-                assert_eq!(places.find_or_insert(mix(n), n as u32), None);
-            }
+            assert!(slots(&mut places, 0..keys as u64).into_iter().eq(0..keys as u32), "all are new");
             places.make_room(0);
             assert_eq!(places.bytes(), bytes, "{keys}");
         }

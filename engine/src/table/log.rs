@@ -169,8 +169,9 @@ impl StreamLog {
     }
 
     /// Files from before this time are not merged with later ones.
-    pub(super) fn apart_before(&self) -> Option<i64> {
-        self.retention.filter(|_| !self.changelog).map(|retention| retention.apart_before(now()))
+    pub(super) fn apart_before(&self) -> i64 {
+        let of_content = self.retention.filter(|_| !self.changelog);
+        of_content.map_or(i64::MIN, |retention| retention.apart_before(now()))
     }
 
     /// The number of the first row that a reader still needs.

@@ -197,8 +197,7 @@ impl TableSink {
             *merge = Some(Merge::start_base(&self.log, files, name));
             return;
         }
-        let since = self.log.apart_before().unwrap_or(i64::MIN);
-        let files = pick(&committed.files, since).and_then(|range| committed.files.get(range));
+        let files = pick(&committed.files, self.log.apart_before()).and_then(|range| committed.files.get(range));
         if let Some((files, first)) = files.and_then(|files| Some((files, files.first()?))) {
             let (schema, name) = (file_schema(&self.log), name(first));
             *merge = Some(Merge::start(self.log.clone(), schema, files.to_vec(), name));

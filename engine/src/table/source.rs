@@ -68,16 +68,18 @@ impl StreamSource {
 
     /// The next unit that can be had without waiting; `Err(())` at the end of everything.
     fn poll_unit(&self) -> std::result::Result<Option<Unit>, ()> {
-        let snapshot = self.log.snapshot();
         let mut s = self.state.lock();
-        let open = |s: &mut Handout, start| {
-            if !self.log.is_changelog() {
-                *s.open.entry(start).or_default() += 1;
-            }
-        };
+        let unit = self.find_unit(&mut s)?;
+        if let Some(unit) = unit.as_ref().filter(|_| !self.log.is_changelog()) {
+            *s.open.entry(unit.start).or_default() += 1;
+        }
+        Ok(unit)
+    }
+
+    fn find_unit(&self, s: &mut Handout) -> std::result::Result<Option<Unit>, ()> {
+        let snapshot = self.log.snapshot();
         let unit = |start, end| Unit { split: SPLIT.into(), start, end };
         if let Some(gap) = s.gaps.pop() {
-            open(&mut s, gap.start);
             return Ok(Some(unit(gap.start, gap.end)));
         }
         let limit = if self.log.is_changelog() { s.group_end.min(snapshot.rows) } else { snapshot.rows };
@@ -85,15 +87,12 @@ impl StreamSource {
             let start = s.next;
             let end = unit_end(start, limit, &snapshot.files, s.first.as_deref());
             s.next = end;
-            open(&mut s, start);
             return Ok(Some(unit(start, end)));
         }
         let all = s.next >= snapshot.rows;
         // Time may move without rows: a unit without rows says so.
         if all && snapshot.watermark > EventTime::MIN && s.told.is_none_or(|t| t < snapshot.watermark) {
             s.told = Some(snapshot.watermark);
-            let next = s.next;
-            open(&mut s, next);
             return Ok(Some(unit(s.next, s.next)));
         }
         if all && snapshot.end { Err(()) } else { Ok(None) }
@@ -259,7 +258,7 @@ impl Source for StreamSource {
             end: unit.end,
             rows,
             said: false,
-            open: Open { state: self.state.clone(), start: unit.start },
+            _open: Open { state: self.state.clone(), start: unit.start },
         }))
     }
 
@@ -328,8 +327,7 @@ struct Reader {
     end: u64,
     rows: Rows,
     said: bool,
-    #[expect(dead_code, reason = "what counts is that it is dropped")]
-    open: Open,
+    _open: Open,
 }
 
 impl Reader {

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::future::BoxFuture;
 
 use super::parquet_file::FileWriter;
-use super::{StreamLog, StreamSource, TableSink, Upkeep};
+use super::{Retention, StreamLog, StreamSource, TableSink, Upkeep};
 use crate::changes::Changes;
 use crate::connector::{Commit, Offsets, Sink, SinkWriter, Source, Staged, Unit};
 use crate::epoch::EpochMark;
@@ -38,16 +38,24 @@ struct World {
 
 /// A log of stream `s` in `store` and its sink.
 fn opened(store: &Store, changelog: bool) -> (Arc<StreamLog>, TableSink) {
+    opened_keeping(store, changelog, None)
+}
+
+fn opened_keeping(store: &Store, changelog: bool, retention: Option<Retention>) -> (Arc<StreamLog>, TableSink) {
     let upkeep = Upkeep::new(MemoryBudget::new(1 << 30), tokio::runtime::Handle::current());
-    let log = StreamLog::new(store.clone(), "s", schema(), changelog, None, upkeep);
+    let log = StreamLog::new(store.clone(), "s", schema(), changelog, retention, upkeep);
     (log.clone(), TableSink::new(log, "job", None).with_grace(Duration::ZERO))
 }
 
 impl World {
     async fn new(changelog: bool) -> Self {
+        World::keeping(changelog, None).await
+    }
+
+    async fn keeping(changelog: bool, retention: Option<Retention>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(folder.path()).expect("a store");
-        let (log, sink) = opened(&store, changelog);
+        let (log, sink) = opened_keeping(&store, changelog, retention);
         sink.start(&[], 1).await.expect("starts");
         let writer = sink.open(0).expect("a writer");
         World { log, sink, writer, checkpoint: 0, folder }
@@ -255,6 +263,26 @@ async fn a_follower_in_the_middle_of_a_file_goes_on_behind_a_merge() {
         }
     }
     assert_eq!(n as u64, world.log.snapshot().rows);
+}
+
+#[tokio::test]
+async fn what_a_follower_has_begun_to_read_is_needed_until_it_is_read() {
+    let hour = Duration::from_secs(3600);
+    let mut world = World::keeping(false, Some(Retention::of_content(hour, hour))).await;
+    world.commit(10).await;
+    world.commit(20).await;
+    let source = StreamSource::new(world.log.clone(), vec![0]).expect("a source");
+    source.read_by("follower", 0, false);
+    source.start(&Offsets::default()).await.expect("starts");
+    let unit = source.next_unit().await.expect("a unit").expect("is open");
+    let reader = source.open(&unit).await.expect("opens");
+    source.epoch_cut();
+    assert_eq!(world.log.needed(), Some(0), "it is being read");
+    drop(reader);
+    source.epoch_cut();
+    assert_eq!(world.log.needed(), Some(unit.end));
+    drop(source);
+    assert_eq!(world.log.needed(), None);
 }
 
 #[tokio::test]

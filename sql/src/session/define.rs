@@ -320,7 +320,9 @@ impl Millstream {
                 self.define_derived(&mut def, create, connector, parallelism, resolved, own.keeps)?
             }
         }
-        own.keeps.of(&def)?;
+        if def.log.is_none() {
+            own.keeps.of(&def)?;
+        }
         Ok(def)
     }
 
@@ -349,7 +351,7 @@ impl Millstream {
         let time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name, def.semantics)?;
         // Readers are told the watermark by the log.
         def.event_time = time.map(|(column, _)| (column, None));
-        def.log = Some(self.log_of(def, keeps.of(def)?)?);
+        def.log = Some(self.log_of(def, keeps)?);
         def.ingest = Some(IngestSource::new(self.budget().clone()));
         Ok(())
     }
@@ -373,7 +375,7 @@ impl Millstream {
         match connector {
             None => {
                 def.kind = ObjectKind::Derived;
-                def.log = Some(self.log_of(def, keeps.of(def)?)?);
+                def.log = Some(self.log_of(def, keeps)?);
             }
             Some((connector, options)) => {
                 def.kind = ObjectKind::Written;
@@ -392,10 +394,10 @@ impl Millstream {
         Ok(OwnOptions::of(create, &self.config().connectors)?.0.parallelism)
     }
 
-    fn log_of(&self, def: &StreamDef, retention: Option<Retention>) -> Result<Arc<StreamLog>> {
+    fn log_of(&self, def: &StreamDef, keeps: Keeps) -> Result<Arc<StreamLog>> {
         check_writable(&def.schema).map_err(|e| e.context(format!("stream \"{}\"", def.name)))?;
         let (store, upkeep) = (self.store().clone(), self.upkeep().clone());
-        Ok(StreamLog::new(store, &def.name, def.schema.clone(), def.changelog, retention, upkeep))
+        Ok(StreamLog::new(store, &def.name, def.schema.clone(), def.changelog, keeps.of(def)?, upkeep))
     }
 
     /// Refuses a file or folder into which another stream is written: each would take the other's files for its own.

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DfStatement;
 use futures::TryStreamExt;
-use millstream_engine::changes::Changes;
+use millstream_engine::changes::row_bytes;
 use millstream_engine::memory::MemoryAccount;
 
 use super::Session;
@@ -69,7 +69,7 @@ impl Gathered {
         let Outcome::Rows(mut rows) = rows else { return Err(Error::internal("a query without rows")) };
         while let Some(batch) = rows.rows.try_next().await? {
             let batch = fit(&batch, &self.def.schema, &self.def.name)?;
-            self.bytes += Changes::insertions(batch.clone()).bytes();
+            self.bytes += row_bytes(&batch);
             // Twice: as batches, and as a whole.
             self.held.resize(2 * self.bytes).map_err(|e| {
                 Error::from(e).with_hint(

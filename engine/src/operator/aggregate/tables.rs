@@ -353,7 +353,7 @@ impl State for Tables {
         Ok(())
     }
 
-    fn expect(&mut self, rows: usize) {
+    fn reserve(&mut self, rows: usize) {
         // Later snapshots are of groups that are there. Groups of windows are spread over many tables.
         let one = self.spec.time.is_none() && !self.spec.groups.is_empty();
         if one
