@@ -82,6 +82,12 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  millstream serve --store ./orders\n  \
         millstream serve --listen 0.0.0.0:31337")]
     Serve(ServeArgs),
+    /// Make users of the store: the first administrator
+    ///
+    /// From then on nobody is let in over the network without a login. Others are made in SQL: CREATE USER, GRANT.
+    #[command(after_help = "Examples:\n  millstream user add ann --store ./orders\n  \
+        echo \"$PASSWORD\" | millstream user add ann")]
+    User(UserArgs),
     /// Write a stream to a file: the extension says whether Parquet, CSV or JSON
     #[command(after_help = "Examples:\n  millstream export hot hot.parquet\n  millstream export hot hot.csv")]
     Export(ExportArgs),
@@ -113,14 +119,42 @@ pub(crate) struct ShellArgs {
     /// Execute these statements and exit (may be repeated)
     #[arg(short, long = "command", value_name = "SQL")]
     pub(crate) commands: Vec<String>,
-    /// Work on a server instead of opening a store
-    #[arg(long, value_name = "URL")]
-    pub(crate) connect: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: ConnectArgs,
     /// How results look with -c or when statements come from a pipe
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+}
+
+/// The server to work on.
+#[derive(Args, Debug, Default, Clone)]
+pub(crate) struct ConnectArgs {
+    /// Work on a server instead of opening a store: grpc://host:port
+    #[arg(long, value_name = "URL")]
+    pub(crate) connect: Option<String>,
+    /// Who to log in as; the password is asked for, or comes from MILLSTREAM_PASSWORD
+    #[arg(long, value_name = "NAME", requires = "connect")]
+    pub(crate) user: Option<String>,
+}
+
+/// `millstream user`.
+#[derive(Args, Debug)]
+pub(crate) struct UserArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: UserCommand,
+}
+
+/// What `millstream user` does.
+#[derive(Subcommand, Debug)]
+pub(crate) enum UserCommand {
+    /// Add an administrator; the password is asked for, or is a line of stdin
+    Add {
+        /// The name
+        name: String,
+    },
 }
 
 /// `millstream run`.

@@ -12,6 +12,7 @@ mod demo;
 mod export;
 mod lex;
 mod output;
+mod password;
 mod progress;
 mod quantity;
 mod remote;
@@ -21,6 +22,7 @@ mod serve;
 mod shell;
 mod signal;
 mod terminal;
+mod user;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -67,6 +69,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Some(Command::Shell(args)) => shell::run(store, args).await,
         Some(Command::Run(args)) => run::run(store, args).await,
         Some(Command::Serve(args)) => serve::run(store, args).await,
+        Some(Command::User(args)) => user::run(store, args).await,
         Some(Command::Export(args)) => export::run(store, args).await,
         Some(Command::Demo(args)) => demo::run(store, args).await,
         Some(Command::Bench(args)) => bench::run(args).await,

@@ -13,11 +13,14 @@ use arrow::datatypes::DataType;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, BoxStream, StreamExt};
 use millstream_flight::FlightClient;
+use millstream_sql::rights::Hidden;
 use millstream_sql::session::{FailedStream, JobInfo, ObjectInfo};
 use millstream_sql::statement::{Parsed, Statement};
 use millstream_sql::{ErrorKind, Outcome, Result};
 
+use crate::args::ConnectArgs;
 use crate::backend::{Backend, News, Settings};
+use crate::password;
 
 /// How often a server that has gone is asked whether it is back.
 const RETRY: Duration = Duration::from_secs(1);
@@ -38,10 +41,28 @@ struct SessionState {
     lost: AtomicBool,
 }
 
-/// Connects to a server.
-pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Backend>> {
-    let client = FlightClient::connect(url, None).await?;
-    Ok(Arc::new(Remote { client, url: url.to_owned(), session: Arc::default() }))
+/// A server, and who to be there.
+pub(crate) struct Place {
+    url: String,
+    login: Option<(String, Hidden)>,
+}
+
+impl Place {
+    /// What `args` name, if they name a server. Asks for a password where one is needed.
+    pub(crate) fn of(args: &ConnectArgs) -> Result<Option<Self>> {
+        let Some(url) = args.connect.clone() else { return Ok(None) };
+        let login = match &args.user {
+            Some(user) => Some((user.clone(), password::of_login(user)?)),
+            None => None,
+        };
+        Ok(Some(Place { url, login }))
+    }
+
+    /// Connects to it.
+    pub(crate) async fn connect(self) -> Result<Arc<dyn Backend>> {
+        let client = FlightClient::connect(&self.url, self.login).await?;
+        Ok(Arc::new(Remote { client, url: self.url, session: Arc::default() }))
+    }
 }
 
 impl Remote {

@@ -61,7 +61,7 @@ pub(crate) fn describe(error: &Error, script: Option<&Script>, colour: bool) -> 
         (None, _) => {}
     }
     let _ = write!(text, "{} {}", paint("error:", "1;31", colour), error.message());
-    if let Some(caret) = script.and_then(|s| error.caret(&s.text)) {
+    if let Some(caret) = script.and_then(|s| millstream_sql::statement::caret(error, &s.text)) {
         for line in caret.lines() {
             let _ = write!(text, "\n  {line}");
         }

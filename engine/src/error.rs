@@ -26,6 +26,8 @@ pub enum ErrorKind {
     Exhausted,
     /// The query was cancelled.
     Cancelled,
+    /// Who asks may not: log in, or have the right granted.
+    Denied,
     /// A defect of Millstream.
     Internal,
 }

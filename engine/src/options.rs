@@ -21,6 +21,29 @@ pub struct OptionSpec {
     pub example: &'static str,
     /// What it is for, in a line.
     pub help: &'static str,
+    /// Whether its value is shown to nobody. Its name tells so ([`tells_secret`]).
+    pub secret: bool,
+}
+
+/// What begins a value that is the name of a secret.
+pub const SECRET: &str = "secret:";
+
+/// Whether an option of that name holds what is shown to nobody. It goes by the name alone, so that a statement can be
+/// cut where the connector that it names is not known.
+pub fn tells_secret(name: &str) -> bool {
+    const WORDS: [&str; 9] = [
+        "password",
+        "passwd",
+        "passphrase",
+        "secret",
+        "token",
+        "credential",
+        "authorization",
+        "api_key",
+        "private_key",
+    ];
+    let name = name.to_ascii_lowercase();
+    WORDS.iter().any(|word| name.contains(word))
 }
 
 /// What may be written as the value of an option.
@@ -56,7 +79,7 @@ pub enum Fallback {
 impl OptionSpec {
     /// An option that may be left out: nothing comes of it then.
     pub const fn new(name: &'static str, takes: Takes, example: &'static str, help: &'static str) -> Self {
-        OptionSpec { name, takes, fallback: Fallback::Otherwise("none"), example, help }
+        OptionSpec { name, takes, fallback: Fallback::Otherwise("none"), example, help, secret: false }
     }
 
     /// It must be written.
@@ -72,6 +95,11 @@ impl OptionSpec {
     /// Left out, it is what `words` say.
     pub const fn otherwise(self, words: &'static str) -> Self {
         OptionSpec { fallback: Fallback::Otherwise(words), ..self }
+    }
+
+    /// Its value is shown to nobody; it is written as `secret:name`.
+    pub const fn secret(self) -> Self {
+        OptionSpec { secret: true, ..self }
     }
 
     /// The words that it takes, where they are listed.
@@ -108,7 +136,7 @@ impl fmt::Display for Fallback {
 
 /// Options as they were written. Each connector takes the ones it knows and then calls
 /// [`Options::finish`], which refuses the rest by name, so that no option is silently ignored.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     owner: String,
     /// Before the names of these options in messages: that of the group they are in.
@@ -117,6 +145,16 @@ pub struct Options {
     known: BTreeSet<&'static str>,
     /// What was found out when the stream was created, where it was not written.
     found: BTreeMap<String, String>,
+}
+
+/// Names only: what a value is may be nobody's business.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("owner", &self.owner)
+            .field("names", &self.values.keys())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Options {
@@ -191,7 +229,7 @@ impl Options {
         let (owner, group) = self.context();
         let parse = |text: String| {
             text.replace('_', "").parse::<T>().map_err(|_| {
-                let name = spec.name;
+                let (name, text) = (spec.name, shown(spec, &text));
                 Error::invalid(format!("option \"{group}{name}\" of {owner} is '{text}', which is not {expected}"))
             })
         };
@@ -205,8 +243,9 @@ impl Options {
             "true" | "t" | "yes" | "on" | "1" => Ok(true),
             "false" | "f" | "no" | "off" | "0" => Ok(false),
             text => Err(Error::invalid(format!(
-                "option \"{group}{}\" of {owner} is '{text}', which is not true or false",
-                spec.name
+                "option \"{group}{}\" of {owner} is '{}', which is not true or false",
+                spec.name,
+                shown(spec, text)
             ))),
         }
     }
@@ -217,7 +256,7 @@ impl Options {
         let words = spec.words();
         let parse = |text: String| {
             words.iter().find(|a| a.eq_ignore_ascii_case(&text)).copied().ok_or_else(|| {
-                Error::invalid(format!("option \"{group}{}\" of {owner} is '{text}'", spec.name))
+                Error::invalid(format!("option \"{group}{}\" of {owner} is '{}'", spec.name, shown(spec, &text)))
                     .with_hint(format!("Write one of: {}.", words.join(", ")))
             })
         };
@@ -229,7 +268,7 @@ impl Options {
         let (owner, group) = self.context();
         let parse = |text: String| {
             parse_duration(&text).ok_or_else(|| {
-                let name = spec.name;
+                let (name, text) = (spec.name, shown(spec, &text));
                 Error::invalid(format!(
                     "option \"{group}{name}\" of {owner} is '{text}', which is not a length of time"
                 ))
@@ -255,6 +294,11 @@ impl Options {
             known.join(", ")
         )))
     }
+}
+
+/// The value of an option, as messages may have it.
+fn shown<'a>(spec: &OptionSpec, text: &'a str) -> &'a str {
+    if spec.secret || tells_secret(spec.name) { "***" } else { text }
 }
 
 /// Reads `500 ms`, `10s`, `1.5 min`, `2 hours`, `1d`, or a bare number of seconds.
@@ -290,6 +334,17 @@ mod tests {
         assert!(!none.is_set(&ROWS) && none.finish().is_ok());
         assert_eq!((ROWS.fallback.to_string(), PATH.fallback.to_string()), ("7".to_owned(), "required".to_owned()));
         assert_eq!(Takes::OneOf(&["a", "b"]).to_string(), "a | b");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        const PIN: OptionSpec = OptionSpec::new("pin_token", Takes::Whole, "1", "").secret();
+        let mut o = Options::new("stream \"s\"", [("pin_token".to_owned(), "hunter2".to_owned())].into());
+        assert!(!format!("{o:?}").contains("hunter2"));
+        let e = o.value::<u64>(&PIN, "a whole number").expect_err("no number");
+        assert_eq!(e.message(), "option \"pin_token\" of stream \"s\" is '***', which is not a whole number");
+        assert!(["SASL.Password", "api_token", "client_secret"].into_iter().all(tells_secret));
+        assert!(!["path", "tls_key", "primary_key"].into_iter().any(tells_secret));
     }
 
     #[test]

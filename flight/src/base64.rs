@@ -7,6 +7,32 @@ pub(crate) fn basic_authorization(user: &str, password: &str) -> String {
     format!("Basic {}", encode(format!("{user}:{password}").as_bytes()))
 }
 
+/// The user and the password in the value of such a header, without its scheme. Some clients leave out the padding.
+pub(crate) fn basic_login(text: &str) -> Option<(String, String)> {
+    let login = String::from_utf8(decode(text)?).ok()?;
+    let (user, password) = login.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_end_matches('=').as_bytes();
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
+    for chunk in text.chunks(4) {
+        let mut bits = 0;
+        for i in 0..4 {
+            let value = match chunk.get(i) {
+                Some(character) => ALPHABET.iter().position(|known| known == character)?,
+                None => 0,
+            };
+            bits = bits << 6 | value;
+        }
+        // One character alone is no byte.
+        let whole = chunk.len().checked_sub(1).filter(|whole| *whole > 0)?;
+        bytes.extend((0..whole).map(|i| (bits >> (16 - 8 * i)) as u8));
+    }
+    Some(bytes)
+}
+
 fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
@@ -32,7 +58,11 @@ mod tests {
             [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE=")];
         for (plain, text) in pairs {
             assert_eq!(encode(plain.as_bytes()), text);
+            assert_eq!(decode(text).unwrap(), plain.as_bytes());
         }
+        assert!(decode("Z").is_none() && decode("Zg!=").is_none() && decode("Zm8 ").is_none());
+        assert_eq!(basic_login("QWxhZGRpbjpvcGVuIHNlc2FtZQ"), Some(("Aladdin".into(), "open sesame".into())));
+        assert_eq!(basic_login(&encode(b"no colon")), None);
         assert_eq!(basic_authorization("Aladdin", "open sesame"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
     }
 }

@@ -1,5 +1,6 @@
 //! A client of a Millstream server: gives what a [`millstream_sql::Session`] gives, from afar.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +14,16 @@ use arrow_flight::{Action, FlightDescriptor, FlightInfo, HandshakeRequest, Ticke
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, future, stream};
+use millstream_sql::rights::Hidden;
 use millstream_sql::session::{
     ChangeFeed, Done, EpochChanges, FailedStream, LeftOutRows, ObjectInfo, Outcome, RowStream,
 };
 use millstream_sql::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
 use prost::Message;
-use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
 
 use crate::base64::basic_authorization;
 use crate::error::{no_answer, of_call, of_stream};
@@ -43,15 +46,30 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug)]
 pub struct FlightClient {
     inner: FlightServiceClient<Channel>,
-    authorization: Option<MetadataValue<Ascii>>,
+    login: Option<Arc<Login>>,
     address: Arc<str>,
+}
+
+/// Who a client is, and the token that stands for it until it expires.
+struct Login {
+    user: String,
+    password: Hidden,
+    token: Mutex<MetadataValue<Ascii>>,
+}
+
+/// Without the password and the token.
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 impl FlightClient {
     /// Connects to `address`: `grpc://host:port`, `grpc+tcp://…`, `http://…` or `host:port`.
     ///
-    /// With `login`, a user and a password, it logs in and has a session that outlives the connection.
-    pub async fn connect(address: &str, login: Option<(&str, &str)>) -> Result<Self> {
+    /// With `login`, a user and a password, it logs in and has a session that outlives the connection. When its token has
+    /// expired it logs in again, and has a new session.
+    pub async fn connect(address: &str, login: Option<(String, Hidden)>) -> Result<Self> {
         let endpoint = Endpoint::from_shared(http_uri(address)?)
             .map_err(|e| Error::invalid(format!("\"{address}\" is not an address: {e}")))?
             .connect_timeout(CONNECT_TIMEOUT)
@@ -62,22 +80,36 @@ impl FlightClient {
             .initial_connection_window_size(CONNECTION_WINDOW);
         let channel = endpoint.connect().await.map_err(|e| no_answer(address, &e))?;
         let inner = FlightServiceClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
-        let mut client = FlightClient { inner, authorization: None, address: address.into() };
+        let mut client = FlightClient { inner, login: None, address: address.into() };
         if let Some((user, password)) = login {
-            client.log_in(user, password).await?;
+            let token = Mutex::new(client.token(&user, &password).await?);
+            client.login = Some(Arc::new(Login { user, password, token }));
         }
         Ok(client)
     }
 
-    async fn log_in(&mut self, user: &str, password: &str) -> Result<()> {
-        let basic = basic_authorization(user, password);
-        let basic = basic.parse().map_err(|_| Error::internal("a login does not fit into a header"))?;
+    async fn token(&self, user: &str, password: &Hidden) -> Result<MetadataValue<Ascii>> {
+        let basic = basic_authorization(user, password.reveal());
+        let mut basic: MetadataValue<Ascii> =
+            basic.parse().map_err(|_| Error::internal("a login does not fit into a header"))?;
+        basic.set_sensitive(true);
         let mut request = Request::new(stream::iter([HandshakeRequest::default()]));
         request.metadata_mut().insert("authorization", basic);
-        let response = self.inner.handshake(request).await.map_err(|s| of_call(&s, &self.address))?;
+        let response = self.inner.clone().handshake(request).await.map_err(|s| of_call(&s, &self.address))?;
         let token = response.metadata().get("authorization").cloned();
-        self.authorization = Some(token.ok_or_else(|| Error::internal("the server answered a login without a token"))?);
-        Ok(())
+        let mut token = token.ok_or_else(|| Error::internal("the server answered a login without a token"))?;
+        token.set_sensitive(true);
+        Ok(token)
+    }
+
+    /// Logs in again where `status` says that the token is not known any more. Says whether it did.
+    async fn renew(&self, status: &Status) -> Result<bool> {
+        let Some(login) = self.login.as_ref().filter(|_| status.code() == Code::Unauthenticated) else {
+            return Ok(false);
+        };
+        let token = self.token(&login.user, &login.password).await?;
+        *login.token.lock() = token;
+        Ok(true)
     }
 
     /// Runs one statement. Dropping the rows or the changes cancels it.
@@ -111,7 +143,12 @@ impl FlightClient {
     /// such call, which is [`ErrorKind::Unsupported`].
     pub async fn failures(&self) -> Result<BoxStream<'static, Result<FailedStream>>> {
         let action = Action { r#type: FOLLOW_FAILURES.to_owned(), body: Bytes::new() };
-        let results = self.inner.clone().do_action(self.request(action)).await;
+        let mut results = self.inner.clone().do_action(self.request(action.clone())).await;
+        if let Err(status) = &results
+            && self.renew(status).await?
+        {
+            results = self.inner.clone().do_action(self.request(action)).await;
+        }
         let results = results.map_err(|s| of_call(&s, &self.address))?.into_inner();
         let address = Arc::clone(&self.address);
         let failures = results.map(move |result| {
@@ -125,7 +162,12 @@ impl FlightClient {
 
     async fn flight_info(&self, command: &impl ProstMessageExt) -> Result<FlightInfo> {
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
-        let info = self.inner.clone().get_flight_info(self.request(descriptor)).await;
+        let mut info = self.inner.clone().get_flight_info(self.request(descriptor.clone())).await;
+        if let Err(status) = &info
+            && self.renew(status).await?
+        {
+            info = self.inner.clone().get_flight_info(self.request(descriptor)).await;
+        }
         Ok(info.map_err(|s| of_call(&s, &self.address))?.into_inner())
     }
 
@@ -154,8 +196,8 @@ impl FlightClient {
 
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        if let Some(authorization) = &self.authorization {
-            request.metadata_mut().insert("authorization", authorization.clone());
+        if let Some(login) = &self.login {
+            request.metadata_mut().insert("authorization", login.token.lock().clone());
         }
         request
     }

@@ -12,6 +12,7 @@
 use arrow::error::ArrowError;
 use arrow_flight::error::FlightError;
 use millstream_sql::error::{Error, ErrorKind, Position};
+use millstream_sql::statement::caret;
 use tonic::{Code, Status};
 
 pub use millstream_sql::Result;
@@ -27,7 +28,7 @@ pub fn to_status(error: &Error, sql: Option<&str>) -> Status {
     let mut text = shortened(error.message(), LONGEST_MESSAGE / 2).to_owned();
     if let Some(Position { line, column }) = error.position() {
         text.push_str(&format!("\nline {line}, column {column}"));
-        let caret = sql.and_then(|sql| error.caret(sql)).filter(|c| c.len() < LONGEST_MESSAGE / 4);
+        let caret = sql.and_then(|sql| caret(error, sql)).filter(|c| c.len() < LONGEST_MESSAGE / 4);
         if let Some(caret) = caret {
             text.push_str(":\n");
             text.push_str(&caret);
@@ -38,6 +39,15 @@ pub fn to_status(error: &Error, sql: Option<&str>) -> Status {
         text.push_str(shortened(hint, LONGEST_MESSAGE / 4));
     }
     Status::new(code(error.kind()), text)
+}
+
+/// A request that nobody stands for.
+pub(crate) fn unknown_caller(error: &Error) -> Status {
+    let status = to_status(error, None);
+    match error.kind() {
+        ErrorKind::Denied => Status::unauthenticated(status.message()),
+        _ => status,
+    }
 }
 
 /// The error that a server meant by `status`.
@@ -113,13 +123,15 @@ fn code(kind: ErrorKind) -> Code {
         ErrorKind::Fenced => Code::FailedPrecondition,
         ErrorKind::Exhausted => Code::ResourceExhausted,
         ErrorKind::Cancelled => Code::Cancelled,
+        ErrorKind::Denied => Code::PermissionDenied,
         ErrorKind::Internal => Code::Internal,
     }
 }
 
 fn kind(code: Code) -> ErrorKind {
     match code {
-        Code::InvalidArgument | Code::OutOfRange | Code::Unauthenticated | Code::PermissionDenied => ErrorKind::Invalid,
+        Code::InvalidArgument | Code::OutOfRange => ErrorKind::Invalid,
+        Code::Unauthenticated | Code::PermissionDenied => ErrorKind::Denied,
         Code::Unimplemented => ErrorKind::Unsupported,
         Code::NotFound => ErrorKind::NotFound,
         Code::AlreadyExists => ErrorKind::Exists,

@@ -8,6 +8,7 @@
 //! stream is polled, so a client that goes away takes its query with it.
 
 pub mod client;
+pub mod doors;
 pub mod error;
 pub mod server;
 
@@ -17,4 +18,4 @@ mod notes;
 mod wire;
 
 pub use client::FlightClient;
-pub use server::{Login, ServerOptions, serve, serve_with};
+pub use server::{ServerOptions, serve, serve_with};

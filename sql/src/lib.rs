@@ -7,9 +7,11 @@ mod files;
 pub(crate) mod function;
 pub mod plan;
 mod quote;
+pub mod rights;
 mod semantics;
 pub mod session;
 pub mod statement;
 
 pub use error::{Error, ErrorKind, Position, Result};
+pub use rights::Principal;
 pub use session::{Config, Millstream, Outcome, Session};

@@ -22,9 +22,10 @@ use reedline::Signal;
 
 use crate::args::ShellArgs;
 use crate::backend::{Backend, Embedded, News};
+use crate::remote::Place;
 use crate::report::{self, Script};
 use crate::terminal::{Screen, paint};
-use crate::{closing, config, export, remote, run, signal};
+use crate::{closing, config, export, run, signal};
 
 use complete::{Names, SharedNames};
 use keyboard::Keyboard;
@@ -41,14 +42,15 @@ pub(crate) async fn run(store: Option<String>, args: ShellArgs) -> Result<ExitCo
     } else {
         return interactive(store, &args).await;
     };
-    let backend = open(store, &args).await?;
+    let place = Place::of(&args.server)?;
+    let backend = open(store, place, &args).await?;
     let shell = Shell::piped(Arc::clone(&backend), args.format);
     run::close_after(backend.as_ref(), script::execute(shell, &scripts)).await
 }
 
-async fn open(store: Option<String>, args: &ShellArgs) -> Result<Arc<dyn Backend>> {
-    Ok(match &args.connect {
-        Some(url) => remote::connect(url).await?,
+async fn open(store: Option<String>, place: Option<Place>, args: &ShellArgs) -> Result<Arc<dyn Backend>> {
+    Ok(match place {
+        Some(place) => place.connect().await?,
         None => Arc::new(Embedded::open(config::engine(config::store(store), &args.engine)).await?),
     })
 }
@@ -61,11 +63,13 @@ async fn interactive(store: Option<String>, args: &ShellArgs) -> Result<ExitCode
     if stopped.await {
         return Ok(ExitCode::FAILURE);
     }
+    // It is typed where the terminal is not taken yet.
+    let place = Place::of(&args.server)?;
     let Some((tty, ahead)) = Tty::take() else {
         return Err(report::fail(ErrorKind::Unavailable, "the terminal cannot be set"));
     };
     let backend = tokio::select! {
-        backend = open(store, args) => backend?,
+        backend = open(store, place, args) => backend?,
         code = stop => return Ok(ExitCode::from(code)),
     };
     banner(backend.as_ref()).await;

@@ -22,26 +22,36 @@ use arrow_flight::{
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use millstream_sql::Session;
 use millstream_sql::session::IngestMode;
 use prost::Message;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::actions::FOLLOW_FAILURES;
+use super::connection::ConnectionInfo;
 use super::parameters::typed_parameters;
 use super::prepared::{PreparedStatement, one_batch};
 use super::service::Service;
+use super::sessions::{AUTHORIZATION, header};
 use super::statement::{DataStream, QueryTicket, announced_schema, row_count, run_statement, single_batch};
 use super::{ingest, metadata};
-use crate::error::{encoding_failed, from_flight, to_status};
+use crate::doors::Peer;
+use crate::error::{encoding_failed, from_flight, to_status, unknown_caller};
 use crate::wire::schema_bytes;
 
 type Infos = Result<Response<FlightInfo>, Status>;
 type Rows = Result<Response<DataStream>, Status>;
 
 impl Service {
-    async fn ingest_rows(&self, stream: &str, mode: IngestMode, data: PeekableFlightDataStream) -> Result<i64, Status> {
+    async fn ingest_rows(
+        &self,
+        session: &Session,
+        stream: &str,
+        mode: IngestMode,
+        data: PeekableFlightDataStream,
+    ) -> Result<i64, Status> {
         let incoming = ingest::incoming_rows(data).await?.ok_or_else(ingest::no_schema)?;
-        let rows = self.millstream.ingest(stream, mode, incoming.schema, incoming.rows).await;
+        let rows = session.ingest(stream, mode, incoming.schema, incoming.rows).await;
         let rows = rows.map_err(|e| to_status(&e, None))?;
         Ok(i64::try_from(rows).unwrap_or(i64::MAX))
     }
@@ -86,8 +96,14 @@ impl FlightSqlService for Service {
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<std::pin::Pin<Box<dyn Stream<Item = Result<HandshakeResponse, Status>> + Send>>>, Status> {
-        let token = self.sessions.log_in(request.metadata())?;
-        let answer = HandshakeResponse { protocol_version: 0, payload: token.clone().into() };
+        let authorization = header(request.metadata(), AUTHORIZATION);
+        let connection = request.extensions().get::<ConnectionInfo>();
+        let peer = connection.map_or_else(Peer::unknown, |connection| connection.peer.clone());
+        let (authorization, answer) = (authorization.map(str::to_owned), HandshakeResponse::default());
+        drop(request);
+        let login = self.doors.log_in(authorization.as_deref(), &peer).await;
+        let (token, _) = login.map_err(|e| unknown_caller(&e))?;
+        let answer = HandshakeResponse { payload: token.clone().into(), ..answer };
         let mut response = Response::new(stream::iter([Ok(answer)]).boxed());
         // Clients take the token from the header.
         let header = format!("Bearer {token}").parse().map_err(|_| Status::internal("the token is no header"))?;
@@ -103,7 +119,7 @@ impl FlightSqlService for Service {
         if query.transaction_id.is_some_and(|id| !id.is_empty()) {
             return Err(ingest::no_transactions());
         }
-        let session = self.session(&request);
+        let session = self.session(&request)?;
         self.statement_info(session, &query.query, request.into_inner()).await.map(Response::new)
     }
 
@@ -113,7 +129,7 @@ impl FlightSqlService for Service {
         request: Request<FlightDescriptor>,
     ) -> Infos {
         let handle = query.prepared_statement_handle;
-        let statement = self.prepared.get(&handle)?;
+        let statement = self.prepared.get(&handle, self.session(&request)?.who())?;
         self.prepared_info(statement, handle, request.into_inner()).await.map(Response::new)
     }
 
@@ -195,11 +211,12 @@ impl FlightSqlService for Service {
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Rows {
         let ticket = QueryTicket::decode_handle(&ticket.statement_handle)?;
-        self.redeem(ticket, self.session(&request)).await.map(Response::new)
+        self.redeem(ticket, self.session(&request)?).await.map(Response::new)
     }
 
-    async fn do_get_prepared_statement(&self, query: CommandPreparedStatementQuery, _request: Request<Ticket>) -> Rows {
-        self.redeem_handle(query.prepared_statement_handle).await.map(Response::new)
+    async fn do_get_prepared_statement(&self, query: CommandPreparedStatementQuery, request: Request<Ticket>) -> Rows {
+        let session = self.session(&request)?;
+        self.redeem_handle(query.prepared_statement_handle, session.who()).await.map(Response::new)
     }
 
     async fn do_get_catalogs(&self, query: CommandGetCatalogs, _request: Request<Ticket>) -> Rows {
@@ -210,8 +227,8 @@ impl FlightSqlService for Service {
         batch_rows(metadata::schemas(query))
     }
 
-    async fn do_get_tables(&self, query: CommandGetTables, _request: Request<Ticket>) -> Rows {
-        batch_rows(metadata::tables(query, &self.millstream.objects()))
+    async fn do_get_tables(&self, query: CommandGetTables, request: Request<Ticket>) -> Rows {
+        batch_rows(metadata::tables(query, &self.session(&request)?.objects()))
     }
 
     async fn do_get_table_types(&self, query: CommandGetTableTypes, _request: Request<Ticket>) -> Rows {
@@ -222,8 +239,8 @@ impl FlightSqlService for Service {
         batch_rows(query.into_builder(&self.sql_info).build())
     }
 
-    async fn do_get_primary_keys(&self, query: CommandGetPrimaryKeys, _request: Request<Ticket>) -> Rows {
-        let keys: Result<_, ArrowError> = metadata::primary_keys(&query, &self.millstream.objects());
+    async fn do_get_primary_keys(&self, query: CommandGetPrimaryKeys, request: Request<Ticket>) -> Rows {
+        let keys: Result<_, ArrowError> = metadata::primary_keys(&query, &self.session(&request)?.objects());
         batch_rows(keys.map_err(FlightError::from))
     }
 
@@ -253,14 +270,14 @@ impl FlightSqlService for Service {
         if !message.type_url.is_empty() {
             return Err(Status::unimplemented(format!("there is no command \"{}\"", message.type_url)));
         }
-        let session = self.session(&request);
+        let session = self.session(&request)?;
         let mut data = request.into_inner();
         let first = data.peek().await.cloned().transpose()?;
         let descriptor = first.and_then(|first| first.flight_descriptor).unwrap_or_default();
         let stream = ingest::stream_of_path(&descriptor)?;
         session.touch(stream);
         let incoming = ingest::incoming_rows(data).await?.ok_or_else(ingest::no_schema)?;
-        let durable = self.millstream.put(stream, incoming.rows).map_err(|e| to_status(&e, None))?;
+        let durable = session.put(stream, incoming.rows).map_err(|e| to_status(&e, None))?;
         let results = durable.map(|rows| {
             let record_count = i64::try_from(rows.map_err(|e| to_status(&e, None))?).unwrap_or(i64::MAX);
             Ok(PutResult { app_metadata: DoPutUpdateResult { record_count }.encode_to_vec().into() })
@@ -288,7 +305,7 @@ impl FlightSqlService for Service {
         if command.transaction_id.is_some_and(|id| !id.is_empty()) {
             return Err(ingest::no_transactions());
         }
-        self.update(&self.session(&request), &command.query).await
+        self.update(&*self.session(&request)?, &command.query).await
     }
 
     async fn do_put_statement_ingest(
@@ -297,8 +314,9 @@ impl FlightSqlService for Service {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         let mode = ingest::ingest_mode(&command)?;
-        self.session(&request).touch(&command.table);
-        self.ingest_rows(&command.table, mode, request.into_inner()).await
+        let session = self.session(&request)?;
+        session.touch(&command.table);
+        self.ingest_rows(&session, &command.table, mode, request.into_inner()).await
     }
 
     /// Binds parameters; the statement runs when its flight info is asked for.
@@ -307,7 +325,9 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementQuery,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<DoPutPreparedStatementResult, Status> {
-        let handle = query.prepared_statement_handle;
+        let (handle, session) = (query.prepared_statement_handle, self.session(&request)?);
+        // Before its parameters are taken.
+        self.prepared.get(&handle, session.who())?;
         let parameters = match ingest::incoming_rows(request.into_inner()).await? {
             Some(incoming) => {
                 let batches: Vec<_> = incoming.rows.try_collect().await.map_err(|e| to_status(&e, None))?;
@@ -315,9 +335,9 @@ impl FlightSqlService for Service {
             }
             None => None,
         };
-        let statement = self.prepared.get(&handle)?;
+        let statement = self.prepared.get(&handle, session.who())?;
         let parameters = parameters.map(|values| typed_parameters(&values, &statement.prepared)).transpose()?;
-        self.prepared.bind(&handle, parameters)?;
+        self.prepared.bind(&handle, session.who(), parameters)?;
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) })
     }
 
@@ -328,7 +348,7 @@ impl FlightSqlService for Service {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         let PreparedStatement { session, prepared, parameters } =
-            self.prepared.get(&query.prepared_statement_handle)?;
+            self.prepared.get(&query.prepared_statement_handle, self.session(&request)?.who())?;
         if prepared.is_query {
             return Err(Status::invalid_argument("the statement gives rows\nhint: Run it as a query."));
         }
@@ -363,7 +383,7 @@ impl FlightSqlService for Service {
         if query.transaction_id.is_some_and(|id| !id.is_empty()) {
             return Err(ingest::no_transactions());
         }
-        let session = self.session(&request);
+        let session = self.session(&request)?;
         let prepared = self.prepare(&session, &query.query).await.map_err(|status| match status.code() {
             // Clients take that for a server that does not prepare statements, and go on without.
             Code::Unimplemented => Status::invalid_argument(status.message()),
@@ -387,9 +407,9 @@ impl FlightSqlService for Service {
     async fn do_action_close_prepared_statement(
         &self,
         query: ActionClosePreparedStatementRequest,
-        _request: Request<Action>,
+        request: Request<Action>,
     ) -> Result<(), Status> {
-        self.prepared.remove(&query.prepared_statement_handle);
+        self.prepared.remove(&query.prepared_statement_handle, self.session(&request)?.who());
         Ok(())
     }
 
@@ -436,9 +456,9 @@ impl FlightSqlService for Service {
     async fn do_action_cancel_query(
         &self,
         query: ActionCancelQueryRequest,
-        _request: Request<Action>,
+        request: Request<Action>,
     ) -> Result<ActionCancelQueryResult, Status> {
-        self.cancel_query(query)
+        self.cancel_query(query, &*self.session(&request)?)
     }
 
     async fn do_action_fallback(
@@ -446,7 +466,7 @@ impl FlightSqlService for Service {
         request: Request<Action>,
     ) -> Result<Response<<Self as FlightService>::DoActionStream>, Status> {
         if request.get_ref().r#type == FOLLOW_FAILURES {
-            return Ok(Response::new(self.follow_failures()));
+            return Ok(Response::new(self.follow_failures(self.session(&request)?)));
         }
         let body = self.other_action(request).await?;
         Ok(Response::new(stream::iter([Ok(arrow_flight::Result { body })]).boxed()))

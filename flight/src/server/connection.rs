@@ -8,46 +8,53 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{Stream, stream};
-use millstream_sql::{Millstream, Session};
+use millstream_sql::{Principal, Session};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::server::Connected;
 
-/// The session of a connection; a request finds it among its extensions.
+use crate::doors::Peer;
+
+/// What is known of a connection; a request finds it among its extensions.
 #[derive(Clone)]
-pub(crate) struct ConnectionSession(Arc<Mutex<Arc<Session>>>);
+pub(crate) struct ConnectionInfo {
+    pub(crate) peer: Peer,
+    pub(crate) session: ConnectionSession,
+}
+
+/// The session of a connection.
+#[derive(Clone, Default)]
+pub(crate) struct ConnectionSession(Arc<Mutex<Option<Arc<Session>>>>);
 
 impl ConnectionSession {
-    pub(crate) fn new(session: Session) -> Self {
-        ConnectionSession(Arc::new(Mutex::new(Arc::new(session))))
+    /// That of `who`. Where another user has used the connection before, it begins anew.
+    pub(crate) fn of(&self, who: &Principal, new: impl FnOnce() -> Session) -> Arc<Session> {
+        let mut session = self.0.lock();
+        match &*session {
+            Some(session) if session.who().is(who) => Arc::clone(session),
+            _ => Arc::clone(session.insert(Arc::new(new()))),
+        }
     }
 
-    pub(crate) fn get(&self) -> Arc<Session> {
-        Arc::clone(&self.0.lock())
-    }
-
-    /// Begins anew with default settings.
-    pub(crate) fn reset(&self, session: Session) {
-        *self.0.lock() = Arc::new(session);
+    /// The next one has default settings.
+    pub(crate) fn forget(&self) {
+        *self.0.lock() = None;
     }
 }
 
 /// The connections that `listener` accepts. A failed accept (too many open files) is waited out: it must not end
 /// the server.
-pub(crate) fn incoming(
-    listener: TcpListener,
-    millstream: Arc<Millstream>,
-) -> impl Stream<Item = io::Result<Connection>> {
-    stream::unfold((listener, millstream), |(listener, millstream)| async move {
+pub(crate) fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
+    stream::unfold(listener, |listener| async move {
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     if let Err(e) = stream.set_nodelay(true) {
                         tracing::debug!(%peer, error = %e, "cannot turn off Nagle's algorithm");
                     }
-                    let session = ConnectionSession::new(millstream.session());
-                    return Some((Ok(Connection { stream, session }), (listener, millstream)));
+                    let info = ConnectionInfo { peer: Peer::at(peer.ip()), session: ConnectionSession::default() };
+                    return Some((Ok(Connection { stream, info }), listener));
                 }
                 Err(e) => {
                     tracing::warn!(error = %e, "cannot accept a connection");
@@ -61,14 +68,14 @@ pub(crate) fn incoming(
 /// A TCP connection with its session.
 pub(crate) struct Connection {
     stream: TcpStream,
-    session: ConnectionSession,
+    info: ConnectionInfo,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ConnectionSession;
+    type ConnectInfo = ConnectionInfo;
 
-    fn connect_info(&self) -> ConnectionSession {
-        self.session.clone()
+    fn connect_info(&self) -> ConnectionInfo {
+        self.info.clone()
     }
 }
 

@@ -33,8 +33,10 @@ impl Gateway {
         Gateway { service: Arc::new(service) }
     }
 
-    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        self.service.sessions.admit(request.metadata())
+    /// Nothing is answered that is not admitted first.
+    async fn admit<T>(&self, mut request: Request<T>) -> Result<Request<T>, Status> {
+        self.service.admit(&mut request).await?;
+        Ok(request)
     }
 }
 
@@ -95,8 +97,8 @@ impl FlightService for Gateway {
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
-        self.admit(&request)?;
-        let objects = self.service.millstream.objects();
+        let request = self.admit(request).await?;
+        let objects = self.service.session(&request)?.objects();
         // What goes out to a connector cannot be read here.
         let readable = objects.iter().filter(|object| object.kind != ObjectKind::Written);
         let flights: Vec<_> = readable.map(listed).collect();
@@ -104,10 +106,10 @@ impl FlightService for Gateway {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        self.admit(&request)?;
+        let request = self.admit(request).await?;
         if is_path(request.get_ref()) {
             let sql = query_of_path(request.get_ref())?;
-            let session = self.service.session(&request);
+            let session = self.service.session(&request)?;
             return self.service.statement_info(session, &sql, request.into_inner()).await.map(Response::new);
         }
         self.service.get_flight_info(request).await
@@ -122,16 +124,16 @@ impl FlightService for Gateway {
 
     /// The schema of what `GetFlightInfo` would give, without running anything.
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        self.admit(&request)?;
+        let request = self.admit(request).await?;
         let descriptor = request.get_ref();
-        let session = self.service.session(&request);
+        let session = self.service.session(&request)?;
         let prepared = if is_path(descriptor) {
             self.service.prepare(&session, &query_of_path(descriptor)?).await?
         } else {
             match command_of(descriptor)? {
                 Command::CommandStatementQuery(query) => self.service.prepare(&session, &query.query).await?,
                 Command::CommandPreparedStatementQuery(query) => {
-                    self.service.prepared.get(&query.prepared_statement_handle)?.prepared
+                    self.service.prepared.get(&query.prepared_statement_handle, session.who())?.prepared
                 }
                 // The other commands only look things up.
                 _ => {
@@ -145,22 +147,22 @@ impl FlightService for Gateway {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        self.admit(&request)?;
+        let request = self.admit(request).await?;
         self.service.do_get(request).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
-        self.admit(&request)?;
+        let request = self.admit(request).await?;
         self.service.do_put(request).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        self.admit(&request)?;
+        let request = self.admit(request).await?;
         self.service.do_action(request).await
     }
 
     async fn list_actions(&self, request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
-        self.admit(&request)?;
+        self.admit(request).await?;
         let actions = ACTIONS
             .map(|(name, description)| Ok(ActionType { r#type: name.to_owned(), description: description.to_owned() }));
         Ok(Response::new(stream::iter(actions).boxed()))
@@ -170,7 +172,7 @@ impl FlightService for Gateway {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoExchangeStream>, Status> {
-        self.admit(&request)?;
+        self.admit(request).await?;
         Err(Status::unimplemented("there is no exchange\nhint: Send rows with DoPut and fetch rows with DoGet."))
     }
 }

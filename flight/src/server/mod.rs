@@ -58,23 +58,14 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// How long statements may go on after shutdown was asked for. Rows and changes end at once.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Who may use a server.
-#[derive(Clone, Debug)]
-pub struct Login {
-    /// The user's name.
-    pub user: String,
-    /// The password.
-    pub password: String,
-}
-
 /// How a server behaves.
 #[derive(Clone, Debug, Default)]
 pub struct ServerOptions {
-    /// The one user who is let in; anybody when there is none.
-    pub login: Option<Login>,
+    /// How long the token of a login is good: twelve hours where nothing is said.
+    pub token_lifetime: Option<Duration>,
 }
 
-/// Serves `millstream` on `listener` to anybody until `shutdown` completes: see [`serve_with`].
+/// Serves `millstream` on `listener` without TLS until `shutdown` completes: see [`serve_with`].
 pub async fn serve(
     millstream: Arc<Millstream>,
     listener: TcpListener,
@@ -92,7 +83,7 @@ pub async fn serve_with(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
-    let service = Service::new(Arc::clone(&millstream), options, stopped.clone())?;
+    let service = Service::new(millstream, options, stopped.clone())?;
     let flight = FlightServiceServer::new(Gateway::new(service)).max_decoding_message_size(LARGEST_REQUEST);
     let signal = async move {
         shutdown.await;
@@ -105,7 +96,7 @@ pub async fn serve_with(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(WholeRequests(flight))
-        .serve_with_incoming_shutdown(connection::incoming(listener, millstream), signal);
+        .serve_with_incoming_shutdown(connection::incoming(listener), signal);
     tokio::select! {
         served = server => served.map_err(|e| Error::new(ErrorKind::Unavailable, e.to_string()).with_source(e)),
         () = grace(stopped) => {

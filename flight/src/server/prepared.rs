@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow_flight::error::FlightError;
-use millstream_sql::Session;
 use millstream_sql::session::Prepared;
+use millstream_sql::{Principal, Session};
 use parking_lot::Mutex;
 use tonic::Status;
 
@@ -60,12 +60,12 @@ impl PreparedStatements {
     }
 
     /// The statement of `handle` with the parameters bound last.
-    pub(crate) fn get(&self, handle: &[u8]) -> Result<PreparedStatement, Status> {
-        self.with(handle, |statement| statement.clone())
+    pub(crate) fn get(&self, handle: &[u8], who: &Principal) -> Result<PreparedStatement, Status> {
+        self.with(handle, who, |statement| statement.clone())
     }
 
     /// Binds parameters for the runs to come.
-    pub(crate) fn bind(&self, handle: &[u8], parameters: Option<RecordBatch>) -> Result<(), Status> {
+    pub(crate) fn bind(&self, handle: &[u8], who: &Principal, parameters: Option<RecordBatch>) -> Result<(), Status> {
         let bytes = parameters.as_ref().map_or(0, RecordBatch::get_array_memory_size);
         if bytes > MOST_PARAMETERS {
             return Err(Status::resource_exhausted(format!(
@@ -73,21 +73,30 @@ impl PreparedStatements {
                  hint: Send many rows with bulk ingestion."
             )));
         }
-        self.with(handle, |statement| statement.parameters = parameters)
+        self.with(handle, who, |statement| statement.parameters = parameters)
     }
 
-    /// Forgets a statement. One that is gone already is no error.
-    pub(crate) fn remove(&self, handle: &[u8]) {
-        if let Ok(handle) = std::str::from_utf8(handle) {
-            self.entries.lock().by_handle.remove(handle);
+    /// Forgets a statement of `who`. One that is gone already is no error.
+    pub(crate) fn remove(&self, handle: &[u8], who: &Principal) {
+        let Ok(handle) = std::str::from_utf8(handle) else { return };
+        let mut entries = self.entries.lock();
+        if entries.by_handle.get(handle).is_some_and(|(statement, _)| statement.session.who().is(who)) {
+            entries.by_handle.remove(handle);
         }
     }
 
-    fn with<T>(&self, handle: &[u8], f: impl FnOnce(&mut PreparedStatement) -> T) -> Result<T, Status> {
+    /// A handle is of who got it: to others it is as one that there is not.
+    fn with<T>(
+        &self,
+        handle: &[u8],
+        who: &Principal,
+        f: impl FnOnce(&mut PreparedStatement) -> T,
+    ) -> Result<T, Status> {
         let mut entries = self.entries.lock();
         entries.uses += 1;
         let now = entries.uses;
         let entry = std::str::from_utf8(handle).ok().and_then(|handle| entries.by_handle.get_mut(handle));
+        let entry = entry.filter(|(statement, _)| statement.session.who().is(who));
         let Some((statement, used)) = entry else {
             return Err(Status::not_found(
                 "the prepared statement is not known: it was closed, or the server has started anew\n\

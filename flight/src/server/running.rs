@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
+use millstream_sql::Principal;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tonic::Status;
@@ -22,8 +23,8 @@ pub(crate) struct Running {
 #[derive(Default)]
 struct Runs {
     next: u64,
-    /// By run, with the id of its ticket: a ticket may be redeemed several times.
-    cancels: HashMap<u64, (String, oneshot::Sender<()>)>,
+    /// By run, with the id of its ticket and who redeemed it: a ticket may be redeemed several times.
+    cancels: HashMap<u64, (String, Principal, oneshot::Sender<()>)>,
 }
 
 /// One run of a query, known until it is dropped.
@@ -40,13 +41,13 @@ impl Running {
         Running { runs: Arc::default(), stopped }
     }
 
-    /// Begins a run of the ticket `id`.
-    pub(crate) fn begin(&self, id: &str) -> Run {
+    /// Begins a run of the ticket `id` for `who`.
+    pub(crate) fn begin(&self, id: &str, who: &Principal) -> Run {
         let (cancel, cancelled) = oneshot::channel();
         let mut runs = self.runs.lock();
         let number = runs.next;
         runs.next += 1;
-        runs.cancels.insert(number, (id.to_owned(), cancel));
+        runs.cancels.insert(number, (id.to_owned(), who.clone(), cancel));
         let mut stopped = self.stopped.clone();
         let stop = async move {
             tokio::select! {
@@ -58,12 +59,13 @@ impl Running {
         Run { number, runs: Arc::clone(&self.runs), stop: stop.boxed() }
     }
 
-    /// Cancels all runs of the ticket `id`; says whether there were any.
-    pub(crate) fn cancel(&self, id: &str) -> bool {
+    /// Cancels all runs of the ticket `id` for those whom `may` lets; says whether there were any.
+    pub(crate) fn cancel(&self, id: &str, may: impl Fn(&Principal) -> bool) -> bool {
         let mut runs = self.runs.lock();
-        let numbers: Vec<u64> = runs.cancels.iter().filter(|(_, (i, _))| i == id).map(|(n, _)| *n).collect();
+        let numbers: Vec<u64> =
+            runs.cancels.iter().filter(|(_, (i, who, _))| i == id && may(who)).map(|(n, _)| *n).collect();
         for number in &numbers {
-            if let Some((_, cancel)) = runs.cancels.remove(number) {
+            if let Some((.., cancel)) = runs.cancels.remove(number) {
                 // A run that is just ending does not listen any more.
                 let _ = cancel.send(());
             }
@@ -145,15 +147,15 @@ mod tests {
         let (_stop, stopped) = watch::channel(false);
         let running = Running::new(stopped);
         let (items, dropped) = endless();
-        let mut a = running.begin("a").over(items);
+        let mut a = running.begin("a", &Principal::owner()).over(items);
         let (items, _) = endless();
-        let mut b = running.begin("b").over(items);
+        let mut b = running.begin("b", &Principal::owner()).over(items);
         assert_eq!(a.next().await.unwrap().unwrap(), 1);
-        assert!(running.cancel("a"));
+        assert!(running.cancel("a", |_| true));
         assert_eq!(a.next().await.unwrap().unwrap_err().code(), Code::Cancelled);
         assert!(dropped.load(Ordering::Relaxed), "the query is dropped before the client lets go of the stream");
         assert!(a.next().await.is_none());
-        assert!(!running.cancel("a"));
+        assert!(!running.cancel("a", |_| true));
         assert_eq!(b.next().await.unwrap().unwrap(), 1);
         assert!(b.next().now_or_never().is_none());
     }
@@ -163,11 +165,11 @@ mod tests {
         let (stop, stopped) = watch::channel(false);
         let running = Running::new(stopped);
         let (items, _) = endless();
-        let mut a = running.begin("a").over(items);
+        let mut a = running.begin("a", &Principal::owner()).over(items);
         assert_eq!(a.next().await.unwrap().unwrap(), 1);
         stop.send(true).unwrap();
         assert_eq!(a.next().await.unwrap().unwrap_err().code(), Code::Unavailable);
-        let late = running.begin("b").until_stopped(std::future::pending::<()>()).await;
+        let late = running.begin("b", &Principal::owner()).until_stopped(std::future::pending::<()>()).await;
         assert_eq!(late.unwrap_err().code(), Code::Unavailable);
     }
 
@@ -175,9 +177,9 @@ mod tests {
     async fn a_dropped_run_is_forgotten() {
         let (_stop, stopped) = watch::channel(false);
         let running = Running::new(stopped);
-        drop(running.begin("a"));
-        assert!(!running.cancel("a"));
-        let mut run = running.begin("b");
+        drop(running.begin("a", &Principal::owner()));
+        assert!(!running.cancel("a", |_| true));
+        let mut run = running.begin("b", &Principal::owner());
         assert_eq!(run.until_stopped(async { 5 }).await.unwrap(), 5);
     }
 }

@@ -12,8 +12,8 @@ use futures::future;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use millstream_engine::memory::MemoryAccount;
-use millstream_sql::Session;
 use millstream_sql::session::{Done, Outcome, Prepared, RowStream};
+use millstream_sql::{Principal, Session};
 use prost::Message;
 use tonic::Status;
 
@@ -49,6 +49,10 @@ pub(crate) struct QueryTicket {
     /// The statement has run and has no rows.
     #[prost(bool, tag = "5")]
     pub(crate) done: bool,
+    /// The user that it was given to. Who writes another name into it, asks for what that one may ask for anyhow: it runs
+    /// with the rights of who redeems it.
+    #[prost(string, tag = "6")]
+    pub(crate) user: String,
 }
 
 impl QueryTicket {
@@ -111,10 +115,12 @@ impl Service {
         let schema = announced_schema(&prepared);
         let ticket = QueryTicket {
             id: random_token()?,
-            sql: prepared.sql,
+            // What has run may have a password in it.
+            sql: if prepared.is_query { prepared.sql } else { String::new() },
             schema: schema_bytes(&schema).map_err(encoding_failed)?,
             handle,
             done: !prepared.is_query,
+            user: session.who().user_name().unwrap_or_default().to_owned(),
         };
         let endpoint = FlightEndpoint::new().with_ticket(ticket.into_ticket());
         info.with_endpoint(endpoint).try_with_schema(&schema).map_err(encoding_failed)
@@ -122,15 +128,19 @@ impl Service {
 
     /// Runs the query of a ticket.
     pub(crate) async fn redeem(&self, ticket: QueryTicket, session: Arc<Session>) -> Result<DataStream, Status> {
+        if ticket.user != session.who().user_name().unwrap_or_default() {
+            return Err(Status::permission_denied("this ticket was given to another user"));
+        }
         let schema = Arc::new(schema_of_bytes(ticket.schema.clone()).map_err(encoding_failed)?);
         if ticket.done {
             return single_batch(&RecordBatch::new_empty(schema));
         }
-        let mut run = self.running.begin(&ticket.id);
+        let mut run = self.running.begin(&ticket.id, session.who());
         let outcome = if ticket.handle.is_empty() {
             run.until_stopped(session.execute_sql(&ticket.sql)).await?
         } else {
-            let PreparedStatement { session, prepared, parameters } = self.prepared.get(&ticket.handle)?;
+            let PreparedStatement { session, prepared, parameters } =
+                self.prepared.get(&ticket.handle, session.who())?;
             run.until_stopped(session.execute_prepared(&prepared, parameters)).await?
         };
         let outcome = outcome.map_err(|e| to_status(&e, Some(&ticket.sql)))?;
@@ -148,14 +158,15 @@ impl Service {
     }
 
     /// Runs a prepared statement that is asked for by its handle alone.
-    pub(crate) async fn redeem_handle(&self, handle: Bytes) -> Result<DataStream, Status> {
-        let PreparedStatement { session, prepared, .. } = announced(self.prepared.get(&handle)?)?;
+    pub(crate) async fn redeem_handle(&self, handle: Bytes, who: &Principal) -> Result<DataStream, Status> {
+        let PreparedStatement { session, prepared, .. } = announced(self.prepared.get(&handle, who)?)?;
         let ticket = QueryTicket {
             id: random_token()?,
             schema: schema_bytes(&announced_schema(&prepared)).map_err(encoding_failed)?,
             done: !prepared.is_query,
             sql: prepared.sql,
             handle,
+            user: who.user_name().unwrap_or_default().to_owned(),
         };
         self.redeem(ticket, session).await
     }

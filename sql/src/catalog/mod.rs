@@ -5,7 +5,7 @@
 
 mod columns;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use columns::{Column, columns_of, schema_of};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::rights::{Access, Principal};
 use crate::semantics::Semantics;
 
 impl Resolved {
@@ -46,6 +47,36 @@ pub struct Entry {
     /// What the statement was resolved to when it made the object. The first builds did not keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<Resolved>,
+    /// Who made it.
+    #[serde(default, skip_serializing_if = "Maker::is_owner")]
+    pub maker: Maker,
+}
+
+/// Who made an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maker {
+    /// The user; none for the owner of the store, and for whoever came while it had no users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Whether the statement came from outside of the process: what it may touch is bounded for as long as it runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remote: bool,
+}
+
+impl Maker {
+    /// The one who asks for it.
+    pub fn of(who: &Principal) -> Self {
+        Maker { user: who.user_name().map(str::to_owned), remote: who.is_remote() }
+    }
+
+    /// Who reads what it reads.
+    pub fn principal(&self) -> Principal {
+        Principal::maker(self.user.as_deref())
+    }
+
+    fn is_owner(&self) -> bool {
+        *self == Maker::default()
+    }
 }
 
 impl Entry {
@@ -89,6 +120,9 @@ pub struct Catalog {
     pub next_job: u64,
     /// The objects in order of creation.
     pub entries: Vec<Entry>,
+    /// Who may do what.
+    #[serde(default)]
+    pub access: Access,
 }
 
 /// Versions kept besides the last.
@@ -121,6 +155,9 @@ impl Catalog {
 
     /// Writes `self` as the next version.
     pub async fn save(&mut self, store: &Store) -> Result<()> {
+        // What was granted goes with what it was on.
+        let names: BTreeSet<String> = self.entries.iter().map(|e| e.name.clone()).collect();
+        self.access.forget_all_but(|name| names.contains(name));
         self.version += 1;
         self.written = token()?;
         let bytes = serde_json::to_vec_pretty(self)

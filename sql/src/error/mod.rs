@@ -160,7 +160,7 @@ impl Error {
     /// LINE 2: FROM bidz
     ///              ^
     /// ```
-    pub fn caret(&self, sql: &str) -> Option<String> {
+    pub(crate) fn caret(&self, sql: &str) -> Option<String> {
         let position = self.position()?;
         let line = sql.lines().nth(usize::try_from(position.line.checked_sub(1)?).ok()?)?;
         let label = format!("LINE {}: ", position.line);

@@ -36,7 +36,8 @@ impl Session {
             options: vec![],
             ..copy.statement.clone()
         };
-        let plan = statement_plan(&state, self.millstream.batch_resolver(&left_out), DfStatement::CopyTo(rows))?;
+        let resolver = self.millstream.batch_resolver(&left_out, &self.reading());
+        let plan = statement_plan(&state, resolver, DfStatement::CopyTo(rows))?;
         let LogicalPlan::Copy(plan) = plan else { return Err(Error::internal("a COPY that is none")) };
         let Outcome::Rows(mut rows) =
             snapshot(&self.millstream, &state, plan.input.as_ref().clone(), &left_out).await?

@@ -31,8 +31,13 @@ pub(super) struct Planned {
 
 impl Millstream {
     /// Plans a new continuous query for `parallelism` tasks.
-    pub(super) fn plan_continuous(self: &Arc<Self>, query: &Query, parallelism: usize) -> Result<Planned> {
-        self.plan_query(query, parallelism, Semantics::NOW, &Reading::default(), Ok)
+    pub(super) fn plan_continuous(
+        self: &Arc<Self>,
+        query: &Query,
+        parallelism: usize,
+        reading: &Reading,
+    ) -> Result<Planned> {
+        self.plan_query(query, parallelism, Semantics::NOW, reading, Ok)
     }
 
     /// Plans a continuous query by the rules of `semantics`; `fit` has the last word about the plan.

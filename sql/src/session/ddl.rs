@@ -17,9 +17,10 @@ use super::jobs::{Job, public};
 use super::outcome::{JobState, ObjectKind, Outcome};
 use super::reading::Reading;
 use super::tables::StreamDef;
-use crate::catalog::{Catalog, Entry, Resolved};
+use crate::catalog::{Catalog, Entry, Maker, Resolved};
 use crate::error::{Error, Result};
 use crate::plan::Semantics;
+use crate::rights::{Need, Principal, Right};
 use crate::statement::{self, CreateStream, CreateView, DropObject, quote_name};
 
 /// How long a job may take to end in good order, where it is on its way out.
@@ -167,8 +168,9 @@ impl Millstream {
         mut create: CreateStream,
         parallelism: usize,
         anew: bool,
+        who: Principal,
     ) -> Result<Outcome> {
-        let name = public(&create.name)?.to_owned();
+        let (name, reading) = (public(&create.name)?.to_owned(), Reading::by(&who));
         check_name(&name)?;
         let tag = format!("CREATE {}", create.kind.to_string().to_uppercase());
         let mut catalog = self.catalog_for(|c| self.with_readers(c, &name)).await;
@@ -178,11 +180,14 @@ impl Millstream {
             Place::Kept => return Ok(Outcome::notice(tag, format!("\"{name}\" exists already"))),
         };
         (create.or_replace, create.if_not_exists) = (false, false);
+        if replaced.is_some() {
+            self.ask_for_all(&catalog, &name, &who)?;
+        }
         // What is wrong with the new one is found before the old one goes.
-        let (def, resolved) = self.make(&mut create, parallelism)?;
+        let (def, resolved) = self.make(&mut create, parallelism, &reading)?;
         let (def, sql) = (Arc::new(def), create.to_string());
         let readers = match &replaced {
-            Some(old) if !anew && self.is_as(old, &sql, parallelism, &resolved) => {
+            Some(old) if !anew && old.maker == Maker::of(&who) && self.is_as(old, &sql, parallelism, &resolved) => {
                 return Ok(Outcome::notice(tag, format!("\"{name}\" is so already")));
             }
             Some(_) => self.readers_of_stream_anew(&mut catalog, &def)?,
@@ -190,11 +195,11 @@ impl Millstream {
         };
         self.refuse_unsteady_watermark(&create, &def)?;
         if replaced.is_some() {
-            self.try_out(&def, &create, parallelism, &Reading::default()).await?;
+            self.try_out(&def, &create, parallelism, &reading.anew()).await?;
         }
         let job = format!("{:06}-{}", catalog.next_job + 1, folder_name(&name));
-        let (reads, resolved) = (def.reads.clone(), Some(resolved));
-        let entry = Entry { name: name.clone(), sql, job, parallelism, paused: false, reads, resolved };
+        let (reads, resolved, maker) = (def.reads.clone(), Some(resolved), Maker::of(&who));
+        let entry = Entry { name: name.clone(), sql, job, parallelism, paused: false, reads, resolved, maker };
         let before = catalog.clone();
         catalog.next_job += 1;
         let out = catalog.put(entry.clone(), &readers);
@@ -262,12 +267,14 @@ impl Millstream {
     }
 
     /// Saves a changed catalog; when that fails the change is taken back.
-    async fn save(&self, catalog: &mut Catalog, before: Catalog) -> Result<()> {
+    pub(super) async fn save(&self, catalog: &mut Catalog, before: Catalog) -> Result<()> {
         let saved = catalog.save(self.store()).await;
         if saved.is_err() {
             // A version that may have been written is not written again.
             *catalog = Catalog { version: catalog.version, next_job: catalog.next_job, ..before };
         }
+        // All who ask from here on are answered by it.
+        self.access.send_replace(Arc::new(catalog.access.clone()));
         saved
     }
 
@@ -307,7 +314,7 @@ impl Millstream {
         self.start_job(def, create, entry).await
     }
 
-    pub(super) async fn create_view(self: Arc<Self>, mut create: CreateView) -> Result<Outcome> {
+    pub(super) async fn create_view(self: Arc<Self>, mut create: CreateView, who: Principal) -> Result<Outcome> {
         let name = public(&create.name)?.to_owned();
         check_name(&name)?;
         let mut catalog = self.catalog_for(|c| self.with_readers(c, &name)).await;
@@ -319,10 +326,15 @@ impl Millstream {
         };
         (create.or_replace, create.if_not_exists) = (false, false);
         let sql = create.to_string();
-        let view = Arc::new(self.view(create, sql.clone(), Semantics::NOW, &Reading::default())?);
+        let (maker, reading) = (Maker::of(&who), Reading::by(&who));
+        let view = Arc::new(self.view(create, sql.clone(), Semantics::NOW, maker.clone(), &reading)?);
         let mut readers = vec![];
         if let Some(old) = &replaced {
-            if old.sql == sql && old.resolved.as_ref().is_some_and(|r| r.semantics == Semantics::NOW) {
+            self.ask_for_all(&catalog, &name, &who)?;
+            if old.sql == sql
+                && old.maker == maker
+                && old.resolved.as_ref().is_some_and(|r| r.semantics == Semantics::NOW)
+            {
                 return Ok(Outcome::notice("CREATE VIEW", format!("\"{name}\" is so already")));
             }
             readers = self.readers_of_view_anew(&mut catalog, &view).await?;
@@ -330,7 +342,7 @@ impl Millstream {
         let before = catalog.clone();
         let (reads, resolved) = (view.reads.clone(), Some(view.resolved()?));
         let job = String::new();
-        let entry = Entry { name: name.clone(), sql, job, parallelism: 1, paused: false, reads, resolved };
+        let entry = Entry { name: name.clone(), sql, job, parallelism: 1, paused: false, reads, resolved, maker };
         let out = catalog.put(entry, &readers);
         self.save(&mut catalog, before).await?;
         self.objects.write().views.insert(name, view);
@@ -340,7 +352,7 @@ impl Millstream {
         Ok(outcome)
     }
 
-    pub(super) async fn drop_object(self: Arc<Self>, drop: DropObject) -> Result<Outcome> {
+    pub(super) async fn drop_object(self: Arc<Self>, drop: DropObject, who: Principal) -> Result<Outcome> {
         let name = public(&drop.name)?;
         let tag = format!("DROP {}", drop.kind.to_string().to_uppercase());
         let mut catalog = self.catalog_for(|c| self.with_readers(c, name)).await;
@@ -354,7 +366,7 @@ impl Millstream {
         if !drop.cascade {
             self.refuse_if_read(&catalog, name)?;
         }
-        let going = self.with_readers(&catalog, name);
+        let going = self.ask_for_all(&catalog, name, &who)?;
         let before = catalog.clone();
         let (out, stay) = std::mem::take(&mut catalog.entries).into_iter().partition(|e| going.contains(&e.name));
         catalog.entries = stay;
@@ -363,6 +375,15 @@ impl Millstream {
         std::mem::drop(catalog);
         leaving.clear().await?;
         Ok(Outcome::tag(tag))
+    }
+
+    /// `name` and all that reads it, which goes or is made anew with it.
+    ///
+    /// Errors unless `who` may do that to each.
+    fn ask_for_all(&self, catalog: &Catalog, name: &str, who: &Principal) -> Result<Vec<String>> {
+        let (all, access) = (self.with_readers(catalog, name), self.access());
+        all.iter().try_for_each(|name| access.decide(who, Need::On(Right::Admin, name)))?;
+        Ok(all)
     }
 
     /// Whether an object of `kind` can be made under `name`.

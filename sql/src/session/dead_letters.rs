@@ -1,4 +1,4 @@
-//! `millstream.dead_letters`: what the jobs of all streams have put aside.
+//! `millstream.dead_letters`: what the jobs of streams have put aside, for who may read those and what they read.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,11 +16,13 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use millstream_engine::checkpoint::Checkpoints;
 use millstream_engine::store::Store;
 use millstream_engine::table::dead_letters;
+use tokio::sync::watch;
 
 use super::tables::scan_files;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Entry};
 use crate::error::Error;
 use crate::function::bytes_text;
+use crate::rights::{Access, Need, Principal, Right};
 
 /// The column with the bytes, and the one with what can be read of them.
 const RAW: &str = "raw";
@@ -42,11 +44,21 @@ pub(super) fn schema() -> SchemaRef {
 #[derive(Clone)]
 pub(super) struct DeadLetters {
     store: Store,
+    who: Principal,
+    access: watch::Receiver<Arc<Access>>,
 }
 
 impl DeadLetters {
-    pub(super) fn new(store: Store) -> Self {
-        DeadLetters { store }
+    /// Those that `who` may see.
+    pub(super) fn new(store: Store, who: Principal, access: watch::Receiver<Arc<Access>>) -> Self {
+        DeadLetters { store, who, access }
+    }
+
+    /// Whether those of `entry` are shown: they may hold rows of all that it reads.
+    fn shows(&self, entry: &Entry) -> bool {
+        let access = self.access.borrow();
+        let may = |name: &String| access.allows(&self.who, Need::On(Right::Read, name));
+        !entry.job.is_empty() && may(&entry.name) && entry.reads.iter().all(may)
     }
 }
 
@@ -89,7 +101,7 @@ impl TableProvider for DeadLetters {
         // The files that the jobs' last manifests name.
         let mut files = vec![];
         let catalog = Catalog::load(&self.store).await?;
-        for entry in catalog.entries.iter().filter(|e| !e.job.is_empty()) {
+        for entry in catalog.entries.iter().filter(|entry| self.shows(entry)) {
             let last = Checkpoints::new(self.store.clone(), &entry.job).last().await.map_err(Error::from)?;
             files.extend(last.map(|m| m.dead_letters).unwrap_or_default());
         }

@@ -217,10 +217,11 @@ impl Millstream {
         self: &Arc<Self>,
         create: &mut CreateStream,
         parallelism: usize,
+        reading: &Reading,
     ) -> Result<(StreamDef, Resolved)> {
         let connector = create.options.get("connector").and_then(|name| self.config().connectors.find(name));
         let fixed = connector.map(|connector| connector.fix_paths(&mut create.options)).unwrap_or_default();
-        let (resolved, reads) = self.resolve(create, parallelism, Semantics::NOW, fixed)?;
+        let (resolved, reads) = self.resolve(create, parallelism, Semantics::NOW, fixed, reading)?;
         let mut def = self.define(create, create.to_string(), parallelism, &resolved)?;
         def.reads = reads;
         if def.log.is_some() {
@@ -241,6 +242,7 @@ impl Millstream {
         parallelism: usize,
         semantics: Semantics,
         found: BTreeMap<String, String>,
+        reading: &Reading,
     ) -> Result<(Resolved, Vec<String>)> {
         let (_, connector) = OwnOptions::of(create, &self.config().connectors)?;
         let mut resolved = Resolved { options: found, ..Resolved::by(semantics) };
@@ -267,7 +269,7 @@ impl Millstream {
                 declared(create)?
             }
             (Some(query), _) => {
-                let planned = self.plan_query(query, parallelism, semantics, &Reading::default(), Ok)?;
+                let planned = self.plan_query(query, parallelism, semantics, reading, Ok)?;
                 unique_names(&planned.schema, &create.name.name)?;
                 let output = &planned.lowered.output;
                 resolved.changelog = !output.append_only;
@@ -417,7 +419,10 @@ impl Millstream {
     pub(super) fn refuse_unsteady_watermark(self: &Arc<Self>, create: &CreateStream, def: &StreamDef) -> Result<()> {
         let Some(watermark) = &create.watermark else { return Ok(()) };
         let columns = DFSchema::try_from_qualified_schema(def.name.as_str(), &def.schema)?;
-        refuse_unsteady(&def.name, &expression(&session_state(), self.resolver(true), &watermark.expr, &columns)?)
+        refuse_unsteady(
+            &def.name,
+            &expression(&session_state(), self.noting_resolver(&Reading::of_job()), &watermark.expr, &columns)?,
+        )
     }
 
     /// The event-time column, and the bound that each row sets.
@@ -443,7 +448,7 @@ impl Millstream {
         }
         let state = session_state_of(semantics);
         let df_schema = DFSchema::try_from_qualified_schema(stream, schema)?;
-        let expr = expression(&state, self.resolver(true), &watermark.expr, &df_schema)?;
+        let expr = expression(&state, self.noting_resolver(&Reading::of_job()), &watermark.expr, &df_schema)?;
         let bound = state.create_physical_expr(expr, &df_schema)?;
         if !is_time(&bound.data_type(schema)?) {
             return Err(Error::invalid(format!("the watermark of stream \"{stream}\" is not a timestamp"))

@@ -45,7 +45,11 @@ impl Session {
         );
         // What another statement failed with, as FLUSH and RESUME tell it, has its place in the other's text.
         let own = |e: Error| if plans_its_text { e } else { e.elsewhere() };
-        self.run(parsed).await.map_err(|e| own(e).or_at(Some(parsed.position)))
+        let done = match self.admit(&parsed.statement) {
+            Ok(()) => self.run(parsed).await,
+            Err(e) => Err(e),
+        };
+        done.map_err(|e| own(e).or_at(Some(parsed.position)))
     }
 
     /// Executes a text that holds exactly one statement.
@@ -59,16 +63,24 @@ impl Session {
             Statement::CreateStream(create) => {
                 let (create, parallelism) = (self.with_settings(create), self.parallelism(create)?);
                 self.touch(&create.name.name);
-                ms.to_the_end(ms.clone().create_stream(create, parallelism, false)).await
+                ms.to_the_end(ms.clone().create_stream(create, parallelism, false, self.who.clone())).await
             }
-            Statement::CreateView(create) => ms.to_the_end(ms.clone().create_view(create.clone())).await,
-            Statement::Drop(drop) => ms.to_the_end(ms.clone().drop_object(drop.clone())).await,
+            Statement::CreateView(create) => {
+                ms.to_the_end(ms.clone().create_view(create.clone(), self.who.clone())).await
+            }
+            Statement::Drop(drop) => ms.to_the_end(ms.clone().drop_object(drop.clone(), self.who.clone())).await,
             Statement::Query(query) if query.emit.is_some() => self.follow(query).await,
             Statement::Query(query) => {
-                let (state, left_out) = (session_state(), LeftOutRows::default());
-                let Headed { plan, headers } = result_plan(&state, ms.batch_resolver(&left_out), &query.query)?;
+                let (state, left_out, reading) = (session_state(), LeftOutRows::default(), self.reading());
+                let resolver = ms.batch_resolver(&left_out, &reading);
+                let Headed { plan, headers } = result_plan(&state, resolver, &query.query)?;
                 let outcome = snapshot(ms, &state, plan, &left_out).await?;
-                Ok(under(outcome, &headers))
+                Ok(match under(outcome, &headers) {
+                    Outcome::Rows(RowStream { schema, rows, left_out }) => {
+                        Outcome::Rows(RowStream { schema, rows: self.while_allowed(rows, reading), left_out })
+                    }
+                    other => other,
+                })
             }
             Statement::Insert(insert) => self.insert(insert).await,
             Statement::CopyTo(copy) => self.copy(copy).await,
@@ -93,6 +105,7 @@ impl Session {
                 None => Outcome::tag("FLUSH"),
             }),
             Statement::Explain(explain) => self.explain(explain).await,
+            Statement::Access(access) => self.access(access).await,
             Statement::Begin | Statement::Commit | Statement::Rollback => {
                 Err(Error::unsupported("transactions of several statements are not supported")
                     .with_hint("Each statement commits by itself."))
@@ -118,7 +131,8 @@ impl Session {
     /// `SELECT … EMIT …`: a job of its own that ends with the feed.
     async fn follow(&self, query: &Query) -> Result<Outcome> {
         let parallelism = self.settings.lock().parallelism;
-        let mut planned = self.millstream.plan_continuous(query, parallelism)?;
+        let reading = self.reading();
+        let mut planned = self.millstream.plan_continuous(query, parallelism, &reading)?;
         let output = planned.lowered.output.clone();
         let updating = !output.append_only;
         let (sink, epochs) = FeedSink::new(planned.schema.clone(), updating, output.key.clone());
@@ -145,7 +159,8 @@ impl Session {
                 }
             }
         });
-        Ok(Outcome::Changes(ChangeFeed { schema, updating, key: output.key, epochs: epochs.boxed() }))
+        let epochs = self.while_allowed(epochs.boxed(), reading);
+        Ok(Outcome::Changes(ChangeFeed { schema, updating, key: output.key, epochs }))
     }
 }
 

@@ -50,7 +50,7 @@ impl Session {
                 Some(query) => {
                     let parallelism =
                         self.millstream.own_parallelism(&create)?.unwrap_or(self.settings.lock().parallelism);
-                    Ok(plan_lines(&self.millstream.plan_stream(&def, query, parallelism, &Reading::default())?, query))
+                    Ok(plan_lines(&self.millstream.plan_stream(&def, query, parallelism, &Reading::of_job())?, query))
                 }
                 None => Ok(vec![format!("stream \"{name}\" is not the result of a query")]),
             },
@@ -60,11 +60,12 @@ impl Session {
 
     fn explain_query(&self, query: &Query, parallelism: Option<usize>, verbose: bool) -> Result<Vec<String>> {
         let parallelism = parallelism.unwrap_or(self.settings.lock().parallelism);
-        let planned = self.millstream.plan_continuous(query, parallelism)?;
+        let reading = self.reading().told();
+        let planned = self.millstream.plan_continuous(query, parallelism, &reading)?;
         let mut lines = plan_lines(&planned, query);
         if verbose {
             let state = session_state();
-            let plan = query_plan(&state, self.millstream.resolver(true), &query.query)?;
+            let plan = query_plan(&state, self.millstream.noting_resolver(&reading), &query.query)?;
             let plan = streaming_plan(&state, plan)?;
             lines.push(String::new());
             lines.push("logical plan:".to_owned());

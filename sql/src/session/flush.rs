@@ -20,7 +20,8 @@ impl Session {
     /// Errors, when all others are done, where one of this session's has failed.
     pub async fn flush(&self) -> Result<Option<String>> {
         let ms = &self.millstream;
-        let failures = ms.flush_each().await;
+        let mut failures = ms.flush_each().await;
+        failures.retain(|(name, _)| self.may_read(name));
         let own = {
             let catalog = ms.catalog.lock().await;
             ms.concerned(&catalog, &self.touched.lock())

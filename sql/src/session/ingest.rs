@@ -12,14 +12,15 @@ use futures::{FutureExt, StreamExt};
 use millstream_engine::connector::spool::{Spool, Spooled};
 use tokio::sync::mpsc;
 
-use super::Millstream;
 use super::entry::statement_of;
 use super::ingested::ingested;
 use super::intake::Intake;
 use super::outcome::IngestMode;
 use super::sql_type::sql_type;
 use super::tables::StreamDef;
+use super::{Millstream, Session};
 use crate::error::{Error, ErrorKind, Result};
+use crate::rights::{Need, Principal, Right};
 use crate::statement::{CreateStream, DropObject, Name, ObjectKind, Statement, quote_name};
 
 /// Batches of a put that are handed in and not known to be committed; their bytes are bounded where they wait.
@@ -35,6 +36,39 @@ struct Target {
     schema: SchemaRef,
     /// What makes it, unless it is there.
     create: Option<CreateStream>,
+    who: Principal,
+}
+
+impl Session {
+    /// As [`Millstream::ingest`], where who asks may: it must have the right to make the stream where that is asked for.
+    pub async fn ingest(
+        &self,
+        stream: &str,
+        mode: IngestMode,
+        schema: SchemaRef,
+        rows: BoxStream<'static, Result<RecordBatch>>,
+    ) -> Result<u64> {
+        let ms = &self.millstream;
+        let is_there = ms.objects.read().streams.contains_key(stream);
+        match mode {
+            IngestMode::Append => self.ask(Need::On(Right::Write, stream))?,
+            IngestMode::CreateAppend if is_there => self.ask(Need::On(Right::Write, stream))?,
+            IngestMode::Create | IngestMode::CreateAppend => self.ask(Need::OnAll(Right::Admin))?,
+            IngestMode::Replace => self.ask(Need::On(Right::Admin, stream))?,
+        }
+        let rows = self.while_writing(rows, stream);
+        ms.ingest_by(&self.who, stream, mode, schema, rows).await
+    }
+
+    /// As [`Millstream::put`], for as long as who asks may write to `stream`.
+    pub fn put(
+        &self,
+        stream: &str,
+        rows: BoxStream<'static, Result<RecordBatch>>,
+    ) -> Result<BoxStream<'static, Result<u64>>> {
+        self.ask(Need::On(Right::Write, stream))?;
+        self.millstream.put(stream, self.while_writing(rows, stream))
+    }
 }
 
 impl Millstream {
@@ -48,9 +82,20 @@ impl Millstream {
         stream: &str,
         mode: IngestMode,
         schema: SchemaRef,
+        rows: BoxStream<'static, Result<RecordBatch>>,
+    ) -> Result<u64> {
+        self.ingest_by(&Principal::owner(), stream, mode, schema, rows).await
+    }
+
+    async fn ingest_by(
+        self: &Arc<Self>,
+        who: &Principal,
+        stream: &str,
+        mode: IngestMode,
+        schema: SchemaRef,
         mut rows: BoxStream<'static, Result<RecordBatch>>,
     ) -> Result<u64> {
-        let target = self.target(stream, mode, &schema)?;
+        let target = self.target(who, stream, mode, &schema)?;
         let nothing = |e: Error| e.context("nothing was ingested");
         let folder = self.store().root().map_or_else(std::env::temp_dir, std::path::Path::to_owned);
         let held = self.budget().account(format!("a bulk ingestion into stream \"{stream}\""));
@@ -64,21 +109,21 @@ impl Millstream {
         self.to_the_end(self.clone().take_in(target, rows)).await
     }
 
-    fn target(&self, stream: &str, mode: IngestMode, schema: &SchemaRef) -> Result<Target> {
+    fn target(&self, who: &Principal, stream: &str, mode: IngestMode, schema: &SchemaRef) -> Result<Target> {
         let found = self.objects.read().streams.get(stream).cloned();
-        let stream = stream.to_owned();
+        let (stream, who) = (stream.to_owned(), who.clone());
         match (mode, found) {
             (IngestMode::Create, Some(_)) => Err(Error::exists(format!("stream \"{stream}\" exists already"))
                 .with_hint("Ingest with mode append or replace.")),
             (IngestMode::Append | IngestMode::CreateAppend, Some(def)) => {
                 self.intake(&def)?;
-                Ok(Target { stream, mode, schema: def.schema.clone(), create: None })
+                Ok(Target { stream, mode, schema: def.schema.clone(), create: None, who })
             }
             (IngestMode::Append, None) => Err(self.missing("stream ", &stream)),
             (IngestMode::Create | IngestMode::CreateAppend, None) | (IngestMode::Replace, _) => {
                 let or_replace = if mode == IngestMode::Replace { "OR REPLACE " } else { "" };
                 let (schema, create) = stream_for(&stream, schema, or_replace)?;
-                Ok(Target { stream, mode, schema, create: Some(create) })
+                Ok(Target { stream, mode, schema, create: Some(create), who })
             }
         }
     }
@@ -90,7 +135,7 @@ impl Millstream {
             None => false,
             Some(create) => {
                 let parallelism = self.config().parallelism;
-                self.clone().create_stream(create, parallelism, true).await?;
+                self.clone().create_stream(create, parallelism, true, target.who.clone()).await?;
                 target.mode != IngestMode::Replace
             }
         };
@@ -109,7 +154,7 @@ impl Millstream {
                 let name = Name { schema: None, name: target.stream };
                 let drop = DropObject { kind: ObjectKind::Stream, name, if_exists: true, cascade: false };
                 // What is said is why the rows did not go in.
-                let _ = self.drop_object(drop).await;
+                let _ = self.drop_object(drop, target.who).await;
             }
             return Err(e);
         }

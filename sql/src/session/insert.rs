@@ -35,6 +35,7 @@ impl Session {
     ) -> Result<Outcome> {
         let ms = &self.millstream;
         let def = ms.stream(public(target)?)?;
+        let reading = self.reading().into_stream(&def.name);
         self.touch(&def.name);
         let intake = ms.intake(&def)?;
         let held = ms.budget().account(format!("INSERT INTO {}", quote_name(&def.name)));
@@ -43,7 +44,7 @@ impl Session {
         for insert in inserts {
             let state = session_state();
             let statement = DfStatement::Statement(Box::new(insert?.statement));
-            let plan = statement_plan(&state, ms.batch_resolver(&left_out), statement)?;
+            let plan = statement_plan(&state, ms.batch_resolver(&left_out, &reading), statement)?;
             let LogicalPlan::Dml(dml) = plan else { return Err(Error::internal("an INSERT that is none")) };
             let input = assign_columns(dml.input.as_ref().clone(), &gathered.def.name)?;
             gathered.add(snapshot(ms, &state, input, &left_out).await?).await?;

@@ -19,9 +19,10 @@ use super::outcome::{JobInfo, JobState, ObjectKind};
 use super::reading::Reading;
 use super::tables::StreamDef;
 use super::view::ViewDef;
-use crate::catalog::{Entry, schema_of};
+use crate::catalog::{Entry, Maker, schema_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Semantics;
+use crate::rights::Principal;
 use crate::statement::{CreateStream, CreateView, Name, Statement, quote_name};
 
 /// How long PAUSE waits for a job to commit what it has: large states take their time. Given up sooner, all since the last
@@ -157,9 +158,12 @@ impl Millstream {
                     Some(known) => {
                         let schema = schema_of(&known.columns)?;
                         let (sql, semantics, reads) = (entry.sql.clone(), known.semantics, entry.reads.clone());
-                        ViewDef { sql, create, schema, semantics, reads }
+                        ViewDef { sql, create, schema, semantics, reads, maker: entry.maker.clone() }
                     }
-                    None => self.view(create, entry.sql.clone(), Semantics::FIRST, &Reading::default())?,
+                    None => {
+                        let (sql, reading) = (entry.sql.clone(), Reading::of_job());
+                        self.view(create, sql, Semantics::FIRST, entry.maker.clone(), &reading)?
+                    }
                 };
                 entry.resolved = Some(view.resolved()?);
                 self.objects.write().views.insert(entry.name.clone(), Arc::new(view));
@@ -198,6 +202,7 @@ impl Millstream {
         create: CreateView,
         sql: String,
         semantics: Semantics,
+        maker: Maker,
         reading: &Reading,
     ) -> Result<ViewDef> {
         let state = crate::plan::session_state_of(semantics);
@@ -205,7 +210,7 @@ impl Millstream {
         let plan = crate::plan::named_plan(&state, self.noting_resolver(reading), &create.query, &what)?;
         let reads = reading.names();
         let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
-        Ok(ViewDef { sql, create, schema, semantics, reads })
+        Ok(ViewDef { sql, create, schema, semantics, reads, maker })
     }
 
     /// Makes the committed result of a job that does not run readable, and removes nothing that an owner of the job may
@@ -256,7 +261,7 @@ impl Millstream {
         entry: &Entry,
         checkpoints: Checkpoints,
     ) -> Result<Arc<Job>> {
-        let (graph, own) = self.dataflow(def, create, &entry.job, entry.parallelism, &Reading::default())?;
+        let (graph, own) = self.dataflow(def, create, &entry.job, entry.parallelism, &Reading::of_job())?;
         let mut config = JobConfig::new(&def.name);
         config.checkpoint_interval = own.checkpoint_interval.unwrap_or(self.config().checkpoint_interval);
         config.every = every(create.emit());
@@ -338,8 +343,9 @@ impl Millstream {
         Ok(true)
     }
 
-    pub(super) fn dead_letters(&self) -> Arc<dyn datafusion::catalog::TableProvider> {
-        Arc::new(super::dead_letters::DeadLetters::new(self.store().clone()))
+    /// Those that `who` may see.
+    pub(super) fn dead_letters(&self, who: &Principal) -> Arc<dyn datafusion::catalog::TableProvider> {
+        Arc::new(super::dead_letters::DeadLetters::new(self.store().clone(), who.clone(), self.access.subscribe()))
     }
 }
 

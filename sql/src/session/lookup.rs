@@ -15,6 +15,7 @@ use super::tables::StreamTable;
 use crate::error::{Error, Result};
 use crate::plan::lower::SourceTable;
 use crate::plan::{TableResolver, named_plan, session_state_of};
+use crate::rights::{Need, Principal, Right};
 
 /// Finds streams and views by name.
 struct Lookup {
@@ -25,14 +26,13 @@ struct Lookup {
 }
 
 impl Millstream {
-    /// Finds tables for a plan that is to run continuously, or in batch to be looked at only.
-    pub(super) fn resolver(self: &Arc<Self>, continuous: bool) -> Arc<dyn TableResolver> {
-        self.lookup(continuous, &LeftOutRows::default(), &Reading::default())
-    }
-
     /// Finds tables for a statement that reads in batch; what they leave out is noted in `left_out`.
-    pub(super) fn batch_resolver(self: &Arc<Self>, left_out: &LeftOutRows) -> Arc<dyn TableResolver> {
-        self.lookup(false, left_out, &Reading::default())
+    pub(super) fn batch_resolver(
+        self: &Arc<Self>,
+        left_out: &LeftOutRows,
+        reading: &Reading,
+    ) -> Arc<dyn TableResolver> {
+        self.lookup(false, left_out, reading)
     }
 
     /// Finds tables for a plan that is to run continuously; which ones is noted in `reading`.
@@ -45,8 +45,10 @@ impl Millstream {
         Arc::new(Lookup { millstream: self.clone(), continuous, left_out, reading })
     }
 
-    /// Notes the streams that have failed among `name` and all that it reads.
-    fn note_failed(&self, name: &str, left_out: &LeftOutRows) {
+    /// Notes the streams that have failed among `name` and all that it reads. Of those that `who` may not read it is not
+    /// told which, nor why.
+    fn note_failed(&self, name: &str, who: &Principal, left_out: &LeftOutRows) {
+        let named = name;
         let mut names = vec![name.to_owned()];
         let mut at = 0;
         while let Some(name) = names.get(at) {
@@ -55,9 +57,11 @@ impl Millstream {
             names.extend(reads.into_iter().filter(|read| !names.contains(read)).collect::<Vec<_>>());
         }
         for stream in names {
-            if let Some(reason) = self.job(&stream).and_then(|job| job.info().error) {
-                left_out.add_failed(FailedStream { stream, reason });
-            }
+            let Some(reason) = self.job(&stream).and_then(|job| job.info().error) else { continue };
+            left_out.add_failed(match self.access().allows(who, Need::On(Right::Read, &stream)) {
+                true => FailedStream { stream, reason },
+                false => FailedStream { stream: named.to_owned(), reason: "what it reads has failed".to_owned() },
+            });
         }
     }
 }
@@ -71,7 +75,7 @@ impl TableResolver for Lookup {
                     return Err(Error::unsupported("millstream.dead_letters cannot be read continuously yet")
                         .with_hint("Read it with SELECT, without EMIT."));
                 }
-                Ok(Some(provider_as_source(self.millstream.dead_letters())))
+                Ok(Some(provider_as_source(self.millstream.dead_letters(&self.reading.who))))
             }
             _ => Ok(None),
         }
@@ -80,6 +84,7 @@ impl TableResolver for Lookup {
 
 impl Lookup {
     fn public(&self, name: &str) -> Result<Option<Arc<dyn TableSource>>> {
+        self.reading.ask(&self.millstream.access(), name)?;
         let instead = self.reading.instead.as_ref().filter(|view| view.create.name.name == name);
         let (stream, view) = {
             let objects = self.millstream.objects.read();
@@ -92,14 +97,15 @@ impl Lookup {
             if self.continuous {
                 return Ok(Some(provider_as_source(Arc::new(SourceTable(def)))));
             }
-            self.millstream.note_failed(name, &self.left_out);
+            self.millstream.note_failed(name, &self.reading.who, &self.left_out);
             let table = StreamTable::new(def, self.left_out.clone());
             return Ok(Some(provider_as_source(Arc::new(table))));
         }
         let view = view.ok_or_else(|| self.millstream.missing("stream ", name))?;
         view.semantics.check().map_err(|e| e.context(format!("view \"{name}\"")))?;
         let what = format!("view \"{name}\"");
-        let resolver = self.millstream.lookup(self.continuous, &self.left_out, &self.reading);
+        let within = self.reading.within(view.maker.principal());
+        let resolver = self.millstream.lookup(self.continuous, &self.left_out, &within);
         // Its places are in the text of the view.
         let plan = named_plan(&session_state_of(view.semantics), resolver, &view.create.query, &what);
         let plan = plan.map_err(|e| e.elsewhere().context(what))?;

@@ -1,6 +1,7 @@
 //! The door to Millstream: an opened store with its running jobs ([`Millstream`]), and sessions that execute
 //! SQL on it ([`Session`]).
 
+mod access;
 mod batch_memory;
 mod column_names;
 mod content;
@@ -14,12 +15,14 @@ mod execute;
 mod explain;
 mod failed_row;
 mod flush;
+mod gate;
 mod ingest;
 mod ingested;
 mod insert;
 mod intake;
 mod jobs;
 mod left_out;
+mod login;
 mod lookup;
 mod metadata;
 mod open;
@@ -51,6 +54,7 @@ pub use outcome::{
 pub use settings::checkpoint_interval;
 pub use tables::StreamDef;
 
+use crate::rights::Principal;
 use settings::Settings;
 
 /// One user's view: settings of its own over the shared catalog.
@@ -59,4 +63,6 @@ pub struct Session {
     settings: Mutex<Settings>,
     /// The streams that it made, resumed or put rows into.
     touched: Mutex<BTreeSet<String>>,
+    /// Who it works for.
+    who: Principal,
 }

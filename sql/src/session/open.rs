@@ -24,6 +24,7 @@ use super::view::ViewDef;
 use super::{Config, Session};
 use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
+use crate::rights::{Access, Principal, Throttle};
 use crate::statement::{STACK, quote_name};
 
 /// Failures that a slow listener may miss.
@@ -44,6 +45,9 @@ pub struct Millstream {
     /// Who reads standard input.
     pub(super) stdin: Mutex<Option<StdinReader>>,
     pub(super) failures: broadcast::Sender<(String, String)>,
+    /// Who may do what, as the catalog has it.
+    pub(super) access: watch::Sender<Arc<Access>>,
+    pub(super) throttle: Throttle,
     runtime: Runtime,
     upkeep: Arc<Upkeep>,
     /// How far the readers of streams have got that are not open yet, as (stream, reader, rows).
@@ -81,6 +85,7 @@ impl Millstream {
         let upkeep = Upkeep::new(runtime.budget.clone(), runtime.io.clone());
         let entries = catalog.entries.clone();
         let (failures, _) = broadcast::channel(FAILURES);
+        let access = watch::Sender::new(Arc::new(catalog.access.clone()));
         let millstream = Arc::new(Millstream {
             config,
             store,
@@ -90,6 +95,8 @@ impl Millstream {
             leaving: watch::Sender::default(),
             stdin: Mutex::default(),
             failures,
+            access,
+            throttle: Throttle::default(),
             runtime,
             upkeep,
             positions: Mutex::default(),
@@ -118,10 +125,20 @@ impl Millstream {
         Ok(millstream)
     }
 
-    /// A session with default settings.
+    /// A session of the owner, who may do all, with default settings.
     pub fn session(self: &Arc<Self>) -> Session {
+        self.session_of(Principal::owner())
+    }
+
+    /// A session of `who`, with default settings.
+    pub fn session_of(self: &Arc<Self>, who: Principal) -> Session {
         let settings = Mutex::new(Settings::defaults(self));
-        Session { millstream: self.clone(), settings, touched: Mutex::default() }
+        Session { millstream: self.clone(), settings, touched: Mutex::default(), who }
+    }
+
+    /// Who may do what, as of now.
+    pub fn access(&self) -> Arc<Access> {
+        self.access.borrow().clone()
     }
 
     /// How the store was opened.

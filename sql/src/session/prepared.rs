@@ -10,10 +10,12 @@ use datafusion::sql::sqlparser::ast;
 
 use super::Session;
 use super::execute::{one_statement, with_headers};
+use super::left_out::LeftOutRows;
 use super::outcome::{Outcome, Prepared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{
-    Headed, bind_parameters, count_parameters, parameter_types, result_plan, session_state, statement_plan,
+    Headed, TableResolver, bind_parameters, count_parameters, parameter_types, result_plan, session_state,
+    statement_plan,
 };
 use crate::statement::{ExplainTarget, Parsed, Query, Statement};
 
@@ -24,6 +26,7 @@ impl Session {
     /// Checks and types a statement without running it.
     pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
         let mut parsed = one_statement(sql)?;
+        self.admit(&parsed.statement).map_err(|e| e.or_at(Some(parsed.position)))?;
         let count = count(&mut parsed.statement)?;
         let is_query = self.is_query(&parsed.statement);
         if count == 0 {
@@ -55,6 +58,7 @@ impl Session {
     /// The columns that a query gives with `parameters`, which may bring types of their own.
     pub fn prepared_schema(&self, prepared: &Prepared, parameters: &RecordBatch) -> Result<SchemaRef> {
         let parsed = one_statement(&prepared.sql)?;
+        self.admit(&parsed.statement)?;
         match parameters.num_rows() {
             1 => self.described(&with(&parsed, parameters.columns())?).map(as_text),
             // Running it will be refused.
@@ -66,6 +70,7 @@ impl Session {
     /// one row; INSERT runs once for each row.
     pub async fn execute_prepared(&self, prepared: &Prepared, parameters: Option<RecordBatch>) -> Result<Outcome> {
         let parsed = one_statement(&prepared.sql)?;
+        self.admit(&parsed.statement)?;
         let Some(batch) = parameters.filter(|p| p.num_columns() > 0) else {
             return match prepared.parameters.fields().len() {
                 0 => self.execute(&parsed).await,
@@ -98,7 +103,7 @@ impl Session {
         let ms = &self.millstream;
         match &parsed.statement {
             Statement::Query(query) if query.emit.is_some() => {
-                let planned = ms.plan_continuous(query, 1)?;
+                let planned = ms.plan_continuous(query, 1, &self.reading())?;
                 Ok(match planned.lowered.output.append_only {
                     true => planned.schema,
                     false => millstream_engine::changelog::op_schema(&planned.schema),
@@ -106,7 +111,7 @@ impl Session {
             }
             Statement::Query(query) => {
                 let state = session_state();
-                let Headed { plan, headers } = result_plan(&state, ms.resolver(false), &query.query)?;
+                let Headed { plan, headers } = result_plan(&state, self.looking(None), &query.query)?;
                 let analyzed = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
                 Ok(with_headers(analyzed.schema().inner(), &headers))
             }
@@ -127,11 +132,25 @@ impl Session {
                 ExplainTarget::Query(query) => query_of(query),
                 _ => return Ok(None),
             },
-            Statement::Insert(insert) => DfStatement::Statement(Box::new(insert.statement.clone())),
+            Statement::Insert(insert) => {
+                let statement = DfStatement::Statement(Box::new(insert.statement.clone()));
+                let resolver = self.looking(Some(&insert.target.name));
+                return statement_plan(&session_state(), resolver, statement).map(Some);
+            }
             Statement::CopyTo(copy) => DfStatement::CopyTo(copy.statement.clone()),
             _ => return Ok(None),
         };
-        statement_plan(&session_state(), self.millstream.resolver(false), statement).map(Some)
+        statement_plan(&session_state(), self.looking(None), statement).map(Some)
+    }
+
+    /// Finds tables for a statement that is looked at only, and puts rows into `target`.
+    fn looking(&self, target: Option<&str>) -> Arc<dyn TableResolver> {
+        let reading = self.reading();
+        let reading = match target {
+            Some(target) => reading.into_stream(target),
+            None => reading,
+        };
+        self.millstream.batch_resolver(&LeftOutRows::default(), &reading)
     }
 
     /// The types of the parameters, where the statement says them.

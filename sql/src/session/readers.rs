@@ -67,7 +67,7 @@ impl Millstream {
             _ => None,
         };
         let semantics = entry.resolved.as_ref().map_or(Semantics::FIRST, |resolved| resolved.semantics);
-        let reading = Reading::default();
+        let reading = Reading::of_job();
         if let Some(query) = query {
             named_plan(&session_state_of(semantics), self.noting_resolver(&reading), &query, "the stream")?;
         }

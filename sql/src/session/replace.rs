@@ -106,7 +106,7 @@ impl Millstream {
         };
         let why = match (statement_of(&entry.sql)?, stream, view) {
             (Statement::CreateView(create), _, Some(was)) => {
-                let is = self.view(create, entry.sql.clone(), was.semantics, &reading)?;
+                let is = self.view(create, entry.sql.clone(), was.semantics, was.maker.clone(), &reading)?;
                 entry.resolved = Some(is.resolved()?);
                 columns_differ(&may_be_null(&was.schema), &is.schema)
             }

@@ -19,6 +19,7 @@ use millstream_engine::table::schema_of_files;
 
 use super::Millstream;
 use super::outcome::ObjectKind;
+use super::reading::Reading;
 use super::sql_type::sql_type;
 use crate::catalog::{Entry, Resolved, columns_of, schema_of};
 use crate::error::{Error, Result};
@@ -35,7 +36,7 @@ impl Millstream {
         if let Some(known) = &entry.resolved {
             return Ok(known.clone());
         }
-        let planned = self.resolve(create, entry.parallelism, Semantics::FIRST, BTreeMap::new());
+        let planned = self.resolve(create, entry.parallelism, Semantics::FIRST, BTreeMap::new(), &Reading::of_job());
         let is_kept = create.query.is_some() && !create.options.contains_key("connector");
         let written = if is_kept { self.columns_written(entry).await? } else { None };
         let resolved = match (planned, written) {

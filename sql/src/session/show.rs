@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_engine::connector::registry::Connectors;
 
 use super::jobs::public;
-use super::outcome::{ObjectInfo, ObjectKind, Outcome};
+use super::outcome::{JobInfo, ObjectInfo, ObjectKind, Outcome};
 use super::sql_type::sql_type;
 use super::tables::StreamDef;
 use super::{Millstream, Session};
@@ -15,15 +15,15 @@ use crate::error::{Error, Result};
 use crate::plan::session_state;
 use crate::statement::{Name, Statement};
 
-fn text(name: &str) -> Field {
+pub(super) fn text(name: &str) -> Field {
     Field::new(name, DataType::Utf8, true)
 }
 
-fn strings(values: impl IntoIterator<Item = Option<String>>) -> ArrayRef {
+pub(super) fn strings(values: impl IntoIterator<Item = Option<String>>) -> ArrayRef {
     Arc::new(StringArray::from_iter(values))
 }
 
-fn table(fields: Vec<Field>, columns: Vec<ArrayRef>) -> Result<Outcome> {
+pub(super) fn table(fields: Vec<Field>, columns: Vec<ArrayRef>) -> Result<Outcome> {
     Ok(Outcome::table(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?))
 }
 
@@ -70,6 +70,9 @@ impl Session {
                 | Statement::ShowSetting(_)
                 | Statement::Describe(_)
         );
+        if let Statement::Access(access) = statement {
+            return self.access_schema(access);
+        }
         match self.show(statement) {
             Ok(Outcome::Rows(rows)) if is_listing => Some(rows.schema),
             _ => None,
@@ -78,13 +81,14 @@ impl Session {
 
     fn show_streams(&self) -> Result<Outcome> {
         let ms = &self.millstream;
-        let jobs = ms.jobs();
+        let jobs = self.jobs();
         let objects = ms.objects.read();
         // What could not even be defined is there, too.
         let broken =
             jobs.iter().filter(|j| !objects.streams.contains_key(&j.stream) && !objects.views.contains_key(&j.stream));
         let mut all: Vec<(&str, Option<&StreamDef>)> = broken.map(|j| (j.stream.as_str(), None)).collect();
-        all.extend(objects.streams.values().map(|d| (d.name.as_str(), Some(&**d))));
+        let readable = objects.streams.values().filter(|d| self.may_read(&d.name));
+        all.extend(readable.map(|d| (d.name.as_str(), Some(&**d))));
         all.sort_by_key(|(name, _)| *name);
         let of_def = |text: &dyn Fn(&StreamDef) -> Option<String>| strings(all.iter().map(|(_, d)| d.and_then(text)));
         let state = |name: &str| jobs.iter().find(|j| j.stream == name).map(|j| j.state.name().to_owned());
@@ -119,21 +123,22 @@ impl Session {
     }
 
     fn show_views(&self) -> Result<Outcome> {
-        let objects = self.millstream.objects.read();
+        let views: Vec<_> = {
+            let objects = self.millstream.objects.read();
+            let readable = objects.views.iter().filter(|(name, _)| self.may_read(name));
+            readable.map(|(name, view)| (name.clone(), view.create.query.text.clone())).collect()
+        };
+        let text_of = |(name, query): &(String, String)| self.may_read_through(name).then(|| query.clone());
         table(
             vec![text("name"), text("query")],
-            vec![
-                strings(objects.views.keys().map(|n| Some(n.clone()))),
-                strings(objects.views.values().map(|v| Some(v.create.query.text.clone()))),
-            ],
+            vec![strings(views.iter().map(|(name, _)| Some(name.clone()))), strings(views.iter().map(text_of))],
         )
     }
 
     fn show_jobs(&self) -> Result<Outcome> {
-        let jobs = self.millstream.jobs();
-        let numbers = |f: fn(&super::JobInfo) -> Option<u64>| -> ArrayRef {
-            Arc::new(UInt64Array::from_iter(jobs.iter().map(f)))
-        };
+        let jobs = self.jobs();
+        let numbers =
+            |f: fn(&JobInfo) -> Option<u64>| -> ArrayRef { Arc::new(UInt64Array::from_iter(jobs.iter().map(f))) };
         let percent = jobs.iter().map(|j| j.progress.map(|p| (p * 1000.0).round() / 10.0));
         table(
             vec![
@@ -184,6 +189,24 @@ impl Session {
                 strings(chosen.iter().map(|(_, (_, d))| Some((*d).to_owned()))),
             ],
         )
+    }
+
+    /// The jobs of streams that may be read.
+    pub fn jobs(&self) -> Vec<JobInfo> {
+        self.millstream.jobs().into_iter().filter(|job| self.may_read(&job.stream)).collect()
+    }
+
+    /// The objects of the catalog that may be read, by name; with the statements that make them where all that those
+    /// read may be read.
+    pub fn objects(&self) -> Vec<ObjectInfo> {
+        let mut objects = self.millstream.objects();
+        objects.retain(|object| object.namespace != "public" || self.may_read(&object.name));
+        for object in objects.iter_mut().filter(|object| !object.sql.is_empty()) {
+            if !self.may_read_through(&object.name) {
+                object.sql.clear();
+            }
+        }
+        objects
     }
 
     fn describe(&self, name: &Name) -> Result<Outcome> {

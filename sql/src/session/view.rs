@@ -2,7 +2,7 @@
 
 use arrow::datatypes::SchemaRef;
 
-use crate::catalog::{Resolved, columns_of};
+use crate::catalog::{Maker, Resolved, columns_of};
 use crate::error::Result;
 use crate::plan::Semantics;
 use crate::statement::CreateView;
@@ -16,6 +16,8 @@ pub(super) struct ViewDef {
     pub(super) semantics: Semantics,
     /// The streams and views that it reads, also through others.
     pub(super) reads: Vec<String>,
+    /// In whose name it reads them.
+    pub(super) maker: Maker,
 }
 
 impl ViewDef {

@@ -3,8 +3,10 @@
 //! A thin parser of our own ([`parse`]) reads the statements that are Millstream's and gives every query to
 //! DataFusion's parser. Nothing is read and then ignored: what has no meaning here is refused by name.
 
+mod access;
 mod check;
 mod create;
+mod cut;
 mod data_type;
 mod depth;
 mod dialect;
@@ -20,6 +22,7 @@ mod words;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field};
@@ -30,22 +33,31 @@ use millstream_engine::connector::file::export::Existing;
 use crate::error::Position;
 
 pub use crate::quote::quote_name;
+pub use access::{AccessStatement, Grant};
 pub use check::check_query;
 pub(crate) use check::no_session;
+pub use cut::{caret, cut_secrets};
 pub use data_type::arrow_type;
 pub use depth::STACK;
 pub(crate) use display::fold;
 pub use parser::{parse, parse_query};
 
 /// A statement with where it stands.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Parsed {
     /// What it says.
     pub statement: Statement,
-    /// Its text as written, without the `;`.
+    /// Its text as written, without the `;`. What is kept or shown of it is [`cut_secrets`].
     pub text: String,
     /// Where in the script it starts.
     pub position: Position,
+}
+
+impl fmt::Debug for Parsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (text, position) = (cut_secrets(&self.text), self.position);
+        f.debug_struct("Parsed").field("text", &text).field("position", &position).finish_non_exhaustive()
+    }
 }
 
 /// What a user can say.
@@ -102,6 +114,8 @@ pub enum Statement {
     Reset(Option<String>),
     /// `FLUSH`.
     Flush,
+    /// What is about users, rights and secrets.
+    Access(AccessStatement),
     /// `BEGIN`: read so that clients that always send it can be answered.
     Begin,
     /// `COMMIT`.

@@ -1,6 +1,8 @@
 //! The parser: dispatches on the first words, reads the statements that are Millstream's, and gives queries
 //! to DataFusion's parser.
 
+use std::borrow::Cow;
+
 use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -10,6 +12,7 @@ use millstream_engine::connector::file::export::Existing;
 use millstream_engine::nearest::nearest;
 
 use super::check::{check_insert, check_query_in, known_form};
+use super::cut::cut_secrets;
 use super::dialect::StreamDialect;
 use super::display::fold;
 use super::source::Source;
@@ -67,7 +70,7 @@ impl<'a> StatementParser<'a> {
                 return known;
             }
             let at_end = e.message().starts_with("syntax error at end of input");
-            e.or_at(if at_end { end } else { start })
+            without_secrets(e, &text).or_at(if at_end { end } else { start })
         })?;
         Ok(Parsed { statement, text, position: start.unwrap_or(Position { line: 1, column: 1 }) })
     }
@@ -92,6 +95,9 @@ impl<'a> StatementParser<'a> {
         }
         let at = self.position();
         self.parser.next_token();
+        if let Some(access) = self.access(&keyword)? {
+            return Ok(Statement::Access(access));
+        }
         match keyword.as_str() {
             "CREATE" => self.create(),
             "DROP" => self.drop_object(),
@@ -407,15 +413,28 @@ const OBJECT_KINDS: [(&[&str], ObjectKind); 6] = [
     (&["MATERIALIZED", "VIEW"], ObjectKind::MaterializedView),
 ];
 
+/// An error tells what it has met. In a statement with a secret that may be the secret.
+fn without_secrets(e: Error, text: &str) -> Error {
+    match cut_secrets(text) {
+        Cow::Borrowed(_) => e,
+        Cow::Owned(_) => {
+            let position = e.position();
+            Error::new(e.kind(), "syntax error in a statement with a password or a secret")
+                .with_hint("What it says is not repeated here.")
+                .or_at(position)
+        }
+    }
+}
+
 /// A statement that is not ours: known elsewhere, mistyped, or neither.
 fn unknown(word: &str) -> Error {
     let other = match word {
         "DELETE" | "UPDATE" | "MERGE" | "TRUNCATE" => {
             "Rows change by INSERT into a stream with a PRIMARY KEY: later rows replace."
         }
-        "ALTER" => "Write CREATE OR REPLACE STREAM.",
-        "USE" | "GRANT" | "REVOKE" | "ANALYZE" | "VACUUM" | "PREPARE" | "EXECUTE" | "DEALLOCATE" | "DECLARE"
-        | "CALL" | "COMMENT" | "LOCK" | "KILL" | "CACHE" | "REFRESH" | "ATTACH" | "LOAD" | "INSTALL" | "PRAGMA" => {
+        "ALTER" => "Write CREATE OR REPLACE STREAM, or ALTER USER name PASSWORD '…'.",
+        "USE" | "ANALYZE" | "VACUUM" | "PREPARE" | "EXECUTE" | "DEALLOCATE" | "DECLARE" | "CALL" | "COMMENT"
+        | "LOCK" | "KILL" | "CACHE" | "REFRESH" | "ATTACH" | "LOAD" | "INSTALL" | "PRAGMA" => {
             "The statements are SELECT, INSERT, CREATE, DROP, SHOW, DESCRIBE, EXPLAIN, PAUSE, RESUME, COPY, SET, FLUSH."
         }
         _ => {
@@ -429,7 +448,7 @@ fn unknown(word: &str) -> Error {
     Error::unsupported(format!("{word} is not supported")).with_hint(other)
 }
 
-const STATEMENTS: [&str; 20] = [
+const STATEMENTS: [&str; 23] = [
     "SELECT", "WITH", "VALUES", "INSERT", "CREATE", "DROP", "SHOW", "DESCRIBE", "EXPLAIN", "PAUSE", "RESUME", "COPY",
-    "SET", "RESET", "FLUSH", "BEGIN", "COMMIT", "ROLLBACK", "FROM", "TABLE",
+    "SET", "RESET", "FLUSH", "BEGIN", "COMMIT", "ROLLBACK", "FROM", "TABLE", "GRANT", "REVOKE", "ALTER",
 ];

@@ -1,5 +1,7 @@
 //! The script as text and tokens: statements apart, places to slices of the text.
 
+use std::ops::Range;
+
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Whitespace};
 
@@ -39,8 +41,12 @@ impl<'a> Source<'a> {
 
     /// The text from the start of one token to the end of another.
     pub(crate) fn slice(&self, first: Span, last: Span) -> &'a str {
-        let (start, end) = (self.byte(first.start), self.byte(last.end));
-        self.text.get(start..end).unwrap_or_default().trim()
+        self.text.get(self.bytes(first, last)).unwrap_or_default().trim()
+    }
+
+    /// Where in the text that is.
+    pub(crate) fn bytes(&self, first: Span, last: Span) -> Range<usize> {
+        self.byte(first.start)..self.byte(last.end)
     }
 
     fn byte(&self, at: Location) -> usize {
