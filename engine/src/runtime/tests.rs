@@ -1,6 +1,7 @@
 //! Jobs over splits that are read side by side.
 
 mod clock;
+mod receipts;
 mod takeover;
 
 use std::collections::{BTreeSet, VecDeque};

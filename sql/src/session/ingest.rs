@@ -146,7 +146,7 @@ impl Millstream {
                 return Err(Error::new(ErrorKind::Unavailable, message).with_hint("Send them again."));
             }
             let intake = self.intake(&def)?;
-            intake.push_spooled(rows).await?;
+            intake.push(rows).await?;
             intake.settle().await
         };
         if let Err(e) = taken.await {

@@ -1,10 +1,12 @@
 //! The way into a stored stream.
+//!
+//! Rows may go in under a key, once: who has one waits for a twin that is at it ([`Intake::once`]), and hands the rows in
+//! with a receipt, which is committed with them and found by who comes later.
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use millstream_engine::connector::ingest::IngestSource;
-use millstream_engine::connector::spool::Spooled;
+use arrow::datatypes::SchemaRef;
+use millstream_engine::connector::ingest::{IngestSource, Known, Parcel, Reserved};
 use millstream_engine::runtime::{JobHandle, JobPhase};
 
 use super::Millstream;
@@ -16,22 +18,60 @@ use crate::statement::quote_name;
 
 /// The way into a stored stream for as long as its job runs. Rows and the question whether they are committed
 /// go to the same run of the same job.
-pub(super) struct Intake {
+pub struct Intake {
     stream: String,
+    schema: SchemaRef,
     ingest: Arc<IngestSource>,
     job: Arc<JobHandle>,
     run: u64,
 }
 
+/// What became of a key before.
+pub enum Once {
+    /// Rows came under it and are committed: their receipt.
+    Before(serde_json::Value),
+    /// None did: the key is kept for whoever has this.
+    Now(Reserved),
+}
+
 impl Intake {
-    /// Hands in rows.
-    pub(super) async fn push(&self, rows: RecordBatch) -> Result<()> {
-        self.hand_in(self.ingest.push(self.run, rows)).await
+    /// The columns of the stream.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
-    /// Hands in rows of any number, to be committed whole.
-    pub(super) async fn push_spooled(&self, rows: Spooled) -> Result<()> {
-        self.hand_in(self.ingest.push_spooled(self.run, rows)).await
+    /// Hands in rows, to be committed whole: see [`Intake::settle`].
+    pub async fn push(&self, parcel: impl Into<Parcel>) -> Result<()> {
+        self.hand_in(self.ingest.push(self.run, parcel)).await
+    }
+
+    /// What is known of rows that came under `key`.
+    pub fn receipt(&self, key: &str) -> Known {
+        self.ingest.receipt(key)
+    }
+
+    /// Keeps `key` once nobody else does.
+    pub async fn reserve(&self, key: &str) -> Result<Reserved> {
+        tokio::select! {
+            biased;
+            reserved = self.ingest.reserve(key) => Ok(reserved),
+            _ = self.job.wait() => Err(self.gone()),
+        }
+    }
+
+    /// Finds out what became of `key`, waiting for who is at it.
+    pub async fn once(&self, key: &str) -> Result<Once> {
+        loop {
+            let reserved = self.reserve(key).await?;
+            match self.receipt(key) {
+                Known::Never => return Ok(Once::Now(reserved)),
+                Known::Committed(value) => return Ok(Once::Before(value)),
+                Known::UnderWay(_) => {
+                    drop(reserved);
+                    self.settle().await?;
+                }
+            }
+        }
     }
 
     async fn hand_in(&self, push: impl Future<Output = millstream_engine::Result<()>>) -> Result<()> {
@@ -44,15 +84,20 @@ impl Intake {
             Some(Ok(())) => Ok(()),
             // The job is as it was: these rows are too many.
             Some(Err(e)) if e.kind() == ErrorKind::Exhausted => Err(self.about(e.into())),
-            _ => {
-                self.job.failure().map_err(|e| self.about(e.into()))?;
-                Err(paused(&self.stream))
-            }
+            _ => Err(self.gone()),
+        }
+    }
+
+    /// Why the job runs no more.
+    fn gone(&self) -> Error {
+        match self.job.failure() {
+            Err(e) => self.about(e.into()),
+            Ok(()) => paused(&self.stream),
         }
     }
 
     /// Waits until what was handed in is committed.
-    pub(super) async fn settle(&self) -> Result<()> {
+    pub async fn settle(&self) -> Result<()> {
         self.job.settle().await.map_err(|e| self.about(e.into()))
     }
 
@@ -67,6 +112,11 @@ fn paused(stream: &str) -> Error {
 }
 
 impl Millstream {
+    /// The way into the stored stream `stream`, if its job runs.
+    pub fn way_into(&self, stream: &str) -> Result<Intake> {
+        self.intake(&*self.stream(stream)?)
+    }
+
     /// The way into `def`, if its job runs.
     pub(super) fn intake(&self, def: &StreamDef) -> Result<Intake> {
         let ingest = def.ingest.clone().ok_or_else(|| not_stored(def))?;
@@ -78,7 +128,7 @@ impl Millstream {
             return Err(failed(&def.name, &why));
         }
         match job.handle().filter(|j| j.status().phase == JobPhase::Running) {
-            Some(job) => Ok(Intake { stream: def.name.clone(), ingest, job, run }),
+            Some(job) => Ok(Intake { stream: def.name.clone(), schema: def.schema.clone(), ingest, job, run }),
             None => Err(paused(&def.name)),
         }
     }

@@ -45,6 +45,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use intake::{Intake, Once};
 pub use left_out::{FailedStream, LeftOut, LeftOutRows};
 pub use open::Millstream;
 pub use outcome::{

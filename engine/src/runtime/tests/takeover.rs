@@ -33,12 +33,12 @@ use crate::table::{StreamLog, TableSink, Upkeep};
 
 /// Where an owner stands still, and which answer it never hears. Writes are counted from 0.
 #[derive(Default)]
-struct Gate {
-    stand_before: Option<usize>,
+pub(super) struct Gate {
+    pub(super) stand_before: Option<usize>,
     lose: Option<usize>,
     writes: AtomicUsize,
     puts: AtomicUsize,
-    stands: AtomicBool,
+    pub(super) stands: AtomicBool,
     open: AtomicBool,
     opened: Notify,
 }
@@ -76,9 +76,9 @@ impl Gate {
 
 /// The store as one owner sees it.
 #[derive(Clone)]
-struct View {
-    objects: Arc<InMemory>,
-    gate: Arc<Gate>,
+pub(super) struct View {
+    pub(super) objects: Arc<InMemory>,
+    pub(super) gate: Arc<Gate>,
 }
 
 impl fmt::Debug for View {
@@ -201,7 +201,7 @@ impl Owner {
 }
 
 /// The row times in the files that the last manifest names, all of which must be there and be listed for readers.
-async fn committed(objects: &Arc<InMemory>) -> Vec<i64> {
+pub(super) async fn committed(objects: &Arc<InMemory>) -> Vec<i64> {
     let store = Store::over(objects.clone());
     let manifest = Checkpoints::new(store.clone(), "job").last().await.expect("reads").expect("is there");
     let files = manifest.sinks[&0]["files"].as_array().expect("files").clone();
