@@ -168,6 +168,8 @@ pub struct StoredState {
     pub file: StateFile,
     /// Whether it replaces the state's files before it.
     pub full: bool,
+    /// Its length in bytes.
+    pub bytes: u64,
 }
 
 impl Manifest {
@@ -254,7 +256,7 @@ impl Checkpoints {
                 // The present owner may have committed once more.
                 Err(e) if e.kind() == ErrorKind::Fenced => {}
                 Err(e) => return Err(e),
-                Ok(()) => {
+                Ok(_) => {
                     claim.tidy(&claimed, &[]).await?;
                     return Ok((claim, claimed));
                 }
@@ -315,8 +317,9 @@ impl Claim {
             let path = format!("{folder}/state/{checkpoint}-g{generation}-{slug}-{task}.arrow");
             // Compressing takes long, and others wait for this thread.
             let bytes = blocking(move || encode(&rows).map_err(std::io::Error::other)).await?;
+            let length = bytes.len() as u64;
             self.checkpoints.store.put(&path, bytes).await?;
-            files.push(StoredState { file: StateFile { name, task, of, path }, full });
+            files.push(StoredState { file: StateFile { name, task, of, path }, full, bytes: length });
         }
         Ok(files)
     }
@@ -338,14 +341,15 @@ impl Claim {
         self.checkpoints.store.delete(path).await
     }
 
-    /// Commits `manifest`: from here on it is the truth.
+    /// Commits `manifest`: from here on it is the truth. Gives its length in bytes.
     ///
     /// Errors with `Fenced` when somebody else has committed this number.
-    pub async fn commit(&self, manifest: &Manifest) -> Result<()> {
+    pub async fn commit(&self, manifest: &Manifest) -> Result<u64> {
         let bytes = Bytes::from(serde_json::to_vec(manifest)?);
+        let length = bytes.len() as u64;
         match self.checkpoints.store.create(&self.checkpoints.path(manifest.checkpoint), bytes).await {
             Err(e) if e.kind() == ErrorKind::Exists => Err(self.checkpoints.taken()),
-            other => other,
+            other => other.map(|()| length),
         }
     }
 

@@ -8,6 +8,7 @@
 pub(crate) mod ahead;
 mod arrow_records;
 pub(crate) mod blocks;
+pub mod body;
 pub mod columnar;
 pub(crate) mod columns;
 pub mod compression;

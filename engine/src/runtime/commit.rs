@@ -33,9 +33,17 @@ pub(super) struct CommitJob {
     pub(super) job: String,
 }
 
+/// What a checkpoint committed.
+pub(super) struct Committed {
+    pub(super) manifest: Manifest,
+    /// What was written for it: states, results, rows put aside and the manifest.
+    pub(super) bytes: u64,
+}
+
 impl CommitJob {
-    pub(super) async fn run(mut self) -> Result<Manifest> {
+    pub(super) async fn run(mut self) -> Result<Committed> {
         let n = self.manifest.checkpoint;
+        let mut bytes = 0;
         self.parts.sort_by_key(|p| (p.fragment, p.task));
         let mut staged: BTreeMap<usize, Vec<Staged>> = BTreeMap::new();
         self.manifest.rows_out = vec![0; self.sinks.len()];
@@ -44,10 +52,11 @@ impl CommitJob {
             for (node, more) in std::mem::take(&mut parts.staged) {
                 staged.entry(node).or_default().extend(more);
             }
+            bytes += parts.states.iter().map(|s| s.bytes).sum::<u64>();
             self.manifest.states.retain(|f| !replaced(f, parts.task, &parts.states));
             self.manifest.states.extend(parts.states.drain(..).map(|s| s.file));
         }
-        self.put_dead_letters().await?;
+        bytes += self.put_dead_letters().await?;
         for (i, source) in self.sources.iter().enumerate() {
             match source.state().await? {
                 serde_json::Value::Null => self.manifest.source_states.remove(&i),
@@ -57,10 +66,11 @@ impl CommitJob {
         for (node, sink) in &self.sinks {
             let gathered = sink.gather(n, staged.remove(node).unwrap_or_default()).await?;
             let staged = &staged.entry(*node).or_insert(gathered)[..];
+            bytes += staged.iter().filter_map(|s| s.body.get("bytes")?.as_u64()).sum::<u64>();
             self.manifest.sinks.insert(*node, sink.state_after(&commit_of(&self.manifest, staged)));
         }
         self.manifest.staged = staged;
-        self.claim.commit(&self.manifest).await?;
+        bytes += self.claim.commit(&self.manifest).await?;
         self.claim.check(&self.manifest).await?;
         for (node, sink) in &self.sinks {
             let staged = self.manifest.staged.get(node).map_or(&[][..], |s| s);
@@ -68,12 +78,12 @@ impl CommitJob {
         }
         tell_committed(&self.job, &self.sources, &self.manifest).await;
         self.claim.tidy(&self.manifest, &self.before).await?;
-        Ok(self.manifest)
+        Ok(Committed { manifest: self.manifest, bytes })
     }
 
     /// Writes what was put aside. The last file is made longer while it is small; files whose letters are all
-    /// older than the retention go.
-    async fn put_dead_letters(&mut self) -> Result<()> {
+    /// older than the retention go. Gives the bytes written.
+    async fn put_dead_letters(&mut self) -> Result<u64> {
         let now = now();
         let kept = &mut self.manifest.dead;
         // Who reads at this moment may have them open: they go one commit after the manifest let them go.
@@ -90,7 +100,7 @@ impl CommitJob {
             kept.retired.push(path);
         }
         if self.dead.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let last = self.manifest.dead_letters.last().cloned();
         let small = last.and_then(|path| Some((kept.files.get(&path).filter(|f| f.rows < SMALL)?.rows, path)));
@@ -103,10 +113,11 @@ impl CommitJob {
             kept.retired.push(path);
         }
         let bytes = crate::table::dead_letters::encode(&self.job, before, &self.dead, now)?;
+        let length = bytes.len() as u64;
         let path = self.claim.put_dead_letters(self.manifest.checkpoint, bytes).await?;
         kept.files.insert(path.clone(), DeadLetterFile { rows, newest: now });
         self.manifest.dead_letters.push(path);
-        Ok(())
+        Ok(length)
     }
 }
 

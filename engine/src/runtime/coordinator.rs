@@ -8,13 +8,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::aside::Asides;
-use super::commit::CommitJob;
+use super::commit::{CommitJob, Committed};
 use super::config::JobConfig;
 use super::idle::Waits;
 use super::messages::{Command, Pulse, Report};
 use super::run::{Epoch, Run};
 use super::status::{JobPhase, Shared};
-use crate::checkpoint::{Claim, Manifest};
+use crate::checkpoint::Claim;
 use crate::clock::Clock;
 use crate::connector::{Sink, Source};
 use crate::epoch::EpochMark;
@@ -122,8 +122,8 @@ impl Coordinator {
                     None => std::future::pending().await,
                 } } => {
                     self.state.committing = None;
-                    let manifest = committed.map_err(|_| Error::internal("the commit vanished"))??;
-                    self.committed(manifest);
+                    let committed = committed.map_err(|_| Error::internal("the commit vanished"))??;
+                    self.committed(committed);
                 }
                 () = clock.sleep_until(wake.unwrap_or_else(|| clock.now() + TICK)) => {}
                 () = pulse.wait(), if waiting => {}
@@ -384,15 +384,15 @@ impl Coordinator {
             job: self.config.name.clone(),
         };
         let (tx, rx) = oneshot::channel();
-        s.committing = Some(rx);
+        (s.committing, s.committing_since) = (Some(rx), epoch.cut_at);
         self.io.spawn(async move {
             let _ = tx.send(commit.run().await);
         });
     }
 
-    fn committed(&mut self, manifest: Manifest) {
-        self.shared.set_committed(&manifest);
-        self.state.manifest = manifest;
+    fn committed(&mut self, committed: Committed) {
+        self.shared.set_committed(&committed, self.state.committing_since.elapsed());
+        self.state.manifest = committed.manifest;
         self.answer_flushes();
     }
 

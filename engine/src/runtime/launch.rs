@@ -220,6 +220,7 @@ fn status_of(manifest: &Manifest) -> JobStatus {
         holder: String::new(),
         epoch_lag: Duration::ZERO,
         committed: (manifest.checkpoint, manifest.epoch),
+        commit_cost: (Duration::ZERO, 0),
         beyond: manifest.dead.beyond,
         share: None,
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::commit::Committed;
 use super::config::JobConfig;
 use super::idle::Idleness;
 use super::messages::{Cut, Parts};
@@ -79,7 +80,9 @@ pub(super) struct Run {
     /// The epoch whose checkpoint the tasks are making durable, and the parts that are.
     pub(super) storing: Option<Epoch>,
     pub(super) parts: Vec<Parts>,
-    pub(super) committing: Option<oneshot::Receiver<Result<Manifest>>>,
+    pub(super) committing: Option<oneshot::Receiver<Result<Committed>>>,
+    /// When the epoch was cut whose checkpoint is committed.
+    pub(super) committing_since: Instant,
     /// Rows put aside since the last checkpoint, with their epoch.
     pub(super) dead: Vec<(u64, Letter)>,
     pub(super) dead_bytes: usize,
@@ -112,6 +115,7 @@ impl Run {
             storing: None,
             parts: vec![],
             committing: None,
+            committing_since: now,
             dead: vec![],
             dead_bytes: 0,
             fresh_states: true,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::commit::Committed;
 use super::messages::Command;
-use crate::checkpoint::Manifest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
 use crate::metrics::{NodeFigures, NodeMetrics};
@@ -42,6 +42,8 @@ pub struct JobStatus {
     pub epoch_lag: Duration,
     /// The last committed checkpoint and its epoch.
     pub committed: (u64, u64),
+    /// How long it took from its epoch's cut to its commit, and the bytes that were written for it.
+    pub commit_cost: (Duration, u64),
     /// Rows put aside beyond the limit: they were counted only.
     pub beyond: u64,
     /// The share of the input that has been read, where its size is known.
@@ -84,8 +86,10 @@ impl Shared {
         });
     }
 
-    pub(super) fn set_committed(&self, manifest: &Manifest) {
+    pub(super) fn set_committed(&self, committed: &Committed, took: Duration) {
+        let Committed { manifest, bytes } = committed;
         self.status.send_modify(|s| {
+            s.commit_cost = (took, *bytes);
             (s.committed, s.beyond) = ((manifest.checkpoint, manifest.epoch), manifest.dead.beyond);
         });
     }

@@ -14,6 +14,7 @@ mod entry;
 mod execute;
 mod explain;
 mod failed_row;
+mod figures;
 mod flush;
 mod gate;
 mod ingest;
@@ -27,6 +28,7 @@ mod lookup;
 mod metadata;
 mod open;
 mod outcome;
+mod part;
 mod prepared;
 mod readers;
 mod reading;
@@ -45,6 +47,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use figures::JobFigures;
 pub use intake::{Intake, Once};
 pub use left_out::{FailedStream, LeftOut, LeftOutRows};
 pub use open::Millstream;

@@ -25,6 +25,14 @@ pub(super) fn check_query_in(query: &ast::Query, tokens: &[TokenWithSpan]) -> Re
     }
 }
 
+/// Checks a condition that stands alone.
+pub(super) fn check_condition(condition: &ast::Expr, tokens: &[TokenWithSpan]) -> Result<()> {
+    match condition.visit(&mut Check { tokens, in_table: 0 }) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
 /// What the parser does not read to its end, though it is known what is meant.
 pub(super) fn known_form(tokens: &[TokenWithSpan]) -> Option<Error> {
     for (i, token) in tokens.iter().enumerate() {

@@ -40,7 +40,7 @@ pub use cut::{caret, cut_secrets};
 pub use data_type::arrow_type;
 pub use depth::STACK;
 pub(crate) use display::fold;
-pub use parser::{parse, parse_query};
+pub use parser::{parse, parse_condition, parse_query};
 
 /// A statement with where it stands.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 use millstream_engine::connector::file::export::Existing;
 use millstream_engine::nearest::nearest;
 
-use super::check::{check_insert, check_query_in, known_form};
+use super::check::{check_condition, check_insert, check_query_in, known_form};
 use super::cut::cut_secrets;
 use super::dialect::StreamDialect;
 use super::display::fold;
@@ -34,6 +34,17 @@ pub fn parse_query(sql: &str) -> Result<Query> {
         (Some(Parsed { statement: Statement::Query(query), .. }), true) => Ok(query),
         (Some(parsed), true) => Err(Error::invalid("a query is expected").at(parsed.position)),
         _ => Err(Error::invalid("one query is expected")),
+    }
+}
+
+/// Reads a condition, as stands behind WHERE, and nothing else.
+pub fn parse_condition(sql: &str) -> Result<ast::Expr> {
+    let source = Source::new(sql);
+    let mut statements = source.statements()?;
+    match (statements.pop(), statements.is_empty()) {
+        (Some(tokens), true) => StatementParser::new(&source, tokens)?.condition(),
+        (None, _) => Err(Error::invalid("the condition is empty")),
+        _ => Err(Error::invalid("one condition is expected").with_hint("Leave out the semicolon.")),
     }
 }
 
@@ -73,6 +84,15 @@ impl<'a> StatementParser<'a> {
             without_secrets(e, &text).or_at(if at_end { end } else { start })
         })?;
         Ok(Parsed { statement, text, position: start.unwrap_or(Position { line: 1, column: 1 }) })
+    }
+
+    fn condition(mut self) -> Result<ast::Expr> {
+        let condition = self.parser.parse_expr()?;
+        if self.parser.peek_token_ref().token != Token::EOF {
+            return self.expected("the end of the condition");
+        }
+        check_condition(&condition, &self.tokens)?;
+        Ok(condition)
     }
 
     fn end(&mut self) -> Result<()> {

@@ -25,7 +25,7 @@ pub const MOST_RECEIPTS: usize = 65_536;
 /// For how long, in seconds.
 pub const RECEIPT_SECONDS: i64 = 3_600;
 /// How many lasting keys there may be.
-pub const MOST_LASTING: usize = 4_096;
+const MOST_LASTING: usize = 4_096;
 
 /// What is noted under a key when rows go in.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,7 +148,9 @@ impl Book {
         }
         let place = self.places.get(key).and_then(|place| usize::try_from(place - self.before).ok());
         let Some(place) = place else { return Known::Never };
-        let Some(line) = self.lines.get(place).filter(|line| at - line.at < RECEIPT_SECONDS) else { return Known::Never };
+        let Some(line) = self.lines.get(place).filter(|line| at - line.at < RECEIPT_SECONDS) else {
+            return Known::Never;
+        };
         let text = self.text.get((line.from - self.cut) as usize..).unwrap_or_default();
         let value = text.splitn(3, ' ').nth(2).and_then(|rest| {
             let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
@@ -206,7 +208,8 @@ impl Book {
 
     /// The book that `saved` is of, without what lies beyond `consumed`.
     pub(super) fn restore(saved: &Value, consumed: u64) -> Result<Self> {
-        let unreadable = |e: serde_json::Error| Error::data(format!("the receipts of a checkpoint cannot be read: {e}"));
+        let unreadable =
+            |e: serde_json::Error| Error::data(format!("the receipts of a checkpoint cannot be read: {e}"));
         let saved = Saved::deserialize(saved).map_err(unreadable)?;
         let mut book = Book { committed: consumed, base: saved.base, ..Book::default() };
         let (mut end, mut at) = book.base;
@@ -290,7 +293,10 @@ mod tests {
             let last = found.checked_sub(1).map_or(Known::Never, |last| Known::Committed(json!(last)));
             assert_eq!(again.known("link/a", NOW), last, "at {consumed}");
             if found == 3 {
-                assert_eq!(Book::restore(&again.save().expect("saves"), 30).expect("is read").known("b", NOW), again.known("b", NOW));
+                assert_eq!(
+                    Book::restore(&again.save().expect("saves"), 30).expect("is read").known("b", NOW),
+                    again.known("b", NOW)
+                );
             }
         }
         assert_eq!(Book::default().save().expect("saves"), Value::Null);

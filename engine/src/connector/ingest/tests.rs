@@ -153,7 +153,8 @@ async fn a_key_is_kept_for_one_at_a_time() {
 #[tokio::test]
 async fn rows_that_could_not_be_read_come_behind_the_others() {
     let source = started().await;
-    let dead = |line| DeadLetter { split: "".into(), position: 0, line: Some(line), reason: "no".into(), raw: vec![b'x'] };
+    let dead =
+        |line| DeadLetter { split: "".into(), position: 0, line: Some(line), reason: "no".into(), raw: vec![b'x'] };
     source.push(source.run(), Parcel::from(rows(3)).with_dead(vec![dead(2), dead(5)])).await.expect("room");
     let spool = Spool::new(std::env::temp_dir(), rows(0).schema(), MemoryBudget::new(1 << 30).account("rows"));
     let none = Parcel::from(spool.finish().await.expect("whole")).with_dead(vec![dead(1)]);

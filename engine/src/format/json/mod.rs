@@ -10,6 +10,7 @@ mod line;
 pub(super) mod nested;
 mod objects;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -19,6 +20,7 @@ use crate::format::content::Content;
 use crate::format::options::JsonOptions;
 use crate::format::rows::RowDecoder;
 use crate::format::spans::Dialect;
+use crate::format::tokenizer::Tokenizer;
 use crate::format::values::Escapes;
 
 pub use infer::json_schema;
@@ -32,6 +34,13 @@ pub fn decoder(schema: SchemaRef, options: &JsonOptions, split: Arc<str>) -> Box
 /// A reader of records of JSON, as [`decoder`] is of lines.
 pub(super) fn content(schema: SchemaRef, options: &JsonOptions, split: Arc<str>) -> Box<dyn Content> {
     Box::new(row_decoder(schema, options, split))
+}
+
+/// Where the rows of `document` stand in it: the items of an array, or itself. Otherwise why it cannot be taken apart.
+pub(super) fn items(document: &[u8]) -> Result<Vec<Range<usize>>, String> {
+    let mut items = vec![];
+    let objects = Objects::new(vec![], Default::default());
+    objects.parts(document, 0..document.len(), &mut items).map(|()| items)
 }
 
 fn row_decoder(schema: SchemaRef, options: &JsonOptions, split: Arc<str>) -> RowDecoder<Objects> {

@@ -33,14 +33,14 @@ struct Process {
 
 /// Starts one; `None` when it dies before it runs.
 async fn start(objects: &Arc<InMemory>, stand_before: Option<usize>) -> Option<Process> {
-    let gate = Arc::new(Gate { stand_before, ..Gate::default() });
+    let gate = Arc::new(Gate::before(stand_before));
     let store = Store::over(Arc::new(View { objects: objects.clone(), gate: gate.clone() }));
     let (budget, handle) = (MemoryBudget::new(1 << 30), tokio::runtime::Handle::current());
-    let log =
-        StreamLog::new(store.clone(), "s", schema(), false, None, Upkeep::new(budget.clone(), handle.clone()));
+    let log = StreamLog::new(store.clone(), "s", schema(), false, None, Upkeep::new(budget.clone(), handle.clone()));
     let source = IngestSource::new(budget.clone());
     let mut graph = Graph::default();
-    let scan = SourceNode { stream: "s".to_owned(), source: source.clone() as Arc<dyn Source>, schema: schema(), time: None };
+    let scan =
+        SourceNode { stream: "s".to_owned(), source: source.clone() as Arc<dyn Source>, schema: schema(), time: None };
     let from = graph.add(NodeKind::Source(scan), vec![], 1);
     let sink: Arc<dyn Sink> = Arc::new(TableSink::new(log, "job", None));
     let sink = SinkNode { name: "s".to_owned(), sink };

@@ -34,7 +34,7 @@ use crate::table::{StreamLog, TableSink, Upkeep};
 /// Where an owner stands still, and which answer it never hears. Writes are counted from 0.
 #[derive(Default)]
 pub(super) struct Gate {
-    pub(super) stand_before: Option<usize>,
+    stand_before: Option<usize>,
     lose: Option<usize>,
     writes: AtomicUsize,
     puts: AtomicUsize,
@@ -44,6 +44,11 @@ pub(super) struct Gate {
 }
 
 impl Gate {
+    /// Where an owner stands before its write `stand_before`.
+    pub(super) fn before(stand_before: Option<usize>) -> Self {
+        Gate { stand_before, ..Gate::default() }
+    }
+
     async fn pass(&self) {
         if Some(self.writes.fetch_add(1, Ordering::SeqCst)) != self.stand_before {
             return;
