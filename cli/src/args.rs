@@ -176,6 +176,9 @@ pub(crate) struct ServeArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:31337")]
     pub(crate) listen: String,
+    /// Where to serve HTTP as well: rows in and out, statements, metrics; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) http: Option<String>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }

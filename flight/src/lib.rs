@@ -10,6 +10,7 @@
 pub mod client;
 pub mod doors;
 pub mod error;
+pub mod http;
 pub mod server;
 
 mod base64;
@@ -18,4 +19,5 @@ mod notes;
 mod wire;
 
 pub use client::FlightClient;
+pub use http::{HttpOptions, serve_http};
 pub use server::{ServerOptions, serve, serve_with};

@@ -88,9 +88,9 @@ impl Over {
 }
 
 impl Received {
-    /// Whether nothing came.
-    pub(super) fn is_empty(&self) -> bool {
-        self.pieces.iter().all(Bytes::is_empty)
+    /// How many bytes came.
+    pub(super) fn bytes(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
     }
 
     /// Reads it, unpacked, no further than is taken.

@@ -57,7 +57,7 @@ pub(super) async fn accept(listener: TcpListener, server: Arc<Server>, mut stopp
                     }
                     match places.clone().try_acquire_owned() {
                         Ok(place) => {
-                            let serving = serve(stream, router.clone(), server.options.clone(), stopped.clone());
+                            let serving = serve(stream, router.clone(), server.options.clone(), server.stopped.clone());
                             open.spawn(async move {
                                 serving.await;
                                 drop(place);

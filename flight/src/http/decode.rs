@@ -43,9 +43,8 @@ pub(super) fn body_format(headers: &HeaderMap) -> Result<BodyFormat, Answer> {
             "" => "the content type of the body is missing".to_owned(),
             kind => format!("content type '{kind}' is not supported"),
         };
-        Answer::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported", message).hint(
-            "Send application/x-ndjson, application/json, text/csv or application/vnd.apache.arrow.stream.",
-        )
+        Answer::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported", message)
+            .hint("Send application/x-ndjson, application/json, text/csv or application/vnd.apache.arrow.stream.")
     })
 }
 
@@ -102,9 +101,9 @@ pub(super) async fn decode(server: &Server, target: Target<'_>, body: &Arc<Recei
             Gathered::One(first) => {
                 let held = budget.account(format!("rows for stream \"{stream}\""));
                 let spool = Spool::new(&folder, target.schema.clone(), held).add(first).await?;
-                Gathered::Many(spool.add(batch).await?)
+                Gathered::Many(Box::new(spool.add(batch).await?))
             }
-            Gathered::Many(spool) => Gathered::Many(spool.add(batch).await?),
+            Gathered::Many(spool) => Gathered::Many(Box::new(spool.add(batch).await?)),
         };
     }
     let done = work.await.map_err(|_| Answer::from(millstream_sql::Error::internal("a body was not decoded")))??;
@@ -124,16 +123,20 @@ pub(super) async fn decode(server: &Server, target: Target<'_>, body: &Arc<Recei
 enum Gathered {
     Nothing,
     One(RecordBatch),
-    Many(Spool),
+    Many(Box<Spool>),
 }
 
 /// That rows do not fit.
 fn misfits(stream: &str, done: Done) -> Answer {
     let n = done.count;
     let what = if n == 1 { "1 row does".to_owned() } else { format!("{n} rows do") };
-    Answer::new(StatusCode::UNPROCESSABLE_ENTITY, "data", format!("stream \"{stream}\": {what} not fit; none was taken"))
-        .hint("Mend them, or put such rows aside with ?on_error=dead_letter.")
-        .with("rows", Value::Array(done.misfits))
+    Answer::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "data",
+        format!("stream \"{stream}\": {what} not fit; none was taken"),
+    )
+    .hint("Mend them, or put such rows aside with ?on_error=dead_letter.")
+    .with("rows", Value::Array(done.misfits))
 }
 
 struct Work {

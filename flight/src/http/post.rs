@@ -8,12 +8,12 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::Server;
 use super::answer::Answer;
 use super::body::receive;
 use super::decode::{Target, body_format, decode};
 use super::once::{Taken, Verdict, key, verdict};
 use super::parameters::Parameters;
-use super::Server;
 
 /// Takes rows in.
 pub(super) async fn rows(
@@ -57,7 +57,9 @@ fn said(taken: Taken, repeated: bool) -> Response {
 fn unsure(e: millstream_sql::Error, key: Option<&str>) -> Answer {
     let answer = Answer::from(e);
     match key {
-        Some(_) => answer.hint("Send the same again under the same Idempotency-Key: rows that are there are not taken twice."),
+        Some(_) => {
+            answer.hint("Send the same again under the same Idempotency-Key: rows that are there are not taken twice.")
+        }
         None => answer,
     }
 }

@@ -3,7 +3,6 @@
 //! What goes wrong before the first rows is told with a status. Later the response breaks off, which no client takes for its end.
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -24,6 +23,7 @@ const AT_ONCE: usize = 8_192;
 
 /// `outcome`, which has rows, as a response in `shape`.
 pub(super) async fn respond(server: &Server, shape: Shape, outcome: Outcome) -> Result<Response, Answer> {
+    let follows = matches!(outcome, Outcome::Changes(_));
     let (schema, rows) = match outcome {
         Outcome::Rows(RowStream { schema, rows, left_out }) => {
             let end = stream::once(async move {
@@ -43,16 +43,18 @@ pub(super) async fn respond(server: &Server, shape: Shape, outcome: Outcome) -> 
         }
         Outcome::Done(_) => return Err(Error::internal("a statement without rows was taken for a query").into()),
     };
-    let follows = schema.clone();
     let mut sending = Sending {
-        writer: Writer::new(shape, &follows)?,
+        writer: Writer::new(shape, &schema)?,
         rows,
         rest: None,
         stopped: server.stopped.clone(),
         held: server.millstream.budget().account("a result that its client has not taken yet"),
         ended: false,
     };
-    let first = sending.begin(&schema).await?;
+    if !follows {
+        sending.fetch().await?;
+    }
+    let first = sending.writer.begin();
     let pieces = stream::unfold(Some(sending), |sending| async move {
         let mut sending = sending?;
         match sending.next().await {
@@ -80,12 +82,6 @@ struct Sending {
 }
 
 impl Sending {
-    /// Waits for the first rows, unless they are followed; gives what stands before them.
-    async fn begin(&mut self, _schema: &SchemaRef) -> Result<Bytes> {
-        self.fetch().await?;
-        Ok(self.writer.begin())
-    }
-
     /// Fetches the next batch.
     async fn fetch(&mut self) -> Result<()> {
         tokio::select! {

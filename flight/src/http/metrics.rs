@@ -1,0 +1,172 @@
+//! `GET /metrics`: figures of the jobs and the process in the text format of Prometheus.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use millstream_engine::time::EventTime;
+use millstream_sql::session::{JobFigures, JobState};
+
+use super::Server;
+use super::answer::Answer;
+use super::parameters::Parameters;
+
+/// The page.
+pub(super) async fn page(State(server): State<Arc<Server>>, request: Request) -> Result<Response, Answer> {
+    let (head, _) = request.into_parts();
+    Parameters::read(head.uri.query(), &[])?;
+    server.admit(&head)?;
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let budget = server.millstream.budget();
+    let text = render(&server.millstream.figures(), (budget.used(), budget.limit()), since.as_secs_f64());
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+/// A figure of each job.
+struct Figure {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    of: fn(&JobFigures, f64) -> Option<f64>,
+}
+
+const fn gauge(name: &'static str, help: &'static str, of: fn(&JobFigures, f64) -> Option<f64>) -> Figure {
+    Figure { name, kind: "gauge", help, of }
+}
+
+const fn counter(name: &'static str, help: &'static str, of: fn(&JobFigures, f64) -> Option<f64>) -> Figure {
+    Figure { name, kind: "counter", help, of }
+}
+
+const FIGURES: [Figure; 15] = [
+    gauge("millstream_job_running", "Whether the job runs.", |j, _| Some(is(j, JobState::Running))),
+    gauge("millstream_job_failed", "Whether the job has failed.", |j, _| Some(is(j, JobState::Failed))),
+    counter("millstream_job_rows_read_total", "Rows read since the stream was made.", |j, _| j.info.rows_in.map(float)),
+    counter("millstream_job_rows_written_total", "Rows written since the stream was made.", |j, _| {
+        j.info.rows_out.map(float)
+    }),
+    counter("millstream_job_late_rows_total", "Rows dropped because their windows had closed.", |j, _| {
+        Some(float(j.late))
+    }),
+    counter("millstream_job_dead_letters_total", "Rows put aside.", |j, _| Some(float(j.dead_letters))),
+    gauge("millstream_job_epoch", "The last finished epoch.", |j, _| Some(float(j.info.epoch))),
+    gauge("millstream_job_epoch_seconds", "How long the last epoch took.", |j, _| Some(j.epoch_time.as_secs_f64())),
+    gauge("millstream_job_watermark_seconds", "The watermark, in seconds since 1970.", |j, _| watermark(j)),
+    gauge("millstream_job_lag_seconds", "How far the watermark is behind the clock.", |j, now| {
+        watermark(j).map(|at| (now - at).max(0.0))
+    }),
+    gauge("millstream_job_checkpoint", "The last committed checkpoint.", |j, _| Some(float(j.checkpoint))),
+    gauge("millstream_job_checkpoint_seconds", "How long it took from its epoch's cut to its commit.", |j, _| {
+        Some(j.checkpoint_time.as_secs_f64())
+    }),
+    gauge("millstream_job_checkpoint_bytes", "Bytes written for it.", |j, _| Some(float(j.checkpoint_bytes))),
+    gauge("millstream_job_state_bytes", "Bytes of state held by operators.", |j, _| Some(float(j.state_bytes))),
+    gauge("millstream_job_queued_bytes", "Bytes that wait at operators.", |j, _| Some(float(j.queued_bytes))),
+];
+
+fn is(job: &JobFigures, state: JobState) -> f64 {
+    f64::from(u8::from(job.info.state == state))
+}
+
+fn float(n: u64) -> f64 {
+    n as f64
+}
+
+/// Where it is known and not the end.
+fn watermark(job: &JobFigures) -> Option<f64> {
+    let at = job.info.watermark;
+    (at != EventTime::MIN && at != EventTime::MAX).then_some(at.0 as f64 / 1e6)
+}
+
+fn render(jobs: &[JobFigures], (used, limit): (usize, usize), now: f64) -> String {
+    let mut text = String::new();
+    let head = |text: &mut String, name: &str, kind: &str, help: &str| {
+        // Writing into a text does not fail.
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    };
+    for figure in &FIGURES {
+        let values: Vec<_> = jobs.iter().filter_map(|job| Some((job, (figure.of)(job, now)?))).collect();
+        if values.is_empty() {
+            continue;
+        }
+        head(&mut text, figure.name, figure.kind, figure.help);
+        for (job, value) in values {
+            let _ = writeln!(text, "{}{{stream=\"{}\"}} {value}", figure.name, label(&job.info.stream));
+        }
+    }
+    let process = [
+        ("millstream_memory_used_bytes", "Bytes of the memory budget that are used.", used as u64),
+        ("millstream_memory_limit_bytes", "The memory budget.", limit as u64),
+    ];
+    for (name, help, value) in process {
+        head(&mut text, name, "gauge", help);
+        let _ = writeln!(text, "{name} {value}");
+    }
+    if let Some(bytes) = resident() {
+        let name = "process_resident_memory_bytes";
+        head(&mut text, name, "gauge", "Bytes of memory that the process holds.");
+        let _ = writeln!(text, "{name} {bytes}");
+    }
+    text
+}
+
+/// A text as the value of a label.
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// What the process holds, where the system says it.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use millstream_sql::session::JobInfo;
+
+    use super::*;
+
+    #[test]
+    fn a_page() {
+        let info = JobInfo {
+            stream: "a\"b".into(),
+            state: JobState::Running,
+            rows_in: Some(5),
+            rows_out: None,
+            epoch: 7,
+            watermark: EventTime(10_500_000),
+            progress: None,
+            error: None,
+        };
+        let job = JobFigures {
+            info,
+            late: 1,
+            dead_letters: 2,
+            epoch_time: Duration::from_millis(3),
+            checkpoint: 4,
+            checkpoint_time: Duration::from_millis(20),
+            checkpoint_bytes: 1000,
+            state_bytes: 0,
+            queued_bytes: 0,
+        };
+        let text = render(&[job], (10, 100), 12.0);
+        for line in [
+            "# TYPE millstream_job_rows_read_total counter",
+            "millstream_job_rows_read_total{stream=\"a\\\"b\"} 5",
+            "millstream_job_lag_seconds{stream=\"a\\\"b\"} 1.5",
+            "millstream_job_checkpoint_seconds{stream=\"a\\\"b\"} 0.02",
+            "millstream_memory_used_bytes 10",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("rows_written"), "what is not known is not said");
+    }
+}
