@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # All tests: unit and system tests in Rust, documentation tests, then the Python tests against real processes.
-# Needs git, the Rust toolchain and python3; makes the rest itself. Words after the script go to pytest.
+# Needs git, the Rust toolchain, python3 and promtool (of prometheus); makes the rest itself. Words after the script go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 step() { printf '\n== %s\n' "$*"; }
 fail() { printf 'tests/run.sh: %s\n' "$*" >&2; exit 1; }
 
-for tool in git cargo python3; do
+for tool in git cargo python3 promtool; do
     command -v "$tool" >/dev/null || fail "there is no $tool: install it first"
 done
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 is older than 3.11"

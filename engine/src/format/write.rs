@@ -119,7 +119,7 @@ mod tests {
         let rows = RecordBatch::try_from_iter([("a", a), ("b", b)]).expect("two columns");
         let mut text = vec![];
         write_json_lines(&rows, &mut text).expect("writes");
-        let lines = ["1.5,\"b\":0.1", "\"NaN\",\"b\":2.0", "null,\"b\":\"-Infinity\"", "\"Infinity\",\"b\":1e30"];
+        let lines = ["1.5,\"b\":0.1", "\"NaN\",\"b\":2.0", "null,\"b\":\"-Infinity\"", "\"Infinity\",\"b\":1e+30"];
         let expected: String = lines.iter().map(|line| format!("{{\"a\":{line}}}\n")).collect();
         assert_eq!(String::from_utf8(text).expect("text"), expected);
     }

@@ -163,7 +163,8 @@ struct Bounded {
 
 impl Read for Bounded {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let n = self.input.read(out)?;
+        // Whatever is wrong with the bytes, it is not what they say.
+        let n = self.input.read(out).map_err(|e| io::Error::other(e.to_string()))?;
         if n > self.left {
             self.over.0.store(true, Ordering::Relaxed);
             return Err(io::Error::other("too long"));

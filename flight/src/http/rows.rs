@@ -50,6 +50,7 @@ pub(super) async fn respond(server: &Server, shape: Shape, outcome: Outcome) -> 
         stopped: server.stopped.clone(),
         held: server.millstream.budget().account("a result that its client has not taken yet"),
         ended: false,
+        closed: false,
     };
     if !follows {
         sending.fetch().await?;
@@ -78,7 +79,10 @@ struct Sending {
     rest: Option<RecordBatch>,
     stopped: watch::Receiver<bool>,
     held: MemoryAccount,
+    /// No more rows come.
     ended: bool,
+    /// What stands behind the last has been written.
+    closed: bool,
 }
 
 impl Sending {
@@ -110,9 +114,10 @@ impl Sending {
                     return Ok(Some(piece));
                 }
             } else if self.ended {
-                // Asked once more, there is nothing.
-                let end = self.writer.end()?;
-                return Ok((!end.is_empty()).then_some(end));
+                if std::mem::replace(&mut self.closed, true) {
+                    return Ok(None);
+                }
+                return Ok(Some(self.writer.end()?).filter(|end| !end.is_empty()));
             } else {
                 self.fetch().await?;
             }

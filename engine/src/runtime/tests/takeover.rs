@@ -206,7 +206,7 @@ impl Owner {
 }
 
 /// The row times in the files that the last manifest names, all of which must be there and be listed for readers.
-pub(super) async fn committed(objects: &Arc<InMemory>) -> Vec<i64> {
+async fn committed(objects: &Arc<InMemory>) -> Vec<i64> {
     let store = Store::over(objects.clone());
     let manifest = Checkpoints::new(store.clone(), "job").last().await.expect("reads").expect("is there");
     let files = manifest.sinks[&0]["files"].as_array().expect("files").clone();
