@@ -1,5 +1,6 @@
 """The HTTP server: rows in, once and durable; rows, statements and figures out; bounds; and programs of others that use it."""
 
+import base64
 import concurrent.futures
 import gzip
 import http.client
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.ipc
 import pytest
-from conftest import Server, duck, parquet
+from conftest import Server, duck, parquet, run
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 SEED = 20260915
@@ -393,3 +394,31 @@ def test_duckdb_reads_over_http(web, stream):
         web.post(stream, [{"n": 1, "t": "a"}, {"n": 2}])
         url = f"http://127.0.0.1:{web.port}/streams/{stream}?format=csv"
         assert connection.execute(f"SELECT sum(n) FROM read_csv('{url}')").fetchone() == (3,)
+
+
+def test_users_are_asked_who_they_are(tmp_path):
+    store = tmp_path / "store"
+    run(
+        store,
+        """CREATE STREAM a (n BIGINT); CREATE STREAM b (n BIGINT); INSERT INTO a VALUES (1);
+        CREATE USER boss PASSWORD 'long enough 1'; GRANT ADMIN ON ALL TO boss;
+        CREATE USER ann PASSWORD 'long enough 2'; GRANT READ ON STREAM a TO ann;""",
+    )
+    login = lambda user, password: {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+    ann, boss = login("ann", "long enough 2"), login("boss", "long enough 1")
+    with HttpServer(store) as server:
+        for path in ["/streams/a", "/metrics"]:
+            status, headers, content = server.ask("GET", path)
+            assert status == 401 and headers["www-authenticate"].startswith("Basic"), content
+        assert server.ask("GET", "/streams/a", headers=login("ann", "wrong"))[0] == 401
+        assert server.ask("GET", "/healthz")[0] == 200 and server.ask("GET", "/readyz")[0] == 200
+        assert server.json("GET", "/streams/a", headers=ann) == [{"n": 1}]
+        assert server.json("GET", "/streams/b", headers=ann, status=403)["kind"] == "denied"
+        assert server.json("POST", "/streams/a", '{"n": 2}', NDJSON | ann, 403)["kind"] == "denied"
+        assert server.json("POST", "/sql", "DROP STREAM a", {"Content-Type": "text/plain"} | ann, 403)
+        page = server.ask("GET", "/metrics", headers=ann)[2].decode()
+        assert 'stream="a"' in page and 'stream="b"' not in page
+        # One user's key is not another's.
+        for user in (boss, boss):
+            said = server.json("POST", "/streams/b", '{"n": 2}', NDJSON | user | {"Idempotency-Key": "k"})
+        assert said["repeated"]

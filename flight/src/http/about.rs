@@ -26,7 +26,7 @@ pub(super) async fn ready(State(server): State<Arc<Server>>, request: Request) -
         return Err(Answer::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the server is shutting down"));
     }
     let jobs = server.millstream.jobs();
-    let failed: Vec<_> = jobs.iter().filter(|job| job.state == JobState::Failed).map(|job| &job.stream).collect();
-    let running = jobs.iter().filter(|job| job.state == JobState::Running).count();
+    let count = |state| jobs.iter().filter(|job| job.state == state).count();
+    let (running, failed) = (count(JobState::Running), count(JobState::Failed));
     Ok(Json(json!({ "status": "ready", "running": running, "failed": failed })).into_response())
 }

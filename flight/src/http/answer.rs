@@ -5,7 +5,7 @@
 //! ```
 
 use axum::extract::rejection::PathRejection;
-use axum::http::header::RETRY_AFTER;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use millstream_sql::{Error, ErrorKind};
@@ -37,6 +37,13 @@ impl Answer {
             .hint("Send the rows in several requests: each is committed whole.")
     }
 
+    /// Whoever asks must say who it is.
+    pub(super) fn unknown(e: Error) -> Self {
+        let denied = e.kind() == ErrorKind::Denied;
+        let answer = Answer::from(e);
+        if denied { Answer { status: StatusCode::UNAUTHORIZED, ..answer } } else { answer }
+    }
+
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         let hint: String = hint.into();
         self.with("hint", hint.into())
@@ -60,6 +67,7 @@ impl From<Error> for Answer {
             ErrorKind::Invalid => (StatusCode::BAD_REQUEST, "invalid"),
             ErrorKind::Data => (StatusCode::BAD_REQUEST, "data"),
             ErrorKind::Unsupported => (StatusCode::UNPROCESSABLE_ENTITY, "unsupported"),
+            ErrorKind::Denied => (StatusCode::FORBIDDEN, "denied"),
             ErrorKind::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             ErrorKind::Exists => (StatusCode::CONFLICT, "exists"),
             ErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
@@ -96,10 +104,15 @@ impl IntoResponse for Answer {
         if self.status.is_server_error() {
             tracing::warn!(status = self.status.as_u16(), error = %json!(self.content["message"]), "a request failed");
         }
-        let again = self.status == StatusCode::SERVICE_UNAVAILABLE;
+        let (again, unknown) =
+            (self.status == StatusCode::SERVICE_UNAVAILABLE, self.status == StatusCode::UNAUTHORIZED);
         let mut response = (self.status, Json(Value::Object(self.content))).into_response();
         if again {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if unknown {
+            let asked = HeaderValue::from_static("Basic realm=\"millstream\", charset=\"UTF-8\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, asked);
         }
         response
     }

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::{HttpOptions, Server, routes};
+use crate::doors::Peer;
 
 /// How long requests that are under way may take once the server is to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -57,7 +58,8 @@ pub(super) async fn accept(listener: TcpListener, server: Arc<Server>, mut stopp
                     }
                     match places.clone().try_acquire_owned() {
                         Ok(place) => {
-                            let serving = serve(stream, router.clone(), server.options.clone(), server.stopped.clone());
+                            let (options, stopped) = (server.options.clone(), server.stopped.clone());
+                            let serving = serve(stream, Peer::at(peer.ip()), router.clone(), options, stopped);
                             open.spawn(async move {
                                 serving.await;
                                 drop(place);
@@ -98,6 +100,7 @@ async fn turn_away(mut stream: TcpStream) {
 /// Serves one connection to its end.
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
+    peer: Peer,
     router: Router,
     options: HttpOptions,
     mut stopped: watch::Receiver<bool>,
@@ -106,9 +109,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let service = {
         let activity = activity.clone();
         service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let (router, request) = (router.clone(), UnderWay::of(&activity, request));
+            let (router, peer, request) = (router.clone(), peer.clone(), UnderWay::of(&activity, request));
             async move {
-                let (request, under_way) = request;
+                let (mut request, under_way) = request;
+                request.extensions_mut().insert(peer);
                 let response = router.oneshot(request.map(Body::new)).await?;
                 Ok::<_, Infallible>(response.map(|body| Sent { body, under_way }))
             }

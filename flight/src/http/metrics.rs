@@ -18,10 +18,12 @@ use super::parameters::Parameters;
 pub(super) async fn page(State(server): State<Arc<Server>>, request: Request) -> Result<Response, Answer> {
     let (head, _) = request.into_parts();
     Parameters::read(head.uri.query(), &[])?;
-    server.admit(&head)?;
+    let caller = server.admit(&head).await?;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let budget = server.millstream.budget();
-    let text = render(&server.millstream.figures(), (budget.used(), budget.limit()), since.as_secs_f64());
+    let mut jobs = server.millstream.figures();
+    jobs.retain(|job| caller.session.may_read(&job.info.stream));
+    let text = render(&jobs, (budget.used(), budget.limit()), since.as_secs_f64());
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 

@@ -31,12 +31,14 @@ mod sql;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use millstream_sql::{Millstream, Result, Session};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use answer::Answer;
+use self::answer::Answer;
+use crate::doors::{Doors, Peer};
 
 /// The bounds of a server.
 #[derive(Clone, Debug)]
@@ -83,21 +85,26 @@ pub(crate) struct Server {
     options: HttpOptions,
     /// Turns true when the server is to end.
     stopped: watch::Receiver<bool>,
+    doors: Doors,
     /// How many bodies are decoded at once.
     decoding: Arc<Semaphore>,
 }
 
 /// Who asks.
 pub(crate) struct Caller {
-    session: Arc<Session>,
+    session: Session,
     /// The user's name; empty for anybody.
     user: String,
 }
 
 impl Server {
     /// The one place where a request is let in.
-    fn admit(&self, _request: &Parts) -> Result<Caller, Answer> {
-        Ok(Caller { session: Arc::new(self.millstream.session()), user: String::new() })
+    async fn admit(&self, request: &Parts) -> Result<Caller, Answer> {
+        let authorization = request.headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
+        let peer = request.extensions.get::<Peer>().cloned().unwrap_or_else(Peer::unknown);
+        let who = self.doors.admit(authorization, &peer).await.map_err(Answer::unknown)?;
+        let user = who.user_name().unwrap_or_default().to_owned();
+        Ok(Caller { session: self.millstream.session_of(who), user })
     }
 }
 
@@ -111,7 +118,8 @@ pub async fn serve_http(
 ) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let decoding = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, |n| n.get().max(2))));
-    let server = Arc::new(Server { millstream, options, stopped: stopped.clone(), decoding });
+    let doors = Doors::new(Arc::clone(&millstream), None)?;
+    let server = Arc::new(Server { millstream, options, stopped: stopped.clone(), doors, decoding });
     let serving = connection::accept(listener, server, stopped);
     tokio::pin!(serving, shutdown);
     tokio::select! {

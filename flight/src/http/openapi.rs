@@ -32,7 +32,8 @@ fn description() -> Value {
             "/metrics": { "get": metrics() },
             "/openapi.json": { "get": itself() },
         },
-        "components": { "schemas": { "Error": error() } },
+        "components": { "schemas": { "Error": error() }, "securitySchemes": { "login": { "type": "http", "scheme": "basic" } } },
+        "security": [{}, { "login": [] }],
     })
 }
 
@@ -65,7 +66,7 @@ fn read() -> Value {
             },
             format(),
         ],
-        "responses": responses(rows("The rows."), &[400, 404, 406, 422, 500, 503]),
+        "responses": responses(rows("The rows."), &[400, 401, 403, 404, 406, 422, 500, 503]),
     })
 }
 
@@ -108,7 +109,7 @@ fn post() -> Value {
         },
         "responses": responses(
             json!({ "description": "The rows are durable.", "content": { "application/json": { "schema": taken } } }),
-            &[400, 404, 408, 413, 415, 422, 500, 503],
+            &[400, 401, 403, 404, 408, 413, 415, 422, 500, 503],
         ),
     })
 }
@@ -143,7 +144,7 @@ fn sql() -> Value {
                 "text/plain": { "schema": { "type": "string", "minLength": 1 } },
             },
         },
-        "responses": responses(given, &[400, 404, 406, 408, 409, 413, 415, 422, 500, 503]),
+        "responses": responses(given, &[400, 401, 403, 404, 406, 408, 409, 413, 415, 422, 500, 503]),
     })
 }
 
@@ -160,14 +161,14 @@ fn about(summary: &str, status: &str, more: Value, errors: &[u16]) -> Value {
 fn ready() -> Value {
     json!({
         "running": { "type": "integer", "minimum": 0, "description": "Jobs that run." },
-        "failed": { "type": "array", "items": { "type": "string" }, "description": "Streams whose jobs have failed." },
+        "failed": { "type": "integer", "minimum": 0, "description": "Jobs that have failed." },
     })
 }
 
 fn metrics() -> Value {
     let page =
         json!({ "description": "The figures.", "content": { "text/plain": { "schema": { "type": "string" } } } });
-    json!({ "summary": "Figures in the text format of Prometheus", "responses": responses(page, &[400, 500]) })
+    json!({ "summary": "Figures in the text format of Prometheus", "responses": responses(page, &[400, 401, 500]) })
 }
 
 fn itself() -> Value {
@@ -204,6 +205,8 @@ fn responses(good: Value, errors: &[u16]) -> Value {
 fn why(status: u16) -> &'static str {
     match status {
         400 => "The request is wrong.",
+        401 => "Who asks must say who it is.",
+        403 => "Who asks may not.",
         404 => "There is no such stream, column or function.",
         406 => "None of the formats that are accepted can be had.",
         408 => "The body does not come, or too slowly.",

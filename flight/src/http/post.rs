@@ -23,11 +23,11 @@ pub(super) async fn rows(
 ) -> Result<Response, Answer> {
     let Path(stream) = name?;
     let (head, body) = request.into_parts();
-    let caller = server.admit(&head)?;
+    let caller = server.admit(&head).await?;
     let parameters = Parameters::read(head.uri.query(), &["on_error"])?;
     let lenient = parameters.choice("on_error", &["refuse", "dead_letter"])? == Some("dead_letter");
     let (format, key) = (body_format(&head.headers)?, key(&head.headers)?);
-    let intake = server.millstream.way_into(&stream)?;
+    let intake = caller.session.way_into(&stream)?;
     let target = Target { stream: &stream, schema: intake.schema().clone(), format, lenient };
     let body = Arc::new(receive(&server, &head.headers, body).await?);
     let turn = match verdict(&server, &caller, &intake, key, &body, target.salt()).await? {

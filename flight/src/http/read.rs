@@ -20,7 +20,7 @@ pub(super) async fn rows(
 ) -> Result<Response, Answer> {
     let Path(name) = name?;
     let (head, _) = request.into_parts();
-    let caller = server.admit(&head)?;
+    let caller = server.admit(&head).await?;
     let parameters = Parameters::read(head.uri.query(), &["where", "limit", "format"])?;
     let shape = Shape::asked(parameters.choice("format", &NAMES)?, &head.headers)?;
     let limit = parameters.number("limit")?;

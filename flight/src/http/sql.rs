@@ -31,7 +31,7 @@ struct Asked {
 /// Executes a statement.
 pub(super) async fn execute(State(server): State<Arc<Server>>, request: Request) -> Result<Response, Answer> {
     let (head, body) = request.into_parts();
-    let caller = server.admit(&head)?;
+    let caller = server.admit(&head).await?;
     let parameters = Parameters::read(head.uri.query(), &["format"])?;
     let shape = Shape::asked(parameters.choice("format", &NAMES)?, &head.headers)?;
     let is_json = is_json(&head.headers)?;

@@ -9,11 +9,12 @@ use arrow::datatypes::SchemaRef;
 use millstream_engine::connector::ingest::{IngestSource, Known, Parcel, Reserved};
 use millstream_engine::runtime::{JobHandle, JobPhase};
 
-use super::Millstream;
 use super::jobs::{failed, not_stored};
 use super::outcome::JobState;
 use super::tables::StreamDef;
+use super::{Millstream, Session};
 use crate::error::{Error, ErrorKind, Result};
+use crate::rights::{Need, Right};
 use crate::statement::quote_name;
 
 /// The way into a stored stream for as long as its job runs. Rows and the question whether they are committed
@@ -111,12 +112,15 @@ fn paused(stream: &str) -> Error {
         .with_hint(format!("RESUME STREAM {} first.", quote_name(stream)))
 }
 
-impl Millstream {
-    /// The way into the stored stream `stream`, if its job runs.
+impl Session {
+    /// The way into the stored stream `stream`, if who asks may write to it and its job runs.
     pub fn way_into(&self, stream: &str) -> Result<Intake> {
-        self.intake(&*self.stream(stream)?)
+        self.ask(Need::On(Right::Write, stream))?;
+        self.millstream.intake(&*self.millstream.stream(stream)?)
     }
+}
 
+impl Millstream {
     /// The way into `def`, if its job runs.
     pub(super) fn intake(&self, def: &StreamDef) -> Result<Intake> {
         let ingest = def.ingest.clone().ok_or_else(|| not_stored(def))?;
