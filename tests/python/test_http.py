@@ -378,7 +378,7 @@ def test_schemathesis_finds_nothing(tmp_path):
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{server.port}/openapi.json"]
         # That a text is SQL, or fits a stream, no schema can say.
         options = ["--max-examples", "25", "--seed", str(SEED), "--no-color", "--exclude-checks", "positive_data_acceptance"]
-        checked = subprocess.run(command + options, capture_output=True, text=True, timeout=300)
+        checked = subprocess.run(command + options, capture_output=True, text=True, timeout=300, cwd=tmp_path)
         assert checked.returncode == 0, checked.stdout[-6000:] + checked.stderr[-2000:]
 
 
