@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::output::Format;
-use crate::quantity::{parse_interval, parse_size};
+use crate::quantity::{parse_interval, parse_lifetime, parse_size};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,7 +17,7 @@ Examples:
   millstream demo                              four weeks of flights, live, in a few seconds
   millstream -c 'SELECT * FROM hot LIMIT 5'    one statement
   millstream run flights.sql --format csv      a script; results go to stdout, all else to stderr
-  millstream serve --listen 0.0.0.0:31337      a Flight SQL server for Python, ADBC, JDBC, DuckDB
+  millstream serve                             a Flight SQL server for Python, ADBC, JDBC, DuckDB
   millstream shell --connect grpc://host:31337
   millstream export hot hot.parquet
 
@@ -80,7 +80,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Serve the store over Arrow Flight SQL until interrupted
     #[command(after_help = "Examples:\n  millstream serve --store ./orders\n  \
-        millstream serve --listen 0.0.0.0:31337")]
+        millstream user add ann --store ./orders\n  \
+        millstream serve --store ./orders --listen 0.0.0.0:31337 --tls-cert cert.pem --tls-key key.pem")]
     Serve(ServeArgs),
     /// Make users of the store: the first administrator
     ///
@@ -111,6 +112,12 @@ pub(crate) struct EngineArgs {
     /// How often results and state become durable, such as 500ms or 10s [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = parse_interval)]
     pub(crate) checkpoint_interval: Option<Duration>,
+    /// File with the key that secrets are kept under, 32 characters or more [env: MILLSTREAM_KEY, the key itself]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Take passwords in options as they are written; and serve to anybody who reaches the port
+    #[arg(long)]
+    pub(crate) insecure: bool,
 }
 
 /// `millstream` and `millstream shell`.
@@ -131,12 +138,21 @@ pub(crate) struct ShellArgs {
 /// The server to work on.
 #[derive(Args, Debug, Default, Clone)]
 pub(crate) struct ConnectArgs {
-    /// Work on a server instead of opening a store: grpc://host:port
+    /// Work on a server instead of opening a store: grpc://host:port, grpc+tls://host:port
     #[arg(long, value_name = "URL")]
     pub(crate) connect: Option<String>,
     /// Who to log in as; the password is asked for, or comes from MILLSTREAM_PASSWORD
     #[arg(long, value_name = "NAME", requires = "connect")]
     pub(crate) user: Option<String>,
+    /// File with the authorities to trust, where the URL is grpc+tls://… [default: the system's]
+    #[arg(long, value_name = "FILE", requires = "connect")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// File with the certificate to show
+    #[arg(long, value_name = "FILE", requires_all = ["connect", "tls_key"])]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// File with its key
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 /// `millstream user`.
@@ -180,7 +196,44 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) http: Option<String>,
     #[command(flatten)]
+    pub(crate) doors: DoorArgs,
+    #[command(flatten)]
     pub(crate) engine: EngineArgs,
+}
+
+/// Who is let in, and what statements from outside may touch.
+#[derive(Args, Debug, Default)]
+pub(crate) struct DoorArgs {
+    /// File with the certificate to show, in PEM; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// File with its key
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// File with the authority of clients: only who shows a certificate of it gets in, and its common name may be a user
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// Folder whose files statements from outside may read and write [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) files: Option<PathBuf>,
+    /// Where statements from outside may connect to, such as api.example.org:443 or 10.0.0.0/8 (may be repeated)
+    #[arg(long, value_name = "HOST[:PORT]|NETWORK")]
+    pub(crate) connect_to: Vec<String>,
+    /// How long the token of a login is good, such as 1h [default: 12h]
+    #[arg(long, value_name = "TIME", value_parser = parse_lifetime)]
+    pub(crate) token_lifetime: Option<Duration>,
+    /// Take tokens of this OpenID Connect issuer
+    #[arg(long, value_name = "URL", requires_all = ["oidc_jwks", "oidc_audience"])]
+    pub(crate) oidc_issuer: Option<String>,
+    /// File with the issuer's public keys; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "oidc_issuer")]
+    pub(crate) oidc_jwks: Option<PathBuf>,
+    /// For whom its tokens must be
+    #[arg(long, value_name = "NAME", requires = "oidc_issuer")]
+    pub(crate) oidc_audience: Option<String>,
+    /// The claim of its tokens that is the name of a user
+    #[arg(long, value_name = "CLAIM", default_value = "sub", requires = "oidc_issuer")]
+    pub(crate) oidc_claim: String,
 }
 
 /// `millstream export`.

@@ -45,7 +45,7 @@ pub(crate) async fn run(store: Option<String>, args: DemoArgs) -> Result<ExitCod
         None => fresh_store()?,
     };
     let flights = write_flights(Path::new(&store))?;
-    let backend = Embedded::open(config::engine(store, &args.engine)).await?;
+    let backend = Embedded::open(config::engine(store, &args.engine)?).await?;
     let shown = tokio::select! {
         shown = show(&backend, &flights, args.speed) => shown.map(|()| ExitCode::SUCCESS),
         code = signal::shutdown() => Ok(ExitCode::from(code)),

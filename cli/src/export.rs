@@ -16,7 +16,7 @@ use crate::{config, lex, report, run};
 pub(crate) async fn run(store: Option<String>, args: ExportArgs) -> Result<ExitCode> {
     let script = Script { name: None, text: statement(&args.stream, &args.file)? };
     let store = existing(config::store(store))?;
-    let backend = Embedded::open(config::engine(store, &args.engine)).await?;
+    let backend = Embedded::open(config::engine(store, &args.engine)?).await?;
     run::execute_and_close(&backend as &dyn Backend, &[script], Format::Table).await
 }
 

@@ -38,6 +38,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Work that is still queued when a command has ended may take this long; all that must be durable is by then.
 const LAST_WORK: Duration = Duration::from_secs(1);
 
+/// What lies below logs the headers of requests in its smaller levels, and with them passwords and tokens.
+const BELOW: [&str; 5] = ["h2=info", "hyper=info", "hyper_util=info", "rustls=info", "reqwest=info"];
+
 fn main() -> ExitCode {
     let cli = Cli::read();
     start_log(&cli);
@@ -90,6 +93,8 @@ fn start_log(cli: &Cli) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let below = BELOW.iter().filter_map(|directive| directive.parse().ok());
+    let filter = below.fold(filter, tracing_subscriber::EnvFilter::add_directive);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
 }

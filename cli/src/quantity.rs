@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use millstream_engine::memory::parse_bytes;
+use millstream_engine::options::parse_duration;
 use millstream_sql::session::checkpoint_interval;
 
 /// A size such as `4GB` (powers of ten), `4GiB` (powers of two), `512m` or a plain number of bytes.
@@ -13,6 +14,12 @@ pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
 /// A time between checkpoints such as `500ms`, `10s`, `2min`.
 pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
     checkpoint_interval(text).map_err(|e| e.message().to_owned())
+}
+
+/// How long something is good, such as `30s`, `12h`.
+pub(crate) fn parse_lifetime(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text).filter(|time| *time >= Duration::from_secs(1));
+    time.ok_or_else(|| format!("'{text}' is not a length of time from 1 s on"))
 }
 
 #[cfg(test)]

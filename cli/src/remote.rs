@@ -12,8 +12,8 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, BoxStream, StreamExt};
-use millstream_flight::FlightClient;
-use millstream_sql::rights::Hidden;
+use millstream_flight::doors::tls::Identity;
+use millstream_flight::{ConnectOptions, FlightClient};
 use millstream_sql::session::{FailedStream, JobInfo, ObjectInfo};
 use millstream_sql::statement::{Parsed, Statement};
 use millstream_sql::{ErrorKind, Outcome, Result};
@@ -44,7 +44,7 @@ struct SessionState {
 /// A server, and who to be there.
 pub(crate) struct Place {
     url: String,
-    login: Option<(String, Hidden)>,
+    options: ConnectOptions,
 }
 
 impl Place {
@@ -55,12 +55,14 @@ impl Place {
             Some(user) => Some((user.clone(), password::of_login(user)?)),
             None => None,
         };
-        Ok(Some(Place { url, login }))
+        let identity = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(cert, key)| Identity { cert, key });
+        let options = ConnectOptions { login, ca: args.tls_ca.clone(), identity };
+        Ok(Some(Place { url, options }))
     }
 
     /// Connects to it.
     pub(crate) async fn connect(self) -> Result<Arc<dyn Backend>> {
-        let client = FlightClient::connect(&self.url, self.login).await?;
+        let client = FlightClient::connect(&self.url, self.options).await?;
         Ok(Arc::new(Remote { client, url: self.url, session: Arc::default() }))
     }
 }

@@ -28,7 +28,7 @@ const LONG: Duration = Duration::from_secs(1);
 /// Runs the script.
 pub(crate) async fn run(store: Option<String>, args: RunArgs) -> Result<ExitCode> {
     let script = read(args.file.as_deref())?;
-    let backend = Embedded::open(config::engine(config::store(store), &args.engine)).await?;
+    let backend = Embedded::open(config::engine(config::store(store), &args.engine)?).await?;
     execute_and_close(&backend, &[script], args.format).await
 }
 

@@ -12,7 +12,7 @@ pub(crate) async fn run(store: Option<String>, args: UserArgs) -> Result<ExitCod
     let UserCommand::Add { name } = args.command;
     let store = config::store(store);
     let password = password::new(&name)?;
-    let mut config = config::engine(store.clone(), &EngineArgs::default());
+    let mut config = config::engine(store.clone(), &EngineArgs::default())?;
     // Nothing is to run meanwhile.
     config.start_jobs = false;
     let millstream = Millstream::open(config).await?;

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::nearest::nearest;
+use crate::reach::Reach;
 
 /// An option: connectors read by it what a statement says, and the lists of options are made of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,14 @@ pub fn tells_secret(name: &str) -> bool {
     ];
     let name = name.to_ascii_lowercase();
     WORDS.iter().any(|word| name.contains(word))
+}
+
+/// Whether `value` is an address with a user and a password in it: `http://user:password@host`.
+pub fn tells_login(value: &str) -> bool {
+    value.split("://").skip(1).any(|rest| {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        authority.rsplit_once('@').is_some_and(|(login, _)| login.contains(':'))
+    })
 }
 
 /// What may be written as the value of an option.
@@ -145,6 +155,8 @@ pub struct Options {
     known: BTreeSet<&'static str>,
     /// What was found out when the stream was created, where it was not written.
     found: BTreeMap<String, String>,
+    /// How far what is opened with them reaches, where that is bounded.
+    reach: Option<Arc<Reach>>,
 }
 
 /// Names only: what a value is may be nobody's business.
@@ -166,6 +178,26 @@ impl Options {
     /// With what was found out when the stream was created.
     pub fn with_found(self, found: BTreeMap<String, String>) -> Self {
         Options { found, ..self }
+    }
+
+    /// For who may touch no more than `reach`.
+    pub fn within(self, reach: Arc<Reach>) -> Self {
+        Options { reach: Some(reach), ..self }
+    }
+
+    /// What may be touched, where that is bounded: connectors check by it what they find out themselves.
+    pub fn reach(&self) -> Option<&Arc<Reach>> {
+        self.reach.as_ref()
+    }
+
+    /// With other values for those that `change` gives some for.
+    pub fn with_values(mut self, mut change: impl FnMut(&str, &str) -> Result<Option<String>>) -> Result<Self> {
+        for (name, value) in &mut self.values {
+            if let Some(other) = change(name, value)? {
+                *value = other;
+            }
+        }
+        Ok(self)
     }
 
     /// The options that were written and have not been taken, by name.
@@ -344,6 +376,8 @@ mod tests {
         let e = o.value::<u64>(&PIN, "a whole number").expect_err("no number");
         assert_eq!(e.message(), "option \"pin_token\" of stream \"s\" is '***', which is not a whole number");
         assert!(["SASL.Password", "api_token", "client_secret"].into_iter().all(tells_secret));
+        assert!(tells_login("http://ann:hunter2@h/x") && tells_login("a,grpc+tls://a:b@h:1"));
+        assert!(!tells_login("http://h:1/a:b@c") && !tells_login("a:b@c") && !tells_login("http://ann@h"));
         assert!(!["path", "tls_key", "primary_key"].into_iter().any(tells_secret));
     }
 

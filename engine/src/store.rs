@@ -130,7 +130,7 @@ impl Store {
     pub async fn sweep(&self) -> Result<()> {
         let Some(root) = self.root.clone() else { return Ok(()) };
         let swept = blocking(move || {
-            ["catalog", "jobs", "streams", "live"].iter().try_for_each(|f| sweep_folder(&root.join(f)))
+            ["catalog", "jobs", "streams", "live", "audit"].iter().try_for_each(|f| sweep_folder(&root.join(f)))
         });
         swept.await.map_err(|e| self.failed("clean", "", e))
     }

@@ -1,6 +1,9 @@
 //! A client of a Millstream server: gives what a [`millstream_sql::Session`] gives, from afar.
 
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +17,7 @@ use arrow_flight::{Action, FlightDescriptor, FlightInfo, HandshakeRequest, Ticke
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, future, stream};
+use hyper_util::rt::TokioIo;
 use millstream_sql::rights::Hidden;
 use millstream_sql::session::{
     ChangeFeed, Done, EpochChanges, FailedStream, LeftOutRows, ObjectInfo, Outcome, RowStream,
@@ -21,11 +25,18 @@ use millstream_sql::session::{
 use millstream_sql::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use prost::Message;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::codegen::http::Uri;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
+use tower::Service;
 
 use crate::base64::basic_authorization;
+use crate::doors::tls::{Identity, client_config};
 use crate::error::{no_answer, of_call, of_stream};
 use crate::notes::{DoneNote, EpochNote, FailedNote, FeedNote, RowsNote};
 use crate::server::{FOLLOW_FAILURES, object_of_table};
@@ -38,6 +49,9 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 /// The largest message taken: a single row may be large.
 const LARGEST_MESSAGE: usize = 512 << 20;
 
+/// Where servers listen if nothing else is said.
+const DEFAULT_PORT: u16 = 31337;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
@@ -48,6 +62,17 @@ pub struct FlightClient {
     inner: FlightServiceClient<Channel>,
     login: Option<Arc<Login>>,
     address: Arc<str>,
+}
+
+/// How a client connects.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectOptions {
+    /// A user and the password.
+    pub login: Option<(String, Hidden)>,
+    /// The file of the authorities to trust, in place of the system's, where there is TLS.
+    pub ca: Option<PathBuf>,
+    /// The certificate to show.
+    pub identity: Option<Identity>,
 }
 
 /// Who a client is, and the token that stands for it until it expires.
@@ -65,12 +90,14 @@ impl fmt::Debug for Login {
 }
 
 impl FlightClient {
-    /// Connects to `address`: `grpc://host:port`, `grpc+tcp://…`, `http://…` or `host:port`.
+    /// Connects to `address`: `grpc+tls://host:port`; or without TLS `grpc://host:port`, `grpc+tcp://…`, `http://…` or
+    /// `host:port`.
     ///
-    /// With `login`, a user and a password, it logs in and has a session that outlives the connection. When its token has
+    /// With a login, a user and a password, it logs in and has a session that outlives the connection. When its token has
     /// expired it logs in again, and has a new session.
-    pub async fn connect(address: &str, login: Option<(String, Hidden)>) -> Result<Self> {
-        let endpoint = Endpoint::from_shared(http_uri(address)?)
+    pub async fn connect(address: &str, options: ConnectOptions) -> Result<Self> {
+        let (uri, is_tls) = http_uri(address)?;
+        let endpoint = Endpoint::from_shared(uri)
             .map_err(|e| Error::invalid(format!("\"{address}\" is not an address: {e}")))?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
@@ -78,10 +105,18 @@ impl FlightClient {
             .keep_alive_timeout(KEEPALIVE)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        let channel = endpoint.connect().await.map_err(|e| no_answer(address, &e))?;
+        let channel = match is_tls {
+            true => endpoint.connect_with_connector(connector(options.ca, options.identity).await?).await,
+            false if options.ca.is_some() || options.identity.is_some() => {
+                return Err(Error::invalid(format!("\"{address}\" is without TLS, and certificates are given"))
+                    .with_hint("Write grpc+tls://host:port."));
+            }
+            false => endpoint.connect().await,
+        };
+        let channel = channel.map_err(|e| no_answer(address, &e))?;
         let inner = FlightServiceClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
         let mut client = FlightClient { inner, login: None, address: address.into() };
-        if let Some((user, password)) = login {
+        if let Some((user, password)) = options.login {
             let token = Mutex::new(client.token(&user, &password).await?);
             client.login = Some(Arc::new(Login { user, password, token }));
         }
@@ -268,14 +303,38 @@ fn objects_of(batch: &RecordBatch) -> Result<Vec<ObjectInfo>> {
     (0..batch.num_rows()).filter(|row| names.is_valid(*row)).map(object).collect()
 }
 
-/// gRPC's addresses as HTTP's.
-fn http_uri(address: &str) -> Result<String> {
+/// gRPC's addresses as HTTP's, and whether there is TLS below.
+fn http_uri(address: &str) -> Result<(String, bool)> {
     let (scheme, rest) = address.split_once("://").unwrap_or(("grpc", address));
     match scheme {
-        "grpc" | "grpc+tcp" | "http" => Ok(format!("http://{rest}")),
+        "grpc" | "grpc+tcp" | "http" => Ok((format!("http://{rest}"), false)),
+        // The connector speaks TLS, whatever the scheme is here.
+        "grpc+tls" | "grpcs" | "https" => Ok((format!("http://{rest}"), true)),
         _ => Err(Error::invalid(format!("address \"{address}\" has the unknown scheme \"{scheme}\""))
-            .with_hint("Write grpc://host:port; there is no TLS yet.")),
+            .with_hint("Write grpc://host:port or grpc+tls://host:port.")),
     }
+}
+
+/// What makes connections with TLS. The files are read once.
+async fn connector(
+    ca: Option<PathBuf>,
+    identity: Option<Identity>,
+) -> Result<impl Service<Uri, Response = TokioIo<TlsStream<TcpStream>>, Error = io::Error, Future: Send> + Send + 'static>
+{
+    let loaded = tokio::task::spawn_blocking(move || client_config(ca.as_deref(), identity.as_ref())).await;
+    let mut config = loaded.map_err(|e| Error::internal(format!("certificates were not read: {e}")))??;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let tls = TlsConnector::from(Arc::new(config));
+    Ok(tower::service_fn(move |uri: Uri| {
+        let tls = tls.clone();
+        Box::pin(async move {
+            let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+            let stream = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(DEFAULT_PORT))).await?;
+            stream.set_nodelay(true)?;
+            let name = ServerName::try_from(host).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+            Ok(TokioIo::new(tls.connect(name, stream).await?))
+        }) as Pin<Box<dyn Future<Output = io::Result<_>> + Send>>
+    }))
 }
 
 #[cfg(test)]
@@ -285,14 +344,15 @@ mod tests {
     #[test]
     fn addresses() {
         for address in ["grpc://h:1", "grpc+tcp://h:1", "http://h:1", "h:1"] {
-            assert_eq!(http_uri(address).unwrap(), "http://h:1");
+            assert_eq!(http_uri(address).unwrap(), ("http://h:1".to_owned(), false));
         }
-        assert!(http_uri("grpc+tls://h:1").is_err());
+        assert_eq!(http_uri("grpc+tls://h:1").unwrap(), ("http://h:1".to_owned(), true));
+        assert!(http_uri("ftp://h:1").is_err());
     }
 
     #[tokio::test]
     async fn nobody_at_home() {
-        let error = FlightClient::connect("grpc://127.0.0.1:1", None).await.unwrap_err();
+        let error = FlightClient::connect("grpc://127.0.0.1:1", ConnectOptions::default()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.message().contains("127.0.0.1:1"), "{error}");
     }

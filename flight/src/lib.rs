@@ -18,6 +18,7 @@ mod encode;
 mod notes;
 mod wire;
 
-pub use client::FlightClient;
+pub use client::{ConnectOptions, FlightClient};
+pub use doors::{Acceptor, Doors, DoorsOptions};
 pub use http::{HttpOptions, serve_http};
-pub use server::{ServerOptions, serve, serve_with};
+pub use server::{serve, serve_with};

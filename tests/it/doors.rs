@@ -6,7 +6,11 @@ use std::time::Duration;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use futures::{StreamExt, TryStreamExt, stream};
-use millstream_sql::rights::Hidden;
+use millstream_engine::connector::registry::{Connector, Guarantee, Readable, SourceRequest};
+use millstream_engine::connector::{Source, built_in};
+use millstream_engine::options::{OptionSpec, Options, Takes};
+use millstream_engine::reach::Reach;
+use millstream_sql::rights::{Hidden, Key};
 use millstream_sql::session::IngestMode;
 use millstream_sql::{Config, ErrorKind, Millstream, Outcome, Principal, Result, Session};
 
@@ -148,6 +152,7 @@ const ATTEMPTS: &[(&str, &str, bool)] = &[
     ("keeps_a", "PAUSE STREAM b", false),
     ("keeps_a", "DROP STREAM a CASCADE", false),
     ("keeps_a", "CREATE OR REPLACE STREAM a AS SELECT * FROM b", false),
+    ("keeps_a", "CREATE OR REPLACE STREAM a (x BIGINT) WITH (connector = 'datagen', rows = 1)", false),
     ("keeps_a", "CREATE OR REPLACE STREAM z AS SELECT * FROM a", false),
     ("keeps_a", "GRANT read ON STREAM b TO keeps_a", false),
     ("keeps_a", "GRANT read ON STREAM a TO none", true),
@@ -372,4 +377,157 @@ async fn users_and_grants_are_kept_and_passwords_are_not() {
     let ann = millstream.log_in("ann", Hidden::new("hunter2hunter2"), "127.0.0.1").await.unwrap();
     millstream.session_of(ann).execute_sql("SELECT * FROM s").await.unwrap();
     millstream.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_from_outside_reach_what_was_said_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (inside, outside) = (folder.path().join("inside"), folder.path().join("outside"));
+    std::fs::create_dir(&inside).unwrap();
+    std::fs::create_dir(&outside).unwrap();
+    for place in [&inside, &outside] {
+        std::fs::write(place.join("a.csv"), "x\n1\n").unwrap();
+    }
+    let store = folder.path().join("store");
+    let plain = Config { parallelism: 1, ..Config::new(store.to_string_lossy()) };
+    let reach = Reach::new(Some(&inside), std::slice::from_ref(&store), &[]).unwrap();
+    let served = Config { reach: Some(Arc::new(reach)), ..plain.clone() };
+    let create = |name: &str, place: &std::path::Path| {
+        let path = place.join("a.csv");
+        format!("CREATE STREAM {name} (x BIGINT) WITH (connector = 'file', path = '{}')", path.display())
+    };
+    let nobody = Principal::anonymous("127.0.0.1");
+
+    let millstream = Millstream::open(served.clone()).await.unwrap();
+    let session = millstream.session_of(nobody.clone());
+    session.execute_sql(&create("a", &inside)).await.unwrap();
+    let e = session.execute_sql(&create("b", &outside)).await.err().unwrap();
+    assert_eq!(e.kind(), ErrorKind::Denied, "{e}");
+    let e = session.execute_sql("CREATE STREAM i (x BIGINT) WITH (connector = 'stdin', format = 'csv')").await;
+    assert_eq!(e.err().map(|e| e.kind()), Some(ErrorKind::Denied));
+    // The owner is free, and what it has made is for all.
+    millstream.session().execute_sql(&create("b", &outside)).await.unwrap();
+    for name in ["a", "b"] {
+        assert_eq!(run(&session, &format!("SELECT * FROM {name}")).await.unwrap()[0].num_rows(), 1);
+    }
+    // A link that takes the place of the file is found when it is opened.
+    std::fs::remove_file(inside.join("a.csv")).unwrap();
+    std::os::unix::fs::symlink(outside.join("a.csv"), inside.join("a.csv")).unwrap();
+    assert_eq!(run(&session, "SELECT * FROM a").await.unwrap_err().kind(), ErrorKind::Denied);
+    drop(session);
+    millstream.close().await.unwrap();
+    drop(millstream);
+
+    // Served again with another reach it stays closed; where nothing is served its owner opens it.
+    let closed = Config { reach: Some(Arc::default()), ..plain.clone() };
+    let millstream = Millstream::open(closed).await.unwrap();
+    assert_eq!(run(&millstream.session(), "SELECT * FROM a").await.unwrap_err().kind(), ErrorKind::Denied);
+    millstream.close().await.unwrap();
+    drop(millstream);
+    let millstream = Millstream::open(plain).await.unwrap();
+    assert_eq!(run(&millstream.session(), "SELECT * FROM a").await.unwrap()[0].num_rows(), 1);
+    let session = millstream.session_of(nobody);
+    let e = session.execute_sql(&create("c", &inside)).await.err().unwrap();
+    assert_eq!(e.kind(), ErrorKind::Denied, "nothing was said of what may be touched: {e}");
+    drop(session);
+    millstream.close().await.unwrap();
+}
+
+const SECRET: OptionSpec = OptionSpec::new("token", Takes::Text, "secret:k", "how many rows").secret();
+
+/// Makes as many rows as its secret says.
+struct Locked;
+
+impl Connector for Locked {
+    fn name(&self) -> &str {
+        "locked"
+    }
+
+    fn about(&self) -> &str {
+        "rows for a test"
+    }
+
+    fn source(&self) -> Option<&dyn Readable> {
+        Some(self)
+    }
+}
+
+impl Readable for Locked {
+    fn options(&self) -> Vec<OptionSpec> {
+        vec![SECRET]
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn open(&self, mut request: SourceRequest) -> millstream_engine::Result<Arc<dyn Source>> {
+        let rows = request.options.required(&SECRET)?;
+        request.options.finish()?;
+        let options = Options::new("stream \"s\"", [("rows".to_owned(), rows)].into());
+        built_in().to_read("datagen")?.readable()?.open(SourceRequest { options, ..request })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_put_in_when_a_connector_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = Config { parallelism: 1, ..Config::new(folder.path().to_string_lossy()) };
+    let connectors = plain.connectors.clone().with(Locked);
+    let key = Some(Key::of("0123456789abcdef0123456789abcdef").unwrap());
+    let config = Config { connectors, key, ..plain };
+    let millstream = Millstream::open(config.clone()).await.unwrap();
+    let owner = millstream.session();
+    let with = async |name: &str, value: &str| {
+        let create = format!("CREATE STREAM {name} (x BIGINT) WITH (connector = 'locked', token = '{value}')");
+        owner.execute_sql(&create).await.map(drop)
+    };
+    let e = with("s", "3").await.err().unwrap();
+    assert!(e.hint().unwrap().contains("CREATE SECRET token AS"), "{e:?}");
+    assert_eq!(with("s", "secret:k").await.err().map(|e| e.kind()), Some(ErrorKind::NotFound));
+    owner.execute_sql("CREATE SECRET k AS '3'").await.unwrap();
+    with("s", "secret:k").await.unwrap();
+    let count = async |session: &Session| {
+        let rows = run(session, "SELECT count(*) FROM s").await?;
+        Ok::<_, millstream_sql::Error>(rows[0].column(0).as_primitive::<Int64Type>().value(0))
+    };
+    assert_eq!(count(&owner).await.unwrap(), 3);
+    owner.execute_sql("CREATE OR REPLACE SECRET k AS '5'").await.unwrap();
+    assert_eq!(count(&owner).await.unwrap(), 5, "it is looked up each time");
+    let e = owner.execute_sql("DROP SECRET k").await.err().unwrap();
+    assert!(e.message().contains("named by stream \"s\""), "{e}");
+    assert_eq!(texts(&owner, "SHOW SECRETS", "name").await, ["k"]);
+    assert!(texts(&owner, "SHOW CREATE STREAM s", "statement").await[0].contains("'secret:k'"));
+    drop(owner);
+    millstream.close().await.unwrap();
+    drop(millstream);
+    let other = Some(Key::of("another key of thirty-two characters").unwrap());
+    let millstream = Millstream::open(Config { key: other, ..config }).await.unwrap();
+    let e = count(&millstream.session()).await.unwrap_err();
+    assert!(e.message().contains("under another key"), "{e}");
+    millstream.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_has_what_was_done_and_what_was_refused() {
+    let store = Store::guarded().await;
+    let _ = store.session("reads_a").execute_sql("SELECT * FROM b").await;
+    let _ = store.session("reads_a").execute_sql("CREATE USER mole PASSWORD 'hunter2hunter2'").await;
+    let _ = store.millstream.log_in("admin", Hidden::new("wrong"), "10.1.1.1").await;
+    let admin = store.session("admin");
+    let told =
+        async |sql: &str| texts(&admin, &format!("SELECT {sql} AS t FROM millstream.audit ORDER BY at"), "t").await;
+    let statements = told("coalesce(\"user\", '-') || ' ' || allowed || ' ' || coalesce(statement, action)").await;
+    for expected in [
+        "admin true CREATE USER reads_a",
+        "admin true GRANT read ON STREAM a TO reads_a",
+        "reads_a false SELECT * FROM b",
+        "reads_a false CREATE USER mole PASSWORD '***'",
+        "admin false login",
+    ] {
+        assert!(statements.iter().any(|s| s == expected), "{expected}: {statements:#?}");
+    }
+    assert!(told("coalesce(address, 'here')").await.contains(&"10.1.1.1".to_owned()));
+    let e = run(&store.session("reads_a"), "SELECT * FROM millstream.audit").await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Denied);
 }

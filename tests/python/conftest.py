@@ -105,10 +105,11 @@ class Process:
 class Server(Process):
     """`millstream serve` on a free port."""
 
-    def __init__(self, store, *args, listen="127.0.0.1:0", **options):
-        super().__init__("serve", "--store", store, "--listen", listen, *args, **options)
+    def __init__(self, store, *args, listen="127.0.0.1:0", files="/", **options):
+        reach = ["--files", files] if files else []
+        super().__init__("serve", "--store", store, "--listen", listen, *reach, *args, **options)
         self.store = pathlib.Path(store)
-        self.address = self.wait_for(r"on grpc://(\S+)", "stderr").group(1)
+        self.address = self.wait_for(r"on grpc(?:\+tls)?://(\S+)", "stderr").group(1)
 
     def connect(self, **options):
         import adbc_driver_flightsql.dbapi as flightsql

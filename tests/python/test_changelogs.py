@@ -4,7 +4,7 @@ import csv
 import json
 import time
 
-from conftest import Process, Server, duck, parquet
+from conftest import Process, Server, duck, parquet, run
 
 QUERY = "SELECT k % 3 AS g, count(*) AS n, max(v) AS v FROM r GROUP BY k % 3"
 STEPS = [
@@ -39,13 +39,15 @@ def paired(changes):
 
 def test_one_changelog_everywhere(store, tmp_path):
     outputs = {"lines.json": "json", "lines.csv": "csv", "folder": "parquet"}
-    with Server(store, "--parallelism", "1", "--checkpoint-interval", "20 ms") as server:
+    often = ["--parallelism", "1", "--checkpoint-interval", "20 ms"]
+    # The server's standard output is not for statements from outside.
+    shown = f"CREATE STREAM shown WITH (connector = 'stdout', format = 'json') AS {QUERY};"
+    run(store, f"CREATE STREAM r (k BIGINT, v BIGINT, PRIMARY KEY (k)); {shown}", *often)
+    with Server(store, *often) as server:
         with server.connect() as connection, connection.cursor() as cursor:
-            cursor.execute("CREATE STREAM r (k BIGINT, v BIGINT, PRIMARY KEY (k))")
             cursor.execute(f"CREATE STREAM kept AS {QUERY}")
             for i, (name, form) in enumerate(outputs.items()):
                 cursor.execute(f"CREATE STREAM o{i} WITH (connector = 'file', path = '{tmp_path / name}', format = '{form}') AS {QUERY}")
-            cursor.execute(f"CREATE STREAM shown WITH (connector = 'stdout', format = 'json') AS {QUERY}")
             follow = ["shell", "--connect", f"grpc://{server.address}", "--format", "json", "-c", f"{QUERY} EMIT CHANGES"]
             with Process(*follow) as follower:
                 time.sleep(1)

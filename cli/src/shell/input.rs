@@ -14,6 +14,7 @@ use reedline::{
 };
 
 use super::complete::{NameCompleter, SharedNames};
+use super::history::CutHistory;
 use super::{commands, words};
 use crate::{config, lex};
 
@@ -62,7 +63,7 @@ pub(crate) fn editor(names: SharedNames, interrupt: Arc<AtomicBool>, colour: boo
         FileBackedHistory::with_file(HISTORY, file).ok()
     });
     match history {
-        Some(history) => editor.with_history(Box::new(history)),
+        Some(history) => editor.with_history(Box::new(CutHistory(history))),
         None => editor,
     }
 }

@@ -3,6 +3,7 @@
 mod commands;
 mod complete;
 pub(crate) mod describe;
+mod history;
 mod input;
 mod keyboard;
 mod render;
@@ -51,7 +52,7 @@ pub(crate) async fn run(store: Option<String>, args: ShellArgs) -> Result<ExitCo
 async fn open(store: Option<String>, place: Option<Place>, args: &ShellArgs) -> Result<Arc<dyn Backend>> {
     Ok(match place {
         Some(place) => place.connect().await?,
-        None => Arc::new(Embedded::open(config::engine(config::store(store), &args.engine)).await?),
+        None => Arc::new(Embedded::open(config::engine(config::store(store), &args.engine)?).await?),
     })
 }
 

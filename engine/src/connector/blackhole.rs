@@ -10,6 +10,8 @@ use crate::connector::registry::{Connector, Guarantee, SinkRequest, Writable};
 use crate::connector::{Commit, Sink, SinkWriter, Staged};
 use crate::epoch::EpochMark;
 use crate::error::Result;
+use crate::options::Options;
+use crate::reach::Touch;
 
 /// The connector.
 pub(crate) struct BlackholeConnector;
@@ -25,6 +27,10 @@ impl Connector for BlackholeConnector {
 
     fn sink(&self) -> Option<&dyn Writable> {
         Some(self)
+    }
+
+    fn touches(&self, _options: &Options) -> Result<Option<Vec<Touch>>> {
+        Ok(Some(vec![]))
     }
 }
 

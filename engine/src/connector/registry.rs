@@ -13,6 +13,7 @@ use crate::format::metadata::{Layout, MetadataKey};
 use crate::format::sql_name;
 use crate::nearest::nearest;
 use crate::options::{OptionSpec, Options};
+use crate::reach::Touch;
 
 /// A scan to open.
 #[derive(Clone, Debug)]
@@ -79,6 +80,13 @@ pub trait Connector: Send + Sync {
     /// by that: for [`Options::with_found`].
     fn fix_paths(&self, _options: &mut BTreeMap<String, String>) -> BTreeMap<String, String> {
         BTreeMap::new()
+    }
+
+    /// The files and addresses that reading from it or writing to it with `options` would touch. Where it does not say,
+    /// which `None` means, only who has the store open may use it. What it finds out later, such as the files of a pattern or
+    /// where an address leads on to, it checks itself, by [`Options::reach`].
+    fn touches(&self, _options: &Options) -> Result<Option<Vec<Touch>>> {
+        Ok(None)
     }
 }
 
@@ -428,6 +436,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_touched_is_said_or_nothing_is_allowed() {
+        let touched = |name: &str, values: &[(&str, &str)]| {
+            let values = values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let connector = built_in().find(name).expect("is there");
+            connector.touches(&Options::new("stream \"s\"", values)).expect("is said")
+        };
+        for nothing in ["nexmark", "datagen", "blackhole"] {
+            assert_eq!(touched(nothing, &[]), Some(vec![]), "{nothing}");
+        }
+        assert_eq!((touched("stdin", &[]), touched("stdout", &[])), (None, None));
+        let file = |path: &str| Touch::File(path.into());
+        assert_eq!(touched("file", &[("path", "/no/a.csv, /no/b/*")]), Some(vec![file("/no/a.csv"), file("/no/b/*")]));
+        assert_eq!(touched("file", &[]), Some(vec![]));
+    }
+
+    #[test]
     fn defaults_and_examples_are_what_options_take() {
         use crate::options::Takes;
         for connector in built_in().iter() {
@@ -452,6 +476,7 @@ mod tests {
                     };
                     assert!(good, "{}: option {} takes no '{text}'", connector.name(), spec.name);
                 }
+                assert!(!spec.secret || crate::options::tells_secret(spec.name), "{} does not tell it", spec.name);
                 assert!(!spec.help.is_empty() && !spec.help.ends_with('.'), "{}", spec.name);
             }
         }

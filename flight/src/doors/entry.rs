@@ -7,8 +7,9 @@ use millstream_engine::token::token;
 use millstream_sql::rights::Hidden;
 use millstream_sql::{Error, ErrorKind, Millstream, Principal, Result};
 
+use super::oidc::{Oidc, OidcOptions};
 use super::peer::Peer;
-use super::tokens::Shown;
+use super::tokens::{Fingerprint, Shown};
 use crate::base64::basic_login;
 
 /// Tokens of one user, and of all.
@@ -28,13 +29,30 @@ pub struct Doors {
     tokens: Shown,
     logins: Shown,
     token_lifetime: Duration,
+    oidc: Option<Arc<Oidc>>,
+}
+
+/// How doors open.
+#[derive(Clone, Debug, Default)]
+pub struct DoorsOptions {
+    /// How long the token of a login is good: twelve hours where nothing is said.
+    pub token_lifetime: Option<Duration>,
+    /// Whose tokens are taken besides.
+    pub oidc: Option<OidcOptions>,
 }
 
 impl Doors {
-    /// The doors of `millstream`, whose tokens are good for `token_lifetime`.
-    pub fn new(millstream: Arc<Millstream>, token_lifetime: Option<Duration>) -> Result<Self> {
+    /// The doors of `millstream`. Blocks on the disk.
+    pub fn new(millstream: Arc<Millstream>, options: DoorsOptions) -> Result<Self> {
         let (tokens, logins) = (Shown::new(MOST_TOKENS)?, Shown::new(MOST_LOGINS)?);
-        Ok(Doors { millstream, tokens, logins, token_lifetime: token_lifetime.unwrap_or(TOKEN_LIFETIME) })
+        let oidc = options.oidc.map(Oidc::new).transpose()?.map(Arc::new);
+        let token_lifetime = options.token_lifetime.unwrap_or(TOKEN_LIFETIME);
+        Ok(Doors { millstream, tokens, logins, token_lifetime, oidc })
+    }
+
+    /// What is behind them.
+    pub fn millstream(&self) -> &Arc<Millstream> {
+        &self.millstream
     }
 
     /// Who sends a request with this `authorization` header over a connection from `peer`: what the header says, if there
@@ -42,6 +60,18 @@ impl Doors {
     ///
     /// Errors with [`ErrorKind::Denied`], whatever is wrong.
     pub async fn admit(&self, authorization: Option<&str>, peer: &Peer) -> Result<Principal> {
+        let who = self.who(authorization, peer).await;
+        // Passwords are noted where they are checked.
+        let is_basic = authorization.is_some_and(|text| scheme(text).0 == "basic");
+        if let Err(e) = &who
+            && !is_basic
+        {
+            self.millstream.note_login(peer.certificate.as_deref(), &peer.address, Some(e.message()));
+        }
+        who
+    }
+
+    async fn who(&self, authorization: Option<&str>, peer: &Peer) -> Result<Principal> {
         let access = self.millstream.access();
         if access.is_open() {
             return Ok(Principal::anonymous(Arc::clone(&peer.address)));
@@ -50,7 +80,10 @@ impl Doors {
             return Err(refused("the authorization is too long"));
         }
         let who = match (authorization.map(scheme), &peer.certificate) {
-            (Some(("bearer", token)), _) => self.tokens.find(token, Instant::now()),
+            (Some(("bearer", token)), _) => match &self.oidc {
+                Some(oidc) if Oidc::is_one(token) => access.known(&oidc.user(token).await?, Arc::clone(&peer.address)),
+                _ => self.tokens.find(token, Instant::now()),
+            },
             (Some(("basic", login)), _) => Some(self.basic(login, peer).await?),
             (Some(_), _) => return Err(refused("the authorization is neither Basic nor Bearer")),
             (None, Some(name)) => access.known(name, Arc::clone(&peer.address)),
@@ -77,6 +110,14 @@ impl Doors {
     pub fn log_out(&self, authorization: Option<&str>) {
         if let Some(("bearer", token)) = authorization.map(scheme) {
             self.tokens.remove(token);
+        }
+    }
+
+    /// What tells the token in this `authorization` header from others.
+    pub fn fingerprint(&self, authorization: Option<&str>) -> Option<Fingerprint> {
+        match authorization.map(scheme) {
+            Some(("bearer", token)) => Some(self.tokens.digest(token)),
+            _ => None,
         }
     }
 

@@ -5,9 +5,17 @@
 //! authorization header ────────────────────────┴─► Doors::admit ──► sql::Principal ──► sql::Session
 //! ```
 
+mod acceptor;
 mod entry;
+mod identity;
+mod oidc;
 mod peer;
+pub mod tls;
 mod tokens;
 
-pub use entry::Doors;
+pub use acceptor::{Acceptor, Connection};
+pub use entry::{Doors, DoorsOptions};
+pub use identity::ServerTls;
+pub use oidc::OidcOptions;
 pub use peer::Peer;
+pub use tokens::Fingerprint;

@@ -9,12 +9,15 @@ use parking_lot::Mutex;
 use ring::hmac;
 use ring::rand::SystemRandom;
 
+/// What tells a token from others, and does not tell what it is.
+pub type Fingerprint = [u8; 32];
+
 /// Things that stand for somebody until they expire.
 pub(super) struct Shown {
     key: hmac::Key,
     /// How many are kept of one user, and of all.
     most: (usize, usize),
-    entries: Mutex<HashMap<[u8; 32], Entry>>,
+    entries: Mutex<HashMap<Fingerprint, Entry>>,
 }
 
 struct Entry {
@@ -64,7 +67,7 @@ impl Shown {
         self.entries.lock().remove(&digest);
     }
 
-    fn digest(&self, text: &str) -> [u8; 32] {
+    pub(super) fn digest(&self, text: &str) -> Fingerprint {
         let mut digest = [0; 32];
         digest.copy_from_slice(hmac::sign(&self.key, text.as_bytes()).as_ref());
         digest

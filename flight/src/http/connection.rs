@@ -18,13 +18,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::{HttpOptions, Server, routes};
-use crate::doors::Peer;
+use crate::doors::{Acceptor, Connection, Peer};
 
 /// How long requests that are under way may take once the server is to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -40,8 +39,8 @@ const FULL: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: applicatio
     connection: close\r\ncontent-length: 114\r\n\r\n\
     {\"kind\":\"unavailable\",\"message\":\"there are too many connections\",\"hint\":\"Close some, or try again in a moment.\"}\r\n";
 
-/// Serves connections of `listener` until `stopped` turns true and they have ended.
-pub(super) async fn accept(listener: TcpListener, server: Arc<Server>, mut stopped: watch::Receiver<bool>) {
+/// Serves connections of `acceptor` until `stopped` turns true and they have ended.
+pub(super) async fn accept(mut acceptor: Acceptor, server: Arc<Server>, mut stopped: watch::Receiver<bool>) {
     let router = routes::routes(server.clone());
     let places = Arc::new(Semaphore::new(server.options.connections));
     let (mut open, mut away) = (JoinSet::new(), JoinSet::new());
@@ -51,32 +50,22 @@ pub(super) async fn accept(listener: TcpListener, server: Arc<Server>, mut stopp
             _ = stopped.wait_for(|stopped| *stopped) => break,
             Some(_) = open.join_next() => {}
             Some(_) = away.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    if let Err(e) = stream.set_nodelay(true) {
-                        tracing::debug!(%peer, error = %e, "cannot turn off Nagle's algorithm");
-                    }
-                    match places.clone().try_acquire_owned() {
-                        Ok(place) => {
-                            let (options, stopped) = (server.options.clone(), server.stopped.clone());
-                            let serving = serve(stream, Peer::at(peer.ip()), router.clone(), options, stopped);
-                            open.spawn(async move {
-                                serving.await;
-                                drop(place);
-                            });
-                        }
-                        Err(_) if away.len() < MOST_TURNED_AWAY => drop(away.spawn(turn_away(stream))),
-                        Err(_) => {}
-                    }
+            stream = acceptor.accept() => match places.clone().try_acquire_owned() {
+                Ok(place) => {
+                    let (options, stopped) = (server.options.clone(), server.stopped.clone());
+                    let peer = stream.peer.clone();
+                    let serving = serve(stream, peer, router.clone(), options, stopped);
+                    open.spawn(async move {
+                        serving.await;
+                        drop(place);
+                    });
                 }
-                Err(e) => {
-                    tracing::warn!(error = %e, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
+                Err(_) if away.len() < MOST_TURNED_AWAY => drop(away.spawn(turn_away(stream))),
+                Err(_) => {}
             },
         }
     }
-    drop(listener);
+    drop(acceptor);
     let ended = async { while open.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE, ended).await.is_err() {
         tracing::warn!("requests still running {}s after shutdown was asked for are dropped", GRACE.as_secs());
@@ -84,7 +73,7 @@ pub(super) async fn accept(listener: TcpListener, server: Arc<Server>, mut stopp
 }
 
 /// Tells a client that there is no room.
-async fn turn_away(mut stream: TcpStream) {
+async fn turn_away(mut stream: Connection) {
     let tell = async {
         stream.write_all(FULL.as_bytes()).await?;
         stream.shutdown().await?;

@@ -34,11 +34,10 @@ use std::time::Duration;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use millstream_sql::{Millstream, Result, Session};
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use self::answer::Answer;
-use crate::doors::{Doors, Peer};
+use crate::doors::{Acceptor, Doors, Peer};
 
 /// The bounds of a server.
 #[derive(Clone, Debug)]
@@ -85,7 +84,7 @@ pub(crate) struct Server {
     options: HttpOptions,
     /// Turns true when the server is to end.
     stopped: watch::Receiver<bool>,
-    doors: Doors,
+    doors: Arc<Doors>,
     /// How many bodies are decoded at once.
     decoding: Arc<Semaphore>,
 }
@@ -108,19 +107,19 @@ impl Server {
     }
 }
 
-/// Serves `millstream` on `listener` until `shutdown` completes. Then results that are being sent break off, requests that
+/// Serves to whom `doors` lets in on the connections of `acceptor`, until `shutdown` completes. Then results that are being sent break off, requests that
 /// are under way may finish within ten seconds, and this returns. The engine stays open.
 pub async fn serve_http(
-    millstream: Arc<Millstream>,
-    listener: TcpListener,
+    doors: Arc<Doors>,
+    acceptor: Acceptor,
     options: HttpOptions,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let decoding = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, |n| n.get().max(2))));
-    let doors = Doors::new(Arc::clone(&millstream), None)?;
+    let millstream = Arc::clone(doors.millstream());
     let server = Arc::new(Server { millstream, options, stopped: stopped.clone(), doors, decoding });
-    let serving = connection::accept(listener, server, stopped);
+    let serving = connection::accept(acceptor, server, stopped);
     tokio::pin!(serving, shutdown);
     tokio::select! {
         () = &mut serving => {}

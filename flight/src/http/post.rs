@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
+use millstream_sql::rights::{Need, Right};
 use serde_json::json;
 
 use super::Server;
@@ -41,6 +42,8 @@ pub(super) async fn rows(
         Some(turn) => decoded.parcel.with_receipt(turn.receipt(taken)),
         None => decoded.parcel,
     };
+    // The body may have taken its time, and the right may be gone.
+    caller.session.ask(Need::On(Right::Write, &stream))?;
     intake.push(parcel).await?;
     // Its receipt is there: a twin waits for the commit.
     drop(turn);

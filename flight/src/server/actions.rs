@@ -34,6 +34,7 @@ impl Service {
                 match failures.recv().await {
                     Ok((stream, _)) if !session.may_read(&stream) => {}
                     Ok((stream, reason)) => {
+                        let reason = session.told_of(&stream, reason);
                         let body = to_bytes(&FailedNote { stream, reason });
                         return Some((Ok(arrow_flight::Result { body }), (failures, session)));
                     }

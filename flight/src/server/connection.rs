@@ -5,16 +5,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures::{Stream, stream};
 use millstream_sql::{Principal, Session};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::server::Connected;
 
-use crate::doors::Peer;
+use crate::doors::{self, Acceptor, Peer};
 
 /// What is known of a connection; a request finds it among its extensions.
 #[derive(Clone)]
@@ -43,31 +41,18 @@ impl ConnectionSession {
     }
 }
 
-/// The connections that `listener` accepts. A failed accept (too many open files) is waited out: it must not end
-/// the server.
-pub(crate) fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
-    stream::unfold(listener, |listener| async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    if let Err(e) = stream.set_nodelay(true) {
-                        tracing::debug!(%peer, error = %e, "cannot turn off Nagle's algorithm");
-                    }
-                    let info = ConnectionInfo { peer: Peer::at(peer.ip()), session: ConnectionSession::default() };
-                    return Some((Ok(Connection { stream, info }), listener));
-                }
-                Err(e) => {
-                    tracing::warn!(error = %e, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
+/// The connections that `acceptor` takes.
+pub(crate) fn incoming(acceptor: Acceptor) -> impl Stream<Item = io::Result<Connection>> {
+    stream::unfold(acceptor, |mut acceptor| async move {
+        let stream = acceptor.accept().await;
+        let info = ConnectionInfo { peer: stream.peer.clone(), session: ConnectionSession::default() };
+        Some((Ok(Connection { stream, info }), acceptor))
     })
 }
 
-/// A TCP connection with its session.
+/// A connection with its session.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: doors::Connection,
     info: ConnectionInfo,
 }
 

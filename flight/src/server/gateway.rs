@@ -1,4 +1,4 @@
-//! The whole Flight service: checks logins, and answers the calls that arrow-flight's Flight SQL leaves out
+//! The whole Flight service: answers also the calls that arrow-flight's Flight SQL leaves out
 //! (`GetSchema`, `PollFlightInfo`, `ListFlights`, paths instead of commands).
 
 use std::sync::Arc;
@@ -31,12 +31,6 @@ pub(crate) struct Gateway {
 impl Gateway {
     pub(crate) fn new(service: Service) -> Self {
         Gateway { service: Arc::new(service) }
-    }
-
-    /// Nothing is answered that is not admitted first.
-    async fn admit<T>(&self, mut request: Request<T>) -> Result<Request<T>, Status> {
-        self.service.admit(&mut request).await?;
-        Ok(request)
     }
 }
 
@@ -97,7 +91,6 @@ impl FlightService for Gateway {
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
-        let request = self.admit(request).await?;
         let objects = self.service.session(&request)?.objects();
         // What goes out to a connector cannot be read here.
         let readable = objects.iter().filter(|object| object.kind != ObjectKind::Written);
@@ -106,7 +99,6 @@ impl FlightService for Gateway {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        let request = self.admit(request).await?;
         if is_path(request.get_ref()) {
             let sql = query_of_path(request.get_ref())?;
             let session = self.service.session(&request)?;
@@ -124,7 +116,6 @@ impl FlightService for Gateway {
 
     /// The schema of what `GetFlightInfo` would give, without running anything.
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        let request = self.admit(request).await?;
         let descriptor = request.get_ref();
         let session = self.service.session(&request)?;
         let prepared = if is_path(descriptor) {
@@ -147,22 +138,18 @@ impl FlightService for Gateway {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let request = self.admit(request).await?;
         self.service.do_get(request).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
-        let request = self.admit(request).await?;
         self.service.do_put(request).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        let request = self.admit(request).await?;
         self.service.do_action(request).await
     }
 
-    async fn list_actions(&self, request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
-        self.admit(request).await?;
+    async fn list_actions(&self, _request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
         let actions = ACTIONS
             .map(|(name, description)| Ok(ActionType { r#type: name.to_owned(), description: description.to_owned() }));
         Ok(Response::new(stream::iter(actions).boxed()))
@@ -170,9 +157,8 @@ impl FlightService for Gateway {
 
     async fn do_exchange(
         &self,
-        request: Request<Streaming<FlightData>>,
+        _request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoExchangeStream>, Status> {
-        self.admit(request).await?;
         Err(Status::unimplemented("there is no exchange\nhint: Send rows with DoPut and fetch rows with DoGet."))
     }
 }

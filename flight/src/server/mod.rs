@@ -1,7 +1,7 @@
 //! The Flight SQL server.
 //!
 //! ```text
-//! connection ── admit (login, session) ── gateway ── calls ──► sql::Session
+//! doors ── admission (who is it) ── gateway (session) ── calls ──► sql::Session
 //!                                                      │ statement: tickets, rows, changes
 //!                                                      │ prepared: handles and their parameters
 //!                                                      │ ingest: rows that come in
@@ -11,6 +11,7 @@
 //! ```
 
 mod actions;
+mod admission;
 mod calls;
 mod connection;
 mod gateway;
@@ -40,6 +41,8 @@ use tonic::transport::Server;
 pub(crate) use actions::FOLLOW_FAILURES;
 pub(crate) use metadata::object_of_table;
 
+use crate::doors::{Acceptor, Doors, DoorsOptions};
+use admission::Admitted;
 use gateway::Gateway;
 use service::Service;
 use whole::WholeRequests;
@@ -52,18 +55,14 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 /// The largest message taken: clients send a whole batch of an ingest as one.
 const LARGEST_REQUEST: usize = 512 << 20;
 
+/// All headers of a request together: tokens are long, statements are no headers.
+const LARGEST_HEADERS: u32 = 64 << 10;
+
 /// How long a silent connection is trusted, so that the feeds of a client that vanished are dropped.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// How long statements may go on after shutdown was asked for. Rows and changes end at once.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// How a server behaves.
-#[derive(Clone, Debug, Default)]
-pub struct ServerOptions {
-    /// How long the token of a login is good: twelve hours where nothing is said.
-    pub token_lifetime: Option<Duration>,
-}
 
 /// Serves `millstream` on `listener` without TLS until `shutdown` completes: see [`serve_with`].
 pub async fn serve(
@@ -71,20 +70,20 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
-    serve_with(millstream, listener, ServerOptions::default(), shutdown).await
+    let doors = Doors::new(millstream, DoorsOptions::default())?;
+    serve_with(Arc::new(doors), Acceptor::new(listener, None), shutdown).await
 }
 
-/// Serves `millstream` on `listener` until `shutdown` completes. Then running queries end with `Unavailable`,
-/// statements may finish within ten seconds, and this returns. The engine stays open.
+/// Serves to whom `doors` lets in on the connections of `acceptor`, until `shutdown` completes. Then running queries end with
+/// `Unavailable`, statements may finish within ten seconds, and this returns. The engine stays open.
 pub async fn serve_with(
-    millstream: Arc<Millstream>,
-    listener: TcpListener,
-    options: ServerOptions,
+    doors: Arc<Doors>,
+    acceptor: Acceptor,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
-    let service = Service::new(millstream, options, stopped.clone())?;
-    let flight = FlightServiceServer::new(Gateway::new(service)).max_decoding_message_size(LARGEST_REQUEST);
+    let service = Service::new(Arc::clone(&doors), stopped.clone())?;
+    let service = FlightServiceServer::new(Gateway::new(service)).max_decoding_message_size(LARGEST_REQUEST);
     let signal = async move {
         shutdown.await;
         // No receiver means that nothing is left to be stopped.
@@ -93,10 +92,11 @@ pub async fn serve_with(
     let server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_max_header_list_size(LARGEST_HEADERS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(WholeRequests(flight))
-        .serve_with_incoming_shutdown(connection::incoming(listener), signal);
+        .add_service(Admitted { doors, service: WholeRequests(service) })
+        .serve_with_incoming_shutdown(connection::incoming(acceptor), signal);
     tokio::select! {
         served = server => served.map_err(|e| Error::new(ErrorKind::Unavailable, e.to_string()).with_source(e)),
         () = grace(stopped) => {

@@ -7,18 +7,16 @@ use millstream_sql::{Millstream, Result as SqlResult, Session};
 use tokio::sync::watch;
 use tonic::{Request, Status};
 
-use super::ServerOptions;
-use super::connection::ConnectionInfo;
 use super::prepared::PreparedStatements;
 use super::running::Running;
-use super::sessions::{AUTHORIZATION, Caller, Sessions, header};
-use crate::doors::{Doors, Peer};
-use crate::error::{from_flight, unknown_caller};
+use super::sessions::Sessions;
+use crate::doors::Doors;
+use crate::error::from_flight;
 
 /// The state of a server.
 pub(crate) struct Service {
     pub(crate) millstream: Arc<Millstream>,
-    pub(crate) doors: Doors,
+    pub(crate) doors: Arc<Doors>,
     pub(crate) sessions: Sessions,
     pub(crate) prepared: PreparedStatements,
     pub(crate) running: Running,
@@ -27,13 +25,10 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(
-        millstream: Arc<Millstream>,
-        options: ServerOptions,
-        stopped: watch::Receiver<bool>,
-    ) -> SqlResult<Self> {
+    pub(crate) fn new(doors: Arc<Doors>, stopped: watch::Receiver<bool>) -> SqlResult<Self> {
+        let millstream = Arc::clone(doors.millstream());
         Ok(Service {
-            doors: Doors::new(Arc::clone(&millstream), options.token_lifetime)?,
+            doors,
             sessions: Sessions::new(Arc::clone(&millstream)),
             prepared: PreparedStatements::default(),
             running: Running::new(stopped),
@@ -45,15 +40,5 @@ impl Service {
 
     pub(crate) fn session<T>(&self, request: &Request<T>) -> Result<Arc<Session>, Status> {
         self.sessions.of(request.metadata(), request.extensions())
-    }
-
-    /// Finds out who `request` is of, and notes it there. What goes by [`Self::session`] is refused without.
-    pub(crate) async fn admit<T>(&self, request: &mut Request<T>) -> Result<(), Status> {
-        let authorization = header(request.metadata(), AUTHORIZATION).map(str::to_owned);
-        let connection = request.extensions().get::<ConnectionInfo>();
-        let peer = connection.map_or_else(Peer::unknown, |connection| connection.peer.clone());
-        let who = self.doors.admit(authorization.as_deref(), &peer).await.map_err(|e| unknown_caller(&e))?;
-        request.extensions_mut().insert(Caller(who));
-        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status};
 
 use super::connection::ConnectionInfo;
+use crate::doors::Fingerprint;
 
 pub(crate) const AUTHORIZATION: &str = "authorization";
 const SESSION_HEADER: &str = "x-millstream-session";
@@ -21,7 +22,11 @@ const MOST_SESSIONS: usize = 1024;
 
 /// Who a request is of: put among its extensions where it is admitted.
 #[derive(Clone)]
-pub(crate) struct Caller(pub(crate) Principal);
+pub(crate) struct Caller {
+    pub(crate) who: Principal,
+    /// What tells its token from others, if it has shown one.
+    pub(crate) token: Option<Fingerprint>,
+}
 
 /// The sessions of a server.
 pub(crate) struct Sessions {
@@ -39,7 +44,7 @@ struct Named {
 /// A user's name for a session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Name {
-    Token(String),
+    Token(Fingerprint),
     Header(Option<String>, String),
 }
 
@@ -55,9 +60,10 @@ impl Sessions {
 
     /// The session of a request. One that was not admitted has none.
     pub(crate) fn of(&self, metadata: &MetadataMap, extensions: &Extensions) -> Result<Arc<Session>, Status> {
-        let Caller(who) = extensions.get::<Caller>().ok_or_else(|| Status::unauthenticated("nobody was let in"))?;
+        let caller = extensions.get::<Caller>().ok_or_else(|| Status::unauthenticated("nobody was let in"))?;
+        let who = &caller.who;
         let new = || self.millstream.session_of(who.clone());
-        if let Some(name) = name(metadata, who) {
+        if let Some(name) = name(metadata, caller) {
             return Ok(self.named.lock().get_or_insert_with(name, who, new));
         }
         Ok(match extensions.get::<ConnectionInfo>() {
@@ -68,8 +74,8 @@ impl Sessions {
 
     /// Ends the session of a request: its settings are gone.
     pub(crate) fn close(&self, metadata: &MetadataMap, extensions: &Extensions) {
-        let Some(Caller(who)) = extensions.get::<Caller>() else { return };
-        if let Some(name) = name(metadata, who) {
+        let Some(caller) = extensions.get::<Caller>() else { return };
+        if let Some(name) = name(metadata, caller) {
             self.named.lock().sessions.remove(&name);
         } else if let Some(connection) = extensions.get::<ConnectionInfo>() {
             connection.session.forget();
@@ -102,14 +108,12 @@ impl Named {
     }
 }
 
-fn name(metadata: &MetadataMap, who: &Principal) -> Option<Name> {
-    let bearer = header(metadata, AUTHORIZATION).and_then(|value| value.split_once(' '));
-    let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+fn name(metadata: &MetadataMap, caller: &Caller) -> Option<Name> {
     let named = || {
         let header = header(metadata, SESSION_HEADER)?;
-        Some(Name::Header(who.user_name().map(str::to_owned), header.to_owned()))
+        Some(Name::Header(caller.who.user_name().map(str::to_owned), header.to_owned()))
     };
-    bearer.map(|(_, token)| Name::Token(token.trim().to_owned())).or_else(named)
+    caller.token.map(Name::Token).or_else(named)
 }
 
 pub(crate) fn header<'a>(metadata: &'a MetadataMap, key: &str) -> Option<&'a str> {
@@ -128,14 +132,11 @@ mod tests {
     #[test]
     fn a_header_cannot_name_the_session_of_a_token_or_of_another_user() {
         let mut metadata = MetadataMap::new();
-        let nobody = Principal::anonymous("a");
-        let header = |who: Option<&str>| Some(Name::Header(who.map(str::to_owned), "abc".to_owned()));
+        let nobody = Caller { who: Principal::anonymous("a"), token: None };
         assert_eq!(name(&metadata, &nobody), None);
         metadata.insert(SESSION_HEADER, "abc".parse().unwrap());
-        assert_eq!(name(&metadata, &nobody), header(None));
-        metadata.insert(AUTHORIZATION, "Basic Zm9v".parse().unwrap());
-        assert_eq!(name(&metadata, &nobody), header(None));
-        metadata.insert(AUTHORIZATION, "bearer abc".parse().unwrap());
-        assert_eq!(name(&metadata, &nobody), Some(Name::Token("abc".into())));
+        assert_eq!(name(&metadata, &nobody), Some(Name::Header(None, "abc".to_owned())));
+        let known = Caller { token: Some([7; 32]), ..nobody };
+        assert_eq!(name(&metadata, &known), Some(Name::Token([7; 32])));
     }
 }

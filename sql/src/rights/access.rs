@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::hidden::Hidden;
 use super::principal::{Principal, Who};
 use super::right::{Need, Right, Target};
+use super::vault::{Key, Sealed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::quote::quote_name;
 
@@ -16,12 +17,16 @@ use crate::quote::quote_name;
 const LONGEST_NAME: usize = 200;
 /// Users of a store.
 const MOST_USERS: usize = 10_000;
+/// Secrets of a store.
+const MOST_SECRETS: usize = 10_000;
 
 /// Who may do what. See the module's text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     users: BTreeMap<String, User>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    secrets: BTreeMap<String, Sealed>,
 }
 
 /// A user.
@@ -186,11 +191,55 @@ impl Access {
         })
     }
 
+    /// Keeps a secret, sealed with `key`.
+    pub(crate) fn add_secret(&mut self, name: &str, or_replace: bool, value: &Hidden, key: Option<&Key>) -> Result<()> {
+        if name.is_empty() || name.len() > LONGEST_NAME {
+            return Err(Error::invalid("the name of a secret is empty or too long"));
+        }
+        if self.secrets.contains_key(name) && !or_replace {
+            return Err(Error::exists(format!("secret \"{name}\" exists already"))
+                .with_hint(format!("CREATE OR REPLACE SECRET {} gives it another value.", quote_name(name))));
+        }
+        if self.secrets.len() >= MOST_SECRETS {
+            return Err(Error::new(ErrorKind::Exhausted, format!("a store has at most {MOST_SECRETS} secrets")));
+        }
+        let sealed = key.ok_or_else(no_key)?.seal(name, value)?;
+        self.secrets.insert(name.to_owned(), sealed);
+        Ok(())
+    }
+
+    /// Forgets a secret. Says whether there was one.
+    pub(crate) fn remove_secret(&mut self, name: &str) -> bool {
+        self.secrets.remove(name).is_some()
+    }
+
+    /// The names of the secrets.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.secrets.keys().map(String::as_str)
+    }
+
+    /// What a secret is.
+    pub(crate) fn open_secret(&self, name: &str, key: Option<&Key>) -> Result<Hidden> {
+        let missing = || {
+            Error::not_found(format!("secret \"{name}\" does not exist"))
+                .with_hint(format!("Write CREATE SECRET {} AS '…'.", quote_name(name)))
+        };
+        let sealed = self.secrets.get(name).ok_or_else(missing)?;
+        key.ok_or_else(no_key)?.open(name, sealed)
+    }
+
     fn user_mut(&mut self, name: &str) -> Result<&mut User> {
         let missing =
             || Error::not_found(format!("user \"{name}\" does not exist")).with_hint("SHOW USERS lists them.");
         self.users.get_mut(name).ok_or_else(missing)
     }
+}
+
+fn no_key() -> Error {
+    Error::invalid("there is no key for secrets").with_hint(
+        "Start with the key in MILLSTREAM_KEY, or in a file that --key-file names: 32 characters or more, as openssl rand \
+         -hex 32 makes them.",
+    )
 }
 
 /// A name that can be sent in a header, and that is not taken for something else there.

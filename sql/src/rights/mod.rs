@@ -13,6 +13,7 @@ mod password;
 mod principal;
 mod right;
 mod throttle;
+mod vault;
 
 pub use access::Access;
 pub use hidden::Hidden;
@@ -20,3 +21,4 @@ pub(crate) use password::{check_password, hash_password, is_password};
 pub use principal::Principal;
 pub use right::{Need, Right, Target};
 pub(crate) use throttle::Throttle;
+pub use vault::Key;

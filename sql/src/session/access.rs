@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use millstream_engine::options::SECRET;
 
 use super::gate::last_user;
 use super::outcome::Outcome;
@@ -57,9 +58,21 @@ impl Session {
             }
             AccessStatement::ShowUsers => self.show_users(),
             AccessStatement::ShowGrants => self.show_grants(),
-            AccessStatement::CreateSecret { .. }
-            | AccessStatement::DropSecret { .. }
-            | AccessStatement::ShowSecrets => Err(Error::unsupported("secrets are not kept yet")),
+            AccessStatement::CreateSecret { name, or_replace, value } => {
+                let key = ms.config().key.clone();
+                let kept = move |c: &mut Catalog| c.access.add_secret(&name, or_replace, &value, key.as_ref());
+                ms.change_access(kept).await?;
+                Ok(Outcome::tag("CREATE SECRET"))
+            }
+            AccessStatement::DropSecret { name, if_exists } => {
+                let word = format!("secret \"{name}\" does not exist");
+                match ms.change_access(move |catalog| drop_secret(catalog, &name)).await? {
+                    true => Ok(Outcome::tag("DROP SECRET")),
+                    false if if_exists => Ok(Outcome::notice("DROP SECRET", word)),
+                    false => Err(Error::not_found(word).with_hint("SHOW SECRETS lists them.")),
+                }
+            }
+            AccessStatement::ShowSecrets => self.show_secrets(),
         }
     }
 
@@ -68,6 +81,7 @@ impl Session {
         let listed = match statement {
             AccessStatement::ShowUsers => self.show_users(),
             AccessStatement::ShowGrants => self.show_grants(),
+            AccessStatement::ShowSecrets => self.show_secrets(),
             _ => return None,
         };
         match listed {
@@ -92,6 +106,12 @@ impl Session {
                 strings(users.iter().map(|(_, has_password)| Some(login(*has_password).to_owned()))),
             ],
         )
+    }
+
+    /// Their names only.
+    fn show_secrets(&self) -> Result<Outcome> {
+        let access = self.millstream.access();
+        table(vec![text("name")], vec![strings(access.secrets().map(|name| Some(name.to_owned())))])
     }
 
     fn show_grants(&self) -> Result<Outcome> {
@@ -161,6 +181,16 @@ fn there(catalog: &Catalog, target: &Target) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Removes a secret that no stream names. Says whether there was one.
+fn drop_secret(catalog: &mut Catalog, name: &str) -> Result<bool> {
+    let named = format!("'{SECRET}{}'", name.replace('\'', "''"));
+    if let Some(entry) = catalog.entries.iter().find(|entry| entry.sql.contains(&named)) {
+        return Err(Error::invalid(format!("secret \"{name}\" is named by stream \"{}\"", entry.name))
+            .with_hint("Drop that first, or CREATE OR REPLACE SECRET."));
+    }
+    Ok(catalog.access.remove_secret(name))
 }
 
 /// Removes a user of whom nothing is left. Says whether there was one.

@@ -1,6 +1,7 @@
 //! COPY: the rows of a query to files.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{CopyToStatement, Statement as DfStatement};
@@ -26,6 +27,9 @@ impl Session {
         if path.contains("://") {
             return Err(Error::unsupported(format!("COPY TO '{target}' is not supported yet"))
                 .with_hint("Write to a local file or folder: COPY … TO 'result.parquet'."));
+        }
+        if let Some(reach) = self.millstream.reach_of(&self.who) {
+            reach.check_file(Path::new(path))?;
         }
         let (state, left_out) = (session_state(), LeftOutRows::default());
         // Only the rows are DataFusion's: the rest it need not know.

@@ -12,7 +12,7 @@ use millstream_engine::operator::upsert::Upsert;
 use millstream_engine::table::TableSink;
 
 use super::Millstream;
-use super::define::{IDLE_TIMEOUT, OwnOptions, sink_request};
+use super::define::{IDLE_TIMEOUT, OwnOptions};
 use super::reading::Reading;
 use super::resolve::{cannot_go_on, conform};
 use super::tables::StreamDef;
@@ -99,7 +99,7 @@ impl Millstream {
                 let connector = self.config().connectors.to_write(&connector)?;
                 let single = connector.writable()?.is_single();
                 let tasks = if single { 1 } else { planned.lowered.output.parallelism };
-                let sink = connector.writable()?.open(sink_request(def, options, tasks))?;
+                let sink = connector.writable()?.open(def.sink_request(&*connector, &options, tasks)?)?;
                 finish(&mut planned.lowered, SinkNode { name, sink }, single);
             }
             (None, Some(log)) => {

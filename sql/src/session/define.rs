@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_engine::connector::ingest::IngestSource;
-use millstream_engine::connector::registry::{Connectors, SinkRequest};
+use millstream_engine::connector::registry::Connectors;
 use millstream_engine::format::stored::{check_storable, check_writable};
 use millstream_engine::nearest::nearest;
 use millstream_engine::options::{OptionSpec, Options, Takes};
@@ -23,7 +23,7 @@ use super::reading::Reading;
 use super::resolve::write_columns;
 use super::settings::checkpoint_interval;
 use super::tables::StreamDef;
-use crate::catalog::{Resolved, columns_of, schema_of};
+use crate::catalog::{Maker, Resolved, columns_of, schema_of};
 use crate::error::{Error, Result};
 use crate::plan::lower::TimeProperty;
 use crate::plan::{Semantics, expression, refuse_unsteady, session_state, session_state_of};
@@ -219,10 +219,14 @@ impl Millstream {
         parallelism: usize,
         reading: &Reading,
     ) -> Result<(StreamDef, Resolved)> {
+        let maker = Maker::of(&reading.who);
         let connector = create.options.get("connector").and_then(|name| self.config().connectors.find(name));
-        let fixed = connector.map(|connector| connector.fix_paths(&mut create.options)).unwrap_or_default();
-        let (resolved, reads) = self.resolve(create, parallelism, Semantics::NOW, fixed, reading)?;
-        let mut def = self.define(create, create.to_string(), parallelism, &resolved)?;
+        let fixed = connector.as_ref().map(|connector| connector.fix_paths(&mut create.options)).unwrap_or_default();
+        if let Some(connector) = &connector {
+            self.check_connector(create, &**connector, &reading.who)?;
+        }
+        let (resolved, reads) = self.resolve(create, parallelism, Semantics::NOW, fixed, &maker, reading)?;
+        let mut def = self.define(create, create.to_string(), parallelism, &resolved, &maker)?;
         def.reads = reads;
         if def.log.is_some() {
             check_storable(&def.schema).map_err(|e| e.context(format!("stream \"{}\"", def.name)))?;
@@ -242,6 +246,7 @@ impl Millstream {
         parallelism: usize,
         semantics: Semantics,
         found: BTreeMap<String, String>,
+        maker: &Maker,
         reading: &Reading,
     ) -> Result<(Resolved, Vec<String>)> {
         let (_, connector) = OwnOptions::of(create, &self.config().connectors)?;
@@ -251,6 +256,7 @@ impl Millstream {
             (None, Some((connector, options))) => {
                 let connector = self.config().connectors.to_read(&connector)?;
                 check_metadata(create, &connector)?;
+                let options = self.opening(maker).options(&*connector, &options)?;
                 let options = options.with_found(resolved.options.clone());
                 resolved.options.extend(connector.readable()?.find_options(&options)?);
                 let options = options.with_found(resolved.options.clone());
@@ -291,6 +297,7 @@ impl Millstream {
         sql: String,
         parallelism: usize,
         resolved: &Resolved,
+        maker: &Maker,
     ) -> Result<StreamDef> {
         let (own, connector) = OwnOptions::of(create, &self.config().connectors)?;
         let mut def = StreamDef {
@@ -306,6 +313,7 @@ impl Millstream {
             idle_timeout: own.idle_timeout.unwrap_or(IDLE_TIMEOUT),
             metadata: BTreeMap::new(),
             connector: None,
+            opening: self.opening(maker),
             place: None,
             log: None,
             ingest: None,
@@ -382,7 +390,7 @@ impl Millstream {
             Some((connector, options)) => {
                 def.kind = ObjectKind::Written;
                 let connector = self.config().connectors.to_write(&connector)?;
-                let sink = connector.writable()?.open(sink_request(def, options.clone(), parallelism))?;
+                let sink = connector.writable()?.open(def.sink_request(&*connector, &options, parallelism)?)?;
                 def.place = sink.place();
                 self.refuse_shared_place(def)?;
                 def.connector = Some((connector, options));
@@ -456,12 +464,6 @@ impl Millstream {
         }
         Ok(Some((column, Some(bound))))
     }
-}
-
-pub(super) fn sink_request(def: &StreamDef, options: Options, parallelism: usize) -> SinkRequest {
-    let key = def.key.clone().filter(|_| def.semantics.pairs_changes());
-    let (stream, schema) = (def.name.clone(), def.schema.clone());
-    SinkRequest { stream, schema, retracts: def.changelog, key, options, parallelism }
 }
 
 fn declared(create: &CreateStream) -> Result<SchemaRef> {

@@ -49,6 +49,7 @@ impl Session {
             Ok(()) => self.run(parsed).await,
             Err(e) => Err(e),
         };
+        self.note(parsed, done.as_ref().err()).await;
         done.map_err(|e| own(e).or_at(Some(parsed.position)))
     }
 

@@ -9,8 +9,8 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::watch;
 
-use super::Session;
 use super::reading::Reading;
+use super::{Session, audit_table};
 use crate::error::{Error, Result};
 use crate::rights::{Access, Need, Principal, Right, Target};
 use crate::statement::{AccessStatement, ExplainTarget, Insert, Name, Statement};
@@ -37,6 +37,11 @@ impl Session {
         let stream = objects.streams.get(name).map(|def| def.reads.clone());
         let reads = stream.or_else(|| objects.views.get(name).map(|view| view.reads.clone())).unwrap_or_default();
         self.may_read(name) && reads.iter().all(|read| self.may_read(read))
+    }
+
+    /// Why `stream` has failed, for who asks: the reason may quote rows of what the stream reads.
+    pub fn told_of(&self, stream: &str, reason: String) -> String {
+        if self.may_read_through(stream) { reason } else { "its job has failed".to_owned() }
     }
 
     /// What it reads, in its name.
@@ -68,6 +73,7 @@ impl Session {
             Statement::CopyTo(_) => Ok(()),
             Statement::ShowCreate(name) => self.ask_definition(name),
             Statement::Describe(name) => match name.schema.as_deref() {
+                Some("millstream") if name.name == audit_table::NAME => ask(Need::OnAll(Right::Admin)),
                 Some("millstream") => Ok(()),
                 _ => ask(Need::Any(&name.name)),
             },

@@ -50,11 +50,16 @@ impl Session {
     ) -> Result<u64> {
         let ms = &self.millstream;
         let is_there = ms.objects.read().streams.contains_key(stream);
-        match mode {
-            IngestMode::Append => self.ask(Need::On(Right::Write, stream))?,
-            IngestMode::CreateAppend if is_there => self.ask(Need::On(Right::Write, stream))?,
-            IngestMode::Create | IngestMode::CreateAppend => self.ask(Need::OnAll(Right::Admin))?,
-            IngestMode::Replace => self.ask(Need::On(Right::Admin, stream))?,
+        let need = match mode {
+            IngestMode::Append => Need::On(Right::Write, stream),
+            IngestMode::CreateAppend if is_there => Need::On(Right::Write, stream),
+            IngestMode::Create | IngestMode::CreateAppend => Need::OnAll(Right::Admin),
+            IngestMode::Replace => Need::On(Right::Admin, stream),
+        };
+        let what = format!("ingest into {}", quote_name(stream));
+        self.ask(need).inspect_err(|e| self.note_text(&what, false, Some(e.message())))?;
+        if !is_there || mode == IngestMode::Replace {
+            self.note_text(&what, true, None);
         }
         let rows = self.while_writing(rows, stream);
         ms.ingest_by(&self.who, stream, mode, schema, rows).await
@@ -66,7 +71,10 @@ impl Session {
         stream: &str,
         rows: BoxStream<'static, Result<RecordBatch>>,
     ) -> Result<BoxStream<'static, Result<u64>>> {
-        self.ask(Need::On(Right::Write, stream))?;
+        let refused = |e: &Error| {
+            self.note_text(&format!("put into {}", quote_name(stream)), false, Some(e.message()));
+        };
+        self.ask(Need::On(Right::Write, stream)).inspect_err(refused)?;
         self.millstream.put(stream, self.while_writing(rows, stream))
     }
 }

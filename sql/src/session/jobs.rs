@@ -130,7 +130,7 @@ impl Millstream {
         match statement_of(&entry.sql)? {
             Statement::CreateStream(mut create) => {
                 let resolved = self.resolved(entry, &mut create).await?;
-                let mut def = self.define(&create, entry.sql.clone(), entry.parallelism, &resolved)?;
+                let mut def = self.define(&create, entry.sql.clone(), entry.parallelism, &resolved, &entry.maker)?;
                 def.reads = entry.reads.clone();
                 let def = Arc::new(def);
                 if let Some(log) = &def.log {

@@ -12,6 +12,12 @@ impl Millstream {
     ///
     /// Errors are the same whatever is wrong with the login.
     pub async fn log_in(self: &Arc<Self>, user: &str, password: Hidden, address: &str) -> Result<Principal> {
+        let entered = self.enter(user, password, address).await;
+        self.note_login(Some(user), address, entered.as_ref().err().map(Error::message));
+        entered
+    }
+
+    async fn enter(self: &Arc<Self>, user: &str, password: Hidden, address: &str) -> Result<Principal> {
         let busy = || Error::new(ErrorKind::Exhausted, "too many logins at once").with_hint("Try again.");
         let _place = self.throttle.places.try_acquire().map_err(|_| busy())?;
         let wait = self.throttle.begin(user, address, Instant::now())?;

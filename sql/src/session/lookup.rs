@@ -7,6 +7,7 @@ use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::TableSource;
 
 use super::Millstream;
+use super::audit_table;
 use super::left_out::{FailedStream, LeftOutRows};
 use super::outcome::ObjectKind;
 use super::reading::Reading;
@@ -76,6 +77,15 @@ impl TableResolver for Lookup {
                         .with_hint("Read it with SELECT, without EMIT."));
                 }
                 Ok(Some(provider_as_source(self.millstream.dead_letters(&self.reading.who))))
+            }
+            TableReference::Partial { schema, table } if &**schema == "millstream" && **table == *audit_table::NAME => {
+                self.millstream.access().decide(&self.reading.who, Need::OnAll(Right::Admin))?;
+                if self.continuous {
+                    return Err(Error::unsupported("millstream.audit cannot be read continuously yet")
+                        .with_hint("Read it with SELECT, without EMIT."));
+                }
+                let table = audit_table::AuditTable(self.millstream.audit.clone());
+                Ok(Some(provider_as_source(Arc::new(table))))
             }
             _ => Ok(None),
         }

@@ -2,6 +2,8 @@
 //! SQL on it ([`Session`]).
 
 mod access;
+mod audit;
+mod audit_table;
 mod batch_memory;
 mod column_names;
 mod content;
@@ -27,7 +29,9 @@ mod login;
 mod lookup;
 mod metadata;
 mod open;
+mod opening;
 mod outcome;
+mod outward;
 mod part;
 mod prepared;
 mod readers;

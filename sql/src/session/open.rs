@@ -14,6 +14,7 @@ use millstream_engine::table::Upkeep;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, watch};
 
+use super::audit::Audit;
 use super::batch_memory::{SPILL, batch_environment};
 use super::ddl::sweep_dropped;
 use super::jobs::{Job, failed};
@@ -48,6 +49,7 @@ pub struct Millstream {
     /// Who may do what, as the catalog has it.
     pub(super) access: watch::Sender<Arc<Access>>,
     pub(super) throttle: Throttle,
+    pub(super) audit: Arc<Audit>,
     runtime: Runtime,
     upkeep: Arc<Upkeep>,
     /// How far the readers of streams have got that are not open yet, as (stream, reader, rows).
@@ -85,6 +87,7 @@ impl Millstream {
         let upkeep = Upkeep::new(runtime.budget.clone(), runtime.io.clone());
         let entries = catalog.entries.clone();
         let (failures, _) = broadcast::channel(FAILURES);
+        let audit = Audit::begin(store.clone(), &runtime.io);
         let access = watch::Sender::new(Arc::new(catalog.access.clone()));
         let millstream = Arc::new(Millstream {
             config,
@@ -97,6 +100,7 @@ impl Millstream {
             failures,
             access,
             throttle: Throttle::default(),
+            audit,
             runtime,
             upkeep,
             positions: Mutex::default(),
@@ -207,6 +211,7 @@ impl Millstream {
         let stopped = futures::future::join_all(jobs.iter().map(|job| job.stop())).await;
         let logs: Vec<_> = self.objects.read().streams.values().filter_map(|def| def.log.clone()).collect();
         futures::future::join_all(logs.iter().map(|log| log.close(PATIENCE))).await;
+        self.audit.settle().await?;
         if self.catalog.lock().await.version == 0 {
             self.store.delete_folder(SPILL).await?;
             self.made.remove();

@@ -1,5 +1,6 @@
 //! What statements give, and what the catalog and the jobs look like from outside.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -8,11 +9,13 @@ use futures::stream::BoxStream;
 use millstream_engine::connector::built_in;
 use millstream_engine::connector::registry::Connectors;
 use millstream_engine::memory::default_limit;
+use millstream_engine::reach::Reach;
 use millstream_engine::runtime::JobPhase;
 use millstream_engine::time::EventTime;
 
 use super::left_out::{LeftOut, LeftOutRows};
 use crate::error::{Error, Result};
+use crate::rights::Key;
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -29,6 +32,13 @@ pub struct Config {
     pub start_jobs: bool,
     /// What streams may be read from and written to.
     pub connectors: Connectors,
+    /// What statements from outside of the process may touch, and what they have made: nothing, where it is not said. A
+    /// process that serves nobody opens what they have made for its owner.
+    pub reach: Option<Arc<Reach>>,
+    /// What secrets are kept under.
+    pub key: Option<Key>,
+    /// Whether passwords may be written into statements that are kept.
+    pub insecure: bool,
 }
 
 /// What a statement gave.
@@ -194,6 +204,9 @@ impl Config {
             checkpoint_interval: Duration::from_secs(1),
             start_jobs: true,
             connectors: built_in(),
+            reach: None,
+            key: None,
+            insecure: false,
         }
     }
 }

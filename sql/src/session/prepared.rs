@@ -25,6 +25,14 @@ const MOST: usize = 65_535;
 impl Session {
     /// Checks and types a statement without running it.
     pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
+        self.typed(sql).inspect_err(|e| {
+            if e.kind() == ErrorKind::Denied {
+                self.note_text(sql, false, Some(e.message()));
+            }
+        })
+    }
+
+    fn typed(&self, sql: &str) -> Result<Prepared> {
         let mut parsed = one_statement(sql)?;
         self.admit(&parsed.statement).map_err(|e| e.or_at(Some(parsed.position)))?;
         let count = count(&mut parsed.statement)?;

@@ -36,7 +36,14 @@ impl Millstream {
         if let Some(known) = &entry.resolved {
             return Ok(known.clone());
         }
-        let planned = self.resolve(create, entry.parallelism, Semantics::FIRST, BTreeMap::new(), &Reading::of_job());
+        let planned = self.resolve(
+            create,
+            entry.parallelism,
+            Semantics::FIRST,
+            BTreeMap::new(),
+            &entry.maker,
+            &Reading::of_job(),
+        );
         let is_kept = create.query.is_some() && !create.options.contains_key("connector");
         let written = if is_kept { self.columns_written(entry).await? } else { None };
         let resolved = match (planned, written) {

@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArra
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_engine::connector::registry::Connectors;
 
+use super::audit_table;
 use super::jobs::public;
 use super::outcome::{JobInfo, ObjectInfo, ObjectKind, Outcome};
 use super::sql_type::sql_type;
@@ -13,7 +14,8 @@ use super::tables::StreamDef;
 use super::{Millstream, Session};
 use crate::error::{Error, Result};
 use crate::plan::session_state;
-use crate::statement::{Name, Statement};
+use crate::rights::{Need, Right};
+use crate::statement::{Name, Statement, cut_secrets};
 
 pub(super) fn text(name: &str) -> Field {
     Field::new(name, DataType::Utf8, true)
@@ -172,7 +174,10 @@ impl Session {
             stream.or_else(|| objects.views.get(name).map(|v| v.sql.clone()))
         };
         let sql = sql.ok_or_else(|| self.millstream.missing("", name))?;
-        table(vec![text("name"), text("statement")], vec![strings([Some(name.to_owned())]), strings([Some(sql)])])
+        table(
+            vec![text("name"), text("statement")],
+            vec![strings([Some(name.to_owned())]), strings([Some(cut_secrets(&sql).into_owned())])],
+        )
     }
 
     fn show_setting(&self, name: Option<&str>) -> Result<Outcome> {
@@ -193,18 +198,29 @@ impl Session {
 
     /// The jobs of streams that may be read.
     pub fn jobs(&self) -> Vec<JobInfo> {
-        self.millstream.jobs().into_iter().filter(|job| self.may_read(&job.stream)).collect()
+        let mut jobs = self.millstream.jobs();
+        jobs.retain(|job| self.may_read(&job.stream));
+        for job in &mut jobs {
+            job.error = job.error.take().map(|reason| self.told_of(&job.stream, reason));
+        }
+        jobs
     }
 
     /// The objects of the catalog that may be read, by name; with the statements that make them where all that those
     /// read may be read.
     pub fn objects(&self) -> Vec<ObjectInfo> {
         let mut objects = self.millstream.objects();
-        objects.retain(|object| object.namespace != "public" || self.may_read(&object.name));
+        let access = self.millstream.access();
+        objects.retain(|object| match (object.namespace.as_str(), object.name.as_str()) {
+            ("public", name) => self.may_read(name),
+            (_, audit_table::NAME) => access.allows(&self.who, Need::OnAll(Right::Admin)),
+            _ => true,
+        });
         for object in objects.iter_mut().filter(|object| !object.sql.is_empty()) {
-            if !self.may_read_through(&object.name) {
-                object.sql.clear();
-            }
+            object.sql = match self.may_read_through(&object.name) {
+                true => cut_secrets(&object.sql).into_owned(),
+                false => String::new(),
+            };
         }
         objects
     }
@@ -347,6 +363,16 @@ impl Millstream {
             primary_key: vec![],
             sql: String::new(),
         });
+        if !self.access().is_open() {
+            all.push(ObjectInfo {
+                namespace: "millstream".to_owned(),
+                name: audit_table::NAME.to_owned(),
+                kind: ObjectKind::Stored,
+                schema: audit_table::schema(),
+                primary_key: vec![],
+                sql: String::new(),
+            });
+        }
         all.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         all
     }

@@ -21,7 +21,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::{PartitionStream as _, StreamingTableExec};
 use millstream_engine::connector::Source;
 use millstream_engine::connector::ingest::IngestSource;
-use millstream_engine::connector::registry::{Connector, SourceRequest};
+use millstream_engine::connector::registry::{Connector, SinkRequest, SourceRequest};
 use millstream_engine::options::Options;
 use millstream_engine::store::Store;
 use millstream_engine::table::{Hold, StreamLog, StreamSource};
@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 
 use super::content::scan_content;
 use super::left_out::LeftOutRows;
+use super::opening::Opening;
 use super::outcome::ObjectKind;
 use super::source_part::SourcePart;
 use crate::error::{Error, Result};
@@ -61,6 +62,8 @@ pub struct StreamDef {
     pub(crate) metadata: BTreeMap<usize, String>,
     /// The connector and its options, for an external stream.
     pub(crate) connector: Option<(Arc<dyn Connector>, Options)>,
+    /// How that is opened.
+    pub(crate) opening: Opening,
     /// Where its connector writes, if nothing else may.
     pub(crate) place: Option<PathBuf>,
     /// The committed rows, for a stored or derived stream.
@@ -115,7 +118,7 @@ impl StreamScan for StreamDef {
 impl StreamDef {
     /// The scan of `projection` to ask its connector for.
     pub(super) fn source_request(&self, projection: Vec<usize>, parallelism: usize) -> Result<SourceRequest> {
-        let (_, options) = self.connector.clone().ok_or_else(|| {
+        let (connector, options) = self.connector.as_ref().ok_or_else(|| {
             Error::unsupported(format!("stream \"{}\" is written to a connector and cannot be read", self.name))
                 .with_hint("Create a derived stream of the same query without WITH (connector = …) and read that.")
         })?;
@@ -125,9 +128,24 @@ impl StreamDef {
             projection,
             metadata: self.metadata.clone(),
             event_time: self.event_time.as_ref().map(|(column, _)| *column),
-            options,
+            options: self.opening.options(&**connector, options)?,
             parallelism,
         })
+    }
+}
+
+impl StreamDef {
+    /// What its connector is asked for, to be written with `options`.
+    pub(super) fn sink_request(
+        &self,
+        connector: &dyn Connector,
+        options: &Options,
+        parallelism: usize,
+    ) -> Result<SinkRequest> {
+        let options = self.opening.options(connector, options)?;
+        let key = self.key.clone().filter(|_| self.semantics.pairs_changes());
+        let (stream, schema) = (self.name.clone(), self.schema.clone());
+        Ok(SinkRequest { stream, schema, retracts: self.changelog, key, options, parallelism })
     }
 }
 

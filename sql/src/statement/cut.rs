@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
-use millstream_engine::options::{SECRET, tells_secret};
+use millstream_engine::options::{SECRET, tells_login, tells_secret};
 
 use super::dialect::StreamDialect;
 use super::source::Source;
@@ -21,7 +21,7 @@ pub fn cut_secrets(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let Ok(tokens) = Tokenizer::new(&StreamDialect, text).tokenize_with_location() else {
-        let at = first_word(text).unwrap_or(0);
+        let at = first_word(text).filter(|_| !tells_login(text)).unwrap_or(0);
         return Cow::Owned(format!("{} {CUT}", text[..at].trim_end()).trim_start().to_owned());
     };
     let tokens: Vec<_> = tokens.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
@@ -69,6 +69,11 @@ fn secrets(statement: &[TokenWithSpan]) -> Vec<Range<&TokenWithSpan>> {
     }
     let mut found = vec![];
     for (at, token) in statement.iter().enumerate() {
+        if matches!(&token.token, Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) if tells_login(text))
+        {
+            found.push(token..token);
+            continue;
+        }
         let name = match &token.token {
             Token::Word(word) => &word.value,
             Token::SingleQuotedString(name) => name,
@@ -77,7 +82,10 @@ fn secrets(statement: &[TokenWithSpan]) -> Vec<Range<&TokenWithSpan>> {
         let value = if matches!(statement.get(at + 1).map(|t| &t.token), Some(Token::Eq)) { at + 2 } else { at + 1 };
         let Some(literal) = statement.get(value).filter(|_| tells_secret(name)) else { continue };
         match &literal.token {
-            Token::SingleQuotedString(text) if !text.starts_with(SECRET) => found.push(literal..literal),
+            Token::SingleQuotedString(text) if !text.starts_with(SECRET) && !tells_login(text) => {
+                found.push(literal..literal);
+            }
+            Token::EscapedStringLiteral(text) if tells_login(text) => {}
             Token::EscapedStringLiteral(_) | Token::NationalStringLiteral(_) | Token::DollarQuotedString(_) => {
                 found.push(literal..literal);
             }
@@ -89,7 +97,7 @@ fn secrets(statement: &[TokenWithSpan]) -> Vec<Range<&TokenWithSpan>> {
 }
 
 fn speaks_of_secrets(text: &str) -> bool {
-    first_word(text).is_some()
+    tells_login(text) || first_word(text).is_some()
 }
 
 /// Where the first word stands that tells of a secret.
@@ -132,6 +140,10 @@ mod tests {
             ("CREATE STREAM s WITH (password = E'hunter2')", "CREATE STREAM s WITH (password = '***')"),
             ("SELECT 1; CREATE USER bob PASSWORD 'hunter2", "SELECT 1; CREATE '***'"),
             ("CREATE SECRET k AS $hunter2", "CREATE SECRET k AS '***'"),
+            (
+                "CREATE STREAM s WITH (url = 'http://ann:hunter2@h/x', path = 'a')",
+                "CREATE STREAM s WITH (url = '***', path = 'a')",
+            ),
             ("SELECT password, token FROM t WHERE user = 'a'", "SELECT password, token FROM t WHERE user = 'a'"),
             ("SELECT 'a'", "SELECT 'a'"),
             ("DROP USER bob", "DROP USER bob"),

@@ -23,7 +23,8 @@ use crate::connector::generator::{HandOut, Pace};
 use crate::connector::registry::{Connector, Guarantee, Readable, SourceRequest};
 use crate::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
 use crate::error::Result;
-use crate::options::{OptionSpec, Takes};
+use crate::options::{OptionSpec, Options, Takes};
+use crate::reach::Touch;
 
 /// Rows in a batch.
 const BATCH: u64 = 8192;
@@ -51,6 +52,10 @@ impl Connector for DatagenConnector {
 
     fn source(&self) -> Option<&dyn Readable> {
         Some(self)
+    }
+
+    fn touches(&self, _options: &Options) -> Result<Option<Vec<Touch>>> {
+        Ok(Some(vec![]))
     }
 }
 
@@ -172,7 +177,6 @@ mod tests {
     use futures::executor::block_on;
 
     use super::*;
-    use crate::options::Options;
 
     fn open(columns: &[(&str, DataType)], pairs: &[(&str, &str)], projection: &[usize]) -> Result<Arc<dyn Source>> {
         let fields = columns.iter().map(|(name, t)| Field::new(*name, t.clone(), true)).collect::<Vec<_>>();

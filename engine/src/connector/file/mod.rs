@@ -52,6 +52,7 @@ use crate::format::metadata::MetadataKey;
 use crate::format::union::union_schema;
 use crate::format::{Format, columnar, csv, infer, json};
 use crate::options::{OptionSpec, Options};
+use crate::reach::Touch;
 
 /// How many JSON files are looked at to find their columns.
 const SAMPLED_FILES: usize = 10;
@@ -78,6 +79,12 @@ impl Connector for FileConnector {
 
     fn fix_paths(&self, options: &mut BTreeMap<String, String>) -> BTreeMap<String, String> {
         fix_path(options)
+    }
+
+    fn touches(&self, options: &Options) -> Result<Option<Vec<Touch>>> {
+        let path = options.written().find(|(name, _)| *name == "path").map(|(_, path)| path);
+        let touched = path.map(place::touched).unwrap_or_default();
+        Ok(Some(touched.into_iter().map(Touch::File).collect()))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::format::Format;
 use crate::format::compression::Compression;
 use crate::format::options::{CsvOptions, JsonOptions, ON_ERROR, TEXT};
 use crate::options::{OptionSpec, Options, Takes};
+use crate::reach::Reach;
 
 const PATH: OptionSpec = OptionSpec::new(
     "path",
@@ -123,6 +124,8 @@ pub(crate) struct FileOptions {
     pub(crate) rate: Option<Pace>,
     /// Whether a piece of input that cannot be decoded ends the job.
     pub(crate) fail: bool,
+    /// Where the files must lie, links followed, if that is bounded.
+    reach: Option<Arc<Reach>>,
     pub(crate) json: JsonOptions,
     pub(crate) csv: CsvOptions,
 }
@@ -167,6 +170,7 @@ impl FileOptions {
             Format::Csv => (JsonOptions::default(), CsvOptions::take(o)?),
             Format::Parquet | Format::Arrow => (JsonOptions::default(), CsvOptions::default()),
         };
+        let reach = options.reach().cloned();
         options.finish()?;
         let any_name = named.is_some();
         let roots = roots(&path);
@@ -185,6 +189,7 @@ impl FileOptions {
             ordered,
             rate,
             fail,
+            reach,
             json,
             csv,
         })
@@ -229,6 +234,10 @@ impl FileOptions {
     }
 
     fn fit(&self, mut files: Vec<FoundFile>) -> Result<Vec<FoundFile>> {
+        if let Some(reach) = &self.reach {
+            // What the path means now may be a link to elsewhere.
+            files.iter().try_for_each(|file| reach.check_file(&file.path))?;
+        }
         if !self.any_name {
             files.retain(|f| f.alone || Format::of_name(&f.name) == Some(self.format));
         }

@@ -3,7 +3,7 @@
 //! A stream outlives the process that made it, so what its path says relative to a folder is made absolute at CREATE.
 //! Files keep the short names for it: `orders.csv`, not the whole path to it.
 
-use std::path::{Path, absolute};
+use std::path::{Path, PathBuf, absolute};
 
 use glob::Pattern;
 
@@ -46,6 +46,14 @@ pub(super) fn parts(path: &str) -> impl Iterator<Item = &str> {
         c == ',' && !in_brackets
     })
     .map(str::trim)
+}
+
+/// The paths that `path` stands for: itself, or those of the list that it is.
+pub(super) fn touched(path: &str) -> Vec<PathBuf> {
+    match path.contains(',') && !Path::new(path).exists() {
+        true => parts(path).map(PathBuf::from).collect(),
+        false => vec![PathBuf::from(path)],
+    }
 }
 
 /// What a file at `path` is called: without `folder`, where it is in there.

@@ -29,6 +29,7 @@ use crate::connector::registry::{Connector, Guarantee, Readable, SourceRequest};
 use crate::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
 use crate::error::{Error, Result};
 use crate::options::{OptionSpec, Options, Takes};
+use crate::reach::Touch;
 use crate::time::EventTime;
 
 /// Rows in a batch, about.
@@ -74,6 +75,10 @@ impl Connector for NexmarkConnector {
 
     fn source(&self) -> Option<&dyn Readable> {
         Some(self)
+    }
+
+    fn touches(&self, _options: &Options) -> Result<Option<Vec<Touch>>> {
+        Ok(Some(vec![]))
     }
 }
 
