@@ -31,7 +31,7 @@ pub(crate) fn engine(store: String, args: &EngineArgs) -> Result<Config> {
         memory_limit: args.memory_limit.unwrap_or_else(default_limit),
         checkpoint_interval: args.checkpoint_interval.unwrap_or(Duration::from_secs(1)),
         start_jobs: true,
-        connectors: millstream_engine::connector::built_in(),
+        connectors: millstream_flight::connectors(millstream_engine::connector::built_in()),
         reach: None,
         key: key(args)?,
         insecure: args.insecure,

@@ -1,4 +1,5 @@
-//! Flight SQL for Millstream: a server that any Flight SQL client can talk to, and a client for the shell.
+//! All of Millstream that knows the network: a Flight SQL server that any such client can talk to, a client for the shell, and
+//! connectors.
 //!
 //! A query's life on the wire: `GetFlightInfo` types the statement and answers with a ticket that holds its
 //! text; `DoGet` runs it and streams Arrow batches, text as `Utf8` whatever the engine keeps it as. A statement
@@ -8,6 +9,7 @@
 //! stream is polled, so a client that goes away takes its query with it.
 
 pub mod client;
+pub mod connector;
 pub mod doors;
 pub mod error;
 pub mod http;
@@ -19,6 +21,7 @@ mod notes;
 mod wire;
 
 pub use client::{ConnectOptions, FlightClient};
+pub use connector::connectors;
 pub use doors::{Acceptor, Doors, DoorsOptions};
 pub use http::{HttpOptions, serve_http};
 pub use server::{serve, serve_with};

@@ -4,6 +4,7 @@
 //! jobs/<id>/checkpoints/00000000000000000042.json     the manifest, create-if-absent
 //! jobs/<id>/state/42-g3-<name>-<task>.arrow           the states it names
 //! jobs/<id>/dead_letters/42-g3.parquet                rows put aside
+//! jobs/<id>/sinks/<place>/                            what a sink keeps for itself, such as rows to be sent
 //! ```
 //! What a manifest does not name does not exist: files of a checkpoint that was never committed are
 //! removed at the next start.
@@ -17,6 +18,7 @@ mod progress;
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
+use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -218,6 +220,11 @@ impl Checkpoints {
 
     fn path(&self, checkpoint: u64) -> String {
         format!("{}/checkpoints/{checkpoint:020}.json", self.folder)
+    }
+
+    /// The folder that is the job's sink `place`'s alone, where the store is a folder.
+    pub fn sink_folder(&self, place: usize) -> Option<PathBuf> {
+        self.store.root().map(|root| root.join(&self.folder).join("sinks").join(place.to_string()))
     }
 
     /// The last committed manifest.

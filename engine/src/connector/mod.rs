@@ -17,13 +17,14 @@ pub mod file;
 mod generator;
 pub mod ingest;
 pub mod nexmark;
+pub mod outbox;
 pub mod registry;
 pub mod spool;
 pub mod stdio;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::Result;
+use crate::memory::MemoryBudget;
 use crate::time::EventTime;
 
 pub use crate::format::DeadLetter;
@@ -180,6 +182,9 @@ pub trait Source: Send + Sync {
     /// outlasts the job if it is `durable`.
     fn read_by(&self, _reader: &str, _place: usize, _durable: bool) {}
 
+    /// Called before [`Source::start`]: what it holds of input that has not been read counts in `budget`.
+    fn draw_on(&self, _budget: &Arc<MemoryBudget>) {}
+
     /// Called once before reading: `consumed` was read and checkpointed by an earlier run.
     async fn start(&self, consumed: &Offsets) -> Result<()>;
 
@@ -244,9 +249,17 @@ pub trait Source: Send + Sync {
         vec![]
     }
 
+    /// What it has counted since the job started, each with a name: for `EXPLAIN ANALYZE STREAM` and for metrics.
+    fn figures(&self) -> Vec<Figure> {
+        vec![]
+    }
+
     /// A line for EXPLAIN.
     fn describe(&self) -> String;
 }
+
+/// A count that a source or a sink keeps of itself, and what it is called: `datagrams_dropped`, `lag_millis`.
+pub type Figure = (&'static str, u64);
 
 /// How far a split reaches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -271,6 +284,10 @@ pub struct Staged {
 /// Where a job's result goes; builds one writer a task and commits what they staged.
 #[async_trait]
 pub trait Sink: Send + Sync {
+    /// Called before [`Sink::start`], where the store is a folder: `folder` in it is the job's, and this sink's alone. It may
+    /// have to be made, holds what an earlier run has put there, and goes with the job.
+    fn keep_in(&self, _folder: &Path) {}
+
     /// Called once before writing. `committed` is what was committed last: make it visible if a crash came between.
     /// What earlier generations than `generation` have staged besides may go; what later ones have must stay.
     async fn start(&self, committed: &[Staged], generation: u64) -> Result<()>;
@@ -298,6 +315,10 @@ pub trait Sink: Send + Sync {
     /// end and may be repeated.
     async fn commit(&self, commit: &Commit<'_>) -> Result<()>;
 
+    /// The job is to stop: a commit or a writer that waits for somebody else ends soon. What is left undone is done at the
+    /// next start.
+    fn let_go(&self) {}
+
     /// The job runs no more: when this returns, nothing of the sink writes any more.
     async fn stop(&self) {}
 
@@ -313,6 +334,11 @@ pub trait Sink: Send + Sync {
 
     /// Whether it can take rows back (weights below 0).
     fn takes_retractions(&self) -> bool;
+
+    /// As [`Source::figures`].
+    fn figures(&self) -> Vec<Figure> {
+        vec![]
+    }
 
     /// A line for EXPLAIN.
     fn describe(&self) -> String;
@@ -344,6 +370,11 @@ pub trait SinkWriter: Send {
 
     /// Makes all epochs so far durable but not yet visible.
     async fn stage(&mut self, checkpoint: u64) -> Result<Vec<Staged>>;
+
+    /// The rows of the epoch that has ended which cannot be written: they become dead letters.
+    fn take_aside(&mut self) -> Vec<DeadLetter> {
+        vec![]
+    }
 
     /// Bytes held for what is not durable yet.
     fn bytes(&self) -> usize {

@@ -100,6 +100,11 @@ pub trait Readable: Send + Sync {
     /// What holds for the rows when the process dies.
     fn guarantee(&self) -> Guarantee;
 
+    /// The same in words, which may say on what it depends.
+    fn promise(&self) -> String {
+        self.guarantee().to_string()
+    }
+
     /// What `options` leave to be found out, so that it is found out once: for [`Options::with_found`].
     fn find_options(&self, _options: &Options) -> Result<BTreeMap<String, String>> {
         Ok(BTreeMap::new())
@@ -144,6 +149,11 @@ pub trait Writable: Send + Sync {
 
     /// What holds for the rows when the process dies.
     fn guarantee(&self) -> Guarantee;
+
+    /// The same in words, which may say on what it depends.
+    fn promise(&self) -> String {
+        self.guarantee().to_string()
+    }
 
     /// Opens a sink. Errors name what is wrong with the options.
     fn open(&self, request: SinkRequest) -> Result<Arc<dyn Sink>>;

@@ -10,7 +10,7 @@ use crate::format::values::Escapes;
 use crate::options::{OptionSpec, Options, Takes};
 
 /// What becomes of input that cannot be decoded.
-pub(crate) const ON_ERROR: OptionSpec = OptionSpec::new(
+pub const ON_ERROR: OptionSpec = OptionSpec::new(
     "on_error",
     Takes::OneOf(&["dead_letter", "fail"]),
     "fail",
@@ -48,7 +48,7 @@ pub(crate) const TEXT: &[OptionSpec] =
     &[TIMESTAMP_FORMAT, HEADER, DELIMITER, QUOTE, ESCAPE, NULL_VALUES, NEWLINES_IN_VALUES];
 
 /// Those of them that records have, which need neither a header nor a way to tell where they end.
-pub(crate) const RECORD_TEXT: &[OptionSpec] = &[TIMESTAMP_FORMAT, DELIMITER, QUOTE, ESCAPE, NULL_VALUES];
+pub const RECORD_TEXT: &[OptionSpec] = &[TIMESTAMP_FORMAT, DELIMITER, QUOTE, ESCAPE, NULL_VALUES];
 
 /// How JSON lines are read.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,7 +123,9 @@ impl CsvOptions {
     }
 
     /// As [`CsvOptions::take`], for records of one row each.
-    pub(crate) fn take_for_records(options: &mut Options) -> Result<Self> {
+    ///
+    /// Errors when a value is none that its option takes.
+    pub fn take_for_records(options: &mut Options) -> Result<Self> {
         let default = CsvOptions::default();
         let csv = CsvOptions {
             header: false,

@@ -214,6 +214,9 @@ impl Chain {
                 Body::Operator(op) => op.on_epoch(&mark, &mut out)?,
                 Body::Sink(_, writer, account) => {
                     writer.epoch(&mark).await?;
+                    let letters = writer.take_aside();
+                    node.metrics.dead_letters(letters.len());
+                    self.aside.letters.extend(letters.into_iter().map(Letter::from));
                     hold(writer.as_mut(), account).await?;
                 }
             }

@@ -69,6 +69,7 @@ impl Coordinator {
         if tokio::time::timeout(LONGEST_END, gone).await.is_err() {
             tracing::error!(stream = %self.config.name, "a task does not end");
         }
+        self.let_go();
         // A commit that outlived the job could undo what the next run of it begins with.
         if let Some(commit) = self.state.committing.take() {
             let _ = commit.await;
@@ -396,9 +397,17 @@ impl Coordinator {
         self.answer_flushes();
     }
 
+    /// Sinks are to keep nobody waiting.
+    fn let_go(&self) {
+        self.sinks.values().for_each(|sink| sink.let_go());
+    }
+
     fn command(&mut self, command: Command) {
         match command {
-            Command::Stop(reply) => self.state.stopping = Some(reply),
+            Command::Stop(reply) => {
+                self.let_go();
+                self.state.stopping = Some(reply);
+            }
             Command::Flush { time, reply } => self.flush(time, reply),
         }
     }

@@ -29,8 +29,14 @@ impl Runtime {
             claim.sweep(&manifest).await?;
             claim.check(&manifest).await?;
         }
+        for (place, (_, sink)) in graph.sinks().enumerate() {
+            if let Some(folder) = checkpoints.as_ref().and_then(|c| c.sink_folder(place)) {
+                sink.sink.keep_in(&folder);
+            }
+        }
         self.restore_sinks(&graph, &manifest).await?;
         for (i, source) in graph.sources().enumerate() {
+            source.source.draw_on(&self.budget);
             source.source.read_by(&config.name, i, checkpoints.is_some());
             if let Some(state) = manifest.source_states.get(&i) {
                 source.source.restore(state)?;

@@ -133,6 +133,12 @@ fn live_lines(job: &JobHandle) -> Vec<String> {
         if f.state_bytes > 0 {
             text += &format!(", state {}", human_bytes(f.state_bytes as usize));
         }
+        let own = match &job.graph().nodes[id].kind {
+            NodeKind::Source(s) => s.source.figures(),
+            NodeKind::Sink(s) => s.sink.figures(),
+            NodeKind::Operator(_) => vec![],
+        };
+        own.iter().for_each(|(name, count)| text += &format!(", {name} {count}"));
         text
     }));
     lines

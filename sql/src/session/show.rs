@@ -277,11 +277,11 @@ fn show_connectors(connectors: &Connectors, like: Option<&str>) -> Result<Outcom
     let mut rows: Vec<[Option<String>; 8]> = vec![];
     let some = |text: &dyn std::fmt::Display| Some(text.to_string());
     for connector in all {
-        let read = connector.source().map(|s| ("read", s.guarantee(), s.options()));
-        let written = connector.sink().map(|s| ("write", s.guarantee(), s.options()));
-        for (way, guarantee, options) in read.into_iter().chain(written) {
+        let read = connector.source().map(|s| ("read", s.promise(), s.options()));
+        let written = connector.sink().map(|s| ("write", s.promise(), s.options()));
+        for (way, promise, options) in read.into_iter().chain(written) {
             let (name, about) = (some(&connector.name()), some(&connector.about()));
-            rows.push([name.clone(), some(&way), some(&guarantee), None, None, None, None, about]);
+            rows.push([name.clone(), some(&way), some(&promise), None, None, None, None, about]);
             rows.extend(options.iter().map(|o| {
                 let example = Some(o.example.to_owned());
                 [

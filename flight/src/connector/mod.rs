@@ -1,0 +1,16 @@
+//! Connectors that speak over a network. Each is a value in the list that a store is opened with; the engine knows none of
+//! them.
+
+mod backoff;
+mod count;
+mod inbox;
+mod socket;
+mod websocket;
+mod wire;
+
+use millstream_engine::connector::registry::Connectors;
+
+/// `base` and the connectors of this crate.
+pub fn connectors(base: Connectors) -> Connectors {
+    base.with(socket::SocketConnector).with(websocket::WebSocketConnector)
+}

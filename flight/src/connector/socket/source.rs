@@ -1,0 +1,313 @@
+//! Reading lines over TCP: a listener takes many connections at a time, a client has one and makes it again.
+//!
+//! There is one split, whose coordinate counts rows and dead letters. Its one unit never ends. Each connection is a task that
+//! makes rows of its lines and puts them into a bounded inbox; when that is full it reads no further, and TCP lets the other
+//! side wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use millstream_engine::changes::Changes;
+use millstream_engine::connector::registry::SourceRequest;
+use millstream_engine::connector::{Figure, Offsets, Read, Source, Split, Unit, UnitReader};
+use millstream_engine::error::{Error, Result};
+use millstream_engine::memory::MemoryBudget;
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::datagrams::DatagramSource;
+use super::lines::{Arrival, Connection, Ended};
+use super::options::{Lines, Listening, Longest, Reading, Way, take_source};
+use crate::connector::backoff::Backoff;
+use crate::connector::inbox::{Inlet, Outlet, inbox};
+use crate::connector::wire::{Address, Dialer};
+
+/// How often, and after which waits, an address is asked for that an earlier run of the job may not have let go of yet.
+const BIND_TRIES: usize = 20;
+const BIND_WAIT: Duration = Duration::from_millis(100);
+/// How long no more connections are taken when the system has no room for one.
+const REST: Duration = Duration::from_millis(100);
+
+/// Opens the source that `request` describes; connects to nobody yet.
+pub(super) fn open(request: SourceRequest) -> Result<Arc<dyn Source>> {
+    let stream: Arc<str> = request.stream.as_str().into();
+    Ok(match take_source(request)? {
+        Reading::Datagrams(spec) => Arc::new(DatagramSource::new(stream, spec)),
+        Reading::Lines(spec) => {
+            Arc::new(LineSource { stream, spec, counts: Arc::default(), state: Mutex::new(State::default()) })
+        }
+    })
+}
+
+/// What has happened since the job started.
+#[derive(Default)]
+struct Counts {
+    /// Connections that there are.
+    connections: AtomicU64,
+    /// All that there have been.
+    connected: AtomicU64,
+    /// One more than the listener may have came so often.
+    refused: AtomicU64,
+    /// Connections that broke, stayed silent or were never made.
+    failed: AtomicU64,
+}
+
+/// A source of lines.
+struct LineSource {
+    stream: Arc<str>,
+    spec: Arc<Lines>,
+    counts: Arc<Counts>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// How much earlier runs have read.
+    before: u64,
+    handed_out: bool,
+    listener: Option<TcpListener>,
+    budget: Option<Arc<MemoryBudget>>,
+}
+
+#[async_trait]
+impl Source for LineSource {
+    fn draw_on(&self, budget: &Arc<MemoryBudget>) {
+        self.state.lock().budget = Some(budget.clone());
+    }
+
+    async fn start(&self, consumed: &Offsets) -> Result<()> {
+        let listener = match &self.spec.way {
+            Way::Client(..) => None,
+            Way::Listener(listening) => Some(bind(&listening.address, &self.stream).await?),
+        };
+        let mut state = self.state.lock();
+        (state.before, state.handed_out, state.listener) = (consumed.prefix(&self.split()), false, listener);
+        Ok(())
+    }
+
+    fn splits(&self) -> Vec<Split> {
+        vec![Split { name: self.split(), end: None, min_time: None, holds: true }]
+    }
+
+    async fn next_unit(&self) -> Result<Option<Unit>> {
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.handed_out, true) {
+            return Ok(None);
+        }
+        Ok(Some(Unit { split: self.split(), start: state.before, end: u64::MAX }))
+    }
+
+    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        let (listener, budget) = {
+            let mut state = self.state.lock();
+            (state.listener.take(), state.budget.clone())
+        };
+        let budget = budget.ok_or_else(|| Error::internal("a socket is read without a budget"))?;
+        let (inlet, arrivals) = inbox(self.spec.queue_bytes, budget);
+        let line = Line { stream: self.stream.clone(), spec: self.spec.clone(), counts: self.counts.clone(), inlet };
+        let mut tasks = JoinSet::new();
+        match (&self.spec.way, listener) {
+            (Way::Client(dialer, longest), _) => tasks.spawn(keep_reading(line, dialer.clone(), *longest)),
+            (Way::Listener(listening), Some(listener)) => tasks.spawn(accept(line, listener, listening.clone())),
+            (Way::Listener(_), None) => return Err(Error::internal("a listener is read twice")),
+        };
+        Ok(Box::new(LineReader { position: unit.start, spec: self.spec.clone(), arrivals, _tasks: tasks }))
+    }
+
+    fn bounded(&self) -> bool {
+        false
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Counts { connections, connected, refused, failed } = &*self.counts;
+        vec![
+            ("connections", read(connections)),
+            ("connections_made", read(connected)),
+            ("connections_refused", read(refused)),
+            ("connections_failed", read(failed)),
+        ]
+    }
+
+    fn describe(&self) -> String {
+        format!("socket {} ({})", self.spec.way.describe(), self.spec.decoding.name())
+    }
+}
+
+impl LineSource {
+    fn split(&self) -> Arc<str> {
+        self.spec.way.describe().into()
+    }
+}
+
+/// Listens on `address`.
+///
+/// Errors when that is not to be had.
+pub(super) async fn bind(address: &Address, stream: &str) -> Result<TcpListener> {
+    let Address { host, port } = address;
+    for last in (0..BIND_TRIES).rev() {
+        match TcpListener::bind((host.as_str(), *port)).await {
+            Ok(listener) => {
+                let shown = listener.local_addr().map_or_else(|_| address.to_string(), |a| a.to_string());
+                tracing::info!(%stream, address = %shown, "listening");
+                return Ok(listener);
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse && last > 0 => sleep(BIND_WAIT).await,
+            Err(e) => return Err(cannot_bind(address, stream, &e)),
+        }
+    }
+    Err(Error::internal("nothing was tried"))
+}
+
+/// The error of an address that is not to be had.
+pub(super) fn cannot_bind(address: &Address, stream: &str, e: &std::io::Error) -> Error {
+    let error = Error::unavailable(format!("stream \"{stream}\" cannot listen on {address}: {e}"));
+    match e.kind() {
+        std::io::ErrorKind::AddrInUse => error.with_hint(
+            "Where another stream reads the same, store it once AS SELECT * FROM it, and derive the others from that.",
+        ),
+        _ => error,
+    }
+}
+
+/// What the connections of a source share.
+#[derive(Clone)]
+struct Line {
+    stream: Arc<str>,
+    spec: Arc<Lines>,
+    counts: Arc<Counts>,
+    inlet: Inlet<Arrival>,
+}
+
+/// Counts a connection as long as it lives.
+struct Open(Arc<Counts>);
+
+impl Open {
+    fn new(counts: &Arc<Counts>) -> Self {
+        counts.connections.fetch_add(1, Ordering::Relaxed);
+        Open(counts.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Line {
+    /// Reads one connection to its end.
+    async fn read(&self, wire: impl tokio::io::AsyncRead + Unpin, peer: &str) -> Ended {
+        self.counts.connected.fetch_add(1, Ordering::Relaxed);
+        let ended = match Connection::new(&self.spec, &self.inlet, peer.into()) {
+            Ok(connection) => connection.read(wire).await,
+            Err(e) => {
+                self.inlet.put(Err(e), 0).await;
+                Ended::Unreadable
+            }
+        };
+        if !matches!(ended, Ended::Closed | Ended::Stopped) {
+            self.counts.failed.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(stream = %self.stream, %peer, "a connection ended: {ended}");
+        }
+        ended
+    }
+
+    /// What has come to the listener: TLS is agreed on, then it is read.
+    async fn serve(self, stream: TcpStream, peer: String, listening: Listening, _open: Open) {
+        match listening.doorman.admit(stream).await {
+            Ok(wire) => drop(self.read(wire, &peer).await),
+            Err(e) => {
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(stream = %self.stream, %peer, "a connection was not made: {e}");
+            }
+        }
+    }
+}
+
+/// Takes connections, as many as there may be.
+async fn accept(line: Line, listener: TcpListener, listening: Listening) {
+    let mut open = JoinSet::new();
+    loop {
+        while open.try_join_next().is_some() {}
+        let (stream, peer) = match listener.accept().await {
+            Ok(came) => came,
+            // The system may have no room for another, and has some when one has ended.
+            Err(e) => {
+                tracing::warn!(stream = %line.stream, "no connection can be taken: {e}");
+                sleep(REST).await;
+                continue;
+            }
+        };
+        if line.counts.connections.load(Ordering::Relaxed) >= listening.most as u64 {
+            line.counts.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(stream = %line.stream, %peer, "one connection too many");
+            continue;
+        }
+        let counted = Open::new(&line.counts);
+        open.spawn(line.clone().serve(stream, peer.to_string(), listening.clone(), counted));
+    }
+}
+
+/// Connects, reads, and does so again when the connection has ended.
+async fn keep_reading(line: Line, dialer: Dialer, longest: Longest) {
+    let mut backoff = Backoff::new(longest);
+    let (peer, mut told) = (dialer.address.to_string(), false);
+    loop {
+        match dialer.dial().await {
+            Ok(wire) => {
+                let _open = Open::new(&line.counts);
+                tracing::info!(stream = %line.stream, %peer, "connected");
+                if matches!(line.read(wire, &peer).await, Ended::Stopped) {
+                    return;
+                }
+                backoff.reset();
+                told = false;
+            }
+            Err(e) => {
+                line.counts.failed.fetch_add(1, Ordering::Relaxed);
+                // Once is enough until it goes well.
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(stream = %line.stream, %peer, "cannot connect, and tries again: {e}");
+                }
+            }
+        }
+        match backoff.delay() {
+            Ok(delay) => sleep(delay).await,
+            Err(e) => {
+                line.inlet.put(Err(e), 0).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Takes rows out of the inbox. Its tasks end with it.
+struct LineReader {
+    position: u64,
+    spec: Arc<Lines>,
+    arrivals: Outlet<Arrival>,
+    _tasks: JoinSet<()>,
+}
+
+#[async_trait]
+impl UnitReader for LineReader {
+    async fn next(&mut self) -> Result<Option<Read>> {
+        let Some(arrivals) = self.arrivals.take().await else {
+            return Err(Error::internal("a task that reads a socket ended early"));
+        };
+        let (mut parts, mut dead) = (vec![], vec![]);
+        for arrival in arrivals {
+            let arrived = arrival?;
+            self.position += (arrived.rows.num_rows() + arrived.dead.len()) as u64;
+            parts.push(Changes::insertions(arrived.rows));
+            dead.extend(arrived.dead);
+        }
+        let rows = Changes::concat(self.spec.layout.schema(), &parts)?;
+        Ok(Some(Read { rows, position: self.position, dead, watermark: None }))
+    }
+}

@@ -1,0 +1,366 @@
+//! Reading messages: one task keeps a connection to the server, subscribes, and puts what comes into a bounded inbox.
+//!
+//! There is one split, whose coordinate counts messages. Its one unit never ends. When the inbox is full the server is read
+//! no further, and TCP lets it wait; pings go on meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::{BinaryArray, BinaryBuilder, TimestampMicrosecondArray};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use millstream_engine::changes::Changes;
+use millstream_engine::connector::registry::SourceRequest;
+use millstream_engine::connector::{DeadLetter, Figure, Offsets, Read, Source, Split, Unit, UnitReader};
+use millstream_engine::error::{Error, Result};
+use millstream_engine::format::records::{RecordDecoder, RecordFormat, Records};
+use millstream_engine::memory::MemoryBudget;
+use millstream_engine::time::now;
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use super::ARRIVED;
+use super::options::{Messages, take};
+use crate::connector::backoff::Backoff;
+use crate::connector::inbox::{Inlet, Outlet, inbox};
+use crate::connector::wire::Wire;
+
+/// What a message takes in the inbox besides its bytes.
+const ITS_OWN: usize = 64;
+
+/// Opens the source that `request` describes; connects to nobody yet.
+pub(super) fn open(request: SourceRequest) -> Result<Arc<dyn Source>> {
+    let stream: Arc<str> = request.stream.as_str().into();
+    let spec = Arc::new(take(request)?);
+    let state = Mutex::new(State::default());
+    Ok(Arc::new(MessageSource { stream, spec, counts: Arc::default(), state }))
+}
+
+/// What has happened since the job started.
+#[derive(Default)]
+struct Counts {
+    connected: AtomicU64,
+    made: AtomicU64,
+    failed: AtomicU64,
+}
+
+struct MessageSource {
+    stream: Arc<str>,
+    spec: Arc<Messages>,
+    counts: Arc<Counts>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// How much earlier runs have read.
+    before: u64,
+    handed_out: bool,
+    budget: Option<Arc<MemoryBudget>>,
+}
+
+/// What has come.
+enum Arrival {
+    /// A message, and when.
+    Message(Bytes, i64),
+    /// One that was too long to be taken.
+    TooLong(String),
+    /// Why the job is to end.
+    Failed(Error),
+}
+
+#[async_trait]
+impl Source for MessageSource {
+    fn draw_on(&self, budget: &Arc<MemoryBudget>) {
+        self.state.lock().budget = Some(budget.clone());
+    }
+
+    async fn start(&self, consumed: &Offsets) -> Result<()> {
+        let mut state = self.state.lock();
+        (state.before, state.handed_out) = (consumed.prefix(&self.split()), false);
+        Ok(())
+    }
+
+    fn splits(&self) -> Vec<Split> {
+        vec![Split { name: self.split(), end: None, min_time: None, holds: true }]
+    }
+
+    async fn next_unit(&self) -> Result<Option<Unit>> {
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.handed_out, true) {
+            return Ok(None);
+        }
+        Ok(Some(Unit { split: self.split(), start: state.before, end: u64::MAX }))
+    }
+
+    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        let budget = self.state.lock().budget.clone();
+        let budget = budget.ok_or_else(|| Error::internal("a WebSocket is read without a budget"))?;
+        let (inlet, arrivals) = inbox(self.spec.queue_bytes, budget);
+        let (stream, spec, counts) = (self.stream.clone(), self.spec.clone(), self.counts.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Feed { stream, spec, counts, inlet }.keep_reading());
+        Ok(Box::new(Reader {
+            position: unit.start,
+            split: unit.split.clone(),
+            arrivals,
+            decoder: RecordDecoder::new(&self.spec.records, self.spec.layout.clone(), unit.split.clone())?,
+            fail: self.spec.records.fail,
+            tells_time: self.spec.layout.reads(ARRIVED),
+            _tasks: tasks,
+        }))
+    }
+
+    fn bounded(&self) -> bool {
+        false
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Counts { connected, made, failed } = &*self.counts;
+        vec![("connections", read(connected)), ("connections_made", read(made)), ("connections_failed", read(failed))]
+    }
+
+    fn describe(&self) -> String {
+        let format = match self.spec.records.format {
+            RecordFormat::Json(_) => "json",
+            RecordFormat::Csv(_) => "csv",
+            RecordFormat::Arrow => "arrow",
+        };
+        format!("{} ({format})", self.spec.describe())
+    }
+}
+
+impl MessageSource {
+    fn split(&self) -> Arc<str> {
+        self.spec.describe().into()
+    }
+}
+
+/// Why a connection ended, in words; `None` where nobody reads any more.
+type Ended = Option<String>;
+
+/// Keeps the connection.
+struct Feed {
+    stream: Arc<str>,
+    spec: Arc<Messages>,
+    counts: Arc<Counts>,
+    inlet: Inlet<Arrival>,
+}
+
+impl Feed {
+    /// Connects, reads, and does so again when the connection has ended.
+    async fn keep_reading(self) {
+        let mut backoff = Backoff::new(self.spec.longest_wait);
+        let (server, mut told) = (self.spec.describe(), false);
+        loop {
+            match self.connect().await {
+                Ok(socket) => {
+                    let since = Instant::now();
+                    tracing::info!(stream = %self.stream, %server, "connected");
+                    self.counts.made.fetch_add(1, Ordering::Relaxed);
+                    self.counts.connected.store(1, Ordering::Relaxed);
+                    let ended = self.read(socket).await;
+                    self.counts.connected.store(0, Ordering::Relaxed);
+                    let Some(why) = ended else { return };
+                    tracing::warn!(stream = %self.stream, %server, "the connection ended: {why}");
+                    told = false;
+                    // One that is let in and thrown out at once is to come back later and later.
+                    if since.elapsed() > self.spec.longest_wait {
+                        backoff.reset();
+                    }
+                }
+                Err(why) => {
+                    self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                    // Once is enough until it goes well.
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(stream = %self.stream, %server, "cannot connect, and tries again: {why}");
+                    }
+                }
+            }
+            match backoff.delay() {
+                Ok(delay) => sleep(delay).await,
+                Err(e) => {
+                    self.inlet.put(Arrival::Failed(e), 0).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A connection over which all is subscribed to.
+    async fn connect(&self) -> Result<WebSocketStream<Wire>, String> {
+        let spec = &self.spec;
+        let mut request = spec.url.as_str().into_client_request().map_err(|e| words(&e))?;
+        request.headers_mut().extend(spec.headers.iter().cloned().map(|(name, value)| (Some(name), value)));
+        let wire = spec.dialer.dial().await.map_err(|e| e.to_string())?;
+        let bounds =
+            WebSocketConfig::default().max_message_size(Some(spec.max_bytes)).max_frame_size(Some(spec.max_bytes));
+        let open = async {
+            let (mut socket, _) = client_async_with_config(request, wire, Some(bounds)).await?;
+            for text in &spec.subscriptions {
+                socket.send(Message::text(text.clone())).await?;
+            }
+            Ok::<_, WsError>(socket)
+        };
+        match timeout(spec.patience, open).await {
+            Ok(open) => open.map_err(|e| words(&e)),
+            Err(_) => Err(format!("no answer within {} s", spec.patience.as_secs_f64())),
+        }
+    }
+
+    /// Reads to the end of a connection.
+    async fn read(&self, mut socket: WebSocketStream<Wire>) -> Ended {
+        let mut pings = interval_at(Instant::now() + self.spec.ping_every, self.spec.ping_every);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard = Instant::now();
+        loop {
+            let silence = heard + self.spec.patience;
+            let message = tokio::select! {
+                message = socket.next() => message,
+                _ = pings.tick() => {
+                    if let Err(why) = self.ping(&mut socket).await {
+                        return Some(why);
+                    }
+                    continue;
+                }
+                () = tokio::time::sleep_until(silence) => {
+                    return Some(format!("nothing came for {} s", self.spec.patience.as_secs_f64()));
+                }
+            };
+            let arrival = match message {
+                None => return Some("closed by the other side".to_owned()),
+                Some(Ok(Message::Text(text))) => Arrival::Message(text.into(), now()),
+                Some(Ok(Message::Binary(bytes))) => Arrival::Message(bytes, now()),
+                Some(Ok(Message::Close(frame))) => {
+                    let why = frame.map(|f| format!(": {} {}", f.code, f.reason)).unwrap_or_default();
+                    return Some(format!("closed by the other side{why}"));
+                }
+                Some(Ok(_)) => {
+                    heard = Instant::now();
+                    continue;
+                }
+                Some(Err(e)) => {
+                    if let WsError::Capacity(CapacityError::MessageTooLong { size, .. }) = &e {
+                        let reason = format!("the message is longer than {} bytes: {size}", self.spec.max_bytes);
+                        if !self.inlet.put(Arrival::TooLong(reason), ITS_OWN).await {
+                            return None;
+                        }
+                    }
+                    return Some(words(&e));
+                }
+            };
+            if !self.put(arrival, &mut socket, &mut pings).await? {
+                return Some("it takes no pings".to_owned());
+            }
+            heard = Instant::now();
+        }
+    }
+
+    /// Puts what has come in, and pings while there is no room. `None` where nobody reads any more; else whether the
+    /// connection is still there.
+    async fn put(&self, arrival: Arrival, socket: &mut WebSocketStream<Wire>, pings: &mut Interval) -> Option<bool> {
+        let bytes = match &arrival {
+            Arrival::Message(bytes, _) => bytes.len() + ITS_OWN,
+            _ => ITS_OWN,
+        };
+        let putting = self.inlet.put(arrival, bytes);
+        tokio::pin!(putting);
+        let mut there = true;
+        loop {
+            tokio::select! {
+                biased;
+                put = &mut putting => return put.then_some(there),
+                _ = pings.tick(), if there => there = self.ping(socket).await.is_ok(),
+            }
+        }
+    }
+
+    async fn ping(&self, socket: &mut WebSocketStream<Wire>) -> Result<(), String> {
+        match timeout(self.spec.patience, socket.send(Message::Ping(Bytes::new()))).await {
+            Ok(sent) => sent.map_err(|e| words(&e)),
+            Err(_) => Err("it takes no pings".to_owned()),
+        }
+    }
+}
+
+/// What went wrong, without what was said: that may hold secrets.
+fn words(e: &WsError) -> String {
+    match e {
+        WsError::Http(response) => format!("the server answered {}", response.status()),
+        e => e.to_string(),
+    }
+}
+
+/// Takes messages out of the inbox. Its task ends with it.
+struct Reader {
+    position: u64,
+    split: Arc<str>,
+    arrivals: Outlet<Arrival>,
+    decoder: RecordDecoder,
+    /// Whether a message that cannot be read ends the job.
+    fail: bool,
+    /// Whether their times are asked for.
+    tells_time: bool,
+    _tasks: JoinSet<()>,
+}
+
+#[async_trait]
+impl UnitReader for Reader {
+    async fn next(&mut self) -> Result<Option<Read>> {
+        let Some(arrivals) = self.arrivals.take().await else {
+            return Err(Error::internal("the task that reads a WebSocket ended early"));
+        };
+        let bytes = |a: &Arrival| if let Arrival::Message(bytes, _) = a { bytes.len() } else { 0 };
+        let mut values = BinaryBuilder::with_capacity(arrivals.len(), arrivals.iter().map(bytes).sum());
+        let (mut positions, mut times, mut dead) = (vec![], vec![], vec![]);
+        for arrival in arrivals {
+            let position = self.position;
+            match arrival {
+                Arrival::Message(bytes, at) => {
+                    values.append_value(&bytes);
+                    positions.push(position);
+                    times.push(at);
+                }
+                Arrival::TooLong(reason) if self.fail => {
+                    return Err(Error::data(format!("\"{}\", position {position}: {reason}", self.split))
+                        .with_hint("Raise max_message_bytes, or write on_error = 'dead_letter' to go on without it."));
+                }
+                Arrival::TooLong(reason) => {
+                    dead.push(DeadLetter { split: self.split.clone(), position, line: None, reason, raw: vec![] });
+                }
+                Arrival::Failed(e) => return Err(e),
+            }
+            self.position += 1;
+        }
+        let rows = self.decode(values.finish(), positions, times, &mut dead)?;
+        Ok(Some(Read { rows, position: self.position, dead, watermark: None }))
+    }
+}
+
+impl Reader {
+    fn decode(
+        &mut self,
+        values: BinaryArray,
+        positions: Vec<u64>,
+        times: Vec<i64>,
+        dead: &mut Vec<DeadLetter>,
+    ) -> Result<Changes> {
+        let mut records = Records::new(values, positions)?;
+        if self.tells_time {
+            let times = TimestampMicrosecondArray::from(times).with_timezone("UTC");
+            records = records.with(ARRIVED, Arc::new(times))?;
+        }
+        let decoded = self.decoder.decode(&records)?;
+        dead.extend(decoded.dead);
+        dead.sort_by_key(|letter| letter.position);
+        Ok(Changes::insertions(decoded.rows))
+    }
+}
