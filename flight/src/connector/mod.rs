@@ -14,3 +14,6 @@ use millstream_engine::connector::registry::Connectors;
 pub fn connectors(base: Connectors) -> Connectors {
     base.with(socket::SocketConnector).with(websocket::WebSocketConnector)
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,8 @@ const PIECE: usize = 64 << 10;
 const ON_ITS_WAY: u64 = 16 << 20;
 /// How often it is looked at what need not be kept any more.
 const LOOK: Duration = Duration::from_secs(1);
+/// A connection that has lasted so long was a good one.
+const LASTED: Duration = Duration::from_secs(5);
 /// How long a job that is to stop waits for a peer that reads.
 const LAST: Duration = Duration::from_secs(2);
 
@@ -158,6 +160,7 @@ impl Sink for ClientSink {
             link: None,
             recent: VecDeque::new(),
             told: false,
+            pause: false,
         };
         self.courier.lock().await.spawn(courier.run());
         Ok(())
@@ -236,6 +239,8 @@ struct Courier {
     recent: VecDeque<(Instant, Parcel)>,
     /// It was said that nobody answers.
     told: bool,
+    /// The next attempt to connect is to wait.
+    pause: bool,
 }
 
 struct Link {
@@ -277,13 +282,14 @@ impl Courier {
 
     /// One piece of work: a parcel, or a look at the connection while there is none.
     async fn work(&mut self) -> Result<()> {
-        let next = self.desk.parcels.lock().front().cloned();
-        let Some(parcel) = next else { return self.rest().await };
         if let Some(why) = self.is_gone() {
             self.lost(&why);
-            return Ok(());
         }
-        let Some(link) = &mut self.link else { return self.connect().await };
+        if self.link.is_none() {
+            return self.connect().await;
+        }
+        let next = self.desk.parcels.lock().front().cloned();
+        let (Some(parcel), Some(link)) = (next, &mut self.link) else { return self.rest().await };
         let file = match File::open(self.outbox.path(&parcel)).await {
             Ok(file) => file,
             Err(e) => return Err(Error::from(e).context("a parcel of rows")),
@@ -302,16 +308,11 @@ impl Courier {
         let mut state = self.desk.state.subscribe();
         let work = async { drop(state.wait_for(|s| s.bytes > 0).await) };
         let mut said = [0; 1024];
-        let why = match &mut self.link {
-            None => {
-                work.await;
-                return Ok(());
-            }
-            Some(link) => tokio::select! {
-                () = work => return Ok(()),
-                () = sleep(LOOK), if !self.recent.is_empty() => None,
-                read = link.wire.read(&mut said) => gone(read),
-            },
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let why = tokio::select! {
+            () = work => return Ok(()),
+            () = sleep(LOOK), if !self.recent.is_empty() => None,
+            read = link.wire.read(&mut said) => gone(read),
         };
         match why {
             Some(why) => self.lost(&why),
@@ -334,11 +335,12 @@ impl Courier {
 
     /// The connection is no more: what it was given last goes again.
     fn lost(&mut self, why: &str) {
-        if let Some(link) = self.link.take()
-            && link.since.elapsed() > LOOK * 5
-        {
+        let lasted = self.link.take().is_some_and(|link| link.since.elapsed() > LASTED);
+        if lasted {
             self.backoff.reset();
         }
+        // One that is let in and thrown out at once is to come back later and later.
+        self.pause = !lasted;
         self.desk.state.send_modify(|state| state.connected = false);
         tracing::warn!(stream = %self.stream, address = %self.dialer.address, "the connection ended: {why}");
         let again: u64 = self.recent.iter().map(|(_, parcel)| parcel.rows).sum();
@@ -348,6 +350,9 @@ impl Courier {
     }
 
     async fn connect(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.pause) {
+            sleep(self.backoff.delay()?).await;
+        }
         let address = &self.dialer.address;
         let begun = async {
             let mut wire = self.dialer.dial().await?;
@@ -366,7 +371,7 @@ impl Courier {
                 if !std::mem::replace(&mut self.told, true) {
                     tracing::warn!(stream = %self.stream, %address, "cannot connect, and tries again: {e}");
                 }
-                sleep(self.backoff.delay()?).await;
+                self.pause = true;
             }
         }
         Ok(())

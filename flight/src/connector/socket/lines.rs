@@ -303,3 +303,133 @@ fn first_long(block: &[u8], most: usize) -> Option<std::ops::Range<usize>> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow::array::AsArray;
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use millstream_engine::connector::registry::SourceRequest;
+    use millstream_engine::memory::MemoryBudget;
+    use millstream_engine::options::Options;
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::super::options::{Reading, take_source};
+    use super::*;
+    use crate::connector::inbox::{Outlet, inbox};
+
+    fn lines(pairs: &[(&str, &str)]) -> Arc<Lines> {
+        let mut values: BTreeMap<_, _> = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        values.insert("address".to_owned(), "127.0.0.1:1".to_owned());
+        let request = SourceRequest {
+            stream: "s".to_owned(),
+            schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)])),
+            projection: vec![0],
+            metadata: BTreeMap::new(),
+            event_time: None,
+            options: Options::new("stream \"s\"", values),
+            parallelism: 1,
+        };
+        match take_source(request).expect("options") {
+            Reading::Lines(lines) => lines,
+            Reading::Datagrams(_) => panic!("tcp"),
+        }
+    }
+
+    /// What a connection is given piece by piece becomes, and why it ended.
+    async fn read(pairs: &[(&str, &str)], pieces: &[&[u8]]) -> (Vec<i64>, Vec<(u64, String)>, Ended) {
+        let (spec, (inlet, outlet)) = (lines(pairs), inbox(1 << 20, MemoryBudget::new(1 << 30)));
+        let (mut peer, wire) = duplex(1 << 20);
+        for piece in pieces {
+            peer.write_all(piece).await.expect("open");
+            tokio::task::yield_now().await;
+        }
+        drop(peer);
+        let ended = Connection::new(&spec, &inlet, "p".into()).expect("columns").read(wire).await;
+        drop(inlet);
+        let (mut ids, mut dead) = (vec![], vec![]);
+        for arrived in all(outlet).await {
+            ids.extend_from_slice(arrived.rows.column(0).as_primitive::<Int64Type>().values());
+            dead.extend(arrived.dead.into_iter().map(|d| (d.line.unwrap_or_default(), d.reason)));
+        }
+        (ids, dead, ended)
+    }
+
+    async fn all(mut outlet: Outlet<Arrival>) -> Vec<Arrived> {
+        let mut all = vec![];
+        while let Some(some) = outlet.take().await {
+            all.extend(some.into_iter().map(|arrival| arrival.expect("rows")));
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn lines_are_rows_however_they_come() {
+        let text = b"{\"id\":1}\n{\"id\":2}\r\n\n{\"id\":3}\n{\"id\":4}";
+        for cut in 0..text.len() {
+            let (ids, dead, ended) = read(&[], &[&text[..cut], &text[cut..]]).await;
+            assert_eq!((ids, dead), (vec![1, 2, 3, 4], vec![]), "cut at {cut}");
+            assert!(matches!(ended, Ended::Closed));
+        }
+    }
+
+    #[tokio::test]
+    async fn long_lines_are_passed_over() {
+        let long = vec![b'x'; 200_000];
+        let most = [("max_line_bytes", "20")];
+        let pieces: [&[u8]; 6] = [b"{\"id\":1}\n", &long, b"\n{\"id\":2}\n", &long[..30], b"\n{\"id\":3}\n", &long];
+        let (ids, dead, _) = read(&most, &pieces).await;
+        assert_eq!(ids, [1, 2, 3]);
+        let reason = "the line is longer than 20 bytes".to_owned();
+        assert_eq!(dead, [2, 4, 6].map(|line| (line, reason.clone())));
+    }
+
+    #[tokio::test]
+    async fn half_a_line_is_no_row() {
+        let (ids, dead, _) = read(&[("format", "csv")], &[b"1\n2\n34"]).await;
+        let reason = "the connection ended within the line: closed by the other side".to_owned();
+        assert_eq!((ids, dead), (vec![1, 2], vec![(3, reason)]));
+        let (ids, dead, _) = read(&[], &[b"{\"id\":1}\n{\"id\":"]).await;
+        assert_eq!((ids, dead.len()), (vec![1], 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_no_whole_line_is_left() {
+        let (spec, (inlet, outlet)) =
+            (lines(&[("connection_timeout", "10 s")]), inbox(100, MemoryBudget::new(1 << 30)));
+        let (mut peer, wire) = duplex(100);
+        let drip = async {
+            // Whole lines keep it alive, bytes do not.
+            for text in [&b"{\"id\":1}\n"[..], b"{\"id\":2}\n", b"{", b"\"", b"i", b"d"] {
+                sleep(Duration::from_secs(4)).await;
+                if peer.write_all(text).await.is_err() {
+                    break;
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        let connection = Connection::new(&spec, &inlet, "p".into()).expect("columns");
+        let since = Instant::now();
+        let ended = tokio::select! {
+            ended = connection.read(wire) => ended,
+            () = drip => unreachable!("it waits"),
+        };
+        assert!(matches!(ended, Ended::Silent(time) if time == Duration::from_secs(10)), "{ended}");
+        assert_eq!(since.elapsed().as_secs(), 18);
+        drop(inlet);
+        assert_eq!(all(outlet).await.iter().map(|a| a.rows.num_rows()).sum::<usize>(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_line_may_end_the_job() {
+        let (spec, (inlet, mut outlet)) = (lines(&[("on_error", "fail")]), inbox(100, MemoryBudget::new(1 << 30)));
+        let (mut peer, wire) = duplex(100);
+        peer.write_all(b"{\"id\":1}\n{\"id\":\"x\"}\n").await.expect("open");
+        let ended = Connection::new(&spec, &inlet, "p".into()).expect("columns").read(wire).await;
+        assert!(matches!(ended, Ended::Unreadable));
+        let arrivals = outlet.take().await.expect("something");
+        let e = arrivals.into_iter().find_map(Result::err).expect("an error");
+        assert!(e.message().starts_with("tcp 127.0.0.1:1 from p, line 2: "), "{e}");
+    }
+}

@@ -1,0 +1,69 @@
+//! What the connectors say of themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use millstream_engine::connector::registry::{SinkRequest, SourceRequest};
+use millstream_engine::error::Error;
+use millstream_engine::options::{OptionSpec, Options};
+
+use super::*;
+
+/// The options that `open` knows, from what it says of one that it does not.
+fn known(open: impl Fn(Options) -> Option<Error>, values: &[(&str, &str)]) -> BTreeSet<String> {
+    let mut values: BTreeMap<_, _> = values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    values.insert("~".to_owned(), "1".to_owned());
+    let e = open(Options::new("stream \"s\"", values)).expect("an option that nobody knows");
+    let hint = e.hint().unwrap_or_default().to_owned();
+    let list = hint.split_once("Its options are: ").map(|(_, list)| list.trim_end_matches('.').to_owned());
+    list.unwrap_or_else(|| panic!("{e:?}")).split(", ").map(str::to_owned).collect()
+}
+
+fn names(specs: &[OptionSpec]) -> BTreeSet<String> {
+    specs.iter().map(|s| s.name.to_owned()).collect()
+}
+
+#[test]
+fn the_lists_of_options_are_what_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (cert, key) = (path("cert.pem"), path("cert.key"));
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    std::fs::write(&cert, made.cert.pem()).expect("writes");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("writes");
+    let tls = [("tls", "true"), ("tls_ca", &cert), ("tls_cert", &cert), ("tls_key", &key)];
+    let at = ("address", "localhost:1");
+    let ways: Vec<Vec<(&str, &str)>> = vec![
+        [&tls[..], &[at, ("format", "csv")]].concat(),
+        [&tls[..], &[at, ("mode", "listener")]].concat(),
+        vec![at, ("protocol", "udp")],
+    ];
+    let all = connectors(Connectors::default());
+    let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
+    let read = |name: &str, ways: &[Vec<(&str, &str)>]| {
+        let connector = all.find(name).expect("is there");
+        let source = connector.readable().expect("is read");
+        let open = |options| {
+            let (stream, schema, metadata) = ("s".to_owned(), schema.clone(), BTreeMap::new());
+            let projection = vec![0];
+            let request =
+                SourceRequest { stream, schema, projection, metadata, event_time: None, options, parallelism: 1 };
+            source.open(request).err()
+        };
+        let found: BTreeSet<String> = ways.iter().flat_map(|values| known(open, values)).collect();
+        assert_eq!(found, names(&source.options()), "{name} as a source");
+    };
+    read("socket", &ways);
+    let wss = [&tls[1..], &[("url", "wss://localhost:1/")]].concat();
+    read("websocket", &[wss.clone(), [&wss[..], &[("format", "csv")]].concat()]);
+    let socket = all.find("socket").expect("is there");
+    let sink = socket.writable().expect("is written");
+    let open = |options| {
+        let (stream, schema) = ("s".to_owned(), schema.clone());
+        sink.open(SinkRequest { stream, schema, retracts: false, key: None, options, parallelism: 1 }).err()
+    };
+    let found: BTreeSet<String> = ways.iter().flat_map(|values| known(open, values)).collect();
+    // How JSON is written has no options, but for reading it again.
+    assert_eq!(found, names(&sink.options()), "socket as a sink");
+}
