@@ -799,10 +799,10 @@ def feeds(here, url, more="", columns="id BIGINT, note TEXT, at TIMESTAMP METADA
 
 def test_messages_are_rows(here):
     feed = Feed()
-    feeds(here, f"ws://127.0.0.1:{feed.port}/trades?key=hidden", ", subscribe = '{\"subscribe\": \"a\"}\n{\"subscribe\": \"b\"}', headers = 'X-Who: me'")
+    feeds(here, f"ws://127.0.0.1:{feed.port}/trades?key=hidden", ", subscribe = '{\"subscribe\": \"a\"}\n{\"subscribe\": \"b\"}', headers = 'X-Who: me', authorization = 'Bearer hidden'")
     feed.wait(lambda f: len(f.told) == 2)
     assert feed.told == ['{"subscribe": "a"}', '{"subscribe": "b"}']
-    assert feed.headers[0]["x-who"] == "me"
+    assert feed.headers[0]["x-who"] == "me" and feed.headers[0]["authorization"] == "Bearer hidden"
     for i in range(3):
         feed.say(json.dumps({"id": i}))
         assert len(kept(here, i + 1)) == i + 1

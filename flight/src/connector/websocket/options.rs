@@ -27,6 +27,9 @@ const HEADERS: OptionSpec = OptionSpec::new(
     "Origin: https://example.com",
     "headers, one a line, that the connection is asked for with",
 );
+const AUTHORIZATION: OptionSpec =
+    OptionSpec::new("authorization", Takes::Text, "secret:feed", "the header of that name, such as Bearer and a token")
+        .secret();
 const QUEUE_BYTES: OptionSpec = OptionSpec::new(
     "queue_bytes",
     Takes::Whole,
@@ -65,6 +68,7 @@ pub(super) fn specs() -> Vec<OptionSpec> {
         URL,
         SUBSCRIBE,
         HEADERS,
+        AUTHORIZATION,
         QUEUE_BYTES,
         MAX_MESSAGE_BYTES,
         PING_INTERVAL,
@@ -142,7 +146,7 @@ fn take_url(o: &mut Options) -> Result<(Url, Address)> {
     }
     if !url.username().is_empty() || url.password().is_some() {
         let e = Error::invalid(format!("option \"url\" of {} has a user in it", o.owner()));
-        return Err(e.with_hint("Say who you are by a header: headers = 'Authorization: …'."));
+        return Err(e.with_hint("Say who you are by a header: authorization = 'secret:…'."));
     }
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = url.port_or_known_default().unwrap_or_default();
@@ -158,10 +162,18 @@ fn take_headers(o: &mut Options) -> Result<Vec<(HeaderName, HeaderValue)>> {
         // A value may be a secret, and a line of which one cannot tell what is one, too.
         read.ok_or_else(|| {
             Error::invalid(format!("line {} of option \"headers\" of {} is no header", i + 1, o.owner()))
-                .with_hint("Write one a line, like 'Authorization: Bearer …'.")
+                .with_hint("Write one a line, like 'Origin: https://example.com'.")
         })
     };
-    lines.enumerate().map(header).collect()
+    let mut headers = lines.enumerate().map(header).collect::<Result<Vec<_>>>()?;
+    if let Some(text) = o.text(&AUTHORIZATION) {
+        let mut value = HeaderValue::from_str(&text).map_err(|_| {
+            Error::invalid(format!("option \"authorization\" of {} is no value of a header", o.owner()))
+        })?;
+        value.set_sensitive(true);
+        headers.push((axum::http::header::AUTHORIZATION, value));
+    }
+    Ok(headers)
 }
 
 /// A length of time above 0.
