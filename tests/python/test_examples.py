@@ -1,6 +1,11 @@
 """The examples, as they are built: each runs and prints what it is about."""
 
+import datetime
+import decimal
+import json
+import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -30,4 +35,23 @@ def test_example(name, tmp_path):
     lines = done.stdout.splitlines()
     for line in EXPECTED[name]:
         assert line in lines, done.stdout
+    assert not list(tmp_path.iterdir()), "it left files behind"
+
+def test_a_live_feed(tmp_path):
+    """The feed is followed to its end, and each second of it is what the file says."""
+    folder = REPO / "examples" / "live"
+    environment = {**os.environ, "MILLSTREAM": BINARY, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([folder / "run.sh", "5"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "the feed has ended" and "WARN" not in done.stderr, done.stderr
+    found = re.findall(r"^ (\S+) +│ (.{19}) │ +(\d+) │ +(\S+) │ +(\S+) │ #+$", done.stdout, re.MULTILINE)
+    trades = [json.loads(line) for line in (folder / "trades.jsonl").read_text().splitlines()]
+    seconds = {}
+    # The last trade ends the second before it.
+    for trade in trades[:-1]:
+        if trade["s"] in ("BTC-USD", "ETH-USD"):
+            seconds.setdefault((trade["s"], trade["t"] // 1000 + 1), []).append(decimal.Decimal(trade["p"]))
+    time = lambda second: datetime.datetime.fromtimestamp(second, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+    expected = {(s, time(t), str(len(p)), str(min(p)), str(max(p))) for (s, t), p in seconds.items()}
+    assert len(found) == len(expected) and set(found) == expected
     assert not list(tmp_path.iterdir()), "it left files behind"

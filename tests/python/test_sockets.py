@@ -39,8 +39,11 @@ def until(look, enough, patience=PATIENCE):
 class Store:
     """A server, and statements to it."""
 
+    opened = []
+
     def __init__(self, store, *args):
         self.path, self.args = store, args or OFTEN
+        self.opened.append(self)
         self.start()
 
     def start(self):
@@ -69,6 +72,14 @@ class Store:
         with contextlib.suppress(Exception):
             self.connection.close()
         assert self.server.stop() == 0, self.server.stderr
+
+
+@pytest.fixture(autouse=True)
+def none_is_left():
+    yield
+    while Store.opened:
+        if (store := Store.opened.pop()).server.process.poll() is None:
+            store.kill()
 
 
 @pytest.fixture

@@ -394,31 +394,30 @@ mod tests {
         assert_eq!((ids, dead.len()), (vec![1], 1));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_gives_no_whole_line_is_left() {
-        let (spec, (inlet, outlet)) =
-            (lines(&[("connection_timeout", "10 s")]), inbox(100, MemoryBudget::new(1 << 30)));
+        let patience = Duration::from_millis(500);
+        let spec = lines(&[("connection_timeout", "500 ms")]);
+        let (inlet, outlet) = inbox(1 << 20, MemoryBudget::new(1 << 30));
         let (mut peer, wire) = duplex(100);
-        let drip = async {
-            // Whole lines keep it alive, bytes do not.
-            for text in [&b"{\"id\":1}\n"[..], b"{\"id\":2}\n", b"{", b"\"", b"i", b"d"] {
-                sleep(Duration::from_secs(4)).await;
-                if peer.write_all(text).await.is_err() {
-                    break;
-                }
+        let drip = async move {
+            let _ = peer.write_all(b"{\"id\":1}\n").await;
+            // Bytes do not keep it alive.
+            while peer.write_all(b"{").await.is_ok() {
+                sleep(Duration::from_millis(20)).await;
             }
-            std::future::pending::<()>().await;
         };
-        let connection = Connection::new(&spec, &inlet, "p".into()).expect("columns");
+        let dripping = tokio::spawn(drip);
         let since = Instant::now();
-        let ended = tokio::select! {
-            ended = connection.read(wire) => ended,
-            () = drip => unreachable!("it waits"),
-        };
-        assert!(matches!(ended, Ended::Silent(time) if time == Duration::from_secs(10)), "{ended}");
-        assert_eq!(since.elapsed().as_secs(), 18);
+        let ended = Connection::new(&spec, &inlet, "p".into()).expect("columns").read(wire).await;
+        assert!(matches!(ended, Ended::Silent(time) if time == patience), "{ended}");
+        assert!(since.elapsed() >= patience);
+        dripping.await.expect("the wire is gone");
         drop(inlet);
-        assert_eq!(all(outlet).await.iter().map(|a| a.rows.num_rows()).sum::<usize>(), 2);
+        let arrived = all(outlet).await;
+        assert_eq!(arrived.iter().map(|a| a.rows.num_rows()).sum::<usize>(), 1);
+        let dead = arrived.iter().flat_map(|a| &a.dead).next().expect("half a line");
+        assert_eq!(dead.reason, "the connection ended within the line: no whole line for 0.5 s");
     }
 
     #[tokio::test]
