@@ -21,6 +21,7 @@ mod run;
 mod serve;
 mod shell;
 mod signal;
+mod stands;
 mod terminal;
 mod user;
 

@@ -17,6 +17,7 @@ use crate::args::RunArgs;
 use crate::backend::{Backend, Embedded};
 use crate::output::{Expanded, Format, RowWriter, View, cannot_write};
 use crate::report::{self, Script};
+use crate::stands::Standing;
 use crate::terminal::Screen;
 use crate::{closing, config, lex, progress, signal};
 
@@ -202,13 +203,14 @@ async fn write_rows(
 /// Each epoch is on its way to the reader before the next is waited for.
 async fn write_changes(mut feed: ChangeFeed, format: Format, view: View, out: &mut (dyn Write + Send)) -> Result<u64> {
     let mut writer = ChangeWriter::new(format, &feed, view);
-    let mut count = 0;
-    while let Some(epoch) = feed.epochs.next().await {
-        for batch in &epoch?.batches {
+    let (mut count, mut standing) = (0, Standing::of(&feed));
+    while let Some(epoch) = feed.epochs.next().await.transpose()? {
+        for batch in &epoch.batches {
             count += batch.num_rows() as u64;
             writer.write(batch, out)?;
         }
         out.flush().map_err(cannot_write)?;
+        standing.see(&epoch);
     }
     writer.finish(out)?;
     Ok(count)

@@ -20,7 +20,7 @@ use futures::{StreamExt, TryStreamExt, future, stream};
 use hyper_util::rt::TokioIo;
 use millstream_sql::rights::Hidden;
 use millstream_sql::session::{
-    ChangeFeed, Done, EpochChanges, FailedStream, LeftOutRows, ObjectInfo, Outcome, RowStream,
+    ChangeFeed, Done, EpochChanges, FailedStream, FeedEnd, LeftOutRows, ObjectInfo, Outcome, RowStream,
 };
 use millstream_sql::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -218,8 +218,9 @@ impl FlightClient {
         let address = &self.address;
         let (schema, note) = first_message(&mut decoder, address).await?;
         Ok(match serde_json::from_slice::<FeedNote>(&note) {
-            Ok(FeedNote { updating, key, .. }) => {
-                Outcome::Changes(ChangeFeed { schema, updating, key, epochs: epochs(decoder, Arc::clone(address)) })
+            Ok(FeedNote { updating, key, incarnation, .. }) => {
+                let epochs = epochs(decoder, Arc::clone(address));
+                Outcome::Changes(ChangeFeed { schema, updating, key, incarnation, epochs })
             }
             Err(_) => {
                 let left_out = LeftOutRows::default();
@@ -264,28 +265,35 @@ fn rows(
     batches.boxed()
 }
 
-/// Gathers the messages of each epoch, which say when they are the last.
+/// The parts of epochs, as they come. The message that ends one says so.
 fn epochs(decoder: FlightDataDecoder, address: Arc<str>) -> BoxStream<'static, Result<EpochChanges>> {
-    let epochs = stream::try_unfold((decoder, address), |(mut decoder, address)| async move {
-        let mut batches = Vec::new();
+    let parts = stream::try_unfold((decoder, address, false), |(mut decoder, address, mut open)| async move {
         while let Some(message) = decoder.next().await.transpose().map_err(|e| of_stream(e, &address))? {
             let note = message.app_metadata();
             let DecodedPayload::RecordBatch(batch) = message.payload else { continue };
-            let note: EpochNote = serde_json::from_slice(&note)
-                .map_err(|e| Error::internal(format!("changes came without their epoch: {e}")))?;
-            batches.push(batch);
-            if note.last {
-                let changes = EpochChanges { epoch: note.epoch, watermark: note.event_time(), batches };
-                return Ok(Some((changes, (decoder, address))));
-            }
+            let end = match note.is_empty() {
+                true => None,
+                false => Some(end_of(&note)?),
+            };
+            open = end.is_none();
+            let batches = if batch.num_rows() > 0 { vec![batch] } else { vec![] };
+            return Ok(Some((EpochChanges { batches, end }, (decoder, address, open))));
         }
-        // Half an epoch is never shown.
-        match batches.is_empty() {
-            true => Ok(None),
-            false => Err(Error::new(ErrorKind::Unavailable, "the server stopped in the middle of an epoch")),
+        match open {
+            false => Ok(None),
+            true => Err(Error::new(ErrorKind::Unavailable, "the server stopped in the middle of an epoch")),
         }
     });
-    epochs.boxed()
+    parts.boxed()
+}
+
+fn end_of(note: &[u8]) -> Result<FeedEnd> {
+    let note: EpochNote =
+        serde_json::from_slice(note).map_err(|e| Error::internal(format!("an epoch has no readable end: {e}")))?;
+    Ok(match note.limit {
+        true => FeedEnd::Limit,
+        false => FeedEnd::Epoch { epoch: note.epoch, watermark: note.event_time() },
+    })
 }
 
 /// The objects in a batch of tables with schemas.

@@ -1,7 +1,8 @@
 //! What `app_metadata` says, as JSON, so that any client can read it.
 //!
 //! - on the schema message of a stream of changes: [`FeedNote`];
-//! - on every batch message of such a stream: [`EpochNote`];
+//! - on the last batch message of each epoch of such a stream: [`EpochNote`]. So who has kept the note has seen the epoch
+//!   whole, and goes on with `SINCE EPOCH n OF 'incarnation'`;
 //! - on the flight info of a statement that was done: [`DoneNote`];
 //! - on the last message, which has no rows, of a query whose rows are not all that there should be: [`RowsNote`];
 //! - as the body of each result of the action `FollowFailures`: [`FailedNote`].
@@ -20,25 +21,38 @@ pub(crate) struct FeedNote {
     pub(crate) updating: bool,
     /// The columns, without `_op`, that identify a row.
     pub(crate) key: Option<Vec<usize>>,
+    /// Which making of its stream the epochs are of, for a query that can be gone on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) incarnation: Option<String>,
 }
 
-/// The epoch that a batch belongs to.
+/// The end of an epoch, or of the query.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EpochNote {
-    /// The epoch.
-    pub(crate) epoch: u64,
+    /// The epoch; null where it has no number, and where `limit` ends the query within one.
+    pub(crate) epoch: Option<u64>,
     /// The watermark at its end in microseconds since 1970; null before the first and after the last.
     pub(crate) watermark: Option<i64>,
     /// The watermark for people: a timestamp, `none` or `end`.
     pub(crate) watermark_text: String,
-    /// Whether this is the epoch's last message.
-    pub(crate) last: bool,
+    /// Which making of its stream the epoch is of, as the first note says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) incarnation: Option<String>,
+    /// The query's LIMIT was reached within the epoch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) limit: bool,
 }
 
 impl EpochNote {
-    pub(crate) fn new(epoch: u64, watermark: EventTime) -> Self {
+    pub(crate) fn new(epoch: Option<u64>, watermark: EventTime, incarnation: Option<String>) -> Self {
         let known = watermark != EventTime::MIN && watermark != EventTime::MAX;
-        EpochNote { epoch, watermark: known.then_some(watermark.0), watermark_text: watermark.to_string(), last: false }
+        let (watermark, watermark_text) = (known.then_some(watermark.0), watermark.to_string());
+        EpochNote { epoch, watermark, watermark_text, incarnation, limit: false }
+    }
+
+    /// The note where LIMIT was reached within an epoch.
+    pub(crate) fn limit() -> Self {
+        EpochNote { limit: true, ..EpochNote::new(None, EventTime::MIN, None) }
     }
 
     /// The watermark again.
@@ -172,18 +186,18 @@ mod tests {
 
     #[test]
     fn the_epoch_of_a_message_reads_as_documented() {
-        let note = EpochNote::new(7, EventTime(1_436_918_400_500_000));
+        let note = EpochNote::new(Some(7), EventTime(1_436_918_400_500_000), Some("hot-1".to_owned()));
         let text = String::from_utf8(to_bytes(&note).to_vec()).unwrap();
         assert_eq!(
             text,
-            r#"{"epoch":7,"watermark":1436918400500000,"watermark_text":"2015-07-15 00:00:00.500","last":false}"#
+            r#"{"epoch":7,"watermark":1436918400500000,"watermark_text":"2015-07-15 00:00:00.500","incarnation":"hot-1"}"#
         );
     }
 
     #[test]
     fn watermarks_come_back_from_json() {
         for time in [EventTime::MIN, EventTime(-5), EventTime(12), EventTime::MAX] {
-            let note: EpochNote = serde_json::from_slice(&to_bytes(&EpochNote::new(1, time))).unwrap();
+            let note: EpochNote = serde_json::from_slice(&to_bytes(&EpochNote::new(Some(1), time, None))).unwrap();
             assert_eq!(note.event_time(), time);
             assert_eq!(note.watermark.is_none(), time == EventTime::MIN || time == EventTime::MAX);
         }

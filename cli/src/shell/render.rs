@@ -17,6 +17,7 @@ use crate::backend::Backend;
 use crate::output::{Expanded, Format, RowWriter, Table, View, cannot_write, render};
 use crate::report::{self, Script, grouped};
 use crate::run::{self, ChangeWriter, changes, seconds};
+use crate::stands::Standing;
 use crate::terminal::Screen;
 use crate::{lex, progress, signal};
 
@@ -276,7 +277,7 @@ impl Shell {
         let (mut out, format, view) = self.output()?;
         let mut writer = ChangeWriter::new(format, &feed, view);
         let mut interrupt = std::pin::pin!(signal::interrupted());
-        let mut count = 0;
+        let (mut count, mut standing) = (0, Standing::of(&feed));
         let ended = loop {
             let epoch = tokio::select! {
                 epoch = feed.epochs.next() => epoch,
@@ -285,12 +286,13 @@ impl Shell {
                     break Ended::Cancelled;
                 }
             };
-            let Some(epoch) = epoch else { break Ended::Done };
-            for batch in &epoch?.batches {
+            let Some(epoch) = epoch.transpose()? else { break Ended::Done };
+            for batch in &epoch.batches {
                 count += batch.num_rows() as u64;
                 writer.write(batch, &mut out)?;
             }
             out.flush().map_err(cannot_write)?;
+            standing.see(&epoch);
         };
         writer.finish(&mut out)?;
         if ended == Ended::Cancelled {

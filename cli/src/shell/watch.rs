@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use futures::StreamExt;
 use millstream_engine::time::EventTime;
-use millstream_sql::session::ChangeFeed;
+use millstream_sql::session::{ChangeFeed, FeedEnd};
 use millstream_sql::{ErrorKind, Result};
 
 use super::keyboard;
@@ -303,7 +303,10 @@ pub(crate) async fn follow(mut feed: ChangeFeed, sql: &str, expanded: Expanded) 
                     changes += batch.num_rows() as u64;
                     content.apply(batch)?;
                 }
-                (epoch, watermark, stale) = (next.epoch, next.watermark, true);
+                if let Some(FeedEnd::Epoch { epoch: ended, watermark: reached }) = next.end {
+                    (epoch, watermark) = (ended.unwrap_or(epoch), reached);
+                }
+                stale = true;
             }
             _ = frames.tick() => if std::mem::take(&mut stale) {
                 let title = format!("{}; Ctrl-C ends", title(&content, epoch, watermark));
@@ -365,7 +368,13 @@ mod tests {
         if updating {
             fields.insert(0, Field::new("_op", DataType::Utf8, false));
         }
-        ChangeFeed { schema: Arc::new(Schema::new(fields)), updating, key, epochs: futures::stream::empty().boxed() }
+        ChangeFeed {
+            schema: Arc::new(Schema::new(fields)),
+            updating,
+            key,
+            incarnation: None,
+            epochs: futures::stream::empty().boxed(),
+        }
     }
 
     fn apply(content: &mut Content, feed: &ChangeFeed, rows: &[(&str, &str, i64)]) {

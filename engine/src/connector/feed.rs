@@ -1,4 +1,7 @@
-//! The sink of `SELECT … EMIT CHANGES`: hands whole epochs to whoever follows the query.
+//! The sink of `SELECT … EMIT CHANGES`: hands epochs to whoever follows the query.
+//!
+//! Where rows only grow, an epoch with many comes in parts as it is read, so that none has to fit into memory. The last
+//! part says that the epoch is whole, and, where the query reads a log, behind which epoch of that it stands now.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,25 +12,35 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{Commit, Sink, SinkWriter, Staged};
+use super::position::Positioned;
+use super::{Commit, Sink, SinkWriter, Source, Staged};
 use crate::changelog::{Outgoing, op_schema, with_ops};
 use crate::changes::{Changes, row_bytes};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::EventTime;
 
-/// Epochs that may wait for the follower.
+/// Parts that may wait for the follower.
 const WAITING: usize = 8;
+/// An epoch with more bytes than this comes in parts.
+const PART_BYTES: usize = 4 << 20;
 
-/// The changes of one epoch.
-#[derive(Clone, Debug)]
-pub struct FeedEpoch {
-    /// The epoch.
-    pub epoch: u64,
-    /// The watermark at its end.
+/// The end of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedEnd {
+    /// The epoch: that of the log behind which the query stands, if it is known, or the query's own where it reads no log.
+    pub epoch: Option<u64>,
+    /// The watermark there.
     pub watermark: EventTime,
+}
+
+/// The changes of one epoch, or a part of them.
+#[derive(Clone, Debug)]
+pub struct FeedPart {
     /// The rows; with `_op` where rows can be taken back.
     pub batches: Vec<RecordBatch>,
+    /// The end of the epoch, if this is its last part.
+    pub end: Option<FeedEnd>,
     /// What they take while they wait.
     _waiting: Arc<Waiting>,
 }
@@ -58,14 +71,26 @@ pub struct FeedSink {
     schema: SchemaRef,
     updating: bool,
     key: Option<Vec<usize>>,
-    sender: Mutex<Option<mpsc::Sender<FeedEpoch>>>,
+    /// The log's reader, where epochs are those of the log.
+    positions: Option<Arc<dyn Source>>,
+    sender: Mutex<Option<mpsc::Sender<FeedPart>>>,
 }
 
 impl FeedSink {
     /// A sink for rows of `schema`, and the end to follow it by.
-    pub fn new(schema: SchemaRef, updating: bool, key: Option<Vec<usize>>) -> (Arc<Self>, mpsc::Receiver<FeedEpoch>) {
+    pub fn new(schema: SchemaRef, updating: bool, key: Option<Vec<usize>>) -> (Arc<Self>, mpsc::Receiver<FeedPart>) {
+        FeedSink::with_positions(schema, updating, key, None)
+    }
+
+    /// The same for a query over the log that `positions` reads, whose epochs are told in place of the query's own.
+    pub fn with_positions(
+        schema: SchemaRef,
+        updating: bool,
+        key: Option<Vec<usize>>,
+        positions: Option<Arc<dyn Source>>,
+    ) -> (Arc<Self>, mpsc::Receiver<FeedPart>) {
         let (tx, rx) = mpsc::channel(WAITING);
-        (Arc::new(FeedSink { schema, updating, key, sender: Mutex::new(Some(tx)) }), rx)
+        (Arc::new(FeedSink { schema, updating, key, positions, sender: Mutex::new(Some(tx)) }), rx)
     }
 
     /// The schema of the batches.
@@ -85,11 +110,13 @@ impl Sink for FeedSink {
         let outgoing = Outgoing::new(self.schema.clone(), self.updating, self.key.clone());
         Ok(Box::new(Writer {
             outgoing,
+            positions: self.positions.clone(),
             sender,
             batches: vec![],
             bytes: 0,
             waiting: Arc::default(),
-            last: EventTime::MIN,
+            last: (None, EventTime::MIN),
+            parted: false,
         }))
     }
 
@@ -108,14 +135,27 @@ impl Sink for FeedSink {
 
 struct Writer {
     outgoing: Outgoing,
-    sender: mpsc::Sender<FeedEpoch>,
+    positions: Option<Arc<dyn Source>>,
+    sender: mpsc::Sender<FeedPart>,
     /// The rows of the present epoch, where they only grow.
     batches: Vec<RecordBatch>,
     /// Their bytes.
     bytes: usize,
     /// Those of the epochs that wait.
     waiting: Arc<AtomicUsize>,
-    last: EventTime,
+    /// The position and the watermark that were told last.
+    last: (Option<u64>, EventTime),
+    /// A part of the present epoch has been sent.
+    parted: bool,
+}
+
+impl Writer {
+    async fn send(&mut self, batches: Vec<RecordBatch>, end: Option<FeedEnd>) -> Result<()> {
+        let _waiting = Waiting::of(&batches, &self.waiting);
+        self.parted = end.is_none();
+        let sent = self.sender.send(FeedPart { batches, end, _waiting }).await;
+        sent.map_err(|_| Error::new(ErrorKind::Cancelled, "nobody follows the query"))
+    }
 }
 
 #[async_trait]
@@ -125,7 +165,12 @@ impl SinkWriter for Writer {
             self.bytes += row_bytes(&rows);
             self.batches.push(rows);
         }
-        Ok(())
+        if self.bytes <= PART_BYTES {
+            return Ok(());
+        }
+        self.bytes = 0;
+        let batches = std::mem::take(&mut self.batches);
+        self.send(batches, None).await
     }
 
     async fn epoch(&mut self, mark: &EpochMark) -> Result<()> {
@@ -134,13 +179,15 @@ impl SinkWriter for Writer {
         if let Some((changes, ops)) = self.outgoing.end()? {
             batches.push(with_ops(changes.rows(), &ops)?);
         }
-        if batches.is_empty() && mark.watermark == self.last {
+        let positions = self.positions.as_ref().and_then(|source| source.positioned());
+        let position = positions.and_then(Positioned::stands_behind);
+        let last = (position, mark.watermark);
+        if batches.is_empty() && !self.parted && last == self.last {
             return Ok(());
         }
-        self.last = mark.watermark;
-        let _waiting = Waiting::of(&batches, &self.waiting);
-        let epoch = FeedEpoch { epoch: mark.epoch, watermark: mark.watermark, batches, _waiting };
-        self.sender.send(epoch).await.map_err(|_| Error::new(ErrorKind::Cancelled, "nobody follows the query"))
+        self.last = last;
+        let epoch = if positions.is_some() { position } else { Some(mark.epoch) };
+        self.send(batches, Some(FeedEnd { epoch, watermark: mark.watermark })).await
     }
 
     async fn stage(&mut self, _checkpoint: u64) -> Result<Vec<Staged>> {

@@ -18,6 +18,7 @@ mod generator;
 pub mod ingest;
 pub mod nexmark;
 pub mod outbox;
+pub mod position;
 pub mod registry;
 pub mod spool;
 pub mod stdio;
@@ -252,6 +253,11 @@ pub trait Source: Send + Sync {
     /// What it has counted since the job started, each with a name: for `EXPLAIN ANALYZE STREAM` and for metrics.
     fn figures(&self) -> Vec<Figure> {
         vec![]
+    }
+
+    /// Itself, where it reads a log in which positions outlast the reader.
+    fn positioned(&self) -> Option<&dyn position::Positioned> {
+        None
     }
 
     /// A line for EXPLAIN.

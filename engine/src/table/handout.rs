@@ -1,6 +1,6 @@
 //! What of a log has been handed out to the tasks that read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -19,8 +19,10 @@ pub(super) struct Handout {
     pub(super) gaps: Vec<std::ops::Range<u64>>,
     /// All before has been handed out, but for the gaps.
     pub(super) next: u64,
-    /// The end of the present group, for a changelog.
+    /// The end of the present group, where it is read in groups.
     pub(super) group_end: u64,
+    /// The last epoch of the log in it, and in all before; 0 where that is not known.
+    pub(super) group_epoch: u64,
     /// A task has ended the epoch and not all have: a group that opened now would be read in two epochs.
     pub(super) cutting: bool,
     /// The watermark that followers have been told.
@@ -29,6 +31,10 @@ pub(super) struct Handout {
     pub(super) first: Option<Arc<FirstBase>>,
     /// Where the units begin that were handed out and are not done, of a log without groups.
     pub(super) open: BTreeMap<u64, usize>,
+    /// The epochs of the log at the ends of the reader's own that are still to be asked for.
+    pub(super) ends: VecDeque<u64>,
+    /// How many of them were asked for before the epoch was cut everywhere.
+    pub(super) asked_early: usize,
 }
 
 impl Handout {
@@ -36,6 +42,30 @@ impl Handout {
     pub(super) fn least(&self) -> u64 {
         let gap = self.gaps.last().map_or(self.next, |gap| gap.start);
         self.open.keys().next().map_or(gap, |open| gap.min(*open))
+    }
+
+    /// The epoch of the log behind which all has been handed out, of which `last` is the last one and has `rows` rows before
+    /// its end.
+    fn stands_behind(&self, last: u64, rows: u64) -> u64 {
+        if self.next >= rows { last } else { self.group_epoch }
+    }
+
+    /// An epoch of the reader was cut: notes where the log's was, unless that has been asked for.
+    pub(super) fn note_end(&mut self, last: u64, rows: u64) {
+        match self.asked_early.checked_sub(1) {
+            Some(left) => self.asked_early = left,
+            None => self.ends.push_back(self.stands_behind(last, rows)),
+        }
+    }
+
+    /// Where the log was at the end of the reader's next epoch. One that is not cut everywhere has no more to come: no group
+    /// opens before that.
+    pub(super) fn take_end(&mut self, last: u64, rows: u64) -> u64 {
+        if let Some(end) = self.ends.pop_front() {
+            return end;
+        }
+        self.asked_early += 1;
+        self.stands_behind(last, rows)
     }
 }
 

@@ -62,6 +62,11 @@ fn generation_of(name: &str) -> u64 {
     stem.rsplit_once(GENERATION).and_then(|(_, n)| n.parse().ok()).unwrap_or(0)
 }
 
+/// Whether a file was made of others.
+pub(super) fn is_merged(name: &str) -> bool {
+    name.contains(MERGED)
+}
+
 /// The checkpoint that a file was written for; `None` for names that are not ours.
 pub(super) fn checkpoint_of(name: &str) -> Option<u64> {
     let stem = name.strip_suffix(".parquet")?;

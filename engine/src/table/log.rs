@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::base::{Base, Bases, Making, Upkeep};
 use super::committed::{Committed, FileEntry};
+use super::epochs::{Boundaries, Boundary};
 use super::layout::{base_of_job, files_of_job, shown_folder};
 use super::retention::{self, Retention};
 use crate::changes::Changes;
@@ -18,8 +19,6 @@ use crate::time::{EventTime, now};
 
 /// Commits kept in memory, in bytes: followers that lag behind more read files.
 const TAIL_BYTES: usize = 32 << 20;
-/// Commits whose watermarks are remembered.
-const MOST_BOUNDARIES: usize = 4096;
 
 /// The committed content of a stream at one moment.
 #[derive(Clone, Debug)]
@@ -88,8 +87,7 @@ struct State {
     tail_bytes: usize,
     /// What tasks staged for checkpoints that are not committed yet.
     staged: BTreeMap<(u64, usize), Vec<Changes>>,
-    /// (end row, watermark) of the last commits.
-    boundaries: VecDeque<(u64, EventTime)>,
+    boundaries: Boundaries,
 }
 
 impl StreamLog {
@@ -310,11 +308,16 @@ impl StreamLog {
         self.state.lock().committed.clone()
     }
 
+    /// Looks at what is committed and at the ends of the last commits, at one moment.
+    pub(super) fn with_boundaries<T>(&self, look: impl FnOnce(&Committed, &Boundaries) -> T) -> T {
+        let state = self.state.lock();
+        look(&state.committed, &state.boundaries)
+    }
+
     /// Sets what is committed, on start.
     pub(super) fn load(&self, committed: Committed) {
         let mut state = self.state.lock();
-        let watermark = committed.watermark.unwrap_or(EventTime::MIN);
-        let (commits, boundaries) = (state.commits + 1, [(committed.rows, watermark)].into());
+        let (commits, boundaries) = (state.commits + 1, Boundaries::of(&committed));
         // The job is still the same, and who reads still reads.
         let State { job, files, base_folder, bases, followers, holds, .. } = std::mem::take(&mut *state);
         let kept = State { job, files, base_folder, bases, followers, holds, ..State::default() };
@@ -353,10 +356,7 @@ impl StreamLog {
             let Some((_, old)) = state.tail.pop_front() else { break };
             state.tail_bytes -= old.bytes();
         }
-        state.boundaries.push_back((committed.rows, committed.watermark.unwrap_or(EventTime::MIN)));
-        while state.boundaries.len() > MOST_BOUNDARIES {
-            state.boundaries.pop_front();
-        }
+        state.boundaries.add(&committed);
         state.committed = committed;
         state.commits += 1;
         state.dropping = None;
@@ -382,14 +382,13 @@ impl StreamLog {
 
     /// The watermark of the last commit that ends at or before row `at`, if it is remembered.
     pub(super) fn watermark_at(&self, at: u64) -> Option<EventTime> {
-        let state = self.state.lock();
-        let found = state.boundaries.iter().rev().find(|(end, _)| *end <= at);
-        found.map(|(_, w)| *w).filter(|w| *w > EventTime::MIN)
+        let found = self.state.lock().boundaries.before(at);
+        found.map(|b| b.watermark).filter(|w| *w > EventTime::MIN)
     }
 
     /// The end of the first commit that ends after row `at`; of all of history, for what was committed
     /// before this process.
-    pub(super) fn next_boundary(&self, at: u64) -> Option<u64> {
-        self.state.lock().boundaries.iter().map(|(end, _)| *end).find(|end| *end > at)
+    pub(super) fn next_boundary(&self, at: u64) -> Option<Boundary> {
+        self.state.lock().boundaries.after(at)
     }
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::committed::FileEntry;
+use super::epochs::{Ends, NOTE};
 use super::log::StreamLog;
 use super::parquet_file::{FileWriter, open_rows};
 use super::renewal::write_content;
@@ -221,7 +222,10 @@ async fn copy<W: Write + Send>(
     cancelled: &AtomicBool,
 ) -> Result<Option<(u64, W)>> {
     let columns: Vec<String> = writer.schema().fields().iter().map(|f| f.name().clone()).collect();
+    let (mut ends, mut before) = (Ends::default(), 0);
     for file in files {
+        ends.append(Ends::of(log, file).await?, before);
+        before += file.rows;
         let mut rows = 0;
         for batch in open_rows(log.store(), &log.path(&file.name), 0..u64::MAX, &columns).await? {
             if cancelled.load(Ordering::Relaxed) {
@@ -235,6 +239,9 @@ async fn copy<W: Write + Send>(
         if rows != file.rows {
             return Err(log.too_short(file, rows));
         }
+    }
+    if let Some(note) = ends.note() {
+        writer.note(NOTE, note);
     }
     writer.finish().map(Some)
 }

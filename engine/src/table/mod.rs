@@ -16,6 +16,7 @@ mod base;
 mod committed;
 mod content;
 pub mod dead_letters;
+mod epochs;
 mod handout;
 mod layout;
 mod log;

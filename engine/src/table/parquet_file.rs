@@ -11,6 +11,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::{KeyValue, ParquetMetaDataReader};
 use parquet::file::properties::WriterProperties;
 
 use crate::error::{Error, Result};
@@ -59,6 +60,11 @@ impl<W: Write + Send> FileWriter<W> {
         Ok(self.writer.write(&cast_rows(rows, &self.schema)?)?)
     }
 
+    /// Writes a note into the footer.
+    pub(super) fn note(&mut self, key: &str, note: String) {
+        self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), note));
+    }
+
     /// Bytes of the row group that is being written.
     pub(super) fn bytes(&self) -> usize {
         self.writer.memory_size()
@@ -89,15 +95,31 @@ pub async fn open_rows(
     columns: &[String],
 ) -> Result<ParquetRecordBatchReader> {
     let damaged = |e: parquet::errors::ParquetError| Error::from(e).context(format!("file \"{}\"", store.locate(path)));
-    if let Some(root) = store.root() {
-        let full = root.join(path);
-        let file =
-            std::fs::File::open(&full).map_err(|e| Error::from(e).context(format!("file \"{}\"", full.display())))?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
+    if store.root().is_some() {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(opened(store, path)?).map_err(damaged)?;
         return select(builder, rows, columns).map_err(damaged);
     }
     let builder = ParquetRecordBatchReaderBuilder::try_new(store.get(path).await?).map_err(damaged)?;
     select(builder, rows, columns).map_err(damaged)
+}
+
+fn opened(store: &Store, path: &str) -> Result<std::fs::File> {
+    let full = store.root().map(|root| root.join(path)).unwrap_or_default();
+    std::fs::File::open(&full).map_err(|e| Error::from(e).context(format!("file \"{}\"", full.display())))
+}
+
+/// The note `key` in the footer of the file at `path`.
+pub(super) async fn note_of(store: &Store, path: &str, key: &str) -> Result<Option<String>> {
+    let damaged = |e: parquet::errors::ParquetError| Error::from(e).context(format!("file \"{}\"", store.locate(path)));
+    let mut reader = ParquetMetaDataReader::new();
+    match store.root() {
+        Some(_) => reader.try_parse(&opened(store, path)?),
+        None => reader.try_parse(&store.get(path).await?),
+    }
+    .map_err(damaged)?;
+    let metadata = reader.finish().map_err(damaged)?;
+    let notes = metadata.file_metadata().key_value_metadata();
+    Ok(notes.into_iter().flatten().find(|note| note.key == key).and_then(|note| note.value.clone()))
 }
 
 /// The columns of the file at `path`.

@@ -3,7 +3,7 @@
 //!
 //! Rows of a changelog belong together by commit: a reader that stopped in the middle could hold an old
 //! row whose replacement it has not seen. So such a log is read in groups, one commit (at first: all of
-//! history) per epoch.
+//! history) per epoch. Who wants to know where in the log its epochs end reads any log so.
 //!
 //! A position is the incarnation of the stream (its job) and a row of its log: neither merges nor a base in the place of
 //! history change the numbers of rows. Whoever has read nothing begins with that base, which then stays until it has been
@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -21,13 +21,15 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use serde::{Deserialize, Serialize};
 
 use super::committed::FileEntry;
+use super::epochs::Boundary;
 use super::handout::{FirstBase, Handout, Open, first_end, unit_end};
-use super::log::StreamLog;
+use super::log::{Hold, StreamLog};
 use super::parquet_file::open_rows;
 use crate::changelog::{OP, weights};
 use crate::changes::Changes;
+use crate::connector::position::{Begin, Positioned};
 use crate::connector::{Offsets, Reach, Read, Source, Split, Unit, UnitReader};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::stored::cast_rows;
 use crate::time::EventTime;
 
@@ -43,6 +45,8 @@ pub struct StreamSource {
     state: Arc<Mutex<Handout>>,
     admitted: tokio::sync::Notify,
     reader: Mutex<Option<Follower>>,
+    /// Where to begin, for one who wants to know where its epochs end.
+    begin: OnceLock<Begin>,
 }
 
 /// Who reads.
@@ -58,7 +62,7 @@ impl StreamSource {
     pub fn new(log: Arc<StreamLog>, projection: Vec<usize>) -> Result<Self> {
         let schema = Arc::new(log.schema().project(&projection)?);
         let (state, admitted, reader) = (Arc::default(), tokio::sync::Notify::new(), Mutex::default());
-        Ok(StreamSource { log, projection, schema, state, admitted, reader })
+        Ok(StreamSource { log, projection, schema, state, admitted, reader, begin: OnceLock::new() })
     }
 
     /// How many rows of a log have been read, the first ones, where this is what a job has consumed of it.
@@ -70,7 +74,7 @@ impl StreamSource {
     fn poll_unit(&self) -> std::result::Result<Option<Unit>, ()> {
         let mut s = self.state.lock();
         let unit = self.find_unit(&mut s)?;
-        if let Some(unit) = unit.as_ref().filter(|_| !self.log.is_changelog()) {
+        if let Some(unit) = unit.as_ref().filter(|_| !self.in_groups()) {
             *s.open.entry(unit.start).or_default() += 1;
         }
         Ok(unit)
@@ -82,7 +86,7 @@ impl StreamSource {
         if let Some(gap) = s.gaps.pop() {
             return Ok(Some(unit(gap.start, gap.end)));
         }
-        let limit = if self.log.is_changelog() { s.group_end.min(snapshot.rows) } else { snapshot.rows };
+        let limit = if self.in_groups() { s.group_end.min(snapshot.rows) } else { snapshot.rows };
         if s.next < limit {
             let start = s.next;
             let end = unit_end(start, limit, &snapshot.files, s.first.as_deref());
@@ -104,14 +108,70 @@ impl StreamSource {
         if !s.cutting
             && s.next >= s.group_end
             // A commit that has gone into the base does not end within it.
-            && let Some(end) = self.log.next_boundary(s.next.max(first_end(&s).saturating_sub(1)))
+            && let Some(group) = self.group_after(s.next.max(first_end(&s).saturating_sub(1)))
         {
             let next = s.next;
-            s.group_end = end;
+            (s.group_end, s.group_epoch) = (group.end, group.epoch);
             drop(s);
             self.admitted.notify_waiters();
             self.follow_if(false, next);
         }
+    }
+
+    /// The end of the group that begins with row `at`.
+    fn group_after(&self, at: u64) -> Option<Boundary> {
+        match self.begin.get() {
+            None | Some(Begin::Content) => self.log.next_boundary(at),
+            Some(Begin::History | Begin::Behind { .. }) => self.log.end_after(at),
+        }
+    }
+
+    /// How many rows the reader has that begins where it was told to.
+    async fn begins_behind(&self, begin: &Begin) -> Result<u64> {
+        let Begin::Behind { epoch, incarnation } = begin else { return Ok(0) };
+        let name = self.log.name();
+        if incarnation.as_ref().is_some_and(|of| *of != self.log.job()) {
+            return Err(Error::invalid(format!("stream \"{name}\" is not the one of that epoch, but was made anew"))
+                .with_hint("Begin again: leave SINCE EPOCH out, or write WITH SNAPSHOT in its place."));
+        }
+        self.log.rows_upto(*epoch).await
+    }
+
+    /// Lets the reader begin, or go on behind row `rows`.
+    async fn admitted_to(&self, goes_on: bool, rows: u64) -> Result<(Hold, Option<FileEntry>)> {
+        let mut commits = self.log.watch();
+        loop {
+            commits.mark_unchanged();
+            let reader = self.reader.lock().as_ref().map(|r| r.name.clone());
+            match self.log.begin(reader.as_deref(), goes_on, rows)? {
+                Some(begun) => return Ok(begun),
+                None => commits.changed().await.map_err(|_| Error::internal("the log has gone"))?,
+            }
+        }
+    }
+
+    /// Starts where it was told to.
+    async fn start_at(&self, begin: &Begin) -> Result<()> {
+        let _hold = self.log.hold();
+        let goes_on = matches!(begin, Begin::Behind { .. });
+        let next = self.begins_behind(begin).await?;
+        let (hold, base) = self.admitted_to(goes_on, next).await.map_err(|e| match begin {
+            // History that has gone meanwhile.
+            Begin::Behind { epoch, .. } if e.kind() == ErrorKind::Data => {
+                self.log.epoch_gone(*epoch, self.log.oldest_epoch())
+            }
+            _ => e,
+        })?;
+        let first = base.map(|file| Arc::new(FirstBase { file, _hold: hold }));
+        let mut handout = Handout { next, group_end: next, first, ..Handout::default() };
+        match begin {
+            Begin::Behind { epoch, .. } => handout.group_epoch = *epoch,
+            Begin::Content => (handout.group_epoch, handout.group_end) = self.log.last_epoch(),
+            Begin::History => {}
+        }
+        *self.state.lock() = handout;
+        self.admit();
+        Ok(())
     }
 
     /// Tells the log what is needed, if the reader is `durable` or not.
@@ -175,20 +235,15 @@ impl Source for StreamSource {
     }
 
     async fn start(&self, consumed: &Offsets) -> Result<()> {
+        if let Some(begin) = self.begin.get() {
+            return self.start_at(begin).await;
+        }
         let reads = consumed.splits.get(SPLIT);
         let end = reads.and_then(|r| r.last()).map_or(0, |r| r.end);
         let mut gaps = consumed.gaps(SPLIT, 0..end);
         gaps.reverse();
         let needed = if end > 0 { gaps.last().map_or(end, |gap| gap.start) } else { 0 };
-        let mut commits = self.log.watch();
-        let (hold, base) = loop {
-            commits.mark_unchanged();
-            let reader = self.reader.lock().as_ref().map(|r| r.name.clone());
-            match self.log.begin(reader.as_deref(), end > 0, needed)? {
-                Some(begun) => break begun,
-                None => commits.changed().await.map_err(|_| Error::internal("the log has gone"))?,
-            }
-        };
+        let (hold, base) = self.admitted_to(end > 0, needed).await?;
         let first = base.map(|file| Arc::new(FirstBase { file, _hold: hold }));
         *self.state.lock() = Handout { gaps, next: end, group_end: end, first, ..Handout::default() };
         self.admit();
@@ -232,7 +287,7 @@ impl Source for StreamSource {
                     if changed.is_err() {
                         return Ok(None);
                     }
-                    if self.log.is_changelog() {
+                    if self.in_groups() {
                         self.admit();
                     }
                 }
@@ -263,7 +318,7 @@ impl Source for StreamSource {
     }
 
     fn in_groups(&self) -> bool {
-        self.log.is_changelog()
+        self.log.is_changelog() || self.begin.get().is_some()
     }
 
     fn try_unit(&self) -> Option<Unit> {
@@ -286,9 +341,13 @@ impl Source for StreamSource {
         let least = {
             let mut s = self.state.lock();
             s.cutting = false;
+            if self.begin.get().is_some() {
+                let (last, rows) = self.log.last_epoch();
+                s.note_end(last, rows);
+            }
             s.least()
         };
-        match self.log.is_changelog() {
+        match self.in_groups() {
             true => self.admit(),
             false => self.follow_if(false, least),
         }
@@ -304,9 +363,29 @@ impl Source for StreamSource {
         vec![Reach { split: SPLIT.into(), end: snapshot.rows, watermark }]
     }
 
+    fn positioned(&self) -> Option<&dyn Positioned> {
+        Some(self)
+    }
+
     fn describe(&self) -> String {
         let kind = if self.log.is_changelog() { "changelog" } else { "append-only" };
         format!("log of stream, {kind}")
+    }
+}
+
+impl Positioned for StreamSource {
+    fn begin(&self, begin: Begin) {
+        // It is said once.
+        let _ = self.begin.set(begin);
+    }
+
+    fn incarnation(&self) -> String {
+        self.log.job()
+    }
+
+    fn stands_behind(&self) -> Option<u64> {
+        let (last, rows) = self.log.last_epoch();
+        Some(self.state.lock().take_end(last, rows)).filter(|epoch| *epoch > 0)
     }
 }
 

@@ -28,9 +28,9 @@ fn rows(n: usize) -> Changes {
 }
 
 /// A log with its sink and the writer of its only task.
-struct World {
-    log: Arc<StreamLog>,
-    sink: TableSink,
+pub(super) struct World {
+    pub(super) log: Arc<StreamLog>,
+    pub(super) sink: TableSink,
     writer: Box<dyn SinkWriter>,
     checkpoint: u64,
     folder: tempfile::TempDir,
@@ -48,11 +48,11 @@ fn opened_keeping(store: &Store, changelog: bool, retention: Option<Retention>) 
 }
 
 impl World {
-    async fn new(changelog: bool) -> Self {
+    pub(super) async fn new(changelog: bool) -> Self {
         World::keeping(changelog, None).await
     }
 
-    async fn keeping(changelog: bool, retention: Option<Retention>) -> Self {
+    pub(super) async fn keeping(changelog: bool, retention: Option<Retention>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(folder.path()).expect("a store");
         let (log, sink) = opened_keeping(&store, changelog, retention);
@@ -80,20 +80,20 @@ impl World {
         Commit { checkpoint: self.checkpoint, epoch: self.checkpoint, watermark: EventTime(7), end: false, staged }
     }
 
-    async fn commit(&mut self, n: usize) {
+    pub(super) async fn commit(&mut self, n: usize) {
         let staged = self.stage(n).await;
         self.sink.commit(&self.commit_of(&staged)).await.expect("commits");
     }
 
     /// Waits until no merge is under way.
-    async fn merged(&self) {
+    pub(super) async fn merged(&self) {
         while self.sink.merge() == Some(false) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
     /// The log and the sink of the next process, as the manifest with `staged` tells them.
-    async fn restarted(&self, staged: &[Staged]) -> (Arc<StreamLog>, TableSink) {
+    pub(super) async fn restarted(&self, staged: &[Staged]) -> (Arc<StreamLog>, TableSink) {
         self.sink.stop().await;
         let (log, sink) = opened(self.log.store(), self.log.is_changelog());
         sink.restore(&self.sink.state_after(&self.commit_of(staged))).expect("plain data");
@@ -201,7 +201,7 @@ async fn what_tasks_have_becomes_one_file_in_their_order() {
 }
 
 /// Commits until the next commit takes in a merge.
-async fn until_merged(world: &mut World) {
+pub(super) async fn until_merged(world: &mut World) {
     while world.sink.merge().is_none() {
         world.commit(5).await;
     }

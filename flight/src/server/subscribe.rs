@@ -1,48 +1,80 @@
 //! `EMIT CHANGES`: the epochs of a change feed as Flight messages.
 
+use std::time::{Duration, Instant};
+
 use arrow::datatypes::SchemaRef;
 use arrow_flight::FlightData;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use millstream_engine::memory::MemoryAccount;
-use millstream_sql::session::{ChangeFeed, EpochChanges};
+use millstream_sql::session::{ChangeFeed, EpochChanges, FeedEnd};
 use tonic::Status;
 
 use crate::encode::{Encoder, one_by_one};
 use crate::error::{encoding_failed, to_status};
 use crate::notes::{EpochNote, FeedNote, to_bytes};
 
-/// The messages of `feed`, announced as `schema`. Each epoch is handed over as soon as it comes; one without
-/// rows gives no message.
+/// How often one who gets no rows is told how far the stream has come.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The messages of `feed`, announced as `schema`. Each part of an epoch is handed over as soon as it comes. One without rows
+/// gives a message now and then, so that its reader's position does not fall behind.
 pub(crate) fn change_messages(
     feed: ChangeFeed,
     schema: SchemaRef,
     sql: String,
     account: MemoryAccount,
 ) -> BoxStream<'static, Result<FlightData, Status>> {
-    let mut encoder = Encoder::new(schema);
-    let note = FeedNote { changes: true, updating: feed.updating, key: feed.key };
+    let encoder = Encoder::new(schema);
+    let incarnation = feed.incarnation;
+    let note = FeedNote { changes: true, updating: feed.updating, key: feed.key, incarnation: incarnation.clone() };
     let first = encoder.schema_message().with_app_metadata(to_bytes(&note));
     let epochs = feed.epochs.map_err(move |e| to_status(&e, Some(&sql)));
-    let messages = epochs.map(move |epoch| encode_epoch(&mut encoder, &epoch?));
+    let mut parts = Parts { encoder, incarnation, open: false, told: None };
+    let messages = epochs.map(move |part| parts.encode(&part?));
     stream::once(async { Ok(first) }).chain(one_by_one(messages, account)).boxed()
 }
 
-fn encode_epoch(encoder: &mut Encoder, epoch: &EpochChanges) -> Result<Vec<FlightData>, Status> {
-    let mut messages = Vec::new();
-    for batch in &epoch.batches {
-        messages.extend(encoder.encode(batch).map_err(encoding_failed)?);
+/// Makes messages of the parts of epochs.
+struct Parts {
+    encoder: Encoder,
+    incarnation: Option<String>,
+    /// Rows of the present epoch have been sent.
+    open: bool,
+    /// When the reader was told how far the stream has come, without rows.
+    told: Option<Instant>,
+}
+
+impl Parts {
+    /// Whether one who has got no rows is to be told how far the stream has come. Without a position that means nothing.
+    fn is_due(&mut self) -> bool {
+        let due = self.incarnation.is_some() && self.told.is_none_or(|told| told.elapsed() >= QUIET);
+        if due {
+            self.told = Some(Instant::now());
+        }
+        due
     }
-    let mut note = EpochNote::new(epoch.epoch, epoch.watermark);
-    let metadata = to_bytes(&note);
-    for message in &mut messages {
-        message.app_metadata = metadata.clone();
+
+    fn encode(&mut self, part: &EpochChanges) -> Result<Vec<FlightData>, Status> {
+        let mut messages = Vec::new();
+        for batch in &part.batches {
+            messages.extend(self.encoder.encode(batch).map_err(encoding_failed)?);
+        }
+        self.open |= !messages.is_empty();
+        let note = match part.end {
+            None => return Ok(messages),
+            Some(FeedEnd::Limit) => EpochNote::limit(),
+            Some(FeedEnd::Epoch { epoch, watermark }) => EpochNote::new(epoch, watermark, self.incarnation.clone()),
+        };
+        let note = to_bytes(&note);
+        if let Some(last) = messages.last_mut() {
+            last.app_metadata = note;
+        } else if self.open || part.end == Some(FeedEnd::Limit) || self.is_due() {
+            messages.push(self.encoder.note_message(note).map_err(encoding_failed)?);
+        }
+        self.open = false;
+        Ok(messages)
     }
-    if let Some(message) = messages.last_mut() {
-        note.last = true;
-        message.app_metadata = to_bytes(&note);
-    }
-    Ok(messages)
 }
 
 #[cfg(test)]
@@ -64,40 +96,65 @@ mod tests {
         RecordBatch::try_from_iter([("_op", op), ("n", Arc::new(Int64Array::from_iter_values(0..rows)))]).unwrap()
     }
 
-    fn epoch(epoch: u64, watermark: EventTime, batches: Vec<RecordBatch>) -> EpochChanges {
-        EpochChanges { epoch, watermark, batches }
+    fn part(epoch: Option<(u64, EventTime)>, batches: Vec<RecordBatch>) -> EpochChanges {
+        let end = epoch.map(|(epoch, watermark)| FeedEnd::Epoch { epoch: Some(epoch), watermark });
+        EpochChanges { batches, end }
     }
 
-    #[tokio::test]
-    async fn epochs_carry_their_number_and_watermark() {
-        let epochs = vec![
-            Ok(epoch(3, EventTime::MIN, vec![batch(2), batch(0), batch(1)])),
-            Ok(epoch(4, EventTime(10), vec![])),
-            Ok(epoch(5, EventTime::MAX, vec![batch(4)])),
-            Err(Error::invalid("division by zero")),
-        ];
+    /// The notes and rows of the messages of `parts` behind the schema; the last is an error.
+    async fn sent(incarnation: Option<&str>, parts: Vec<EpochChanges>) -> Vec<(Option<EpochNote>, usize)> {
+        let parts = parts.into_iter().map(Ok).chain([Err(Error::invalid("division by zero"))]);
         let schema = batch(0).schema();
         let feed = ChangeFeed {
             schema: Arc::clone(&schema),
             updating: true,
             key: Some(vec![0]),
-            epochs: stream::iter(epochs).boxed(),
+            incarnation: incarnation.map(ToOwned::to_owned),
+            epochs: stream::iter(parts.collect::<Vec<_>>()).boxed(),
         };
         let account = MemoryBudget::new(1 << 30).account("a query");
         let messages = change_messages(feed, wire_schema(&schema), "SELECT".into(), account).map_err(FlightError::from);
-        let decoded: Vec<_> = FlightDataDecoder::new(messages).collect().await;
-        let mut seen = Vec::new();
-        for message in &decoded[1..4] {
+        let mut decoded: Vec<_> = FlightDataDecoder::new(messages).collect().await;
+        assert!(decoded.pop().unwrap().unwrap_err().to_string().contains("division by zero"));
+        let note: FeedNote = serde_json::from_slice(&decoded[0].as_ref().unwrap().app_metadata()).unwrap();
+        let incarnation = incarnation.map(ToOwned::to_owned);
+        assert_eq!(note, FeedNote { changes: true, updating: true, key: Some(vec![0]), incarnation });
+        let message = |message: &Result<arrow_flight::decode::DecodedFlightData, FlightError>| {
             let message = message.as_ref().unwrap();
             let DecodedPayload::RecordBatch(batch) = &message.payload else { panic!("{message:?}") };
-            let note: EpochNote = serde_json::from_slice(&message.app_metadata()).unwrap();
-            seen.push((note.epoch, note.watermark_text, note.last, batch.num_rows()));
-        }
-        let want = [(3, "none", false, 2), (3, "none", true, 1), (5, "end", true, 4)];
-        assert_eq!(seen, want.map(|(e, w, last, rows)| (e, w.to_string(), last, rows)));
-        let note: FeedNote = serde_json::from_slice(&decoded[0].as_ref().unwrap().app_metadata()).unwrap();
-        assert_eq!(note, FeedNote { changes: true, updating: true, key: Some(vec![0]) });
-        assert!(decoded[4].as_ref().unwrap_err().to_string().contains("division by zero"));
-        assert_eq!(decoded.len(), 5);
+            (serde_json::from_slice(&message.app_metadata()).ok(), batch.num_rows())
+        };
+        decoded[1..].iter().map(message).collect()
+    }
+
+    #[tokio::test]
+    async fn the_last_message_of_an_epoch_carries_its_number_and_watermark() {
+        let parts = vec![
+            part(None, vec![batch(2)]),
+            part(Some((3, EventTime::MIN)), vec![batch(2), batch(0), batch(1)]),
+            part(Some((4, EventTime(10))), vec![]),
+            // The end of what was sent in parts comes for itself.
+            part(None, vec![batch(7)]),
+            part(Some((5, EventTime::MAX)), vec![]),
+        ];
+        let note = |epoch, watermark| Some(EpochNote::new(Some(epoch), watermark, None));
+        let want = [(None, 2), (None, 2), (note(3, EventTime::MIN), 1), (None, 7), (note(5, EventTime::MAX), 0)];
+        assert_eq!(sent(None, parts).await, want);
+    }
+
+    #[tokio::test]
+    async fn one_with_a_position_is_told_where_it_stands_now_and_then() {
+        let quiet = |epoch| part(Some((epoch, EventTime(10))), vec![]);
+        let parts = vec![quiet(4), quiet(5), part(Some((6, EventTime(10))), vec![batch(1)]), quiet(7)];
+        let note = |epoch| Some(EpochNote::new(Some(epoch), EventTime(10), Some("hot-1".to_owned())));
+        assert_eq!(sent(Some("hot-1"), parts).await, [(note(4), 0), (note(6), 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_limit_within_an_epoch_is_told() {
+        let parts = vec![EpochChanges { batches: vec![batch(2)], end: Some(FeedEnd::Limit) }];
+        assert_eq!(sent(Some("hot-1"), parts).await, [(Some(EpochNote::limit()), 2)]);
+        let parts = vec![EpochChanges { batches: vec![], end: Some(FeedEnd::Limit) }];
+        assert_eq!(sent(Some("hot-1"), parts).await, [(Some(EpochNote::limit()), 0)]);
     }
 }

@@ -8,23 +8,18 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
-use millstream_engine::connector::feed::FeedSink;
-use millstream_engine::graph::SinkNode;
-use millstream_engine::runtime::{JobConfig, OnError};
 
 use super::batch_memory::batch_context;
-use super::dataflow::every;
 use super::failed_row::Executed;
 use super::jobs::public;
 use super::left_out::LeftOutRows;
-use super::outcome::{ChangeFeed, EpochChanges, Outcome, RowStream};
+use super::outcome::{Outcome, RowStream};
 use super::settings::duration_text;
 use super::tables::source_parts;
 use super::{Millstream, Session};
 use crate::error::{Error, Result};
-use crate::plan::lower::finish;
 use crate::plan::{Headed, result_plan, session_state, with_pauses};
-use crate::statement::{CreateStream, Parsed, Query, Statement, StreamForm};
+use crate::statement::{CreateStream, Parsed, Statement, StreamForm};
 
 impl Session {
     /// The store this session works on.
@@ -127,53 +122,6 @@ impl Session {
             create.options.entry("checkpoint_interval".to_owned()).or_insert_with(|| duration_text(interval));
         }
         create
-    }
-
-    /// `SELECT … EMIT …`: a job of its own that ends with the feed.
-    async fn follow(&self, query: &Query) -> Result<Outcome> {
-        let parallelism = self.settings.lock().parallelism;
-        let reading = self.reading();
-        let mut planned = self.millstream.plan_continuous(query, parallelism, &reading)?;
-        let output = planned.lowered.output.clone();
-        let updating = !output.append_only;
-        let (sink, epochs) = FeedSink::new(planned.schema.clone(), updating, output.key.clone());
-        let schema = sink.batch_schema();
-        finish(&mut planned.lowered, SinkNode { name: "result".to_owned(), sink }, true);
-        let mut config = JobConfig::new("query");
-        config.every = every(query.emit);
-        // It keeps nothing, so there is no place to put a row aside.
-        config.on_error = OnError::Fail;
-        self.millstream.refuse_second_stdin("", &planned.reads)?;
-        let job = self.millstream.runtime().start(planned.lowered.graph, config, None).await?;
-        self.millstream.note_stdin("a query", &planned.reads, &job);
-        let following = Following { job, epochs };
-        let epochs = futures::stream::unfold(Some(following), |following| async move {
-            let mut following = following?;
-            match following.epochs.recv().await {
-                Some(e) => {
-                    let epoch = EpochChanges { epoch: e.epoch, watermark: e.watermark, batches: e.batches };
-                    Some((Ok(epoch), Some(following)))
-                }
-                None => {
-                    following.job.wait().await;
-                    following.job.failure().err().map(|e| (Err(Error::from(e)), None))
-                }
-            }
-        });
-        let epochs = self.while_allowed(epochs.boxed(), reading);
-        Ok(Outcome::Changes(ChangeFeed { schema, updating, key: output.key, epochs }))
-    }
-}
-
-/// A followed query; dropping it ends the job.
-struct Following {
-    job: millstream_engine::runtime::JobHandle,
-    epochs: tokio::sync::mpsc::Receiver<millstream_engine::connector::feed::FeedEpoch>,
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.job.abort();
     }
 }
 

@@ -18,6 +18,7 @@ mod explain;
 mod failed_row;
 mod figures;
 mod flush;
+mod follow;
 mod gate;
 mod ingest;
 mod ingested;
@@ -56,8 +57,8 @@ pub use intake::{Intake, Once};
 pub use left_out::{FailedStream, LeftOut, LeftOutRows};
 pub use open::Millstream;
 pub use outcome::{
-    ChangeFeed, Config, Done, EpochChanges, IngestMode, JobInfo, JobState, ObjectInfo, ObjectKind, Outcome, Prepared,
-    RowStream,
+    ChangeFeed, Config, Done, EpochChanges, FeedEnd, IngestMode, JobInfo, JobState, ObjectInfo, ObjectKind, Outcome,
+    Prepared, RowStream,
 };
 pub use settings::checkpoint_interval;
 pub use tables::StreamDef;

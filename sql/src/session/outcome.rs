@@ -75,7 +75,7 @@ pub struct RowStream {
     pub left_out: LeftOutRows,
 }
 
-/// Changes as they come, an epoch at a time.
+/// Changes as they come, an epoch after the other.
 pub struct ChangeFeed {
     /// The schema of the batches: with a leading `_op` (`+I`, `-U`, `+U`, `-D`) where rows can be taken
     /// back, else exactly the query's columns.
@@ -84,19 +84,34 @@ pub struct ChangeFeed {
     pub updating: bool,
     /// The columns (of the query, without `_op`) that identify a row, where known.
     pub key: Option<Vec<usize>>,
+    /// Which making of its stream the epochs are of, for a query that can be gone on with by `SINCE EPOCH`. Without it they
+    /// are the query's own.
+    pub incarnation: Option<String>,
     /// The epochs.
     pub epochs: BoxStream<'static, Result<EpochChanges>>,
 }
 
-/// The changes of one epoch, published together.
+/// The changes of one epoch, or a part of them: what only grows is not held until all of an epoch is there.
 #[derive(Clone, Debug)]
 pub struct EpochChanges {
-    /// The epoch.
-    pub epoch: u64,
-    /// The watermark at its end.
-    pub watermark: EventTime,
     /// The rows.
     pub batches: Vec<RecordBatch>,
+    /// What ends with this part.
+    pub end: Option<FeedEnd>,
+}
+
+/// The end of a part of a feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedEnd {
+    /// That of an epoch.
+    Epoch {
+        /// Its number, if it is known: see [`ChangeFeed::incarnation`].
+        epoch: Option<u64>,
+        /// The watermark there.
+        watermark: EventTime,
+    },
+    /// `LIMIT` was reached within an epoch, and nothing more comes.
+    Limit,
 }
 
 /// A statement that has been checked and typed but not run.

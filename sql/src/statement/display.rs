@@ -5,7 +5,7 @@ use std::fmt;
 use datafusion::common::TableReference;
 use datafusion::sql::sqlparser::ast::{self, Ident};
 
-use super::{ColumnDef, CreateStream, CreateView, Emit, Name, ObjectKind, Query, Watermark};
+use super::{ColumnDef, CreateStream, CreateView, Emit, Follow, Name, ObjectKind, Query, Since, Watermark};
 use crate::error::{Error, Result};
 use crate::quote::quote_name;
 
@@ -93,9 +93,27 @@ impl fmt::Display for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
         if let Some(emit) = &self.emit {
-            write!(f, "\n{emit}")?;
+            write!(f, "\n{emit}{}", self.follow)?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Follow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.snapshot {
+            f.write_str(" WITH SNAPSHOT")?;
+        }
+        if let Some(Since { epoch, incarnation }) = &self.since {
+            write!(f, " SINCE EPOCH {epoch}")?;
+            if let Some(incarnation) = incarnation {
+                write!(f, " OF {}", quote_text(incarnation))?;
+            }
+        }
+        match self.limit {
+            Some(limit) => write!(f, " LIMIT {limit}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `EMIT ON WINDOW CLOSE | CHANGES | EVERY interval`.
+//! `EMIT ON WINDOW CLOSE | CHANGES | EVERY interval`, and how a query is followed.
 
 use std::time::Duration;
 
@@ -6,15 +6,62 @@ use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::Emit;
 use super::parser::StatementParser;
+use super::{Emit, Follow, Since};
 use crate::error::{Error, Result};
 
 const FORMS: &str = "Write EMIT ON WINDOW CLOSE, EMIT CHANGES, or EMIT EVERY INTERVAL '10 seconds'.";
 
 impl StatementParser<'_> {
-    /// Reads `EMIT …`, if it is there.
+    /// Reads `EMIT …`, if it is there, of a query that is not followed.
     pub(super) fn emit(&mut self) -> Result<Option<Emit>> {
+        let at = self.position();
+        let (emit, follow) = self.emit_follow()?;
+        if follow == Follow::default() {
+            return Ok(emit);
+        }
+        let error = Error::invalid(format!("EMIT CHANGES{follow} is for a SELECT that is followed"));
+        Err(error.with_hint("Write EMIT CHANGES alone here: a stream begins with all that its sources have.").or_at(at))
+    }
+
+    /// Reads `EMIT …`, if it is there, and what says how the query is followed.
+    pub(super) fn emit_follow(&mut self) -> Result<(Option<Emit>, Follow)> {
+        let emit = self.emit_alone()?;
+        let follow = if emit == Some(Emit::Changes) { self.follow()? } else { Follow::default() };
+        if emit.is_some() {
+            self.refuse_late_to()?;
+            self.refuse_clause_after()?;
+        }
+        Ok((emit, follow))
+    }
+
+    /// `[WITH SNAPSHOT] [SINCE EPOCH n [OF 'incarnation']] [LIMIT rows]`.
+    fn follow(&mut self) -> Result<Follow> {
+        let mut follow = Follow { snapshot: self.words(&["WITH", "SNAPSHOT"]), ..Follow::default() };
+        let at = self.position();
+        if self.words(&["SINCE", "EPOCH"]) {
+            let epoch = self.parser.parse_literal_uint()?;
+            let incarnation = if self.word("OF") { Some(self.parser.parse_literal_string()?) } else { None };
+            follow.since = Some(Since { epoch, incarnation });
+        }
+        if follow.snapshot && follow.since.is_some() {
+            let error = Error::invalid("WITH SNAPSHOT and SINCE EPOCH: a query begins anew or goes on, not both");
+            return Err(error.with_hint("Leave one of them out.").or_at(at));
+        }
+        if self.word("LIMIT") {
+            let at = self.position();
+            let limit = self.parser.parse_literal_uint()?;
+            if limit == 0 {
+                return Err(Error::invalid("LIMIT 0 follows nothing")
+                    .with_hint("Write how many rows to wait for.")
+                    .or_at(at));
+            }
+            follow.limit = Some(limit);
+        }
+        Ok(follow)
+    }
+
+    fn emit_alone(&mut self) -> Result<Option<Emit>> {
         if !self.word("EMIT") {
             return self.refuse_late_to().map(|()| None);
         }
@@ -34,8 +81,6 @@ impl StatementParser<'_> {
             };
             return Err(error.with_hint(FORMS).or_at(form));
         };
-        self.refuse_late_to()?;
-        self.refuse_clause_after()?;
         Ok(Some(emit))
     }
 

@@ -152,10 +152,32 @@ pub struct Query {
     pub text: String,
     /// `EMIT …`, where it was written.
     pub emit: Option<Emit>,
+    /// What follows `EMIT CHANGES`, of a query that is followed.
+    pub follow: Follow,
     /// Names for its first columns, in place of those that it gives: `CREATE STREAM s (a, b) AS`.
     pub columns: Vec<String>,
     /// Where in the script it starts.
     pub position: Option<Position>,
+}
+
+/// From where on a query is followed, and for how long: `[WITH SNAPSHOT] [SINCE EPOCH n [OF 'incarnation']] [LIMIT rows]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Follow {
+    /// It begins with the present content, in one epoch.
+    pub snapshot: bool,
+    /// It goes on behind an epoch.
+    pub since: Option<Since>,
+    /// It ends after so many rows.
+    pub limit: Option<u64>,
+}
+
+/// A position in a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// The last epoch that was seen.
+    pub epoch: u64,
+    /// Which making of the stream it is of, where that was said.
+    pub incarnation: Option<String>,
 }
 
 /// When a continuous query says its results.

@@ -18,7 +18,7 @@ use super::display::fold;
 use super::source::Source;
 use super::trailing::trailing_options_first;
 use super::words::{is_keyword, is_word};
-use super::{Copy, DropObject, Explain, ExplainTarget, Insert, Name, ObjectKind, Parsed, Query, Statement};
+use super::{Copy, DropObject, Explain, ExplainTarget, Follow, Insert, Name, ObjectKind, Parsed, Query, Statement};
 use crate::error::{Error, Position, Result};
 
 /// Reads a script: statements with `;` between them, comments anywhere.
@@ -101,12 +101,12 @@ impl<'a> StatementParser<'a> {
 
     fn statement(&mut self) -> Result<Statement> {
         let keyword = match &self.parser.peek_token_ref().token {
-            Token::LParen => return Ok(Statement::Query(self.query_emit()?)),
+            Token::LParen => return Ok(Statement::Query(self.query_follow()?)),
             Token::Word(Word { quote_style: None, value, .. }) => value.to_uppercase(),
             _ => return self.expected("a statement"),
         };
         if matches!(keyword.as_str(), "SELECT" | "WITH" | "VALUES" | "FROM" | "TABLE") {
-            return Ok(Statement::Query(self.query_emit()?));
+            return Ok(Statement::Query(self.query_follow()?));
         }
         match keyword.as_str() {
             "INSERT" => return self.insert(),
@@ -141,12 +141,26 @@ impl<'a> StatementParser<'a> {
         let last = self.parser.get_current_token().span;
         check_query_in(&query, &self.tokens)?;
         let text = self.source.slice(first, last).to_owned();
-        Ok(Query { query, text, emit: None, columns: vec![], position: Position::from_location(first.start) })
+        Ok(Query {
+            query,
+            text,
+            emit: None,
+            follow: Follow::default(),
+            columns: vec![],
+            position: Position::from_location(first.start),
+        })
     }
 
     pub(super) fn query_emit(&mut self) -> Result<Query> {
         let query = self.query()?;
         Ok(Query { emit: self.emit()?, ..query })
+    }
+
+    /// A query that may be followed.
+    fn query_follow(&mut self) -> Result<Query> {
+        let query = self.query()?;
+        let (emit, follow) = self.emit_follow()?;
+        Ok(Query { emit, follow, ..query })
     }
 
     fn insert(&mut self) -> Result<Statement> {
@@ -162,7 +176,8 @@ impl<'a> StatementParser<'a> {
         })?;
         check_query_in(&query, &self.tokens)?;
         let text = self.source.slice(self.insert_source(), self.parser.get_current_token().span).to_owned();
-        let source = Query { query, text, emit: self.emit()?, columns: vec![], position: None };
+        let source =
+            Query { query, text, emit: self.emit()?, follow: Follow::default(), columns: vec![], position: None };
         Ok(Statement::Insert(Box::new(Insert { target, columns, source, statement })))
     }
 
@@ -307,7 +322,7 @@ impl<'a> StatementParser<'a> {
         let target = if self.word("STREAM") {
             ExplainTarget::Stream(self.name()?)
         } else if starts_query(&self.parser.peek_token_ref().token) {
-            ExplainTarget::Query(self.query_emit()?)
+            ExplainTarget::Query(self.query_follow()?)
         } else if self.word("CREATE") {
             match self.create()? {
                 Statement::CreateStream(create) => ExplainTarget::CreateStream(create),

@@ -1,0 +1,39 @@
+//! Positions in the committed log of a stream: where a followed query begins, and behind which epoch it stands.
+//!
+//! ```text
+//! log of "hot", made by job "hot-1"     epochs 3, 9, 12 (a commit is called by the last of its epochs)
+//! Begin::Behind { epoch: 9, .. }        -> the rows of 12, then what comes
+//! ```
+//! An epoch that ends within a commit was never seen: behind it comes that commit, whole.
+
+/// Where the reading of a log begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Begin {
+    /// With all of the history that is kept.
+    #[default]
+    History,
+    /// With what is committed now, in one epoch.
+    Content,
+    /// Behind an epoch.
+    Behind {
+        /// The epoch.
+        epoch: u64,
+        /// The stream that it is of, where that is known: see [`Positioned::incarnation`].
+        incarnation: Option<String>,
+    },
+}
+
+/// A source that reads a log, and whose positions outlast it.
+pub trait Positioned: Send + Sync {
+    /// Says where to begin. Each epoch of the reading ends with a commit of the log from then on.
+    ///
+    /// Called before [`Source::start`](super::Source::start), which errors when there is no such position.
+    fn begin(&self, begin: Begin);
+
+    /// Which making of the stream it reads: one that was dropped and made again is another.
+    fn incarnation(&self) -> String;
+
+    /// Behind which epoch of the log the reader stands at the end of its own epoch; `None` before the first. Asked once
+    /// for each of those, in order, by who sees them last.
+    fn stands_behind(&self) -> Option<u64>;
+}
