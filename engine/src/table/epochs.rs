@@ -4,9 +4,9 @@
 //! file that one commit has made ends where that does, which its entry says; one that was merged says in its footer where
 //! the commits within it end. So what is known survives merges and restarts for as long as the rows do.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::boundaries::Boundary;
 use super::committed::{Committed, FileEntry};
 use super::layout::is_merged;
 use super::log::StreamLog;
@@ -16,60 +16,8 @@ use crate::time::EventTime;
 
 /// The key of the note in a footer.
 pub(super) const NOTE: &str = "millstream.epochs";
-/// Commits that are remembered.
-const MOST: usize = 4096;
 /// One who comes later reads commits at once as long as they have no more rows than this.
 const FEW_ROWS: u64 = 64 << 10;
-
-/// The end of a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Boundary {
-    /// The number of the row behind its last one.
-    pub(super) end: u64,
-    /// Its last epoch; 0 where an older build did not keep it.
-    pub(super) epoch: u64,
-    pub(super) watermark: EventTime,
-}
-
-impl Boundary {
-    fn of(committed: &Committed) -> Self {
-        let watermark = committed.watermark.unwrap_or(EventTime::MIN);
-        Boundary { end: committed.rows, epoch: committed.epoch, watermark }
-    }
-}
-
-/// The ends of the last commits, one behind the other.
-#[derive(Debug, Default)]
-pub(super) struct Boundaries(VecDeque<Boundary>);
-
-impl Boundaries {
-    /// `committed` alone is known.
-    pub(super) fn of(committed: &Committed) -> Self {
-        Boundaries([Boundary::of(committed)].into())
-    }
-
-    pub(super) fn add(&mut self, committed: &Committed) {
-        self.0.push_back(Boundary::of(committed));
-        if self.0.len() > MOST {
-            self.0.pop_front();
-        }
-    }
-
-    /// The last commit that ends at or before row `at`.
-    pub(super) fn before(&self, at: u64) -> Option<Boundary> {
-        self.0.iter().rev().find(|b| b.end <= at).copied()
-    }
-
-    /// The first commit that ends after row `at`.
-    pub(super) fn after(&self, at: u64) -> Option<Boundary> {
-        self.0.iter().find(|b| b.end > at).copied()
-    }
-
-    /// How many rows epochs up to `epoch` have, if one of these ends there or before.
-    fn rows_upto(&self, epoch: u64) -> Option<u64> {
-        self.0.iter().rev().find(|b| b.epoch > 0 && b.epoch <= epoch).map(|b| b.end)
-    }
-}
 
 /// The commits in a file: how far epoch and rows of the file are at the end of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -204,7 +152,7 @@ impl StreamLog {
             let watermark = EventTime::MIN;
             let of_file = |f: &FileEntry| Some(Boundary { end: f.end(), epoch: f.epoch?, watermark });
             let files = committed.files.iter().filter(|f| f.end() > at).filter_map(of_file);
-            let all = || boundaries.0.iter().copied().filter(|b| b.end > at).chain(files.clone());
+            let all = || boundaries.behind(at).chain(files.clone());
             let near = all().filter(|b| b.end - at <= FEW_ROWS).max_by_key(|b| b.end);
             near.or_else(|| all().min_by_key(|b| b.end))
         })

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::base::{Base, Bases, Making, Upkeep};
+use super::boundaries::{Boundaries, Boundary};
 use super::committed::{Committed, FileEntry};
-use super::epochs::{Boundaries, Boundary};
 use super::layout::{base_of_job, files_of_job, shown_folder};
 use super::retention::{self, Retention};
 use crate::changes::Changes;

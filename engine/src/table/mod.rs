@@ -13,6 +13,7 @@
 //! and no merge changes it.
 
 mod base;
+mod boundaries;
 mod committed;
 mod content;
 pub mod dead_letters;
@@ -22,6 +23,7 @@ mod layout;
 mod log;
 mod merge;
 mod parquet_file;
+mod reader;
 mod renewal;
 mod retention;
 mod shown;
