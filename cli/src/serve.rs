@@ -35,8 +35,11 @@ pub(crate) async fn run(store: Option<String>, args: ServeArgs) -> Result<ExitCo
     let store = config.store.clone();
     let millstream = Millstream::open(config).await?;
     let is_open = millstream.access().is_open();
-    let mut places = [Some(&flight), http.as_ref()].into_iter().flatten();
-    if let Err(e) = places.try_for_each(|place| refuse_open_doors(place, is_open, args.engine.insecure)) {
+    let closed_enough = [Some(&flight), http.as_ref()]
+        .into_iter()
+        .flatten()
+        .try_for_each(|place| refuse_open_doors(place, is_open, args.engine.insecure));
+    if let Err(e) = closed_enough {
         millstream.close().await?;
         return Err(e);
     }

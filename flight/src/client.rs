@@ -50,7 +50,7 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 const LARGEST_MESSAGE: usize = 512 << 20;
 
 /// Where servers listen if nothing else is said.
-const DEFAULT_PORT: u16 = 31337;
+pub(crate) const DEFAULT_PORT: u16 = 31337;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -218,9 +218,9 @@ impl FlightClient {
         let address = &self.address;
         let (schema, note) = first_message(&mut decoder, address).await?;
         Ok(match serde_json::from_slice::<FeedNote>(&note) {
-            Ok(FeedNote { updating, key, incarnation, .. }) => {
+            Ok(FeedNote { updating, key, event_time, incarnation, .. }) => {
                 let epochs = epochs(decoder, Arc::clone(address));
-                Outcome::Changes(ChangeFeed { schema, updating, key, incarnation, epochs })
+                Outcome::Changes(ChangeFeed { schema, updating, key, event_time, incarnation, epochs })
             }
             Err(_) => {
                 let left_out = LeftOutRows::default();

@@ -21,6 +21,9 @@ pub(crate) struct FeedNote {
     pub(crate) updating: bool,
     /// The columns, without `_op`, that identify a row.
     pub(crate) key: Option<Vec<usize>>,
+    /// The column, without `_op`, with the event time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) event_time: Option<usize>,
     /// Which making of its stream the epochs are of, for a query that can be gone on with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) incarnation: Option<String>,

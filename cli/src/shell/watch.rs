@@ -372,6 +372,7 @@ mod tests {
             schema: Arc::new(Schema::new(fields)),
             updating,
             key,
+            event_time: None,
             incarnation: None,
             epochs: futures::stream::empty().boxed(),
         }

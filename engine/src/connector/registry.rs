@@ -120,6 +120,11 @@ pub trait Readable: Send + Sync {
         Ok(None)
     }
 
+    /// What else is known of what it yields, beside the columns.
+    fn shape(&self, _options: &Options) -> Result<Shape> {
+        Ok(Shape::default())
+    }
+
     /// Checks, once and before anything is made, that it has what `request` asks for: what it reads may be opened.
     /// What a source that was checked finds later is input, and no reason to refuse the stream.
     fn check(&self, request: SourceRequest) -> Result<()> {
@@ -162,6 +167,17 @@ pub trait Writable: Send + Sync {
     fn is_single(&self) -> bool {
         false
     }
+}
+
+/// What a source yields, beside the columns, which are named here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Whether it takes rows back.
+    pub changelog: bool,
+    /// The columns that identify a row, where known.
+    pub key: Option<Vec<String>>,
+    /// The column with the event time whose watermark the source itself tells.
+    pub event_time: Option<String>,
 }
 
 /// How often a row counts, whatever crashes.

@@ -75,7 +75,7 @@ fn all_of(t: &DataType, good: fn(&DataType) -> bool) -> bool {
 }
 
 /// Casts the columns of `rows` to `schema`, which has the same columns in other forms.
-pub(crate) fn cast_rows(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+pub fn cast_rows(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let to = |(a, f): (&ArrayRef, &Arc<Field>)| match a.data_type() == f.data_type() {
         true => Ok(a.clone()),
         false => cast(a, f.data_type()),

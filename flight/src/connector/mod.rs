@@ -3,6 +3,7 @@
 
 mod backoff;
 mod count;
+mod flight;
 mod inbox;
 mod socket;
 mod websocket;
@@ -12,7 +13,7 @@ use millstream_engine::connector::registry::Connectors;
 
 /// `base` and the connectors of this crate.
 pub fn connectors(base: Connectors) -> Connectors {
-    base.with(socket::SocketConnector).with(websocket::WebSocketConnector)
+    base.with(socket::SocketConnector).with(websocket::WebSocketConnector).with(flight::FlightConnector)
 }
 
 #[cfg(test)]

@@ -27,7 +27,8 @@ pub(crate) fn change_messages(
 ) -> BoxStream<'static, Result<FlightData, Status>> {
     let encoder = Encoder::new(schema);
     let incarnation = feed.incarnation;
-    let note = FeedNote { changes: true, updating: feed.updating, key: feed.key, incarnation: incarnation.clone() };
+    let (updating, key, event_time) = (feed.updating, feed.key, feed.event_time);
+    let note = FeedNote { changes: true, updating, key, event_time, incarnation: incarnation.clone() };
     let first = encoder.schema_message().with_app_metadata(to_bytes(&note));
     let epochs = feed.epochs.map_err(move |e| to_status(&e, Some(&sql)));
     let mut parts = Parts { encoder, incarnation, open: false, told: None };
@@ -109,6 +110,7 @@ mod tests {
             schema: Arc::clone(&schema),
             updating: true,
             key: Some(vec![0]),
+            event_time: Some(1),
             incarnation: incarnation.map(ToOwned::to_owned),
             epochs: stream::iter(parts.collect::<Vec<_>>()).boxed(),
         };
@@ -118,7 +120,8 @@ mod tests {
         assert!(decoded.pop().unwrap().unwrap_err().to_string().contains("division by zero"));
         let note: FeedNote = serde_json::from_slice(&decoded[0].as_ref().unwrap().app_metadata()).unwrap();
         let incarnation = incarnation.map(ToOwned::to_owned);
-        assert_eq!(note, FeedNote { changes: true, updating: true, key: Some(vec![0]), incarnation });
+        let event_time = Some(1);
+        assert_eq!(note, FeedNote { changes: true, updating: true, key: Some(vec![0]), event_time, incarnation });
         let message = |message: &Result<arrow_flight::decode::DecodedFlightData, FlightError>| {
             let message = message.as_ref().unwrap();
             let DecodedPayload::RecordBatch(batch) = &message.payload else { panic!("{message:?}") };

@@ -20,12 +20,12 @@ use super::column_names::unique_names;
 use super::metadata::{check_metadata, refuse_metadata, with_metadata};
 use super::outcome::ObjectKind;
 use super::reading::Reading;
-use super::resolve::write_columns;
+use super::resolve::{take_shape, write_columns};
 use super::settings::checkpoint_interval;
 use super::tables::StreamDef;
 use crate::catalog::{Maker, Resolved, columns_of, schema_of};
 use crate::error::{Error, Result};
-use crate::plan::lower::TimeProperty;
+use crate::plan::lower::event_column;
 use crate::plan::{Semantics, expression, refuse_unsteady, session_state, session_state_of};
 use crate::statement::{CreateStream, Watermark};
 
@@ -260,7 +260,8 @@ impl Millstream {
                 let options = options.with_found(resolved.options.clone());
                 resolved.options.extend(connector.readable()?.find_options(&options)?);
                 let options = options.with_found(resolved.options.clone());
-                if create.columns.iter().all(|c| c.metadata.is_some()) {
+                let shape = connector.readable()?.shape(&options)?;
+                let schema = if create.columns.iter().all(|c| c.metadata.is_some()) {
                     let found = connector.own_columns(options)?;
                     let (found, all) = with_metadata(&found, create);
                     write_columns(create, &found);
@@ -268,7 +269,9 @@ impl Millstream {
                     all
                 } else {
                     declared(create)?
-                }
+                };
+                take_shape(&mut resolved, &shape, &schema);
+                schema
             }
             (None, None) => {
                 refuse_metadata(create)?;
@@ -323,7 +326,7 @@ impl Millstream {
             (None, Some((connector, options))) => {
                 let connector = self.config().connectors.to_read(&connector)?;
                 def.connector = Some((connector, options.with_found(resolved.options.clone())));
-                self.define_external(&mut def, create)?;
+                self.define_external(&mut def, create, resolved)?;
             }
             (None, None) => self.define_stored(&mut def, create, own.keeps)?,
             (Some(_), connector) => {
@@ -336,7 +339,12 @@ impl Millstream {
         Ok(def)
     }
 
-    fn define_external(self: &Arc<Self>, def: &mut StreamDef, create: &CreateStream) -> Result<()> {
+    fn define_external(
+        self: &Arc<Self>,
+        def: &mut StreamDef,
+        create: &CreateStream,
+        resolved: &Resolved,
+    ) -> Result<()> {
         if create.primary_key.is_some() {
             return Err(Error::unsupported(format!(
                 "stream \"{}\": a connector cannot have a PRIMARY KEY yet",
@@ -349,7 +357,10 @@ impl Millstream {
                 def.metadata.insert(def.schema.index_of(&column.name)?, key.clone());
             }
         }
-        def.event_time = self.event_time(create.watermark.as_ref(), &def.schema, &def.name, def.semantics)?;
+        (def.changelog, def.key) = (resolved.changelog, resolved.key.clone());
+        let declared = self.event_time(create.watermark.as_ref(), &def.schema, &def.name, def.semantics)?;
+        // Without one the source may tell the watermark itself.
+        def.event_time = declared.or(resolved.event_time.map(|column| (column, None)));
         Ok(())
     }
 
@@ -485,10 +496,4 @@ fn key_columns(create: &CreateStream, schema: &Schema) -> Result<Vec<usize>> {
         })
     };
     key.iter().map(place).collect()
-}
-
-/// The column that tells a derived stream's event time: one that is it already, else a window's end.
-pub(super) fn event_column(time: &[Option<TimeProperty>]) -> Option<usize> {
-    let event = time.iter().position(|t| matches!(t, Some(TimeProperty::Event { .. })));
-    event.or_else(|| time.iter().position(|t| matches!(t, Some(TimeProperty::Window { end: true, .. }))))
 }

@@ -21,7 +21,7 @@ use super::Session;
 use super::dataflow::every;
 use super::outcome::{ChangeFeed, EpochChanges, FeedEnd, Outcome};
 use crate::error::{Error, Result};
-use crate::plan::lower::finish;
+use crate::plan::lower::{event_column, finish};
 use crate::statement::{Follow, Query};
 
 impl Session {
@@ -51,7 +51,8 @@ impl Session {
         };
         let epochs = self.while_allowed(epochs, reading);
         let incarnation = positions.and_then(|source| Some(source.positioned()?.incarnation()));
-        Ok(Outcome::Changes(ChangeFeed { schema, updating, key: output.key, incarnation, epochs }))
+        let event_time = event_column(&output.time);
+        Ok(Outcome::Changes(ChangeFeed { schema, updating, key: output.key, event_time, incarnation, epochs }))
     }
 }
 

@@ -84,6 +84,8 @@ pub struct ChangeFeed {
     pub updating: bool,
     /// The columns (of the query, without `_op`) that identify a row, where known.
     pub key: Option<Vec<usize>>,
+    /// The column with the event time (of the query, without `_op`), where there is one.
+    pub event_time: Option<usize>,
     /// Which making of its stream the epochs are of, for a query that can be gone on with by `SINCE EPOCH`. Without it they
     /// are the query's own.
     pub incarnation: Option<String>,

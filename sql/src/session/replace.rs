@@ -8,7 +8,6 @@ use millstream_engine::format::sql_name;
 use millstream_engine::store::folder_name;
 
 use super::Millstream;
-use super::define::event_column;
 use super::entry::statement_of;
 use super::outcome::{ObjectKind, Outcome};
 use super::reading::Reading;
@@ -17,6 +16,7 @@ use super::tables::StreamDef;
 use super::view::ViewDef;
 use crate::catalog::{Catalog, Entry};
 use crate::error::{Error, Result};
+use crate::plan::lower::event_column;
 use crate::statement::Statement;
 
 const KEEP_STREAM: &str = "Keep its columns and its kind, or DROP … CASCADE it first and create all of them again.";

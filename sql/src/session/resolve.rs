@@ -12,6 +12,7 @@ use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use millstream_engine::changelog::{EPOCH, OP};
 use millstream_engine::checkpoint::Checkpoints;
+use millstream_engine::connector::registry::Shape;
 use millstream_engine::format::columnar::native_schema;
 use millstream_engine::format::sql_name;
 use millstream_engine::format::stored::file_schema;
@@ -113,6 +114,14 @@ impl Written {
         let columns = columns_of(&native_schema(&self.columns))?;
         Ok(Resolved { columns, changelog: self.changelog, ..Resolved::by(Semantics::FIRST) })
     }
+}
+
+/// Notes in `resolved` what a connector says of what it yields, by the places of `columns`.
+pub(super) fn take_shape(resolved: &mut Resolved, shape: &Shape, columns: &Schema) {
+    let place = |name: &String| columns.index_of(name).ok();
+    resolved.changelog = shape.changelog;
+    resolved.key = shape.key.as_ref().and_then(|key| key.iter().map(place).collect());
+    resolved.event_time = shape.event_time.as_ref().and_then(place);
 }
 
 /// `plan` with the columns that the stream or view `name` has: those that have become another type are cast back, where that keeps

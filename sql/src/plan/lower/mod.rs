@@ -48,7 +48,7 @@ use scan::Scans;
 
 pub(super) use refuse::refuse_clauses;
 pub use scan::{SourceTable, StreamScan};
-pub use time::{ScanId, TimeProperty, WindowsId};
+pub use time::{ScanId, TimeProperty, WindowsId, event_column};
 
 /// A lowered query, before its sink.
 pub struct Lowered {

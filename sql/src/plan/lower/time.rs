@@ -180,3 +180,9 @@ fn is_steady(time: &DataType) -> bool {
         _ => true,
     }
 }
+
+/// The column that tells a derived stream's event time: one that is it already, else a window's end.
+pub fn event_column(time: &[Option<TimeProperty>]) -> Option<usize> {
+    let event = time.iter().position(|t| matches!(t, Some(TimeProperty::Event { .. })));
+    event.or_else(|| time.iter().position(|t| matches!(t, Some(TimeProperty::Window { end: true, .. }))))
+}

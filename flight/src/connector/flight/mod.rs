@@ -1,0 +1,71 @@
+//! The connector `flight`: streams of another Millstream server.
+//!
+//! ```text
+//! CREATE STREAM requests WITH (connector = 'flight', url = 'grpc+tls://a.example:31337', stream = 'requests')
+//!   reads what is kept there, then what comes; its epochs are the positions, so nothing is lost or doubled
+//! CREATE STREAM sent WITH (connector = 'flight', url = …, stream = 'inbox') AS SELECT …
+//!   puts what is committed here into the stored stream there; a receipt there says what has come already
+//! ```
+//! Columns, whether rows can be taken back, the key and the event time are asked for once, at CREATE.
+
+mod options;
+mod queue;
+mod shape;
+mod source;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use millstream_engine::connector::Source;
+use millstream_engine::connector::registry::{Connector, Guarantee, Readable, Shape, SourceRequest};
+use millstream_engine::error::Result;
+use millstream_engine::options::{OptionSpec, Options};
+use millstream_engine::reach::Touch;
+
+/// The connector.
+pub(super) struct FlightConnector;
+
+impl Connector for FlightConnector {
+    fn name(&self) -> &str {
+        "flight"
+    }
+
+    fn about(&self) -> &str {
+        "streams of another Millstream server"
+    }
+
+    fn source(&self) -> Option<&dyn Readable> {
+        Some(self)
+    }
+
+    fn touches(&self, options: &Options) -> Result<Option<Vec<Touch>>> {
+        options::touches(options).map(Some)
+    }
+}
+
+impl Readable for FlightConnector {
+    fn options(&self) -> Vec<OptionSpec> {
+        options::READ.to_vec()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn find_options(&self, options: &Options) -> Result<BTreeMap<String, String>> {
+        shape::find(options)
+    }
+
+    fn columns(&self, options: Options) -> Result<Option<SchemaRef>> {
+        shape::known(&options).map(|shape| Some(shape.columns))
+    }
+
+    fn shape(&self, options: &Options) -> Result<Shape> {
+        shape::known(options).map(|known| known.shape)
+    }
+
+    fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
+        source::open(request)
+    }
+}

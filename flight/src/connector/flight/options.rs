@@ -1,0 +1,149 @@
+//! The options of links, and the other side that they name.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use millstream_engine::error::{Error, Result};
+use millstream_engine::options::{OptionSpec, Options, Takes};
+use millstream_engine::reach::Touch;
+use millstream_sql::rights::Hidden;
+use url::Url;
+
+use super::shape::engine_error;
+use crate::client::{ConnectOptions, FlightClient};
+use crate::doors::tls::Identity;
+
+const URL: OptionSpec = OptionSpec::new(
+    "url",
+    Takes::Text,
+    "grpc+tls://a.example:31337",
+    "the server: grpc+tls://host:port, or grpc://host:port without TLS",
+)
+.required();
+const STREAM: OptionSpec = OptionSpec::new(
+    "stream",
+    Takes::Text,
+    "requests",
+    "the stored or derived stream there; read, this or query is needed",
+);
+const INTO: OptionSpec = OptionSpec::new("stream", Takes::Text, "inbox", "the stored stream there").required();
+const QUERY: OptionSpec = OptionSpec::new(
+    "query",
+    Takes::Text,
+    "SELECT id, body FROM requests WHERE size > 0",
+    "in place of stream: a query over one stored or derived stream, with WHERE and a list of columns",
+);
+const USER: OptionSpec = OptionSpec::new("user", Takes::Text, "site_b", "who to log in as");
+const PASSWORD: OptionSpec = OptionSpec::new("password", Takes::Text, "secret:site_b", "the user's password").secret();
+const TLS_CA: OptionSpec =
+    OptionSpec::new("tls_ca", Takes::Text, "/etc/millstream/ca.pem", "whose certificates to trust")
+        .otherwise("those that the system trusts");
+const TLS_CERT: OptionSpec =
+    OptionSpec::new("tls_cert", Takes::Text, "/etc/millstream/b.pem", "the certificate to show, with tls_key");
+const TLS_KEY: OptionSpec = OptionSpec::new("tls_key", Takes::Text, "/etc/millstream/b.key", "the file of its key");
+const MAX_RETRY_DELAY: OptionSpec = OptionSpec::new(
+    "max_retry_delay",
+    Takes::Duration,
+    "1 min",
+    "while the server does not answer the waits between attempts double up to this",
+)
+.or("10 s");
+
+/// All that a source may have.
+pub(super) const READ: [OptionSpec; 9] =
+    [URL, STREAM, QUERY, USER, PASSWORD, TLS_CA, TLS_CERT, TLS_KEY, MAX_RETRY_DELAY];
+
+/// All that a sink may have.
+pub(super) const WRITTEN: [OptionSpec; 8] = [URL, INTO, USER, PASSWORD, TLS_CA, TLS_CERT, TLS_KEY, MAX_RETRY_DELAY];
+
+/// What is read of the other side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A stream.
+    Stream(String),
+    /// A query.
+    Query(String),
+}
+
+/// The other side.
+#[derive(Clone, Debug)]
+pub(super) struct Remote {
+    /// Its address.
+    pub(super) url: String,
+    login: Option<(String, Hidden)>,
+    ca: Option<PathBuf>,
+    identity: Option<Identity>,
+    /// The longest wait between attempts to connect.
+    pub(super) longest: Duration,
+}
+
+impl Remote {
+    /// Takes it out of `options`.
+    pub(super) fn take(options: &mut Options) -> Result<Self> {
+        let owner = options.owner().to_owned();
+        let url = options.text(&URL).ok_or_else(|| {
+            Error::invalid(format!("{owner} needs option url")).with_hint("Write url = 'grpc+tls://host:port'.")
+        })?;
+        let (user, password) = (options.text(&USER), options.text(&PASSWORD));
+        let login = match (user, password) {
+            (Some(user), Some(password)) => Some((user, Hidden::new(password))),
+            (None, None) => None,
+            _ => {
+                return Err(Error::invalid(format!("{owner}: user and password belong together"))
+                    .with_hint("Write both, or none."));
+            }
+        };
+        let (ca, cert, key) = (options.text(&TLS_CA), options.text(&TLS_CERT), options.text(&TLS_KEY));
+        let identity = match (cert, key) {
+            (Some(cert), Some(key)) => Some(Identity { cert: cert.into(), key: key.into() }),
+            (None, None) => None,
+            _ => {
+                return Err(Error::invalid(format!("{owner}: tls_cert and tls_key belong together"))
+                    .with_hint("Write both, or none."));
+            }
+        };
+        let longest = options.duration(&MAX_RETRY_DELAY)?.unwrap_or(Duration::from_secs(10));
+        Ok(Remote { url, login, ca: ca.map(Into::into), identity, longest })
+    }
+
+    /// A connection to it.
+    pub(super) async fn connect(&self) -> Result<FlightClient> {
+        let options =
+            ConnectOptions { login: self.login.clone(), ca: self.ca.clone(), identity: self.identity.clone() };
+        FlightClient::connect(&self.url, options).await.map_err(engine_error)
+    }
+}
+
+/// Takes what is read out of `options`.
+pub(super) fn take_asked(options: &mut Options) -> Result<Asked> {
+    match (options.text(&STREAM), options.text(&QUERY)) {
+        (Some(stream), None) => Ok(Asked::Stream(stream)),
+        (None, Some(query)) => Ok(Asked::Query(query.trim().trim_end_matches(';').to_owned())),
+        (None, None) => Err(Error::invalid(format!("{} does not say what to read", options.owner()))
+            .with_hint("Write stream = 'name', or query = 'SELECT …'.")),
+        (Some(_), Some(_)) => Err(Error::invalid(format!("{} says both stream and query", options.owner()))
+            .with_hint("Leave one of them out.")),
+    }
+}
+
+/// Takes the stream that is written to out of `options`.
+pub(super) fn take_into(options: &mut Options) -> Result<String> {
+    options.text(&INTO).ok_or_else(|| {
+        Error::invalid(format!("{} needs option stream", options.owner()))
+            .with_hint("Write stream = 'name' of a stored stream there.")
+    })
+}
+
+/// What a link touches.
+pub(super) fn touches(options: &Options) -> Result<Vec<Touch>> {
+    let mut options = options.clone();
+    let remote = Remote::take(&mut options)?;
+    let unknown =
+        || Error::invalid(format!("\"{}\" is not an address", remote.url)).with_hint("Write grpc+tls://host:port.");
+    let text = if remote.url.contains("://") { remote.url.clone() } else { format!("grpc://{}", remote.url) };
+    let url = Url::parse(&text).map_err(|_| unknown())?;
+    let host = url.host_str().ok_or_else(unknown)?.trim_matches(['[', ']']).to_owned();
+    let port = url.port().unwrap_or(crate::client::DEFAULT_PORT);
+    let files = remote.ca.into_iter().chain(remote.identity.into_iter().flat_map(|i| [i.cert, i.key]));
+    Ok([Touch::Address { host, port }].into_iter().chain(files.map(Touch::File)).collect())
+}

@@ -1,0 +1,211 @@
+"""Streams between two servers that share nothing: read there and written here, across kills of either and cut links."""
+
+import os
+import random
+import re
+import socket
+import threading
+import time
+
+import adbc_driver_manager
+import pytest
+from conftest import Server, run
+
+OFTEN = ("--checkpoint-interval", "20ms", "--parallelism", "2", "--connect-to", "127.0.0.0/8")
+PATIENCE = 60
+ROUNDS = int(os.environ.get("MILLSTREAM_ROUNDS", 4))
+
+
+class Wire:
+    """A TCP way to a server which may be another one each time; it can be cut."""
+
+    def __init__(self):
+        self.to = None
+        self.open = True
+        self.pairs = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            try:
+                assert self.open
+                host, port = self.to.rsplit(":", 1)
+                far = socket.create_connection((host, int(port)), timeout=2)
+                far.settimeout(None)
+            except (AssertionError, AttributeError, OSError):
+                near.close()
+                continue
+            self.pairs.append((near, far))
+            for a, b in ((near, far), (far, near)):
+                threading.Thread(target=self._copy, args=(a, b), daemon=True).start()
+
+    @staticmethod
+    def _copy(a, b):
+        try:
+            while piece := a.recv(1 << 16):
+                b.sendall(piece)
+        except OSError:
+            pass
+        for end in (a, b):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def cut(self):
+        self.open = False
+        for pair in self.pairs:
+            for end in pair:
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+        self.pairs = []
+
+    def mend(self):
+        self.open = True
+
+
+class Site:
+    def __init__(self, store):
+        self.store = store
+        self.server = Server(store, *OFTEN)
+
+    def ask(self, sql):
+        with self.server.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchall() if cursor.description else None
+
+    def kill(self):
+        self.server.kill()
+        self.server = Server(self.store, *OFTEN)
+
+    def expect(self, sql, answer, patience=PATIENCE):
+        deadline = time.monotonic() + patience
+        while (got := sorted(self.ask(sql))) != answer and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert got == answer, f"{len(got)} rows, expected {len(answer)}\n{self.ask('SHOW JOBS')}\n{self.server.stderr}"
+
+
+@pytest.fixture
+def sites(tmp_path):
+    there, here = Site(tmp_path / "there"), Site(tmp_path / "here")
+    yield there, here
+    there.server.__exit__()
+    here.server.__exit__()
+
+
+def test_one_row_in_one_row_out_and_changelogs_stay_changelogs(sites):
+    there, here = sites
+    url = f"grpc://{there.server.address}"
+    there.ask("CREATE STREAM requests (id BIGINT, who TEXT, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '1 second')")
+    there.ask("CREATE STREAM counts AS SELECT who, count(*) AS n FROM requests GROUP BY who")
+    there.ask("INSERT INTO requests VALUES (1, 'ann', '2026-11-29 10:00:00')")
+    here.ask(f"CREATE STREAM requests WITH (connector = 'flight', url = '{url}', stream = 'requests')")
+    here.ask(f"CREATE STREAM counts WITH (connector = 'flight', url = '{url}', stream = 'counts')")
+    assert [row[:2] for row in here.ask("DESCRIBE requests")] == [("id", "BIGINT"), ("who", "TEXT"), ("at", "TIMESTAMP")]
+    here.ask("CREATE STREAM kept AS SELECT * FROM requests")
+    here.ask("CREATE STREAM totals AS SELECT sum(n) AS n, count(*) AS people FROM counts")
+    # Event time and its watermark are those of the other side: windows close here.
+    here.ask("CREATE STREAM windows AS SELECT window_end, count(*) AS n FROM TUMBLE(requests, at, INTERVAL '1 minute') GROUP BY window_end EMIT ON WINDOW CLOSE")
+    here.expect("SELECT id FROM kept", [(1,)])
+    for i in range(2, 6):
+        there.ask(f"INSERT INTO requests VALUES ({i}, 'bob', '2026-11-29 10:00:{i:02}')")
+        here.expect("SELECT id FROM kept", [(n,) for n in range(1, i + 1)], patience=5)
+        here.expect("SELECT n, people FROM totals", [(i, 2)], patience=5)
+    there.ask("INSERT INTO requests VALUES (9, 'eve', '2026-11-29 10:02:00')")
+    here.expect("SELECT n FROM windows", [(5,)], patience=5)
+    plan = "\n".join(row[0] for row in here.ask("EXPLAIN STREAM kept"))
+    assert f'stream "requests" at {url}' in plan, plan
+
+
+def test_nothing_is_lost_or_doubled_when_either_is_killed_and_the_link_is_cut(sites):
+    there, here = sites
+    seed = int(os.environ.get("MILLSTREAM_SEED", random.randrange(1 << 30)))
+    print(f"MILLSTREAM_SEED={seed}")
+    chance = random.Random(seed)
+    wire = Wire()
+    wire.to = there.server.address
+    there.ask("CREATE STREAM requests (id BIGINT, g BIGINT)")
+    there.ask("CREATE STREAM counts AS SELECT g, count(*) AS n, sum(id) AS s FROM requests GROUP BY g")
+    for name in ("requests", "counts"):
+        here.ask(f"CREATE STREAM {name} WITH (connector = 'flight', url = 'grpc://{wire.address}', stream = '{name}', max_retry_delay = '200 ms')")
+        here.ask(f"CREATE STREAM kept_{name} AS SELECT * FROM {name}")
+    writing, next_id = True, 0
+
+    def write():
+        nonlocal next_id
+        while writing:
+            n = chance.choice([1, 10, 3000])
+            first, next_id = next_id, next_id + n
+            try:
+                there.ask(f"INSERT INTO requests SELECT value, value % 29 FROM generate_series({first}, {first + n - 1})")
+            except (adbc_driver_manager.Error, OSError):
+                time.sleep(0.05)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    try:
+        for _ in range(ROUNDS):
+            for what in chance.sample(["there", "here", "cut"], 3):
+                time.sleep(chance.uniform(0.1, 0.8))
+                if what == "there":
+                    there.kill()
+                    wire.to = there.server.address
+                elif what == "here":
+                    here.kill()
+                else:
+                    wire.cut()
+                    time.sleep(chance.uniform(0.1, 1))
+                    wire.mend()
+    finally:
+        writing = False
+        writer.join(PATIENCE)
+    there.ask("FLUSH")
+    for name in ("requests", "counts"):
+        answer = sorted(there.ask(f"SELECT * FROM {name}"))
+        assert len(answer) >= 29
+        here.expect(f"SELECT * FROM kept_{name}", answer)
+
+
+def test_what_does_not_fit_is_told(sites, tmp_path):
+    there, here = sites
+    url = f"grpc://{there.server.address}"
+    there.ask("CREATE STREAM requests (id BIGINT, who TEXT)")
+
+    def refused(sql, message):
+        with pytest.raises(adbc_driver_manager.Error, match=message):
+            here.ask(sql)
+
+    def create(rest, columns=""):
+        return f"CREATE STREAM r {columns} WITH (connector = 'flight', {rest})"
+
+    refused(create(f"url = '{url}', stream = 'nothing'"), 'stream "nothing" does not exist')
+    refused(create(f"url = '{url}'"), "does not say what to read")
+    refused(create("stream = 'requests'"), "needs option url")
+    refused(create(f"url = '{url}', stream = 'requests', user = 'a'"), "user and password belong together")
+    refused(create("url = 'grpc://127.0.0.1:1', stream = 'requests'"), "127.0.0.1:1")
+    refused(create(f"url = '{url}', query = 'SELECT count(*) FROM requests'"), "cannot be gone on with")
+    refused(create(f"url = '{url}', stream = 'requests'", "(id INT)"), 'column "id" as INTEGER, and there it is BIGINT')
+    refused(create(f"url = '{url}', stream = 'requests'", "(nope INT)"), 'column "nope", which is not there')
+    here.ask(create(f"url = '{url}', query = 'SELECT id FROM requests WHERE id > 5'"))
+    here.ask("CREATE STREAM kept AS SELECT * FROM r")
+    there.ask("INSERT INTO requests VALUES (1, 'a'), (6, 'b'), (7, 'c')")
+    here.expect("SELECT id FROM kept", [(6,), (7,)])
+    # Made anew there: what was read is of another one.
+    there.ask("DROP STREAM requests")
+    there.ask("CREATE STREAM requests (id BIGINT, who TEXT)")
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        jobs = {row[0]: row for row in here.ask("SELECT stream, state, error FROM (SHOW JOBS)")} if False else here.ask("SHOW JOBS")
+        text = str(jobs)
+        if "made anew" in text:
+            break
+        time.sleep(0.1)
+    assert re.search("made anew", text), text
