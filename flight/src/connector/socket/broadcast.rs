@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::options::{Listening, Way};
-use super::sink::{Rows, Staging};
-use super::source::bind;
+use super::port::listen;
+use super::rows::{Rows, Staging};
 
 /// How many commits may wait for a client.
 const COMMITS: usize = 4096;
@@ -112,7 +112,7 @@ impl ListenerSink {
 impl Sink for ListenerSink {
     async fn start(&self, _committed: &[Staged], _generation: u64) -> Result<()> {
         self.staging.clear();
-        let listener = bind(&self.listening.address, &self.rows.stream).await?;
+        let listener = listen(&self.listening.address, &self.rows.stream).await?;
         let mut tasks = self.tasks.lock().await;
         tasks.spawn(accept(listener, self.listening.clone(), self.room.clone()));
         Ok(())

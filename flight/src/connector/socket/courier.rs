@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::options::{Longest, Way};
-use super::sink::Rows;
+use super::rows::Rows;
 use crate::connector::backoff::Backoff;
 use crate::connector::wire::{Dialer, Wire};
 

@@ -5,7 +5,6 @@
 //! There is one split, whose coordinate counts datagrams.
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,10 +22,9 @@ use millstream_engine::time::now;
 use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::sync::Notify;
-use tokio::time::sleep;
 
 use super::options::Datagrams;
-use super::source::cannot_bind;
+use super::port::receive_at;
 use super::{ARRIVED, PEER};
 
 /// What a datagram takes in the queue besides its bytes.
@@ -41,10 +39,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const WORD_EVERY: Duration = Duration::from_secs(10);
 /// How much of a datagram that is too long goes into its dead letter.
 const SHOWN: usize = 4 << 10;
-/// As for listeners: an earlier run of the job may not have let go of the address yet.
-const BIND_TRIES: usize = 20;
-const BIND_WAIT: Duration = Duration::from_millis(100);
-
 /// A source of datagrams.
 pub(super) struct DatagramSource {
     stream: Arc<str>,
@@ -72,18 +66,6 @@ impl DatagramSource {
     fn split(&self) -> Arc<str> {
         format!("udp {}", self.spec.address).into()
     }
-
-    async fn bind(&self) -> Result<UdpSocket> {
-        let address = &self.spec.address;
-        for last in (0..BIND_TRIES).rev() {
-            match UdpSocket::bind((address.host.as_str(), address.port)) {
-                Ok(socket) => return Ok(socket),
-                Err(e) if e.kind() == io::ErrorKind::AddrInUse && last > 0 => sleep(BIND_WAIT).await,
-                Err(e) => return Err(cannot_bind(address, &self.stream, &e)),
-            }
-        }
-        Err(Error::internal("nothing was tried"))
-    }
 }
 
 #[async_trait]
@@ -93,7 +75,7 @@ impl Source for DatagramSource {
     }
 
     async fn start(&self, consumed: &Offsets) -> Result<()> {
-        let socket = self.bind().await?;
+        let socket = receive_at(&self.spec.address, &self.stream).await?;
         socket.set_read_timeout(Some(LOOK))?;
         // As much as the system lets everybody have.
         let _ = SockRef::from(&socket).set_recv_buffer_size(SYSTEM_BYTES);

@@ -13,6 +13,8 @@ mod courier;
 mod datagrams;
 mod lines;
 mod options;
+mod port;
+mod rows;
 mod sink;
 mod source;
 mod throw;

@@ -22,13 +22,11 @@ use tokio::time::sleep;
 use super::datagrams::DatagramSource;
 use super::lines::{Arrival, Connection, Ended};
 use super::options::{Lines, Listening, Longest, Reading, Way, take_source};
+use super::port::listen;
 use crate::connector::backoff::Backoff;
 use crate::connector::inbox::{Inlet, Outlet, inbox};
-use crate::connector::wire::{Address, Dialer};
+use crate::connector::wire::Dialer;
 
-/// How often, and after which waits, an address is asked for that an earlier run of the job may not have let go of yet.
-const BIND_TRIES: usize = 20;
-const BIND_WAIT: Duration = Duration::from_millis(100);
 /// How long no more connections are taken when the system has no room for one.
 const REST: Duration = Duration::from_millis(100);
 
@@ -82,7 +80,7 @@ impl Source for LineSource {
     async fn start(&self, consumed: &Offsets) -> Result<()> {
         let listener = match &self.spec.way {
             Way::Client(..) => None,
-            Way::Listener(listening) => Some(bind(&listening.address, &self.stream).await?),
+            Way::Listener(listening) => Some(listen(&listening.address, &self.stream).await?),
         };
         let mut state = self.state.lock();
         (state.before, state.handed_out, state.listener) = (consumed.prefix(&self.split()), false, listener);
@@ -141,36 +139,6 @@ impl Source for LineSource {
 impl LineSource {
     fn split(&self) -> Arc<str> {
         self.spec.way.describe().into()
-    }
-}
-
-/// Listens on `address`.
-///
-/// Errors when that is not to be had.
-pub(super) async fn bind(address: &Address, stream: &str) -> Result<TcpListener> {
-    let Address { host, port } = address;
-    for last in (0..BIND_TRIES).rev() {
-        match TcpListener::bind((host.as_str(), *port)).await {
-            Ok(listener) => {
-                let shown = listener.local_addr().map_or_else(|_| address.to_string(), |a| a.to_string());
-                tracing::info!(%stream, address = %shown, "listening");
-                return Ok(listener);
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse && last > 0 => sleep(BIND_WAIT).await,
-            Err(e) => return Err(cannot_bind(address, stream, &e)),
-        }
-    }
-    Err(Error::internal("nothing was tried"))
-}
-
-/// The error of an address that is not to be had.
-pub(super) fn cannot_bind(address: &Address, stream: &str, e: &std::io::Error) -> Error {
-    let error = Error::unavailable(format!("stream \"{stream}\" cannot listen on {address}: {e}"));
-    match e.kind() {
-        std::io::ErrorKind::AddrInUse => error.with_hint(
-            "Where another stream reads the same, store it once AS SELECT * FROM it, and derive the others from that.",
-        ),
-        _ => error,
     }
 }
 

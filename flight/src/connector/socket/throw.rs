@@ -17,7 +17,7 @@ use millstream_engine::format::Format;
 use parking_lot::Mutex;
 use tokio::net::{UdpSocket, lookup_host};
 
-use super::sink::{Rows, Staging};
+use super::rows::{Rows, Staging};
 use crate::connector::wire::Address;
 
 /// What is lost is said so often at most.
