@@ -154,11 +154,12 @@ async fn crash(stand_before: usize, apart: bool) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn receipts_are_committed_with_their_rows_wherever_the_process_dies() {
-    for apart in [true, false] {
+    // Rows that come close together share commits.
+    for (apart, writes) in [(true, 8), (false, 3)] {
         let mut before = 0;
         while crash(before, apart).await {
             before += 1;
         }
-        assert!(before >= 8, "only {before} writes");
+        assert!(before >= writes, "only {before} writes");
     }
 }
