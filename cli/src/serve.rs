@@ -35,11 +35,8 @@ pub(crate) async fn run(store: Option<String>, args: ServeArgs) -> Result<ExitCo
     let store = config.store.clone();
     let millstream = Millstream::open(config).await?;
     let is_open = millstream.access().is_open();
-    let closed_enough = [Some(&flight), http.as_ref()]
-        .into_iter()
-        .flatten()
-        .try_for_each(|place| refuse_open_doors(place, is_open, args.engine.insecure));
-    if let Err(e) = closed_enough {
+    let refused = |place: &Place| refuse_open_doors(place, is_open, args.engine.insecure);
+    if let Err(e) = refused(&flight).and_then(|()| http.as_ref().map_or(Ok(()), refused)) {
         millstream.close().await?;
         return Err(e);
     }

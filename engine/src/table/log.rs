@@ -78,6 +78,8 @@ struct State {
     followers: BTreeMap<String, u64>,
     /// The row before which history goes with the commit under way.
     dropping: Option<u64>,
+    /// It has been dropped.
+    gone: bool,
     /// Commits, and changes of the base, so far in this process.
     commits: u64,
     /// How many hold the files since which commit.
@@ -265,6 +267,20 @@ impl StreamLog {
         let state = self.state.lock();
         let c = &state.committed;
         Snapshot { files: c.files.clone(), rows: c.rows, watermark: c.watermark.unwrap_or(EventTime::MIN), end: c.end }
+    }
+
+    /// The stream has been dropped: who still follows it is told.
+    pub fn drop_readers(&self) {
+        self.state.lock().gone = true;
+        self.version.send_modify(|v| *v += 1);
+    }
+
+    /// Errors if the stream has been dropped.
+    pub(super) fn check_there(&self) -> Result<()> {
+        match self.state.lock().gone {
+            true => Err(Error::not_found(format!("stream \"{}\" was dropped", self.name))),
+            false => Ok(()),
+        }
     }
 
     /// Changes with each commit.

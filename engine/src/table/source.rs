@@ -269,6 +269,7 @@ impl Source for StreamSource {
             let admitted = self.admitted.notified();
             tokio::pin!(admitted);
             admitted.as_mut().enable();
+            self.log.check_there()?;
             match self.poll_unit() {
                 Err(()) => return Ok(None),
                 Ok(Some(unit)) => return Ok(Some(unit)),

@@ -85,6 +85,7 @@ impl Leaving {
             }
         }
         for log in &self.logs {
+            log.drop_readers();
             log.close(Duration::ZERO).await;
         }
         for (entry, _) in self.objects.iter().filter(|(e, _)| e.has_job()) {

@@ -3,8 +3,6 @@
 //! ```text
 //! CREATE STREAM requests WITH (connector = 'flight', url = 'grpc+tls://a.example:31337', stream = 'requests')
 //!   reads what is kept there, then what comes; its epochs are the positions, so nothing is lost or doubled
-//! CREATE STREAM sent WITH (connector = 'flight', url = …, stream = 'inbox') AS SELECT …
-//!   puts what is committed here into the stored stream there; a receipt there says what has come already
 //! ```
 //! Columns, whether rows can be taken back, the key and the event time are asked for once, at CREATE.
 

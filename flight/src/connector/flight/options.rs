@@ -26,7 +26,6 @@ const STREAM: OptionSpec = OptionSpec::new(
     "requests",
     "the stored or derived stream there; read, this or query is needed",
 );
-const INTO: OptionSpec = OptionSpec::new("stream", Takes::Text, "inbox", "the stored stream there").required();
 const QUERY: OptionSpec = OptionSpec::new(
     "query",
     Takes::Text,
@@ -52,9 +51,6 @@ const MAX_RETRY_DELAY: OptionSpec = OptionSpec::new(
 /// All that a source may have.
 pub(super) const READ: [OptionSpec; 9] =
     [URL, STREAM, QUERY, USER, PASSWORD, TLS_CA, TLS_CERT, TLS_KEY, MAX_RETRY_DELAY];
-
-/// All that a sink may have.
-pub(super) const WRITTEN: [OptionSpec; 8] = [URL, INTO, USER, PASSWORD, TLS_CA, TLS_CERT, TLS_KEY, MAX_RETRY_DELAY];
 
 /// What is read of the other side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,14 +120,6 @@ pub(super) fn take_asked(options: &mut Options) -> Result<Asked> {
         (Some(_), Some(_)) => Err(Error::invalid(format!("{} says both stream and query", options.owner()))
             .with_hint("Leave one of them out.")),
     }
-}
-
-/// Takes the stream that is written to out of `options`.
-pub(super) fn take_into(options: &mut Options) -> Result<String> {
-    options.text(&INTO).ok_or_else(|| {
-        Error::invalid(format!("{} needs option stream", options.owner()))
-            .with_hint("Write stream = 'name' of a stored stream there.")
-    })
 }
 
 /// What a link touches.
