@@ -55,3 +55,14 @@ def test_a_live_feed(tmp_path):
     expected = {(s, time(t), str(len(p)), str(min(p)), str(max(p))) for (s, t), p in seconds.items()}
     assert len(found) == len(expected) and set(found) == expected
     assert not list(tmp_path.iterdir()), "it left files behind"
+
+
+def test_two_sites(tmp_path):
+    """What site B has is what was sent to site A, though B is killed in the middle."""
+    done = subprocess.run(
+        ["bash", REPO / "examples" / "two_sites" / "run.sh", "2000"],
+        cwd=tmp_path, env={**os.environ, "MILLSTREAM": BINARY}, capture_output=True, text=True, timeout=170,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = "all 2000 requests arrived once, and the counts are those of the same query in batch"
+    assert done.stdout.splitlines()[-1] == last, done.stdout

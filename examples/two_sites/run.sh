@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Two sites that share nothing: requests come to site A by HTTPS, go to site B by Flight over mutual TLS, are kept there as Parquet
+# and counted, and the counts go back to A by UDP. In the middle site B is killed, and comes back. Takes half a minute. Needs
+# python3 and openssl. Uses the binary in $MILLSTREAM, else the one that cargo has built. The last line says how it went.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+millstream=$(realpath "${MILLSTREAM:-../../target/release/millstream}")
+[[ -x $millstream ]] || { echo "run.sh: there is no $millstream: run \`cargo build --release\` first" >&2; exit 1; }
+count=${1:-4000}
+
+folder=$(mktemp -d)
+trap 'kill $(jobs -p) 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$folder"' EXIT
+fail() { echo "run.sh: $*" >&2; cat "$folder"/*.log >&2; echo "not all arrived as it should"; exit 1; }
+
+# An authority, and who it vouches for: both sites, and the clients at the gate.
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=two sites" \
+    -keyout "$folder/ca.key" -out "$folder/ca.pem" 2>/dev/null
+for who in site_a site_b gate; do
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$who" \
+        -keyout "$folder/$who.key" -out "$folder/$who.csr" 2>/dev/null
+    openssl x509 -req -in "$folder/$who.csr" -CA "$folder/ca.pem" -CAkey "$folder/ca.key" -CAcreateserial -days 2 \
+        -extfile <(echo "subjectAltName=IP:127.0.0.1") -out "$folder/$who.pem" 2>/dev/null
+done
+
+echo "site A: takes requests over HTTPS, serves them over Flight"
+"$millstream" run site_a.sql --store "$folder/a" 2>"$folder/a-made.log"
+"$millstream" serve --store "$folder/a" --listen 127.0.0.1:0 --http 127.0.0.1:0 --checkpoint-interval 20ms \
+    --tls-cert "$folder/site_a.pem" --tls-key "$folder/site_a.key" --tls-client-ca "$folder/ca.pem" 2>"$folder/a.log" &
+for _ in {1..200}; do grep -q "connect:" "$folder/a.log" && break; sleep 0.05; done
+flight=$(sed -nE 's/.*grpc\+tls:\/\/127.0.0.1:([0-9]+).*/\1/p' "$folder/a.log" | head -n 1)
+http=$(sed -nE 's/.*https:\/\/127.0.0.1:([0-9]+).*/\1/p' "$folder/a.log" | head -n 1)
+[[ -n $flight && -n $http ]] || fail "site A does not serve"
+
+coproc gate { python3 gate.py "$http" "$folder" "$count" 2>"$folder/gate.log"; }
+gate_pid=$gate_PID
+exec 5<&"${gate[0]}" 6>&"${gate[1]}"
+read -r udp <&5
+
+sed "s|FLIGHT|$flight|; s|UDP|$udp|; s|FOLDER|$folder|g" site_b.sql >"$folder/site_b.sql"
+site_b() {
+    "$millstream" run "$folder/site_b.sql" --store "$folder/b" --checkpoint-interval 20ms 2>>"$folder/b.log" &
+    site_b=$!
+}
+echo "site B: fetches them, keeps them as Parquet, counts them"
+site_b
+for _ in {1..200}; do grep -q "CREATE STREAM" "$folder/b.log" && break; sleep 0.05; done
+echo go >&6
+sleep 1
+kill -9 "$site_b"; wait "$site_b" 2>/dev/null || true
+echo "site B was killed, and comes back"
+site_b
+cat <&5 || true
+wait "$gate_pid" || fail "the gate failed"
+
+kill "$site_b"; wait "$site_b" 2>/dev/null || true
+ask() { "$millstream" run - --store "$folder/b" --format csv 2>>"$folder/asked.log" <<<"$1" | tail -n 1; }
+kept=$(ask "SELECT count(*) || ' ' || count(DISTINCT id) FROM kept WHERE id < $count;")
+[[ $kept == "$count $count" ]] || fail "site B has $kept rows and ids of $count"
+echo "site B has each of them once, as Parquet in streams/kept"
+wrong=$(ask "WITH batch AS (SELECT path, window_end, count(*) AS requests, sum(bytes) AS bytes
+                FROM TUMBLE(kept, at, INTERVAL '1 second') WHERE id < $count GROUP BY path, window_end)
+            SELECT count(*) FROM (SELECT * FROM batch EXCEPT SELECT * FROM counts) AS missing;")
+[[ $wrong == 0 ]] || fail "$wrong counts are not those of the same query in batch"
+echo "all $count requests arrived once, and the counts are those of the same query in batch"
