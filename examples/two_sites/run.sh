@@ -12,6 +12,9 @@ folder=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$folder"' EXIT
 fail() { echo "run.sh: $*" >&2; cat "$folder"/*.log >&2; echo "not all arrived as it should"; exit 1; }
 
+# Waits until the file $1 has a line with $2.
+said() { for _ in {1..200}; do grep -qs "$2" "$1" && return; sleep 0.05; done; fail "nobody said \"$2\""; }
+
 # An authority, and who it vouches for: both sites, and the clients at the gate.
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=two sites" \
     -keyout "$folder/ca.key" -out "$folder/ca.pem" 2>/dev/null
@@ -26,7 +29,7 @@ echo "site A: takes requests over HTTPS, serves them over Flight"
 "$millstream" run site_a.sql --store "$folder/a" 2>"$folder/a-made.log"
 "$millstream" serve --store "$folder/a" --listen 127.0.0.1:0 --http 127.0.0.1:0 --checkpoint-interval 20ms \
     --tls-cert "$folder/site_a.pem" --tls-key "$folder/site_a.key" --tls-client-ca "$folder/ca.pem" 2>"$folder/a.log" &
-for _ in {1..200}; do grep -q "connect:" "$folder/a.log" && break; sleep 0.05; done
+said "$folder/a.log" "connect:"
 flight=$(sed -nE 's/.*grpc\+tls:\/\/127.0.0.1:([0-9]+).*/\1/p' "$folder/a.log" | head -n 1)
 http=$(sed -nE 's/.*https:\/\/127.0.0.1:([0-9]+).*/\1/p' "$folder/a.log" | head -n 1)
 [[ -n $flight && -n $http ]] || fail "site A does not serve"
@@ -38,21 +41,24 @@ read -r udp <&5
 
 sed "s|FLIGHT|$flight|; s|UDP|$udp|; s|FOLDER|$folder|g" site_b.sql >"$folder/site_b.sql"
 site_b() {
-    "$millstream" run "$folder/site_b.sql" --store "$folder/b" --checkpoint-interval 20ms 2>>"$folder/b.log" &
+    "$millstream" serve --store "$folder/b" --listen 127.0.0.1:0 --checkpoint-interval 20ms 2>>"$folder/b.log" &
     site_b=$!
 }
 echo "site B: fetches them, keeps them as Parquet, counts them"
+"$millstream" run "$folder/site_b.sql" --store "$folder/b" 2>"$folder/b-made.log" || fail "site B cannot be made"
 site_b
-for _ in {1..200}; do grep -q "CREATE STREAM" "$folder/b.log" && break; sleep 0.05; done
+said "$folder/b.log" "connect:"
 echo go >&6
 sleep 1
-kill -9 "$site_b"; wait "$site_b" 2>/dev/null || true
+kill -9 "$site_b" || fail "site B has ended"
+wait "$site_b" 2>/dev/null || true
 echo "site B was killed, and comes back"
 site_b
 cat <&5 || true
 wait "$gate_pid" || fail "the gate failed"
 
-kill "$site_b"; wait "$site_b" 2>/dev/null || true
+kill "$site_b" || fail "site B has ended"
+wait "$site_b" 2>/dev/null || true
 ask() { "$millstream" run - --store "$folder/b" --format csv 2>>"$folder/asked.log" <<<"$1" | tail -n 1; }
 kept=$(ask "SELECT count(*) || ' ' || count(DISTINCT id) FROM kept WHERE id < $count;")
 [[ $kept == "$count $count" ]] || fail "site B has $kept rows and ids of $count"

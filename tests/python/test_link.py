@@ -1,5 +1,6 @@
 """Streams between two servers that share nothing: read there and written here, across kills of either and cut links."""
 
+import datetime
 import os
 import random
 import re
@@ -119,8 +120,13 @@ def test_one_row_in_one_row_out_and_changelogs_stay_changelogs(sites):
         there.ask(f"INSERT INTO requests VALUES ({i}, 'bob', '2026-11-29 10:00:{i:02}')")
         here.expect("SELECT id FROM kept", [(n,) for n in range(1, i + 1)], patience=5)
         here.expect("SELECT n, people FROM totals", [(i, 2)], patience=5)
+    # Also where it is known before a kill, and nothing comes behind the row that closes a window.
+    here.kill()
     there.ask("INSERT INTO requests VALUES (9, 'eve', '2026-11-29 10:02:00')")
     here.expect("SELECT n FROM windows", [(5,)], patience=5)
+    for minute in range(4, 24, 2):
+        there.ask(f"INSERT INTO requests VALUES (9, 'eve', '2026-11-29 10:{minute:02}:00')")
+        here.expect("SELECT max(window_end) FROM windows", [(datetime.datetime(2026, 11, 29, 10, minute - 1),)], patience=5)
     plan = "\n".join(row[0] for row in here.ask("EXPLAIN STREAM kept"))
     assert f'stream "requests" at {url}' in plan, plan
 

@@ -107,7 +107,7 @@ impl Coordinator {
             let wake = self.wake_at();
             // Where a pulse that has come does not lead to a cut, something else must happen first.
             let clock = self.clock.clone();
-            let (pulse, waiting) = (self.pulse.clone(), wake.is_none() && !self.is_full() && !self.pulse.is_set());
+            let (pulse, waiting) = (self.pulse.clone(), !self.is_full() && !self.pulse.is_set());
             tokio::select! {
                 biased;
                 Some(report) = self.reports.recv() => self.report(report)?,

@@ -27,6 +27,8 @@ pub(super) struct Handout {
     pub(super) cutting: bool,
     /// The watermark that followers have been told.
     pub(super) told: Option<EventTime>,
+    /// What is before this row has been read elsewhere, and is handed out without its rows.
+    pub(super) skipped: u64,
     /// The base from which it began.
     pub(super) first: Option<Arc<FirstBase>>,
     /// Where the units begin that were handed out and are not done, of a log without groups.

@@ -158,7 +158,9 @@ impl StreamSource {
             _ => e,
         })?;
         let first = base.map(|file| Arc::new(FirstBase { file, _hold: hold }));
-        let mut handout = Handout { next, group_end: next, first, ..Handout::default() };
+        let mut handout = Handout { next, group_end: next, skipped: next, first, ..Handout::default() };
+        // So that the job knows of no gap, and hears the watermark there.
+        handout.gaps.extend((next > 0).then_some(0..next));
         match begin {
             Begin::Behind { epoch, .. } => handout.group_epoch = *epoch,
             Begin::Content => (handout.group_epoch, handout.group_end) = self.log.last_epoch(),
@@ -292,9 +294,16 @@ impl Source for StreamSource {
     }
 
     async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let first = self.state.lock().first.clone().filter(|first| unit.start < first.file.end());
+        let (first, skipped) = {
+            let s = self.state.lock();
+            (s.first.clone().filter(|first| unit.start < first.file.end()), unit.start < s.skipped)
+        };
         // What is in memory has other rows under the numbers of a base.
-        let in_memory = if first.is_some() { None } else { self.log.tail(unit.start, unit.end) };
+        let in_memory = match (&first, skipped) {
+            (_, true) => Some(vec![]),
+            (Some(_), false) => None,
+            (None, false) => self.log.tail(unit.start, unit.end),
+        };
         let rows = match in_memory {
             Some(batches) if unit.start < unit.end => Rows::Memory(batches.into_iter()),
             _ if unit.start < unit.end => Rows::Closed,

@@ -7,6 +7,7 @@ use arrow_flight::FlightData;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use millstream_engine::memory::MemoryAccount;
+use millstream_engine::time::EventTime;
 use millstream_sql::session::{ChangeFeed, EpochChanges, FeedEnd};
 use tonic::Status;
 
@@ -14,7 +15,7 @@ use crate::encode::{Encoder, one_by_one};
 use crate::error::{encoding_failed, to_status};
 use crate::notes::{EpochNote, FeedNote, to_bytes};
 
-/// How often one who gets no rows is told how far the stream has come.
+/// How often one who gets no rows is told how far the stream has come, where its watermark stays.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// The messages of `feed`, announced as `schema`. Each part of an epoch is handed over as soon as it comes. One without rows
@@ -31,7 +32,7 @@ pub(crate) fn change_messages(
     let note = FeedNote { changes: true, updating, key, event_time, incarnation: incarnation.clone() };
     let first = encoder.schema_message().with_app_metadata(to_bytes(&note));
     let epochs = feed.epochs.map_err(move |e| to_status(&e, Some(&sql)));
-    let mut parts = Parts { encoder, incarnation, open: false, told: None };
+    let mut parts = Parts { encoder, incarnation, open: false, told: None, watermark: EventTime::MIN };
     let messages = epochs.map(move |part| parts.encode(&part?));
     stream::once(async { Ok(first) }).chain(one_by_one(messages, account)).boxed()
 }
@@ -44,12 +45,15 @@ struct Parts {
     open: bool,
     /// When the reader was told how far the stream has come, without rows.
     told: Option<Instant>,
+    /// The watermark that it was told last.
+    watermark: EventTime,
 }
 
 impl Parts {
     /// Whether one who has got no rows is to be told how far the stream has come. Without a position that means nothing.
-    fn is_due(&mut self) -> bool {
-        let due = self.incarnation.is_some() && self.told.is_none_or(|told| told.elapsed() >= QUIET);
+    fn is_due(&mut self, watermark: EventTime) -> bool {
+        let moved = watermark > self.watermark;
+        let due = self.incarnation.is_some() && (moved || self.told.is_none_or(|told| told.elapsed() >= QUIET));
         if due {
             self.told = Some(Instant::now());
         }
@@ -62,17 +66,20 @@ impl Parts {
             messages.extend(self.encoder.encode(batch).map_err(encoding_failed)?);
         }
         self.open |= !messages.is_empty();
-        let note = match part.end {
+        let (note, watermark) = match part.end {
             None => return Ok(messages),
-            Some(FeedEnd::Limit) => EpochNote::limit(),
-            Some(FeedEnd::Epoch { epoch, watermark }) => EpochNote::new(epoch, watermark, self.incarnation.clone()),
+            Some(FeedEnd::Limit) => (EpochNote::limit(), self.watermark),
+            Some(FeedEnd::Epoch { epoch, watermark }) => {
+                (EpochNote::new(epoch, watermark, self.incarnation.clone()), watermark)
+            }
         };
         let note = to_bytes(&note);
         if let Some(last) = messages.last_mut() {
             last.app_metadata = note;
-        } else if self.open || part.end == Some(FeedEnd::Limit) || self.is_due() {
+        } else if self.open || part.end == Some(FeedEnd::Limit) || self.is_due(watermark) {
             messages.push(self.encoder.note_message(note).map_err(encoding_failed)?);
         }
+        self.watermark = watermark;
         self.open = false;
         Ok(messages)
     }
@@ -87,7 +94,6 @@ mod tests {
     use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
     use arrow_flight::error::FlightError;
     use millstream_engine::memory::MemoryBudget;
-    use millstream_engine::time::EventTime;
     use millstream_sql::Error;
 
     use crate::wire::wire_schema;
@@ -147,10 +153,17 @@ mod tests {
 
     #[tokio::test]
     async fn one_with_a_position_is_told_where_it_stands_now_and_then() {
-        let quiet = |epoch| part(Some((epoch, EventTime(10))), vec![]);
-        let parts = vec![quiet(4), quiet(5), part(Some((6, EventTime(10))), vec![batch(1)]), quiet(7)];
-        let note = |epoch| Some(EpochNote::new(Some(epoch), EventTime(10), Some("hot-1".to_owned())));
-        assert_eq!(sent(Some("hot-1"), parts).await, [(note(4), 0), (note(6), 1)]);
+        let quiet = |epoch, time| part(Some((epoch, EventTime(time))), vec![]);
+        let parts = vec![
+            quiet(4, 10),
+            quiet(5, 10),
+            part(Some((6, EventTime(10))), vec![batch(1)]),
+            quiet(7, 10),
+            quiet(8, 11),
+        ];
+        let note = |epoch, time| Some(EpochNote::new(Some(epoch), EventTime(time), Some("hot-1".to_owned())));
+        // Whenever the watermark moves, since windows may close.
+        assert_eq!(sent(Some("hot-1"), parts).await, [(note(4, 10), 0), (note(6, 10), 1), (note(8, 11), 0)]);
     }
 
     #[tokio::test]

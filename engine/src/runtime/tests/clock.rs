@@ -74,3 +74,21 @@ async fn a_split_is_idle_after_its_timeout_and_not_before() {
     assert!(clock.since(begun) >= HOUR, "after {:?}", clock.since(begun));
     stop(job, &clock).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_makes_an_epoch_at_once_where_idle_splits_are_looked_for_now_and_then() {
+    let (world, clock) = (World::new(1), Clock::by_hand());
+    let job = world.start_by(clock.clone(), 1, HOUR, HOUR).await;
+    for time in 1..6 {
+        world.taps.pour(0, time);
+        let (start, patience) = (clock.now(), Instant::now());
+        while !world.basin.times().contains(&time) {
+            assert!(patience.elapsed() < Duration::from_secs(20), "never came");
+            // The time between two epochs, and far less than that between two looks.
+            clock.advance(Duration::from_millis(5));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(clock.since(start) <= Duration::from_millis(250), "after {:?}", clock.since(start));
+    }
+    stop(job, &clock).await;
+}

@@ -68,6 +68,9 @@ async fn read(log: &Arc<StreamLog>, begin: Begin, all: u64) -> Vec<(u64, Option<
     while got < all {
         let mut n = 0;
         let mut unit = Some(source.next_unit().await.expect("a unit").expect("is open"));
+        if epochs.is_empty() {
+            assert_eq!(unit.as_ref().map(|u| u.start), Some(0), "what is skipped has been read, too");
+        }
         while let Some(one) = unit {
             let mut reader = source.open(&one).await.expect("opens");
             while let Some(read) = reader.next().await.expect("reads") {

@@ -9,7 +9,6 @@ use millstream_engine::reach::Touch;
 use millstream_sql::rights::Hidden;
 use url::Url;
 
-use super::shape::engine_error;
 use crate::client::{ConnectOptions, FlightClient};
 use crate::doors::tls::Identity;
 
@@ -107,6 +106,15 @@ impl Remote {
         let options =
             ConnectOptions { login: self.login.clone(), ca: self.ca.clone(), identity: self.identity.clone() };
         FlightClient::connect(&self.url, options).await.map_err(engine_error)
+    }
+}
+
+/// An error of the client, or of the other side, as one of the connector.
+pub(super) fn engine_error(e: millstream_sql::Error) -> Error {
+    let error = Error::new(e.kind(), e.message());
+    match e.hint() {
+        Some(hint) => error.with_hint(hint),
+        None => error,
     }
 }
 

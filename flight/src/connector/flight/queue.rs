@@ -30,8 +30,8 @@ pub(super) struct Arrived {
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: VecDeque<Arrived>,
-    /// Handed out as a unit and not opened yet.
-    opening: Option<Arrived>,
+    /// Handed out as units and not opened yet.
+    opening: Vec<Arrived>,
     /// How many of those that wait are of the present group.
     group: usize,
     /// How many have been handed out since the job's last epoch was cut.
@@ -66,7 +66,7 @@ impl Queue {
         let arrived = self.waiting.pop_front()?;
         self.handed += 1;
         let unit = Unit { split: SPLIT.into(), start: arrived.start, end: arrived.end };
-        self.opening = Some(arrived);
+        self.opening.push(arrived);
         Some(unit)
     }
 
@@ -82,11 +82,12 @@ impl Queue {
 
     /// What was handed out as `unit`.
     pub(super) fn open(&mut self, unit: &Unit) -> Option<Arrived> {
-        self.opening.take().filter(|arrived| arrived.start == unit.start)
+        let place = self.opening.iter().position(|a| (a.start, a.end) == (unit.start, unit.end))?;
+        Some(self.opening.remove(place))
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.opening.is_none()
+        self.waiting.is_empty() && self.opening.is_empty()
     }
 }
 

@@ -13,7 +13,7 @@ use millstream_sql::session::ChangeFeed;
 use millstream_sql::statement::quote_name;
 use serde::{Deserialize, Serialize};
 
-use super::options::{Asked, Remote, take_asked};
+use super::options::{Asked, Remote, engine_error, take_asked};
 use crate::wire::{schema_bytes, schema_of_bytes};
 
 /// The name under which it is kept.
@@ -114,15 +114,6 @@ fn ask<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static
     match tokio::runtime::Handle::try_current().map(|h| h.runtime_flavor()) {
         Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
         _ => wait(),
-    }
-}
-
-/// An error of the client, or of the other side, as one of the connector.
-pub(super) fn engine_error(e: millstream_sql::Error) -> Error {
-    let error = Error::new(e.kind(), e.message());
-    match e.hint() {
-        Some(hint) => error.with_hint(hint),
-        None => error,
     }
 }
 

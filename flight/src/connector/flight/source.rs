@@ -30,9 +30,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::options::{Asked, Remote, take_asked};
+use super::options::{Asked, Remote, engine_error, take_asked};
 use super::queue::{Arrived, Queue, SPLIT, next};
-use super::shape::{engine_error, feed_of, known, may_pass};
+use super::shape::{feed_of, known, may_pass};
 use crate::connector::backoff::Backoff;
 
 /// Epochs that may wait to be read. What they hold beyond a few MiB each is on the disk.
