@@ -4,6 +4,7 @@
 mod backoff;
 mod count;
 mod flight;
+mod http;
 mod inbox;
 mod socket;
 mod websocket;
@@ -13,7 +14,8 @@ use millstream_engine::connector::registry::Connectors;
 
 /// `base` and the connectors of this crate.
 pub fn connectors(base: Connectors) -> Connectors {
-    base.with(socket::SocketConnector).with(websocket::WebSocketConnector).with(flight::FlightConnector)
+    let base = base.with(socket::SocketConnector).with(websocket::WebSocketConnector);
+    base.with(http::HttpConnector).with(flight::FlightConnector)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use millstream_engine::error::{Error, Result};
 use millstream_engine::options::{OptionSpec, Options, Takes};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::doors::tls::{Identity, client_config, server_config};
+use crate::doors::tls::{Identity, client_config, plain_config, server_config};
 
 pub(crate) const TLS: OptionSpec = OptionSpec::new("tls", Takes::Flag, "true", "speaks TLS").or("false");
 pub(crate) const TLS_CA: OptionSpec = OptionSpec::new(
@@ -120,6 +121,20 @@ pub(crate) fn take_flag(options: &mut Options) -> Result<bool> {
         Some(spec) if !on => Err(Error::invalid(format!("{} has {} without tls", options.owner(), spec.name))
             .with_hint("Add tls = 'true', or leave it out.")),
         _ => Ok(on),
+    }
+}
+
+/// What a client of a library goes by. Reads the files of certificates.
+pub(crate) fn take_client_config(options: &mut Options, tls: bool) -> Result<ClientConfig> {
+    let lone = [TLS_CA, TLS_CERT, TLS_KEY].into_iter().find(|spec| options.is_set(spec));
+    let Files { ca, identity } = take_files(options)?;
+    match lone {
+        Some(spec) if !tls => {
+            let message = format!("{} has {} and speaks no TLS", options.owner(), spec.name);
+            Err(Error::invalid(message).with_hint("Write https://, or leave it out."))
+        }
+        _ if tls => client_config(ca.as_deref(), identity.as_ref()).map_err(|e| e.context(options.owner())),
+        _ => plain_config(),
     }
 }
 

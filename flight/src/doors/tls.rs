@@ -47,6 +47,13 @@ pub fn client_config(ca: Option<&Path>, identity: Option<&Identity>) -> Result<C
     }
 }
 
+/// What a client goes by that speaks no TLS and is asked for something all the same: it trusts nobody.
+pub fn plain_config() -> Result<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|e| unusable("TLS", e))?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
 /// What a server goes by. It shows `identity`; with a file `client_ca` it lets in only who shows a certificate of one of the
 /// authorities in it. Blocks on the disk.
 ///

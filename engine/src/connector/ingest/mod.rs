@@ -33,6 +33,7 @@ use crate::hidden::without_hidden;
 use crate::memory::{MemoryAccount, MemoryBudget};
 use crate::time::now;
 
+/// What the split of stored streams is called.
 const SPLIT: &str = "ingest";
 /// Rows handed in and not yet read, in bytes.
 const WAITING_BYTES: usize = 16 << 20;
@@ -89,7 +90,7 @@ impl Parcel {
     }
 
     /// How far it moves the coordinate.
-    fn length(&self) -> u64 {
+    pub fn length(&self) -> u64 {
         let length = self.rows() + self.dead.len() as u64;
         if self.receipt.is_some() { length.max(1) } else { length }
     }
@@ -120,6 +121,7 @@ struct Room {
 
 /// See the module's text.
 pub struct IngestSource {
+    split: Arc<str>,
     state: Mutex<State>,
     changed: Notify,
     /// The keys under which somebody is about to hand something in.
@@ -173,17 +175,17 @@ struct State {
 
 impl State {
     /// Lets `parcel` wait to be read.
-    fn accept(&mut self, parcel: Parcel, length: u64, room: Room, budget: &Arc<MemoryBudget>) -> Result<()> {
-        let (start, end) = (self.accepted, self.accepted + length);
+    fn accept(&mut self, parcel: Parcel, room: Room, of: &IngestSource) -> Result<()> {
+        let (start, end) = (self.accepted, self.accepted + parcel.length());
         let Parcel { rows, mut dead, receipt } = parcel;
         if let Some(receipt) = receipt {
             self.book.note(receipt, end, seconds())?;
             let bytes = self.book.bytes();
-            self.book_held.get_or_insert_with(|| budget.account("the receipts of a stream")).set(bytes);
+            self.book_held.get_or_insert_with(|| of.budget.account("the receipts of a stream")).set(bytes);
         }
         let first_dead = end - dead.len() as u64;
         for (letter, position) in dead.iter_mut().zip(first_dead..) {
-            (letter.split, letter.position) = (SPLIT.into(), position);
+            (letter.split, letter.position) = (of.split.clone(), position);
         }
         self.accepted = end;
         self.waiting.push_back(Message { rows, dead, start, end, room });
@@ -191,14 +193,14 @@ impl State {
     }
 
     /// The next unit of the present group; opens another one where it may.
-    fn hand_out(&mut self) -> Option<Unit> {
+    fn hand_out(&mut self, split: &Arc<str>) -> Option<Unit> {
         if self.group == 0 && !self.cutting && self.handed < WAITING_UNITS {
             self.group = self.waiting.len();
         }
         self.group = self.group.checked_sub(1)?;
         let message = self.waiting.pop_front()?;
         self.handed += 1;
-        let unit = Unit { split: SPLIT.into(), start: message.start, end: message.end };
+        let unit = Unit { split: split.clone(), start: message.start, end: message.end };
         self.opening = Some(message);
         Some(unit)
     }
@@ -212,8 +214,14 @@ fn stopped() -> Error {
 impl IngestSource {
     /// A source that takes no rows until its job starts. What waits is a part of `budget`.
     pub fn new(budget: Arc<MemoryBudget>) -> Arc<Self> {
+        Self::named(SPLIT, budget)
+    }
+
+    /// The same with a split called `split`, for a source that hands rows to itself.
+    pub fn named(split: &str, budget: Arc<MemoryBudget>) -> Arc<Self> {
         let room = Arc::new(Semaphore::new(WAITING_BYTES));
         Arc::new(IngestSource {
+            split: split.into(),
             state: Mutex::default(),
             changed: Notify::new(),
             reserved: Mutex::default(),
@@ -276,7 +284,7 @@ impl IngestSource {
             if !takes(&state) {
                 return Err(stopped());
             }
-            state.accept(parcel, length, room, &self.budget)?;
+            state.accept(parcel, room, self)?;
         }
         self.changed.notify_waiters();
         Ok(())
@@ -307,7 +315,7 @@ impl Source for IngestSource {
     }
 
     async fn start(&self, consumed: &Offsets) -> Result<()> {
-        let at = consumed.prefix(SPLIT);
+        let at = consumed.prefix(&self.split);
         let mut state = self.state.lock();
         let book = state.saved.take().map_or_else(|| Ok(Book::default()), |saved| Book::restore(&saved, at))?;
         *state = State { run: state.run + 1, started: true, accepted: at, book, ..State::default() };
@@ -315,12 +323,12 @@ impl Source for IngestSource {
     }
 
     async fn committed(&self, offsets: &Offsets) -> Result<()> {
-        self.state.lock().book.commit(offsets.prefix(SPLIT), seconds());
+        self.state.lock().book.commit(offsets.prefix(&self.split), seconds());
         Ok(())
     }
 
     fn splits(&self) -> Vec<Split> {
-        vec![Split { name: SPLIT.into(), end: None, min_time: None, holds: true }]
+        vec![Split { name: self.split.clone(), end: None, min_time: None, holds: true }]
     }
 
     async fn next_unit(&self) -> Result<Option<Unit>> {
@@ -329,7 +337,7 @@ impl Source for IngestSource {
             tokio::pin!(changed);
             changed.as_mut().enable();
             // Nothing is awaited between taking a unit and giving it.
-            if let Some(unit) = self.state.lock().hand_out() {
+            if let Some(unit) = self.state.lock().hand_out(&self.split) {
                 return Ok(Some(unit));
             }
             changed.await;
@@ -350,7 +358,7 @@ impl Source for IngestSource {
     fn try_unit(&self) -> Option<Unit> {
         let mut state = self.state.lock();
         state.cutting = true;
-        state.hand_out()
+        state.hand_out(&self.split)
     }
 
     fn epoch_cut(&self) {
@@ -366,7 +374,7 @@ impl Source for IngestSource {
     }
 
     fn acknowledged(&self) -> Vec<Reach> {
-        vec![Reach { split: SPLIT.into(), end: self.state.lock().accepted, watermark: None }]
+        vec![Reach { split: self.split.clone(), end: self.state.lock().accepted, watermark: None }]
     }
 
     fn describe(&self) -> String {

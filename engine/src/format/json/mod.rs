@@ -9,6 +9,7 @@ mod infer;
 mod line;
 pub(super) mod nested;
 mod objects;
+mod pointer;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::format::values::Escapes;
 
 pub use infer::json_schema;
 use objects::Objects;
+pub use pointer::find;
 
 /// A decoder of JSON lines to the columns of `schema`; `split` goes into dead letters.
 pub fn decoder(schema: SchemaRef, options: &JsonOptions, split: Arc<str>) -> Box<dyn LineDecoder> {
@@ -37,7 +39,7 @@ pub(super) fn content(schema: SchemaRef, options: &JsonOptions, split: Arc<str>)
 }
 
 /// Where the rows of `document` stand in it: the items of an array, or itself. Otherwise why it cannot be taken apart.
-pub(super) fn items(document: &[u8]) -> Result<Vec<Range<usize>>, String> {
+pub fn items(document: &[u8]) -> Result<Vec<Range<usize>>, String> {
     let mut items = vec![];
     let objects = Objects::new(vec![], Default::default());
     objects.parts(document, 0..document.len(), &mut items).map(|()| items)
