@@ -15,6 +15,7 @@
 mod about;
 mod answer;
 mod body;
+mod changes;
 mod connection;
 mod decode;
 mod metrics;

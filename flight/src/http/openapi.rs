@@ -26,6 +26,7 @@ fn description() -> Value {
         },
         "paths": {
             "/streams/{name}": { "parameters": [name()], "get": read(), "post": post() },
+            "/streams/{name}/changes": { "parameters": [name()], "get": changes() },
             "/sql": { "post": sql() },
             "/healthz": { "get": about("Whether the process answers", "alive", json!({}), &[]) },
             "/readyz": { "get": about("Whether it serves", "ready", ready(), &[503]) },
@@ -67,6 +68,36 @@ fn read() -> Value {
             format(),
         ],
         "responses": responses(rows("The rows."), &[400, 401, 403, 404, 406, 422, 500, 503]),
+    })
+}
+
+fn changes() -> Value {
+    let events = json!({
+        "description": "An event for each row, until the client goes. The last of an epoch has a position as its id.",
+        "content": { "text/event-stream": { "schema": { "type": "string" } } },
+    });
+    json!({
+        "summary": "The changes of a stream as server-sent events",
+        "operationId": "followStream",
+        "parameters": [
+            {
+                "name": "where", "in": "query", "description": "A condition of SQL, such as price > 100.",
+                "schema": { "type": "string", "minLength": 1 },
+            },
+            {
+                "name": "since", "in": "query", "description": "A position: what follows it is sent. Without, all that there is.",
+                "schema": { "type": "string", "pattern": "^(.+:)?[0-9]+$" },
+            },
+            {
+                "name": "snapshot", "in": "query", "description": "Begins with the present content instead of the history.",
+                "schema": { "type": "string", "enum": ["true", "false"], "default": "false" },
+            },
+            {
+                "name": "Last-Event-ID", "in": "header", "description": "As since, which it wins over.",
+                "schema": { "type": "string", "pattern": "^(.+:)?[0-9]+$" },
+            },
+        ],
+        "responses": responses(events, &[400, 401, 403, 404, 422, 500, 503]),
     })
 }
 
@@ -253,6 +284,6 @@ mod tests {
             let pointer = part.split('"').next().unwrap();
             assert!(all.pointer(pointer).is_some(), "{pointer}");
         }
-        assert_eq!(all["paths"].as_object().unwrap().len(), 6);
+        assert_eq!(all["paths"].as_object().unwrap().len(), 7);
     }
 }

@@ -8,12 +8,13 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 
 use super::answer::Answer;
-use super::{Server, about, metrics, openapi, post as take, read, sql};
+use super::{Server, about, changes, metrics, openapi, post as take, read, sql};
 
 /// The routes of a server.
 pub(super) fn routes(server: Arc<Server>) -> Router {
     Router::new()
         .route("/streams/{name}", get(read::rows).post(take::rows))
+        .route("/streams/{name}/changes", get(changes::follow))
         .route("/sql", post(sql::execute))
         .route("/healthz", get(about::alive))
         .route("/readyz", get(about::ready))

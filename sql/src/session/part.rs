@@ -5,7 +5,7 @@ use datafusion::sql::sqlparser::ast::SetExpr;
 use super::Session;
 use super::outcome::Outcome;
 use crate::error::{Error, Result};
-use crate::statement::{Parsed, Query, Statement, parse_condition, parse_query, quote_name};
+use crate::statement::{Follow, Parsed, Query, Statement, parse_condition, parse_query, quote_name};
 
 impl Session {
     /// What `SELECT * FROM name` gives where `condition` holds, an expression as stands behind WHERE; at most `limit` rows.
@@ -13,6 +13,15 @@ impl Session {
     /// Errors point into the condition.
     pub async fn part(&self, name: &str, condition: Option<&str>, limit: Option<u64>) -> Result<Outcome> {
         self.execute(&part_of(name, condition, limit, "")?).await
+    }
+
+    /// The changes of `SELECT * FROM name EMIT CHANGES` where `condition` holds, followed as `follow` says.
+    pub async fn part_changes(&self, name: &str, condition: Option<&str>, follow: Follow) -> Result<Outcome> {
+        let mut parsed = part_of(name, condition, None, " EMIT CHANGES")?;
+        if let Statement::Query(query) = &mut parsed.statement {
+            query.follow = follow;
+        }
+        self.execute(&parsed).await
     }
 }
 
