@@ -57,13 +57,17 @@ fn the_lists_of_options_are_what_is_read() {
     read("socket", &ways);
     let wss = [&tls[1..], &[("url", "wss://localhost:1/")]].concat();
     read("websocket", &[wss.clone(), [&wss[..], &[("format", "csv")]].concat()]);
-    let socket = all.find("socket").expect("is there");
-    let sink = socket.writable().expect("is written");
-    let open = |options| {
-        let (stream, schema) = ("s".to_owned(), schema.clone());
-        sink.open(SinkRequest { stream, schema, retracts: false, key: None, options, parallelism: 1 }).err()
-    };
-    let found: BTreeSet<String> = ways.iter().flat_map(|values| known(open, values)).collect();
+    let url = vec![vec![("url", "http://localhost:1/")]];
+    read("http", &url);
     // How JSON is written has no options, but for reading it again.
-    assert_eq!(found, names(&sink.options()), "socket as a sink");
+    for (name, ways) in [("socket", &ways), ("http", &url)] {
+        let connector = all.find(name).expect("is there");
+        let sink = connector.writable().expect("is written");
+        let open = |options| {
+            let (stream, schema) = ("s".to_owned(), schema.clone());
+            sink.open(SinkRequest { stream, schema, retracts: false, key: None, options, parallelism: 1 }).err()
+        };
+        let found: BTreeSet<String> = ways.iter().flat_map(|values| known(open, values)).collect();
+        assert_eq!(found, names(&sink.options()), "{name} as a sink");
+    }
 }

@@ -7,6 +7,7 @@ use millstream_engine::connector::registry::{SinkRequest, SourceRequest};
 use millstream_engine::error::{Error, Result};
 use millstream_engine::format::metadata::Layout;
 use millstream_engine::options::{OptionSpec, Options, Takes};
+use millstream_engine::reach::Touch;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
@@ -178,6 +179,17 @@ pub(super) struct Posting {
 pub(super) fn shown(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+}
+
+/// What a request touches. A server is not followed to another.
+pub(super) fn touches(options: &Options) -> Result<Vec<Touch>> {
+    let mut options = options.clone();
+    let url = take_url(&mut options)?;
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let port = url.port_or_known_default().unwrap_or_default();
+    let files = [TLS_CA, TLS_CERT, TLS_KEY].into_iter().filter_map(|spec| options.text(&spec));
+    let files: Vec<_> = files.map(|file| Touch::File(file.into())).collect();
+    Ok([vec![Touch::Address { host, port }], files].concat())
 }
 
 /// Takes the options of a source.
