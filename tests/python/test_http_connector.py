@@ -75,7 +75,7 @@ def site():
 @contextlib.contextmanager
 def opened(store, *args):
     """A server and a cursor; the server must end well, unless it was killed."""
-    with Server(store, *args) as server:
+    with Server(store, "--connect-to", "127.0.0.1", *args) as server:
         connection = server.connect()
         cursor = connection.cursor()
         try:
@@ -357,7 +357,7 @@ def test_a_changelog_is_posted_with_its_operations(store, site):
     "options, word",
     [
         ("url = 'ftp://x/'", "ftp"),
-        ("url = 'http://a:b@x/'", "user"),
+        ("url = 'http://a:b@x/'", "login"),
         ("url = 'http://x/', rows = 'data'", "JSON pointer"),
         ("url = 'http://x/', next = '/n', cursor = '/c'", "several"),
         ("url = 'http://x/', format = 'csv', key = '/id'", "format = 'json'"),
