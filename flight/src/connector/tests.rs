@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_engine::connector::registry::{SinkRequest, SourceRequest};
 use millstream_engine::error::Error;
 use millstream_engine::options::{OptionSpec, Options};
+use millstream_engine::reach::Touch;
 
 use super::*;
 
@@ -70,4 +71,26 @@ fn the_lists_of_options_are_what_is_read() {
         let found: BTreeSet<String> = ways.iter().flat_map(|values| known(open, values)).collect();
         assert_eq!(found, names(&sink.options()), "{name} as a sink");
     }
+}
+
+#[test]
+fn what_is_touched_is_said() {
+    let touched = |name: &str, values: &[(&str, &str)]| {
+        let values = values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let connector = connectors(Connectors::default()).find(name).expect("is there");
+        connector.touches(&Options::new("stream \"s\"", values)).expect("is said").expect("is known")
+    };
+    let at = |host: &str, port| Touch::Address { host: host.to_owned(), port };
+    let tls = [
+        ("address", "[::1]:7000"),
+        ("mode", "listener"),
+        ("tls", "true"),
+        ("tls_key", "/a/b.key"),
+        ("tls_cert", "/a/b.pem"),
+    ];
+    let files = [Touch::File("/a/b.pem".into()), Touch::File("/a/b.key".into())];
+    let all = [&[at("::1", 7000)][..], &files].concat();
+    assert_eq!(touched("socket", &tls), all);
+    assert_eq!(touched("websocket", &[("url", "wss://feed.example.com/ws?a=b")]), [at("feed.example.com", 443)]);
+    assert_eq!(touched("websocket", &[("url", "ws://10.0.0.1:81/")]), [at("10.0.0.1", 81)]);
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use millstream_engine::error::{Error, Result};
 use millstream_engine::options::{OptionSpec, Options, Takes};
+use millstream_engine::reach::Touch;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -72,6 +73,12 @@ impl Address {
     }
 }
 
+impl From<Address> for Touch {
+    fn from(Address { host, port }: Address) -> Self {
+        Touch::Address { host, port }
+    }
+}
+
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.host.contains(':') {
@@ -90,6 +97,12 @@ pub(crate) fn fix_paths(options: &mut BTreeMap<String, String>) {
             *path = absolute.to_string_lossy().into_owned();
         }
     }
+}
+
+/// The files of certificates that `options` name.
+pub(crate) fn touched_files(options: &Options) -> impl Iterator<Item = Touch> {
+    let named = |name: &str| [TLS_CA, TLS_CERT, TLS_KEY].iter().any(|spec| spec.name == name);
+    options.written().filter(move |(name, _)| named(name)).map(|(_, path)| Touch::File(path.into()))
 }
 
 /// The files that the options name.

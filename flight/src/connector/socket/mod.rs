@@ -27,7 +27,8 @@ use millstream_engine::connector::registry::{Connector, Guarantee, Readable, Sin
 use millstream_engine::connector::{Sink, Source};
 use millstream_engine::error::Result;
 use millstream_engine::format::metadata::MetadataKey;
-use millstream_engine::options::OptionSpec;
+use millstream_engine::options::{OptionSpec, Options};
+use millstream_engine::reach::Touch;
 
 use super::wire::fix_paths;
 
@@ -58,6 +59,10 @@ impl Connector for SocketConnector {
     fn fix_paths(&self, options: &mut BTreeMap<String, String>) -> BTreeMap<String, String> {
         fix_paths(options);
         BTreeMap::new()
+    }
+
+    fn touches(&self, options: &Options) -> Result<Option<Vec<Touch>>> {
+        options::touches(options).map(Some)
     }
 }
 

@@ -10,9 +10,12 @@ use millstream_engine::format::metadata::Layout;
 use millstream_engine::format::options::{CsvOptions, JsonOptions, ON_ERROR, RECORD_TEXT};
 use millstream_engine::format::records::{RecordFormat, RecordOptions};
 use millstream_engine::options::{OptionSpec, Options, Takes};
+use millstream_engine::reach::Touch;
 
 use crate::connector::count::at_least;
-use crate::connector::wire::{Address, Dialer, Doorman, TLS, TLS_CA, TLS_CERT, TLS_KEY, TLS_SERVER_NAME, take_flag};
+use crate::connector::wire::{
+    Address, Dialer, Doorman, TLS, TLS_CA, TLS_CERT, TLS_KEY, TLS_SERVER_NAME, take_flag, touched_files,
+};
 
 const PROTOCOL: OptionSpec =
     OptionSpec::new("protocol", Takes::OneOf(&["tcp", "udp"]), "udp", "what is spoken").or("tcp");
@@ -204,6 +207,12 @@ pub(super) struct Datagrams {
 pub(super) enum Reading {
     Lines(Arc<Lines>),
     Datagrams(Datagrams),
+}
+
+/// What a socket touches: its address, whoever's that is, and files of certificates.
+pub(super) fn touches(options: &Options) -> Result<Vec<Touch>> {
+    let address = take_address(&mut options.clone())?;
+    Ok(std::iter::once(address.into()).chain(touched_files(options)).collect())
 }
 
 /// Takes the options of a source.

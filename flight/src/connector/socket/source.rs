@@ -279,3 +279,73 @@ impl UnitReader for LineReader {
         Ok(Some(Read { rows, position: self.position, dead, watermark: None }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow::array::AsArray;
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use millstream_engine::options::Options;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    fn source(pairs: &[(&str, &str)]) -> Arc<dyn Source> {
+        let values = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let source = open(SourceRequest {
+            stream: "s".to_owned(),
+            schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)])),
+            projection: vec![0],
+            metadata: BTreeMap::new(),
+            event_time: None,
+            options: Options::new("stream \"s\"", values),
+            parallelism: 1,
+        });
+        let source = source.expect("opens");
+        source.draw_on(&MemoryBudget::new(1 << 30));
+        source
+    }
+
+    async fn reader(source: &Arc<dyn Source>) -> Box<dyn UnitReader> {
+        source.start(&Offsets::default()).await.expect("starts");
+        let unit = source.next_unit().await.expect("is open").expect("a unit");
+        source.open(&unit).await.expect("opens")
+    }
+
+    async fn next(reader: &mut Box<dyn UnitReader>) -> (Vec<i64>, u64) {
+        let read = reader.next().await.expect("reads").expect("more");
+        (read.rows.rows().column(0).as_primitive::<Int64Type>().values().to_vec(), read.position)
+    }
+
+    #[tokio::test]
+    async fn a_client_connects_again_and_counts_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let source = source(&[("address", &address), ("max_retry_delay", "50 ms")]);
+        let mut reader = reader(&source).await;
+        for i in 0..3 {
+            let (mut peer, _) = listener.accept().await.expect("it comes");
+            peer.write_all(format!("{{\"id\":{i}}}\n").as_bytes()).await.expect("open");
+            assert_eq!(next(&mut reader).await, (vec![i], i as u64 + 1));
+        }
+        assert_eq!(source.figures()[1], ("connections_made", 3));
+    }
+
+    #[tokio::test]
+    async fn a_listener_has_as_many_as_it_may_and_goes_with_its_reader() {
+        let free = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound").to_string();
+        let source = source(&[("address", &free), ("mode", "listener"), ("max_connections", "1")]);
+        let mut reader = reader(&source).await;
+        let mut one = TcpStream::connect(&free).await.expect("it listens");
+        one.write_all(b"{\"id\":1}\n").await.expect("open");
+        assert_eq!(next(&mut reader).await, (vec![1], 1));
+        let mut two = TcpStream::connect(&free).await.expect("it listens");
+        let said = tokio::io::AsyncReadExt::read(&mut two, &mut [0]).await;
+        assert!(matches!(said, Ok(0) | Err(_)), "one too many");
+        assert_eq!(source.figures()[2], ("connections_refused", 1));
+        drop(reader);
+        // Its tasks are told to end, and soon the address is free.
+        source.start(&Offsets::default()).await.expect("listens again");
+    }
+}

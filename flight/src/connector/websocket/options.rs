@@ -8,10 +8,11 @@ use millstream_engine::error::{Error, Result};
 use millstream_engine::format::metadata::Layout;
 use millstream_engine::format::records::RecordOptions;
 use millstream_engine::options::{OptionSpec, Options, Takes};
+use millstream_engine::reach::Touch;
 use url::Url;
 
 use crate::connector::count::at_least;
-use crate::connector::wire::{Address, Dialer, TLS_CA, TLS_CERT, TLS_KEY, TLS_SERVER_NAME};
+use crate::connector::wire::{Address, Dialer, TLS_CA, TLS_CERT, TLS_KEY, TLS_SERVER_NAME, touched_files};
 
 const URL: OptionSpec =
     OptionSpec::new("url", Takes::Text, "wss://feed.example.com/ws", "the server; wss is over TLS").required();
@@ -102,6 +103,12 @@ impl Messages {
     pub(super) fn describe(&self) -> String {
         format!("websocket {}://{}{}", self.url.scheme(), self.dialer.address, self.url.path())
     }
+}
+
+/// What a WebSocket touches: its server, and files of certificates.
+pub(super) fn touches(options: &Options) -> Result<Vec<Touch>> {
+    let (_, address) = take_url(&mut options.clone())?;
+    Ok(std::iter::once(address.into()).chain(touched_files(options)).collect())
 }
 
 /// Takes the options of a source.

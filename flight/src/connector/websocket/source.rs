@@ -364,3 +364,90 @@ impl Reader {
         Ok(Changes::insertions(decoded.rows))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow::array::AsArray;
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use millstream_engine::options::Options;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_tungstenite::accept_async;
+
+    use super::*;
+
+    async fn reader(port: u16, pairs: &[(&str, &str)]) -> Box<dyn UnitReader> {
+        let url = format!("ws://127.0.0.1:{port}/?key=hidden");
+        let mut values: BTreeMap<_, _> = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        values.insert("url".to_owned(), url);
+        let source = open(SourceRequest {
+            stream: "s".to_owned(),
+            schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)])),
+            projection: vec![0],
+            metadata: BTreeMap::new(),
+            event_time: None,
+            options: Options::new("stream \"s\"", values),
+            parallelism: 1,
+        });
+        let source = source.expect("opens");
+        assert!(source.describe().starts_with("websocket ws://127.0.0.1") && !source.describe().contains("hidden"));
+        source.draw_on(&MemoryBudget::new(1 << 30));
+        let mut consumed = Offsets::default();
+        consumed.add(&format!("websocket ws://127.0.0.1:{port}/"), 0..7);
+        source.start(&consumed).await.expect("starts");
+        let unit = source.next_unit().await.expect("is open").expect("a unit");
+        assert_eq!((unit.start, source.next_unit().await.expect("is open")), (7, None));
+        source.open(&unit).await.expect("opens")
+    }
+
+    /// The ids of the next rows, where they end, and how many dead letters came with them.
+    async fn next(reader: &mut Box<dyn UnitReader>) -> (Vec<i64>, u64, usize) {
+        let read = reader.next().await.expect("reads").expect("more");
+        let ids = read.rows.rows().column(0).as_primitive::<Int64Type>().values().to_vec();
+        (ids, read.position, read.dead.len())
+    }
+
+    /// Takes a connection and what is subscribed to.
+    async fn accepted(listener: &TcpListener) -> (WebSocketStream<TcpStream>, String) {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let mut socket = accept_async(stream).await.expect("a WebSocket");
+        let first = socket.next().await.expect("open").expect("a message");
+        (socket, first.into_text().expect("text").to_string())
+    }
+
+    #[tokio::test]
+    async fn it_comes_back_and_subscribes_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let mut reader =
+            reader(port, &[("subscribe", "all"), ("max_retry_delay", "50 ms"), ("max_message_bytes", "50")]).await;
+        let (mut socket, asked) = accepted(&listener).await;
+        assert_eq!(asked, "all");
+        socket.send(Message::text("{\"id\": 1}")).await.expect("open");
+        assert_eq!(next(&mut reader).await, (vec![1], 8, 0));
+        socket.send(Message::binary(&b"[{\"id\": 2}, {\"id\": 3}]"[..])).await.expect("open");
+        assert_eq!(next(&mut reader).await, (vec![2, 3], 9, 0));
+        drop(socket);
+        let (mut socket, asked) = accepted(&listener).await;
+        assert_eq!(asked, "all");
+        socket.send(Message::text("x".repeat(51))).await.expect("open");
+        assert_eq!(next(&mut reader).await, (vec![], 10, 1));
+        let (mut socket, _) = accepted(&listener).await;
+        socket.send(Message::text("{\"id\": 4}")).await.expect("open");
+        assert_eq!(next(&mut reader).await, (vec![4], 11, 0));
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_is_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let waits = [("ping_interval", "20 ms"), ("connection_timeout", "200 ms"), ("max_retry_delay", "50 ms")];
+        let _reader = reader(port, &[&waits[..], &[("subscribe", "all")]].concat()).await;
+        for _ in 0..2 {
+            // It is not read any more, and so answers no ping.
+            let (_socket, asked) = accepted(&listener).await;
+            assert_eq!(asked, "all");
+        }
+    }
+}
