@@ -14,7 +14,7 @@ import websockets.sync.server
 from certificates import Authority
 from conftest import Server
 
-OFTEN = ("--checkpoint-interval", "20ms")
+OFTEN = ("--checkpoint-interval", "20ms", "--connect-to", "127.0.0.0/8", "--connect-to", "localhost")
 # Far more than it takes.
 PATIENCE = 30
 # Far less than until a connection would be given up.
@@ -808,7 +808,9 @@ def feeds(here, url, more="", columns="id BIGINT, note TEXT, at TIMESTAMP METADA
     here.sql("CREATE STREAM kept AS SELECT * FROM came")
 
 
-def test_messages_are_rows(here):
+def test_messages_are_rows(store):
+    # Secrets have tests of their own.
+    here = Store(store, *OFTEN, "--insecure")
     feed = Feed()
     feeds(here, f"ws://127.0.0.1:{feed.port}/trades?key=hidden", ", subscribe = '{\"subscribe\": \"a\"}\n{\"subscribe\": \"b\"}', headers = 'X-Who: me', authorization = 'Bearer hidden'")
     feed.wait(lambda f: len(f.told) == 2)
@@ -824,6 +826,19 @@ def test_messages_are_rows(here):
     assert {row[0] for row in letters} == {f"websocket ws://127.0.0.1:{feed.port}/trades"}
     assert "hidden" not in here.server.stderr
     feed.close()
+
+
+def test_statements_from_outside_reach_what_they_may(store):
+    here = Store(store, "--connect-to", "127.0.0.1:7000")
+    for options in [
+        "connector = 'socket', address = '127.0.0.1:7001'",
+        "connector = 'socket', address = '10.0.0.1:7000', protocol = 'udp'",
+        "connector = 'websocket', url = 'ws://feed.example.com/'",
+    ]:
+        with pytest.raises(Exception, match="is no address that statements from outside may connect to"):
+            here.sql(f"CREATE STREAM s (id BIGINT) WITH ({options})")
+    here.sql("CREATE STREAM s (id BIGINT) WITH (connector = 'socket', address = '127.0.0.1:7000')")
+    here.close()
 
 
 def test_a_feed_is_subscribed_to_again(here):
