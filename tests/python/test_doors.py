@@ -428,6 +428,13 @@ def path_schema(g, user, *path):
     return g.raw().get_schema(flight.FlightDescriptor.for_path(*path), options)
 
 
+def link(g, connector, options):
+    return g.run(f"CREATE STREAM l (x BIGINT) WITH (connector = '{connector}', {options})", "maker")
+
+
+INWARDS = "no address that statements from outside may connect to|is not for statements from outside"
+
+
 def file_stream(g, path, more=""):
     return g.run(f"CREATE STREAM f (x BIGINT) WITH (connector = 'file', path = '{path}', format = 'csv'{more})", "maker")
 
@@ -474,6 +481,17 @@ RIGHTS = {
     "a sink beyond": (lambda g: g.run(
         f"CREATE STREAM o WITH (connector = 'file', path = '{g.outside}/', format = 'csv') AS SELECT * FROM a", "maker"), OUT),
     "standard input": (lambda g: g.run("CREATE STREAM i (x BIGINT) WITH (connector = 'stdin', format = 'csv')", "maker"), OUT),
+    "a socket inwards": (lambda g: link(g, "socket", "address = '127.0.0.1:22'"), INWARDS),
+    "a socket to another name of it": (lambda g: link(g, "socket", "address = 'localhost:22'"), INWARDS),
+    "a socket to a number that means it": (lambda g: link(g, "socket", "address = '2130706433:22'"), INWARDS),
+    "datagrams": (lambda g: link(g, "socket", "protocol = 'udp', address = '0.0.0.0:0'"), INWARDS),
+    "a listener": (lambda g: link(g, "socket", "mode = 'listener', address = '0.0.0.0:0'"), INWARDS),
+    "a sink inwards": (lambda g: g.run(
+        "CREATE STREAM l WITH (connector = 'socket', address = '[::1]:22') AS SELECT * FROM a", "maker"), INWARDS),
+    "a feed inwards": (lambda g: link(g, "websocket", "url = 'ws://169.254.169.254/latest'"), INWARDS),
+    "a link to itself": (lambda g: link(g, "flight", f"url = 'grpc://127.0.0.1:{g.port}', query = 'SELECT 1'"), INWARDS),
+    "a key from elsewhere": (lambda g: link(
+        g, "socket", f"mode = 'listener', tls = true, tls_cert = '{g.cert}', tls_key = '{g.key}', address = '10.0.0.1:1'"), INWARDS + "|" + OUT),
     "a name that is a path": (lambda g: g.run('SELECT * FROM "../../outside"', "maker"), "does not exist"),
 }
 
