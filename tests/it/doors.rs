@@ -138,6 +138,8 @@ const ATTEMPTS: &[(&str, &str, bool)] = &[
     ("writes_a", "INSERT INTO a SELECT x FROM public.a", false),
     ("writes_a", "INSERT INTO a SELECT x FROM b", false),
     ("writes_a", "INSERT INTO a SELECT (SELECT max(x) FROM a)", false),
+    ("writes_a", "INSERT INTO a SELECT 5 WHERE EXISTS (SELECT 1 FROM a AS b WHERE b.x = 2)", false),
+    ("writes_a", "INSERT INTO a WITH c AS (SELECT x FROM a) SELECT x FROM c", false),
     ("writes_a", "SELECT * FROM a", false),
     ("writes_a", "DESCRIBE a", true),
     ("writes_a", "SHOW CREATE STREAM a", false),

@@ -1,10 +1,8 @@
 //! What each statement needs: asked here, before anything of it is looked at. What its queries read is asked for where
 //! names are found (`lookup.rs`); [`crate::rights::Access`] decides both.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::watch;
@@ -13,7 +11,7 @@ use super::reading::Reading;
 use super::{Session, audit_table};
 use crate::error::{Error, Result};
 use crate::rights::{Access, Need, Principal, Right, Target};
-use crate::statement::{AccessStatement, ExplainTarget, Insert, Name, Statement};
+use crate::statement::{AccessStatement, ExplainTarget, Name, Statement};
 
 impl Session {
     /// Who it works for.
@@ -61,15 +59,7 @@ impl Session {
             Statement::CreateView(create) => ask(made(&create.name, create.or_replace)),
             Statement::Drop(drop) => ask(Need::On(Right::Admin, &drop.name.name)),
             Statement::Pause(name) | Statement::Resume(name) => ask(Need::On(Right::Admin, &name.name)),
-            Statement::Insert(insert) => {
-                ask(Need::On(Right::Write, &insert.target.name))?;
-                let read = Need::On(Right::Read, &insert.target.name);
-                // Who may read it need not be looked after.
-                match access.allows(&self.who, read) || !reads_its_target(insert) {
-                    true => Ok(()),
-                    false => ask(read),
-                }
-            }
+            Statement::Insert(insert) => ask(Need::On(Right::Write, &insert.target.name)),
             // What it makes lies where files of the server do.
             Statement::CopyTo(_) if self.who.is_remote() => ask(Need::OnAll(Right::Write)),
             Statement::CopyTo(_) => Ok(()),
@@ -183,15 +173,6 @@ impl<T> Allowed<T> {
 /// To make it: a right on what it takes the place of, or on all there will be.
 fn made(name: &Name, or_replace: bool) -> Need<'_> {
     if or_replace { Need::On(Right::Admin, &name.name) } else { Need::OnAll(Right::Admin) }
-}
-
-/// Whether the rows of `insert` come also from where they go to.
-fn reads_its_target(insert: &Insert) -> bool {
-    let read = ast::visit_relations(&insert.source.query, |relation| match Name::from_object_name(relation) {
-        Ok(name) if name.name != insert.target.name => ControlFlow::Continue(()),
-        _ => ControlFlow::Break(()),
-    });
-    read.is_break()
 }
 
 /// That a store cannot be without what it needs to be opened again.

@@ -35,14 +35,13 @@ impl Session {
     ) -> Result<Outcome> {
         let ms = &self.millstream;
         let def = ms.stream(public(target)?)?;
-        let reading = self.reading().into_stream(&def.name);
         self.touch(&def.name);
         let intake = ms.intake(&def)?;
         let held = ms.budget().account(format!("INSERT INTO {}", quote_name(&def.name)));
         let mut gathered = Gathered { def, batches: vec![], bytes: 0, held };
         let left_out = LeftOutRows::default();
         for insert in inserts {
-            let state = session_state();
+            let (state, reading) = (session_state(), self.reading().into_stream(&gathered.def.name));
             let statement = DfStatement::Statement(Box::new(insert?.statement));
             let plan = statement_plan(&state, ms.batch_resolver(&left_out, &reading), statement)?;
             let LogicalPlan::Dml(dml) = plan else { return Err(Error::internal("an INSERT that is none")) };

@@ -19,8 +19,8 @@ pub(super) struct Reading {
     pub(super) who: Principal,
     /// Whether who reads must be allowed to read also what views stand for: it is told of that.
     pub(super) through_views: bool,
-    /// The stream that rows go into: who reads need not be allowed to read that.
-    target: Option<String>,
+    /// The stream that rows go into, until the planner has asked for it: for that, who reads need not be allowed to read it.
+    target: Arc<Mutex<Option<String>>>,
     /// Who was allowed to read what on the way.
     allowed: Arc<Mutex<BTreeSet<(Principal, String)>>>,
 }
@@ -28,8 +28,8 @@ pub(super) struct Reading {
 impl Reading {
     /// What `who` reads.
     pub(super) fn by(who: &Principal) -> Self {
-        let (met, allowed, who) = (Arc::default(), Arc::default(), who.clone());
-        Reading { met, instead: None, who, through_views: false, target: None, allowed }
+        let (met, allowed, target, who) = (Arc::default(), Arc::default(), Arc::default(), who.clone());
+        Reading { met, instead: None, who, through_views: false, target, allowed }
     }
 
     /// What a job of the store reads, whose statement was allowed when it was made.
@@ -42,9 +42,9 @@ impl Reading {
         Reading { through_views: true, ..self }
     }
 
-    /// Where the rows go into `stream`, which the query itself does not name.
+    /// Of a statement whose rows go into `stream`. It is asked for once for that; a second time it is read.
     pub(super) fn into_stream(self, stream: &str) -> Self {
-        Reading { target: Some(stream.to_owned()), ..self }
+        Reading { target: Arc::new(Mutex::new(Some(stream.to_owned()))), ..self }
     }
 
     /// As if `view` were there already.
@@ -59,12 +59,16 @@ impl Reading {
 
     /// The same, within a view that `maker` has made.
     pub(super) fn within(&self, maker: Principal) -> Self {
-        Reading { who: if self.through_views { self.who.clone() } else { maker }, target: None, ..self.clone() }
+        Reading {
+            who: if self.through_views { self.who.clone() } else { maker },
+            target: Arc::default(),
+            ..self.clone()
+        }
     }
 
     /// Errors unless who reads may read `name`.
     pub(super) fn ask(&self, access: &Access, name: &str) -> Result<()> {
-        if self.target.as_deref() == Some(name) {
+        if self.target.lock().take_if(|target| target == name).is_some() {
             return Ok(());
         }
         access.decide(&self.who, Need::On(Right::Read, name))?;
