@@ -159,6 +159,9 @@ class Guarded:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
+        except (ssl.SSLError, ConnectionError):
+            # It was answered and closed before all of it was sent.
+            return "closed", ""
         finally:
             connection.close()
 
@@ -326,8 +329,7 @@ def test_certificates(tmp_path):
             raw = guarded.raw(identity=identity)
             refused(lambda: raw.get_flight_info(command("SELECT 1"), flight.FlightCallOptions(timeout=10)), ".")
         assert guarded.http("GET", "/streams/millstream.none", user=None, identity=good)[0] in (400, 404)
-        with pytest.raises(OSError):
-            guarded.http("GET", "/healthz", user=None)
+        assert guarded.http("GET", "/healthz", user=None)[0] == "closed", "no certificate, no answer"
         nobody = guarded.raw(identity=guarded.authority.issue("mallory"))
         refused(lambda: guarded.ask(None, client=nobody), "the certificate is of no user")
         # A login counts before the certificate.
@@ -551,8 +553,8 @@ WEB = {
         "CREATE STREAM f (x BIGINT) WITH (connector = 'file', path = '/etc/passwd', format = 'csv')", **PLAIN), 403, OUT),
     "a copy beyond": (lambda g: g.http("POST", "/sql", f"COPY a TO '{g.outside}/x.csv'", **PLAIN), 403, OUT),
     "a name that is a path": (lambda g: g.http("GET", "/streams/..%2F..%2Fcatalog"), 404, "does not exist"),
-    "headers beyond all bounds": (lambda g: g.http("GET", "/streams/a", x_more="a" * 100_000), 431, ""),
-    "a long line of the request": (lambda g: g.http("GET", "/streams/a?where=" + "x" * 100_000), (414, 431), ""),
+    "headers beyond all bounds": (lambda g: g.http("GET", "/streams/a", x_more="a" * 100_000), (431, "closed"), ""),
+    "a long line of the request": (lambda g: g.http("GET", "/streams/a?where=" + "x" * 100_000), (414, 431, "closed"), ""),
 }
 
 
