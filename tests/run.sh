@@ -1,18 +1,28 @@
 #!/usr/bin/env bash
 # All tests: unit and system tests in Rust, documentation tests, then the Python tests against real processes.
-# Needs git, the Rust toolchain, python3 and promtool (of prometheus); makes the rest itself. Words after the script go to pytest.
+# Needs git, the Rust toolchain and python3; makes the rest itself. Words after the script go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 step() { printf '\n== %s\n' "$*"; }
 fail() { printf 'tests/run.sh: %s\n' "$*" >&2; exit 1; }
 
-for tool in git cargo python3 promtool; do
+for tool in git cargo python3; do
     command -v "$tool" >/dev/null || fail "there is no $tool: install it first"
 done
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 is older than 3.11"
 
+# Needs program $1, which is in package $2 where there is apt-get.
+need() {
+    if command -v "$1" >/dev/null; then return; fi
+    command -v apt-get >/dev/null || fail "there is no $1: install it first"
+    local root=(); [[ $(id -u) == 0 ]] || root=(sudo)
+    "${root[@]}" apt-get update -q && "${root[@]}" apt-get install -qy --no-install-recommends "$2" || fail "cannot install $2, which has $1"
+}
+
 step "set up"
+need openssl openssl
+need promtool prometheus
 if ! cargo nextest --version >/dev/null 2>&1; then
     cargo install cargo-nextest --locked || fail "cannot install cargo-nextest"
 fi

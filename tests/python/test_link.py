@@ -1,6 +1,7 @@
 """Streams between two servers that share nothing: read there and written here, across kills of either and cut links."""
 
 import datetime
+import gc
 import os
 import random
 import re
@@ -92,6 +93,13 @@ class Site:
         while (got := sorted(self.ask(sql))) != answer and time.monotonic() < deadline:
             time.sleep(0.05)
         assert got == answer, f"{len(got)} rows, expected {len(answer)}\n{self.ask('SHOW JOBS')}\n{self.server.stderr}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_over():
+    """What a killed server left half closed ends here, and not in the middle of another test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

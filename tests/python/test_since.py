@@ -1,6 +1,7 @@
 """A position to go on from: `SINCE EPOCH` over Flight and in the shell, across kills of the server and of who follows."""
 
 import collections
+import gc
 import json
 import os
 import random
@@ -109,6 +110,13 @@ class Site:
                 self.ask(f"INSERT INTO readings SELECT value, value % 37, value * 2 FROM generate_series({first}, {first + count - 1})")
             except (adbc_driver_manager.Error, OSError):
                 time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_over():
+    """What a killed server left half closed ends here, and not in the middle of another test."""
+    yield
+    gc.collect()
 
 
 def test_followers_that_are_killed_put_the_answer_together(tmp_path):

@@ -327,9 +327,11 @@ def test_the_checkpoint_interval_of_a_session_holds(store):
 
 def test_emit_comes_last(cursor):
     cursor.execute("CREATE STREAM sent (id BIGINT)")
-    with pytest.raises(adbc_driver_manager.Error, match="EMIT comes last: write LIMIT"):
-        cursor.execute("SELECT id FROM sent EMIT CHANGES LIMIT 3")
-        cursor.fetchall()
+    for clause in ("WHERE id > 3", "ORDER BY id", "LIMIT 3 OFFSET 1"):
+        word = clause.split()[-2 if "OFFSET" in clause else 0]
+        with pytest.raises(adbc_driver_manager.Error, match=f"EMIT comes last: write {word}"):
+            cursor.execute(f"SELECT id FROM sent EMIT CHANGES {clause}")
+            cursor.fetchall()
 
 
 def test_standard_input_has_one_reader(store):
