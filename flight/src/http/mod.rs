@@ -9,7 +9,7 @@
 //!                                              └ about, metrics, openapi: what is asked about the server
 //! ```
 //!
-//! Each request has a session of its own. What goes wrong is an [`Answer`](answer::Answer): a status, and JSON that says the kind,
+//! Each request has a session of its own. What goes wrong is an `Answer`: a status, and JSON that says the kind,
 //! the message and the hint, as errors do everywhere else.
 
 mod about;

@@ -41,7 +41,7 @@ pub fn cut_secrets(text: &str) -> Cow<'_, str> {
     Cow::Owned(cut)
 }
 
-/// As [`Error::caret`], unless the line that it would show tells a secret.
+/// As `Error::caret`, unless the line that it would show tells a secret.
 pub fn caret(error: &Error, sql: &str) -> Option<String> {
     let caret = error.caret(sql)?;
     match cut_secrets(sql) {

@@ -4,7 +4,7 @@
 //! rows of any number) is one unit and comes into one epoch, so that it is committed whole or not at all. What was
 //! handed in and not yet committed when the process dies was never acknowledged.
 //!
-//! Rows may come with a [`Receipt`], which says later that they came ([`receipts`]). Whoever hands in rows under a key keeps
+//! Rows may come with a [`Receipt`], which says later that they came (`receipts.rs`). Whoever hands in rows under a key keeps
 //! it meanwhile ([`IngestSource::reserve`]), so that a twin waits. Rows that do not fit may come with those that do, as dead
 //! letters. The coordinate counts those as well, and one for a receipt of nothing.
 
