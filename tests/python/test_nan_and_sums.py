@@ -199,10 +199,10 @@ def test_a_sum_that_does_not_fit_is_put_aside_in_a_stream(store):
         "SELECT * FROM s ORDER BY g",
     )
     assert found == [[2, 1, 5, 5], [1, 2, 2**63 - 2, 2**63 - 2], [2, 1, 5, 5]]
-    letters = duck(f"SELECT expression, reason, weight FROM '{store}/jobs/*/dead_letters/*.parquet' ORDER BY weight")
+    # A file that was made longer stays for those who read it: only the stream tells which ones count.
+    letters = rows(store, "SELECT expression, reason, weight FROM millstream.dead_letters ORDER BY weight")
     why = ("sum(v)", "9223372036854775808 does not fit BIGINT; write sum(v::DECIMAL(38, 0))")
-    # That the row comes and goes is told; it may be told more than once that it comes.
-    assert letters[0] == (*why, -1) and set(letters[1:]) == {(*why, 1)}
+    assert letters == [[*why, -1], [*why, 1]]
 
 
 def test_averages_are_exact(store):
