@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::{concat_batches, filter_record_batch, not};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, SortField};
@@ -451,7 +451,7 @@ mod tests {
             (from..to).map(|k| format!("{weight:+} k{k} {k}")).collect::<Vec<_>>().join("; ")
         };
         let mut bench = Bench::new(upsert()).expect("builds");
-        let mut say = |bench: &mut Bench, text: String, expected: usize| {
+        let say = |bench: &mut Bench, text: String, expected: usize| {
             bench.changes(0, parse(&schema(), &text).expect("rows")).expect("room");
             let said = bench.mark(EventTime(0)).expect("an epoch");
             assert_eq!(said.iter().map(Changes::num_rows).sum::<usize>(), expected);

@@ -231,16 +231,7 @@ impl Millstream {
         if def.log.is_some() {
             check_storable(&def.schema).map_err(|e| e.context(format!("stream \"{}\"", def.name)))?;
         }
-        match (def.kind, &def.connector) {
-            (ObjectKind::External, Some((connector, _))) => {
-                let all = (0..def.schema.fields().len()).collect();
-                connector.readable()?.check(def.source_request(all, parallelism)?)?;
-            }
-            (ObjectKind::Written, Some((connector, options))) => {
-                connector.writable()?.check(def.sink_request(&**connector, options, parallelism)?)?;
-            }
-            _ => {}
-        }
+        def.check_other_side(parallelism)?;
         Ok((def, resolved))
     }
 
