@@ -19,7 +19,7 @@ import pyarrow.flight
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests" / "python"))
 from conftest import Server  # noqa: E402
 
-ROWS = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000_000
+ROWS = int(sys.argv[1]) if __name__ in ("__main__", "__mp_main__") and len(sys.argv) > 1 else 20_000_000
 BATCH = 8192
 TICK = os.sysconf("SC_CLK_TCK")
 

@@ -251,6 +251,25 @@ def test_what_is_gone_and_what_is_not_yet(tmp_path):
             pytest.fail("history was kept")
 
 
+def test_what_is_followed_is_committed_before_its_time(tmp_path):
+    """Also what it is made of; and what nobody follows is not."""
+    with Server(tmp_path / "store", "--checkpoint-interval", "1 hour") as server, server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE STREAM readings (id BIGINT)")
+        cursor.execute("CREATE STREAM counts AS SELECT id % 3 AS g, count(*) AS n FROM readings GROUP BY id % 3")
+        cursor.execute("CREATE STREAM named AS SELECT 'group ' || g AS name, n FROM counts")
+        cursor.execute("INSERT INTO readings VALUES (0)")
+        time.sleep(1)
+        cursor.execute("SELECT count(*) FROM named")
+        assert cursor.fetchone() == (0,)
+        with pyarrow.flight.connect(f"grpc://{server.address}") as client:
+            reader = client.do_get(client.get_flight_info(command("SELECT name, n FROM named EMIT CHANGES")).endpoints[0].ticket)
+            assert reader.read_chunk().data.to_pylist() == [{"_op": "+I", "name": "group 0", "n": 1}]
+            for n in range(2, 12):
+                cursor.execute("INSERT INTO readings VALUES (0)")
+                assert {row["n"] for row in reader.read_chunk().data.to_pylist()} == {n - 1, n}
+            reader.cancel()
+
+
 def test_the_shell_says_where_it_stands(tmp_path):
     store = tmp_path / "store"
     made = run(store, "CREATE STREAM s (id BIGINT); INSERT INTO s VALUES (1), (2), (3); SELECT * FROM s EMIT CHANGES LIMIT 3;")

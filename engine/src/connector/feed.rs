@@ -124,6 +124,10 @@ impl Sink for FeedSink {
         Ok(())
     }
 
+    fn is_awaited(&self) -> bool {
+        true
+    }
+
     fn takes_retractions(&self) -> bool {
         self.updating
     }

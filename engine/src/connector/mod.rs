@@ -255,6 +255,10 @@ pub trait Source: Send + Sync {
         vec![]
     }
 
+    /// Called when somebody begins to wait for what is made of its rows, and when nobody does any more: see
+    /// [`Sink::is_awaited`].
+    fn await_rows(&self, _awaited: bool) {}
+
     /// Itself, where it reads a log in which positions outlast the reader.
     fn positioned(&self) -> Option<&dyn position::Positioned> {
         None
@@ -336,6 +340,12 @@ pub trait Sink: Send + Sync {
     /// Whether anybody can see the watermarks it is given, and may act on them.
     fn tells_time(&self) -> bool {
         true
+    }
+
+    /// Whether somebody waits for what is committed, such as the other side of a connection. Then commits come before their
+    /// time, where they cost little.
+    fn is_awaited(&self) -> bool {
+        false
     }
 
     /// Whether it can take rows back (weights below 0).

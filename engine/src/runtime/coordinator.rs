@@ -23,6 +23,10 @@ use crate::time::EventTime;
 
 /// Epochs under way at a time: one is finished while the next is filled.
 const MOST_EPOCHS: usize = 2;
+/// Of the time between checkpoints that somebody waits for, one takes a tenth at most.
+const AWAITED_SHARE: u32 = 10;
+/// The shortest time between them.
+const AWAITED_GAP: Duration = Duration::from_millis(10);
 /// Rows put aside are committed early beyond this many bytes.
 const DEAD_BYTES: usize = 16 << 20;
 /// How often a job that waits for input looks for idle splits.
@@ -70,6 +74,7 @@ impl Coordinator {
             tracing::error!(stream = %self.config.name, "a task does not end");
         }
         self.let_go();
+        self.sources.iter().for_each(|s| s.source.await_rows(false));
         // A commit that outlived the job could undo what the next run of it begins with.
         if let Some(commit) = self.state.committing.take() {
             let _ = commit.await;
@@ -104,6 +109,7 @@ impl Coordinator {
                 let phase = if self.state.ending { JobPhase::Finished } else { JobPhase::Stopped };
                 return Ok(phase);
             }
+            self.look_who_waits();
             let wake = self.wake_at();
             // Where a pulse that has come does not lead to a cut, something else must happen first.
             let clock = self.clock.clone();
@@ -177,7 +183,25 @@ impl Coordinator {
             || s.dead_bytes > DEAD_BYTES
             || (self.config.eager && (s.fresh || self.pulse.is_set()));
         let dirty = s.dirty || self.pulse.is_set();
-        dirty && (hurry || self.clock.since(s.last_checkpoint) >= self.config.checkpoint_interval)
+        dirty && (hurry || self.clock.since(s.last_checkpoint) >= self.checkpoint_gap())
+    }
+
+    /// The time between checkpoints: shorter than asked for where somebody waits for them and they take a small part of it.
+    fn checkpoint_gap(&self) -> Duration {
+        let longest = self.config.checkpoint_interval;
+        match self.state.awaited {
+            true => (self.state.took * AWAITED_SHARE).clamp(AWAITED_GAP.min(longest), longest),
+            false => longest,
+        }
+    }
+
+    /// Looks whether somebody waits for what is committed, and tells the sources, since they wait for those as well.
+    fn look_who_waits(&mut self) {
+        let awaited = self.sinks.values().any(|sink| sink.is_awaited());
+        if awaited != self.state.awaited {
+            self.state.awaited = awaited;
+            self.sources.iter().for_each(|s| s.source.await_rows(awaited));
+        }
     }
 
     /// When to look again; `None`: when something happens.
@@ -191,7 +215,7 @@ impl Coordinator {
         }
         let mut at = s.last_tick + TICK;
         if s.dirty && self.claim.is_some() && !s.is_checkpointing() {
-            at = at.min(s.last_checkpoint + self.config.checkpoint_interval);
+            at = at.min(s.last_checkpoint + self.checkpoint_gap());
         }
         // Idle splits are looked for only where something is held back.
         let ticks = s.dirty || self.sources.iter().any(|v| v.idle_timeout.is_some());
@@ -392,7 +416,8 @@ impl Coordinator {
     }
 
     fn committed(&mut self, committed: Committed) {
-        self.shared.set_committed(&committed, self.state.committing_since.elapsed());
+        self.state.took = self.state.committing_since.elapsed();
+        self.shared.set_committed(&committed, self.state.took);
         self.state.manifest = committed.manifest;
         self.answer_flushes();
     }

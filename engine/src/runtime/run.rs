@@ -83,6 +83,10 @@ pub(super) struct Run {
     pub(super) committing: Option<oneshot::Receiver<Result<Committed>>>,
     /// When the epoch was cut whose checkpoint is committed.
     pub(super) committing_since: Instant,
+    /// How long the last checkpoint took, from its cut to its commit.
+    pub(super) took: Duration,
+    /// Somebody waits for what is committed.
+    pub(super) awaited: bool,
     /// Rows put aside since the last checkpoint, with their epoch.
     pub(super) dead: Vec<(u64, Letter)>,
     pub(super) dead_bytes: usize,
@@ -116,6 +120,8 @@ impl Run {
             parts: vec![],
             committing: None,
             committing_since: now,
+            took: Duration::ZERO,
+            awaited: false,
             dead: vec![],
             dead_bytes: 0,
             fresh_states: true,

@@ -40,6 +40,8 @@ struct Taps {
     /// What was told to be committed.
     told: Mutex<Vec<Offsets>>,
     deaf: AtomicBool,
+    /// Somebody waits for what is made of the rows.
+    awaited: AtomicBool,
     /// Reads that were given up midway.
     given_up: AtomicUsize,
 }
@@ -93,6 +95,10 @@ struct Shared(Arc<Taps>);
 
 #[async_trait]
 impl Source for Shared {
+    fn await_rows(&self, awaited: bool) {
+        self.0.awaited.store(awaited, Ordering::Relaxed);
+    }
+
     async fn start(&self, consumed: &Offsets) -> Result<()> {
         let all = self.0.taps.lock().len();
         let unit = |tap| {
@@ -219,9 +225,9 @@ impl UnitReader for Reader {
     }
 }
 
-/// Keeps what it is given.
+/// Keeps what it is given. Somebody may wait for it.
 #[derive(Clone, Default)]
-struct Basin(Arc<Mutex<Vec<i64>>>);
+struct Basin(Arc<Mutex<Vec<i64>>>, Arc<AtomicBool>);
 
 impl Basin {
     fn times(&self) -> Vec<i64> {
@@ -243,6 +249,10 @@ impl Sink for Basin {
 
     async fn commit(&self, _commit: &Commit<'_>) -> Result<()> {
         Ok(())
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.1.load(Ordering::Relaxed)
     }
 
     fn takes_retractions(&self) -> bool {

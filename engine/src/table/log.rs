@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
@@ -45,6 +46,8 @@ pub struct StreamLog {
     pub(super) making: Mutex<Making>,
     state: Mutex<State>,
     version: watch::Sender<u64>,
+    /// Readers whose rows somebody waits for.
+    awaiting: AtomicUsize,
 }
 
 /// Keeps the files of all snapshots that are taken while it lives.
@@ -106,7 +109,21 @@ impl StreamLog {
         let (version, _) = watch::channel(0);
         let (state, making) = (Mutex::default(), Mutex::default());
         let name = name.into();
-        Arc::new(StreamLog { name, schema, changelog, store, retention, upkeep, making, state, version })
+        let awaiting = AtomicUsize::new(0);
+        Arc::new(StreamLog { name, schema, changelog, store, retention, upkeep, making, state, version, awaiting })
+    }
+
+    /// A reader waits for its rows, or does not any more.
+    pub(super) fn await_rows(&self, awaited: bool) {
+        match awaited {
+            true => self.awaiting.fetch_add(1, Ordering::Relaxed),
+            false => self.awaiting.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    /// Whether a reader waits for its rows.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaiting.load(Ordering::Relaxed) > 0
     }
 
     /// The stream's name.

@@ -329,6 +329,10 @@ impl Sink for TableSink {
         self.log.drops_nothing();
     }
 
+    fn is_awaited(&self) -> bool {
+        self.log.is_awaited()
+    }
+
     fn takes_retractions(&self) -> bool {
         self.log.is_changelog()
     }

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
@@ -40,6 +41,8 @@ pub struct StreamSource {
     state: Arc<Mutex<Handout>>,
     admitted: tokio::sync::Notify,
     reader: Mutex<Option<Follower>>,
+    /// Somebody waits for what is made of the rows.
+    awaited: AtomicBool,
     /// Where to begin, for one who wants to know where its epochs end.
     begin: OnceLock<Begin>,
 }
@@ -57,7 +60,8 @@ impl StreamSource {
     pub fn new(log: Arc<StreamLog>, projection: Vec<usize>) -> Result<Self> {
         let schema = Arc::new(log.schema().project(&projection)?);
         let (state, admitted, reader) = (Arc::default(), tokio::sync::Notify::new(), Mutex::default());
-        Ok(StreamSource { log, projection, schema, state, admitted, reader, begin: OnceLock::new() })
+        let (awaited, begin) = (AtomicBool::new(false), OnceLock::new());
+        Ok(StreamSource { log, projection, schema, state, admitted, reader, awaited, begin })
     }
 
     /// How many rows of a log have been read, the first ones, where this is what a job has consumed of it.
@@ -181,6 +185,7 @@ impl StreamSource {
 
 impl Drop for StreamSource {
     fn drop(&mut self) {
+        self.await_rows(false);
         if let Some(reader) = self.reader.lock().take().filter(|r| !r.durable) {
             self.log.unfollow(&reader.name);
         }
@@ -207,6 +212,12 @@ pub fn follower(reader: &str, place: impl Display) -> String {
 
 #[async_trait]
 impl Source for StreamSource {
+    fn await_rows(&self, awaited: bool) {
+        if self.awaited.swap(awaited, Ordering::Relaxed) != awaited {
+            self.log.await_rows(awaited);
+        }
+    }
+
     fn read_by(&self, reader: &str, place: usize, durable: bool) {
         let mut name = follower(reader, place);
         if !durable {

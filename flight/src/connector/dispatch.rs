@@ -236,6 +236,10 @@ impl<C: Carrier> Sink for Dispatch<C> {
         late.shutdown().await;
     }
 
+    fn is_awaited(&self) -> bool {
+        true
+    }
+
     fn takes_retractions(&self) -> bool {
         true
     }

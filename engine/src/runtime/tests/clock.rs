@@ -56,6 +56,35 @@ async fn a_checkpoint_comes_when_its_time_has_come() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_comes_before_its_time_while_somebody_waits_for_it() {
+    let (world, clock) = (World::new(1), Clock::by_hand());
+    world.basin.1.store(true, Ordering::Relaxed);
+    let job = world.start_by(clock.clone(), 1, HOUR, HOUR).await;
+    for time in 1..5 {
+        let (before, from) = (world.commits(), clock.now());
+        world.taps.pour(0, time);
+        world
+            .advance_until(&clock, "the commit", || world.commits() > before && world.taps.has_heard(time as u64))
+            .await;
+        assert!(clock.since(from) < HOUR / 10, "after {:?}", clock.since(from));
+    }
+    assert!(world.taps.awaited.load(Ordering::Relaxed), "so are the rows that it is made of");
+    world.basin.1.store(false, Ordering::Relaxed);
+    world.taps.pour(0, 9);
+    world.advance_until(&clock, "the row", || world.basin.times().contains(&9)).await;
+    world.advance_until(&clock, "the word", || !world.taps.awaited.load(Ordering::Relaxed)).await;
+    let before = world.commits();
+    clock.advance(HOUR / 4);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(world.commits() <= before + 1, "one may have been under way");
+    world.basin.1.store(true, Ordering::Relaxed);
+    world.taps.pour(0, 10);
+    world.advance_until(&clock, "the commit", || world.taps.has_heard(6)).await;
+    stop(job, &clock).await;
+    assert!(!world.taps.awaited.load(Ordering::Relaxed), "whose job has ended waits for nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_split_is_idle_after_its_timeout_and_not_before() {
     let (world, clock) = (World::new(2), Clock::by_hand());
     let job = world.start_by(clock.clone(), 1, HOUR, STEP).await;

@@ -145,6 +145,10 @@ impl Sink for ListenerSink {
         false
     }
 
+    fn is_awaited(&self) -> bool {
+        self.room.count.load(Ordering::Relaxed) > 0
+    }
+
     fn takes_retractions(&self) -> bool {
         self.rows.retracts
     }

@@ -204,6 +204,10 @@ impl Sink for ClientSink {
         false
     }
 
+    fn is_awaited(&self) -> bool {
+        true
+    }
+
     fn takes_retractions(&self) -> bool {
         self.rows.retracts
     }

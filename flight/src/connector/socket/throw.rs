@@ -151,6 +151,10 @@ impl Sink for DatagramSink {
         false
     }
 
+    fn is_awaited(&self) -> bool {
+        true
+    }
+
     fn takes_retractions(&self) -> bool {
         self.rows.retracts
     }
