@@ -409,49 +409,48 @@ def test_users_are_asked_who_they_are(tmp_path):
         assert said["repeated"]
 
 
+def events(port, path, last=None):
+    """Server-sent events as a browser's EventSource takes them, behind the one with id `last`: ids, and rows or None."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+    try:
+        connection.request("GET", path, headers={"Last-Event-ID": last} if last else {})
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+        position = data = None
+        while line := answer.readline().decode():
+            match line.rstrip("\n").split(": ", 1):
+                case ["id", position]:
+                    pass
+                case ["data", text]:
+                    data = json.loads(text)
+                case [""]:
+                    if position is not None or data is not None:
+                        yield position, data
+                    position = data = None
+    finally:
+        connection.close()
+
+
 class Events:
-    """What a browser's EventSource does: it reads events, and comes back behind the last one."""
+    """One who puts whole epochs together, and comes back behind the last one."""
 
     def __init__(self, port, path):
-        self.port, self.path, self.last, self.answer = port, path, None, None
-
-    def connect(self):
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
-        self.connection.request("GET", self.path, headers={"Last-Event-ID": self.last} if self.last else {})
-        self.answer = self.connection.getresponse()
-        assert self.answer.status == 200, self.answer.read()
+        self.port, self.path, self.last = port, path, None
 
     def read(self, epochs, until):
         """Adds whole epochs to `epochs` until they have `until` rows or the connection ends."""
-        rows, position, data = [], None, None
+        rows = []
         try:
-            if self.answer is None:
-                self.connect()
-            while sum(map(len, epochs)) < until:
-                line = self.answer.readline()
-                if not line:
+            for position, row in events(self.port, self.path, self.last):
+                rows += [row] if row is not None else []
+                if position is not None:
+                    # Only now is all of the epoch here.
+                    epochs.append(rows)
+                    self.last, rows = position, []
+                if sum(map(len, epochs)) >= until:
                     break
-                line = line.decode().rstrip("\n")
-                if line.startswith("id: "):
-                    position = line[4:]
-                elif line.startswith("data: "):
-                    data = json.loads(line[6:])
-                elif not line:
-                    if data is not None:
-                        rows.append(data)
-                    if position is not None:
-                        # Only now is all of the epoch here.
-                        epochs.append(rows)
-                        self.last, rows = position, []
-                    position = data = None
         except (OSError, http.client.HTTPException):
             pass
-        self.close()
-
-    def close(self):
-        if self.answer is not None:
-            self.connection.close()
-        self.answer = None
 
 
 def test_changes_are_events_that_one_can_come_back_to(tmp_path):
