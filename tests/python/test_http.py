@@ -27,10 +27,10 @@ SEED = 20260915
 
 
 class HttpServer(Server):
-    """`millstream serve` with HTTP on a free port."""
+    """`millstream serve` with HTTP, on a free port where none is said."""
 
-    def __init__(self, store, *args, **options):
-        super().__init__(store, "--http", "127.0.0.1:0", *args, **options)
+    def __init__(self, store, *args, http="127.0.0.1:0", **options):
+        super().__init__(store, "--http", http, *args, **options)
         self.port = int(self.wait_for(r"^http: http://127.0.0.1:(\d+)$", "stderr").group(1))
 
     def ask(self, method, path, body=None, headers=None, patience=30):
