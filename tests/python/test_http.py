@@ -370,6 +370,42 @@ def test_metrics_are_what_prometheus_takes(web, stream):
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+def test_metrics_have_what_connectors_count(tmp_path):
+    login = lambda user: {"Authorization": "Basic " + base64.b64encode(f"{user}:long enough 1".encode()).decode()}
+    store = tmp_path / "store"
+    run(store, "CREATE USER boss PASSWORD 'long enough 1'; GRANT ADMIN ON ALL TO boss; CREATE USER ann PASSWORD 'long enough 1';")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out, HttpServer(store, "--connect-to", "127.0.0.1") as server:
+        out.bind(("127.0.0.1", 0))
+        out.settimeout(30)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            address = free.getsockname()
+        udp = "connector = 'socket', protocol = 'udp', format = 'json'"
+        for sql in [
+            f"CREATE STREAM heard (n BIGINT) WITH ({udp}, address = '127.0.0.1:{address[1]}')",
+            f"CREATE STREAM told WITH ({udp}, address = '127.0.0.1:{out.getsockname()[1]}', checkpoint_interval = '50 ms') AS SELECT * FROM heard",
+            "GRANT READ ON STREAM told TO ann",
+        ]:
+            server.json("POST", "/sql", sql, {"Content-Type": "text/plain"} | login("boss"))
+        deadline = time.monotonic() + 30
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as to:
+            to.sendto(b'{"n": 7}', address)
+            assert json.loads(out.recv(100)) == {"n": 7}
+        while True:
+            page = server.ask("GET", "/metrics", headers=login("boss"))[2]
+            lines = page.decode().splitlines()
+            if 'millstream_sink_datagrams_sent_total{stream="told"} 1' in lines:
+                break
+            assert time.monotonic() < deadline, page.decode()
+        dropped = 'millstream_source_datagrams_dropped_total{stream="told",source="heard"} 0'
+        assert dropped in lines and "# TYPE millstream_source_datagrams_dropped_total counter" in lines
+        checked = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        # What a stream reads is told to who may read that.
+        page = server.ask("GET", "/metrics", headers=login("ann"))[2].decode()
+        assert 'millstream_sink_datagrams_sent_total{stream="told"} 1' in page and "heard" not in page
+
+
 def test_schemathesis_finds_nothing(tmp_path):
     """A program of others makes requests out of /openapi.json, good ones and bad ones, and looks at the answers."""
     with HttpServer(tmp_path / "store") as server:

@@ -124,7 +124,10 @@ impl Client {
     /// The counts, for `EXPLAIN ANALYZE STREAM`.
     pub(super) fn figures(&self) -> Vec<Figure> {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        vec![("requests", read(&self.counts.asked)), ("requests_failed", read(&self.counts.failed))]
+        vec![
+            Figure::count("requests", read(&self.counts.asked)),
+            Figure::count("requests_failed", read(&self.counts.failed)),
+        ]
     }
 }
 

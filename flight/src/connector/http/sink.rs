@@ -272,7 +272,11 @@ impl Sink for HttpSink {
     fn figures(&self) -> Vec<Figure> {
         let undelivered = self.courier.state.lock().kept.open.iter().map(|parcel| parcel.bytes).sum();
         let posted = self.courier.shared.posted.load(Ordering::Relaxed);
-        [self.courier.spec.client.figures(), vec![("rows_posted", posted), ("bytes_undelivered", undelivered)]].concat()
+        [
+            self.courier.spec.client.figures(),
+            vec![Figure::count("rows_posted", posted), Figure::level("bytes_undelivered", undelivered)],
+        ]
+        .concat()
     }
 
     fn describe(&self) -> String {
