@@ -137,7 +137,7 @@ impl Poller {
         let client = &self.spec.client;
         let mut backoff = client.backoff();
         loop {
-            let mut request = client.http().request(self.spec.method.clone(), url.clone());
+            let mut request = client.http().await.request(self.spec.method.clone(), url.clone());
             if let Some(etag) = self.place.etag.as_ref().filter(|_| first) {
                 request = request.header(IF_NONE_MATCH, etag);
             }

@@ -155,7 +155,7 @@ impl Courier {
             if *letting_go.borrow_and_update() {
                 return Ok(false);
             }
-            let request = client.http().request(method.clone(), url.clone());
+            let request = client.http().await.request(method.clone(), url.clone());
             let request = request.header("idempotency-key", &key).header(CONTENT_TYPE, media_type(*holds));
             let Err(refused) = client.send(request.body(part.body.clone()), ANSWER).await else {
                 self.shared.posted.fetch_add(u64::from(part.rows), Ordering::Relaxed);
