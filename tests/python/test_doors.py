@@ -697,6 +697,28 @@ def test_no_planted_secret_is_found_anywhere(tmp_path):
             assert secret.encode() not in content, f"{secret} is in {file}"
 
 
+def test_files_with_secrets_are_the_owners(tmp_path):
+    store, state = tmp_path / "store", tmp_path / "state"
+    env = {**os.environ, "MILLSTREAM_KEY": KEY, "XDG_STATE_HOME": str(state)}
+
+    def do(*args, text=""):
+        done = subprocess.run([BINARY, *args, "--store", store], input=text, env=env, text=True, capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    add_admin(store)
+    # As a build made them that did not look.
+    for file in (store / "catalog").iterdir():
+        file.chmod(0o644)
+    do("run", "-", text="CREATE SECRET k AS 'x'; CREATE STREAM a (x BIGINT); INSERT INTO a VALUES (1);")
+    assert "k" in do("run", "-", text="SHOW SECRETS;")
+    files = [f for f in store.rglob("*") if f.is_file() and (f.parent.name == "catalog" or "audit" in str(f.relative_to(store)))]
+    newest = [f for f in files if "catalog" in str(f.relative_to(store))][-1]
+    new = [f for f in files if f.stat().st_mode & 0o777 == 0o600]
+    assert newest in new and any("audit" in str(f.relative_to(store)) for f in new), files
+    assert {f.parent.name for f in set(files) - set(new)} <= {"catalog"}, "only what was there before"
+
+
 def test_secrets_need_their_key(tmp_path):
     store = tmp_path / "store"
 
