@@ -14,7 +14,7 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOption
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::ipc::reader::{FileReader, StreamReader};
+use arrow::ipc::reader::FileReader;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -24,10 +24,13 @@ use parquet::schema::types::Type;
 use crate::error::{Error, Result};
 use crate::format::DeadLetter;
 use crate::format::convert::{Misfit, convert, find_field};
+use crate::format::ipc::IpcStream;
 use crate::time::{EventTime, micros_of};
 
 /// The rows of a batch.
 const BATCH: usize = 8192;
+/// The most that a file of Arrow's stream format unpacks to.
+const MOST_UNPACKED: usize = 8 << 30;
 
 /// The rows of a unit at most: a row group may be too much to be lost to a restart.
 const UNIT_ROWS: u64 = 128 << 10;
@@ -196,7 +199,7 @@ fn open_ipc(file: File, name: &str) -> Result<(SchemaRef, BoxedBatches)> {
 }
 
 /// The columns and the batches of Arrow IPC, as a file or a stream.
-pub(super) fn ipc_batches(mut input: impl Read + Seek + Send + 'static) -> Result<(SchemaRef, BoxedBatches)> {
+fn ipc_batches(mut input: impl Read + Seek + Send + 'static) -> Result<(SchemaRef, BoxedBatches)> {
     let mut magic = [0; 6];
     let is_file = input.read_exact(&mut magic).is_ok() && &magic == b"ARROW1";
     input.rewind()?;
@@ -204,7 +207,7 @@ pub(super) fn ipc_batches(mut input: impl Read + Seek + Send + 'static) -> Resul
         let reader = FileReader::try_new(input, None)?;
         return Ok((reader.schema(), Box::new(reader)));
     }
-    let reader = StreamReader::try_new(input, None)?;
+    let reader = IpcStream::new(input, MOST_UNPACKED)?;
     Ok((reader.schema(), Box::new(reader)))
 }
 

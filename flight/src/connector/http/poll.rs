@@ -239,7 +239,7 @@ fn whole(spec: &Polling, format: BodyFormat, body: Bytes, held: MemoryAccount) -
     let schema = spec.layout.content.clone();
     let input = Box::new(std::io::Cursor::new(body));
     let (mut batches, mut dead) = (vec![], vec![]);
-    let read = BodyDecoder::new(format, schema.clone(), input, held).and_then(|mut decoder| {
+    let read = BodyDecoder::new(format, schema.clone(), input, held, spec.max_bytes).and_then(|mut decoder| {
         while let Some(decoded) = decoder.next_rows()? {
             batches.push(decoded.rows);
             dead.extend(decoded.dead);
