@@ -329,7 +329,8 @@ def test_certificates(tmp_path):
             raw = guarded.raw(identity=identity)
             refused(lambda: raw.get_flight_info(command("SELECT 1"), flight.FlightCallOptions(timeout=10)), ".")
         assert guarded.http("GET", "/streams/millstream.none", user=None, identity=good)[0] in (400, 404)
-        assert guarded.http("GET", "/healthz", user=None)[0] == "closed", "no certificate, no answer"
+        for identity in [None, guarded.other.issue("admin"), guarded.authority.issue("late", ended=True)]:
+            assert guarded.http("GET", "/healthz", user=None, identity=identity)[0] == "closed", "no such certificate, no answer"
         nobody = guarded.raw(identity=guarded.authority.issue("mallory"))
         refused(lambda: guarded.ask(None, client=nobody), "the certificate is of no user")
         # A login counts before the certificate.
@@ -491,6 +492,10 @@ RIGHTS = {
     "a sink inwards": (lambda g: g.run(
         "CREATE STREAM l WITH (connector = 'socket', address = '[::1]:22') AS SELECT * FROM a", "maker"), INWARDS),
     "a feed inwards": (lambda g: link(g, "websocket", "url = 'ws://169.254.169.254/latest'"), INWARDS),
+    "a poll inwards": (lambda g: link(g, "http", f"url = 'https://localhost:{g.web}/metrics'"), INWARDS),
+    "a poll of what tells secrets": (lambda g: link(g, "http", "url = 'http://169.254.169.254/latest', format = 'csv'"), INWARDS),
+    "a post inwards": (lambda g: g.run(
+        "CREATE STREAM l WITH (connector = 'http', url = 'http://[::ffff:127.0.0.1]:80/') AS SELECT * FROM a", "maker"), INWARDS),
     "a link to itself": (lambda g: link(g, "flight", f"url = 'grpc://127.0.0.1:{g.port}', query = 'SELECT 1'"), INWARDS),
     "a key from elsewhere": (lambda g: link(
         g, "socket", f"mode = 'listener', tls = true, tls_cert = '{g.cert}', tls_key = '{g.key}', address = '10.0.0.1:1'"), INWARDS + "|" + OUT),
@@ -600,6 +605,21 @@ def test_a_right_that_is_taken_back_ends_what_is_followed(guarded):
         guarded.run("REVOKE read ON STREAM b FROM reader")
         with pytest.raises(REFUSED, match="may not read"):
             cursor.fetchone()
+
+
+def test_a_right_that_is_taken_back_ends_events(guarded):
+    guarded.run("GRANT read ON STREAM b TO reader")
+    context = ssl.create_default_context(cafile=guarded.authority.cert)
+    connection = http.client.HTTPSConnection("localhost", guarded.web, context=context, timeout=30)
+    connection.request("GET", "/streams/b/changes", headers={"authorization": f"Bearer {guarded.token('reader')}"})
+    answer = connection.getresponse()
+    lines = iter(answer.readline, b"")
+    assert json.loads(next(line for line in lines if line.startswith(b"data: "))[6:]) == {"x": 3}
+    guarded.run("REVOKE read ON STREAM b FROM reader")
+    with pytest.raises(http.client.IncompleteRead):
+        answer.read()
+    connection.close()
+    assert guarded.http("GET", "/streams/b/changes", user="reader")[0] == 403
 
 
 def test_dead_letters(guarded):
