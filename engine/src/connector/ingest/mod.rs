@@ -26,6 +26,7 @@ pub use receipts::{Kept, Known, MOST_RECEIPTS, RECEIPT_SECONDS, Receipt};
 use self::receipts::Book;
 use super::spool::Spooled;
 use super::{Offsets, Reach, Read, Source, Split, Unit, UnitReader};
+use crate::changelog::{OP, weights};
 use crate::changes::{Changes, row_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::DeadLetter;
@@ -49,20 +50,22 @@ enum Rows {
 /// What is handed in at once.
 pub struct Parcel {
     rows: Rows,
+    /// The rows are those of a changelog and begin with the column [`OP`].
+    changelog: bool,
     dead: Vec<DeadLetter>,
     receipt: Option<Receipt>,
 }
 
 impl From<RecordBatch> for Parcel {
     fn from(rows: RecordBatch) -> Self {
-        Parcel { rows: Rows::Batch(rows), dead: vec![], receipt: None }
+        Parcel { rows: Rows::Batch(rows), changelog: false, dead: vec![], receipt: None }
     }
 }
 
 impl From<Spooled> for Parcel {
     /// Rows of any number.
     fn from(rows: Spooled) -> Self {
-        Parcel { rows: Rows::Spooled(rows), dead: vec![], receipt: None }
+        Parcel { rows: Rows::Spooled(rows), changelog: false, dead: vec![], receipt: None }
     }
 }
 
@@ -71,6 +74,13 @@ impl Parcel {
     #[must_use]
     pub fn with_dead(mut self, dead: Vec<DeadLetter>) -> Self {
         self.dead = dead;
+        self
+    }
+
+    /// Its rows are changes by the operation in their first column, [`OP`]: for a stream with a key.
+    #[must_use]
+    pub fn of_changelog(mut self) -> Self {
+        self.changelog = true;
         self
     }
 
@@ -107,6 +117,7 @@ impl Parcel {
 
 struct Message {
     rows: Rows,
+    changelog: bool,
     dead: Vec<DeadLetter>,
     start: u64,
     end: u64,
@@ -177,7 +188,7 @@ impl State {
     /// Lets `parcel` wait to be read.
     fn accept(&mut self, parcel: Parcel, room: Room, of: &IngestSource) -> Result<()> {
         let (start, end) = (self.accepted, self.accepted + parcel.length());
-        let Parcel { rows, mut dead, receipt } = parcel;
+        let Parcel { rows, changelog, mut dead, receipt } = parcel;
         if let Some(receipt) = receipt {
             self.book.note(receipt, end, seconds())?;
             let bytes = self.book.bytes();
@@ -188,7 +199,7 @@ impl State {
             (letter.split, letter.position) = (of.split.clone(), position);
         }
         self.accepted = end;
-        self.waiting.push_back(Message { rows, dead, start, end, room });
+        self.waiting.push_back(Message { rows, changelog, dead, start, end, room });
         Ok(())
     }
 
@@ -347,8 +358,8 @@ impl Source for IngestSource {
     async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
         let message = self.state.lock().opening.take().filter(|m| m.start == unit.start);
         let message = message.ok_or_else(|| Error::internal("a stored stream is read twice"))?;
-        let Message { rows, dead, start, end, room } = message;
-        Ok(Box::new(Reader { at: start, end, rows: Some(rows), dead, _room: room }))
+        let Message { rows, changelog, dead, start, end, room } = message;
+        Ok(Box::new(Reader { at: start, end, rows: Some(rows), changelog, dead, _room: room }))
     }
 
     fn in_groups(&self) -> bool {
@@ -386,8 +397,16 @@ struct Reader {
     at: u64,
     end: u64,
     rows: Option<Rows>,
+    changelog: bool,
     dead: Vec<DeadLetter>,
     _room: Room,
+}
+
+/// The changes that the rows of a changelog are.
+fn changes_of(rows: &RecordBatch) -> Result<Changes> {
+    let ops = rows.column_by_name(OP).ok_or_else(|| Error::internal("a changelog without operations"))?;
+    let content = rows.project(&(1..rows.num_columns()).collect::<Vec<_>>())?;
+    Changes::of_changelog(content, weights(ops)?)
 }
 
 #[async_trait]
@@ -406,7 +425,8 @@ impl UnitReader for Reader {
         };
         if let Some(rows) = rows {
             self.at += rows.num_rows() as u64;
-            return Ok(Some(Read::rows(Changes::insertions(rows), self.at)));
+            let changes = if self.changelog { changes_of(&rows)? } else { Changes::insertions(rows) };
+            return Ok(Some(Read::rows(changes, self.at)));
         }
         // What could not be read stands behind the rows.
         if self.dead.is_empty() {

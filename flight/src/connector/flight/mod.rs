@@ -3,20 +3,26 @@
 //! ```text
 //! CREATE STREAM requests WITH (connector = 'flight', url = 'grpc+tls://a.example:31337', stream = 'requests')
 //!   reads what is kept there, then what comes; its epochs are the positions, so nothing is lost or doubled
+//! CREATE STREAM out WITH (connector = 'flight', url = 'grpc+tls://b.example:31337', stream = 'counts') AS SELECT …
+//!   puts what is committed here into a stored stream there, which knows what it has taken
 //! ```
 //! Columns, whether rows can be taken back, the key and the event time are asked for once, at CREATE.
 
+mod messages;
 mod options;
 mod queue;
 mod shape;
+mod sink;
 mod source;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use millstream_engine::connector::Source;
-use millstream_engine::connector::registry::{Connector, Guarantee, Readable, Shape, SourceRequest};
+use millstream_engine::connector::registry::{
+    Connector, Guarantee, Readable, Shape, SinkRequest, SourceRequest, Writable,
+};
+use millstream_engine::connector::{Sink, Source};
 use millstream_engine::error::Result;
 use millstream_engine::options::{OptionSpec, Options};
 use millstream_engine::reach::Touch;
@@ -34,6 +40,10 @@ impl Connector for FlightConnector {
     }
 
     fn source(&self) -> Option<&dyn Readable> {
+        Some(self)
+    }
+
+    fn sink(&self) -> Option<&dyn Writable> {
         Some(self)
     }
 
@@ -65,5 +75,23 @@ impl Readable for FlightConnector {
 
     fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
         source::open(request)
+    }
+}
+
+impl Writable for FlightConnector {
+    fn options(&self) -> Vec<OptionSpec> {
+        options::WRITTEN.to_vec()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn check(&self, request: SinkRequest) -> Result<()> {
+        sink::check(request)
+    }
+
+    fn open(&self, request: SinkRequest) -> Result<Arc<dyn Sink>> {
+        sink::open(request)
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arrow::ipc::CompressionType;
 use millstream_engine::error::{Error, Result};
 use millstream_engine::options::{OptionSpec, Options, Takes};
 use millstream_engine::reach::Touch;
@@ -46,6 +47,27 @@ const MAX_RETRY_DELAY: OptionSpec = OptionSpec::new(
     "while the server does not answer the waits between attempts double up to this",
 )
 .or("10 s");
+
+const INTO: OptionSpec =
+    OptionSpec::new("stream", Takes::Text, "counts", "the stored stream there that takes the rows").required();
+const COMPRESSION: OptionSpec = OptionSpec::new(
+    "compression",
+    Takes::OneOf(&["none", "lz4", "zstd"]),
+    "zstd",
+    "how rows are compressed on the way, where the line is slower than the compression",
+)
+.or("none");
+const BUFFER_BYTES: OptionSpec = OptionSpec::new(
+    "buffer_bytes",
+    Takes::Whole,
+    "1000000",
+    "what may wait on disk while the server does not take it: beyond it the query waits",
+)
+.or("268435456");
+
+/// All that a sink may have.
+pub(super) const WRITTEN: [OptionSpec; 10] =
+    [URL, INTO, USER, PASSWORD, TLS_CA, TLS_CERT, TLS_KEY, MAX_RETRY_DELAY, COMPRESSION, BUFFER_BYTES];
 
 /// All that a source may have.
 pub(super) const READ: [OptionSpec; 9] =
@@ -116,6 +138,38 @@ pub(super) fn engine_error(e: millstream_sql::Error) -> Error {
         Some(hint) => error.with_hint(hint),
         None => error,
     }
+}
+
+/// What is written to.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// The other side.
+    pub(super) remote: Remote,
+    /// The stream there.
+    pub(super) stream: String,
+    /// How batches are compressed.
+    pub(super) compression: Option<CompressionType>,
+    /// Bytes that may wait.
+    pub(super) buffer_bytes: u64,
+}
+
+/// Takes what is written to out of `options`.
+pub(super) fn take_target(mut options: Options) -> Result<Target> {
+    let remote = Remote::take(&mut options)?;
+    let stream = options.required(&INTO)?;
+    let compression = match options.choice(&COMPRESSION)? {
+        Some("lz4") => Some(CompressionType::LZ4_FRAME),
+        Some("zstd") => Some(CompressionType::ZSTD),
+        _ => None,
+    };
+    let owner = options.owner().to_owned();
+    let buffer_bytes = options.value::<u64>(&BUFFER_BYTES, "a number of bytes")?.unwrap_or_default();
+    if buffer_bytes == 0 {
+        return Err(Error::invalid(format!("{owner}: buffer_bytes is 0, and nothing could be sent"))
+            .with_hint("Write a number of bytes, or leave it out."));
+    }
+    options.finish()?;
+    Ok(Target { remote, stream, compression, buffer_bytes })
 }
 
 /// Takes what is read out of `options`.
