@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import http.client
+import http.server
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 
 import adbc_driver_flightsql.dbapi as flightsql
@@ -715,6 +717,79 @@ def test_no_planted_secret_is_found_anywhere(tmp_path):
         content = file.read_bytes()
         for secret in planted:
             assert secret.encode() not in content, f"{secret} is in {file}"
+
+
+def test_secrets_in_use_are_told_nowhere(tmp_path):
+    """Connectors that send them, to servers that take them and to servers that do not."""
+    planted = ["hunter2-used", "hunter2-login", base64.b64encode(b"admin:hunter2-login").decode().rstrip("=")]
+    store, said, seen = tmp_path / "store", [], []
+    add_admin(store, password="hunter2-login")
+
+    class Site(http.server.BaseHTTPRequestHandler):
+        def answer(self):
+            seen.append(self.headers["authorization"])
+            self.rfile.read(int(self.headers["content-length"] or 0))
+            self.send_response(401 if len(seen) % 3 == 0 else 200)
+            self.end_headers()
+            self.wfile.write(b'[{"x": 1}, {"x": "y"}]')
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_):
+            pass
+
+    site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    threading.Thread(target=site.serve_forever, daemon=True).start()
+    env = {**os.environ, "MILLSTREAM_KEY": KEY, "MILLSTREAM_LOG": "trace"}
+    with Server(store, "--http", "127.0.0.1:0", "--connect-to", "127.0.0.1", env=env) as server:
+        web = server.wait_for(r"^http: http://127.0.0.1:(\d+)$", "stderr").group(1)
+        login = {"authorization": "Basic " + base64.b64encode(b"admin:hunter2-login").decode()}
+
+        def ask(method, path, body=None, patience=60):
+            connection = http.client.HTTPConnection("127.0.0.1", int(web), timeout=patience)
+            connection.request(method, path, body, {**login, "content-type": "text/plain"})
+            said.append(connection.getresponse().read().decode())
+            connection.close()
+            return said[-1]
+
+        where = f"url = 'http://127.0.0.1:{site.server_port}/', authorization = 'secret:used', max_retry_delay = '200 ms'"
+        streams = {
+            "polled": f"(x BIGINT) WITH (connector = 'http', {where}, interval = '20 ms')",
+            "kept": "WITH (checkpoint_interval = '50 ms') AS SELECT * FROM polled",
+            "posted": f"WITH (connector = 'http', {where}, checkpoint_interval = '50 ms') AS SELECT * FROM polled",
+            "linked": f"(x BIGINT) WITH (connector = 'flight', url = 'grpc://{server.address}', stream = 'kept', user = 'admin', password = 'secret:login')",
+            "refused": f"(x BIGINT) WITH (connector = 'flight', url = 'grpc://{server.address}', stream = 'kept', user = 'bob', password = 'secret:used')",
+            "fed": f"(x BIGINT) WITH (connector = 'websocket', url = 'ws://127.0.0.1:{site.server_port}/', authorization = 'secret:used', max_retry_delay = '200 ms')",
+            "kept_linked": "WITH (checkpoint_interval = '50 ms') AS SELECT * FROM linked",
+            "kept_fed": "AS SELECT * FROM fed",
+        }
+        for secret, value in [("used", "Bearer hunter2-used"), ("login", "hunter2-login")]:
+            ask("POST", "/sql", f"CREATE SECRET {secret} AS '{value}'")
+        for name, rest in streams.items():
+            ask("POST", "/sql", f"CREATE STREAM {name} {rest}")
+        deadline = time.monotonic() + 30
+        while len(seen) < 20 or json.loads(ask("POST", "/sql", "SELECT count(*) AS n FROM kept_linked"))[0]["n"] < 2:
+            assert time.monotonic() < deadline, said[-3:]
+            time.sleep(0.1)
+        for name in streams:
+            for sql in ["SHOW CREATE STREAM", "EXPLAIN STREAM", "EXPLAIN ANALYZE STREAM", "DESCRIBE"]:
+                ask("POST", "/sql", f"{sql} {name}")
+            ask("POST", "/sql", f"EXPLAIN CREATE STREAM other_{name} {streams[name]}")
+        for sql in ["SHOW JOBS", "SHOW STREAMS", "SHOW CONNECTORS", "SELECT * FROM millstream.audit", "SELECT * FROM millstream.dead_letters"]:
+            ask("POST", "/sql", sql)
+        for path in ["/metrics", "/openapi.json", "/readyz", "/streams/kept"]:
+            ask("GET", path)
+        assert server.stop() == 0
+        said += [server.stdout, server.stderr]
+    site.shutdown()
+    assert "Bearer hunter2-used" in seen and None not in seen
+    text = "\n".join(said)
+    assert "secret:used" in text and "millstream_source_requests_total" in text
+    for secret in planted:
+        for line in text.splitlines():
+            assert secret not in line, f"{secret} is told: {line[:500]}"
+        for file in (f for f in store.rglob("*") if f.is_file()):
+            assert secret.encode() not in file.read_bytes(), f"{secret} is in {file}"
 
 
 def test_files_with_secrets_are_the_owners(tmp_path):
