@@ -21,7 +21,7 @@ use tonic::Status;
 use super::LARGEST_REQUEST;
 use super::metadata::{CATALOG, DEFAULT_SCHEMA, SYSTEM_SCHEMA};
 use crate::error::{from_flight, to_status};
-use crate::unpack::checked;
+use crate::unpack::with_room;
 
 /// Rows with their schema, as a client sends them.
 pub(crate) struct IncomingRows {
@@ -39,7 +39,7 @@ pub(crate) async fn incoming_rows(
     let mut held = budget.account("rows that a client sends");
     // The decoder knows no messages without Arrow data; clients put commands into them.
     let messages = messages.try_filter(|m| future::ready(!m.data_header.is_empty())).map_err(FlightError::from);
-    let messages = messages.and_then(move |m| future::ready(checked(m, LARGEST_REQUEST, &mut held)));
+    let messages = messages.and_then(move |m| future::ready(with_room(m, LARGEST_REQUEST, &mut held)));
     let mut decoder = FlightDataDecoder::new(messages);
     let schema = loop {
         let Some(message) = decoder.next().await else { return Ok(None) };
