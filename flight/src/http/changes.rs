@@ -15,8 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -32,6 +31,7 @@ use tokio::sync::watch;
 
 use super::Server;
 use super::answer::Answer;
+use super::asked::Asked;
 use super::parameters::Parameters;
 
 const LAST_EVENT: &str = "last-event-id";
@@ -41,17 +41,11 @@ const ALIVE: Duration = Duration::from_secs(15);
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Follows a stream.
-pub(super) async fn follow(
-    State(server): State<Arc<Server>>,
-    name: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Result<Response, Answer> {
-    let Path(name) = name?;
-    let (head, _) = request.into_parts();
-    let caller = server.admit(&head).await?;
-    let parameters = Parameters::read(head.uri.query(), &["where", "since", "snapshot"])?;
-    let follow = from(&parameters, &head.headers)?;
-    let Outcome::Changes(feed) = caller.session.part_changes(&name, parameters.text("where"), follow).await? else {
+pub(super) async fn follow(State(server): State<Arc<Server>>, request: Request) -> Result<Response, Answer> {
+    let asked = Asked::of(&server, request, &["where", "since", "snapshot"]).await?;
+    let follow = from(&asked.parameters, &asked.head.headers)?;
+    let changes = asked.caller.session.part_changes(&asked.name, asked.condition(), follow).await?;
+    let Outcome::Changes(feed) = changes else {
         return Err(Error::internal("a followed query gives no changes").into());
     };
     let events = Events {
