@@ -14,7 +14,6 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOption
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::ipc::reader::FileReader;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -24,13 +23,11 @@ use parquet::schema::types::Type;
 use crate::error::{Error, Result};
 use crate::format::DeadLetter;
 use crate::format::convert::{Misfit, convert, find_field};
-use crate::format::ipc::IpcStream;
+use crate::format::ipc::{IpcFile, IpcStream};
 use crate::time::{EventTime, micros_of};
 
 /// The rows of a batch.
 const BATCH: usize = 8192;
-/// The most that a file of Arrow's stream format unpacks to.
-const MOST_UNPACKED: usize = 8 << 30;
 
 /// The rows of a unit at most: a row group may be too much to be lost to a restart.
 const UNIT_ROWS: u64 = 128 << 10;
@@ -204,10 +201,10 @@ fn ipc_batches(mut input: impl Read + Seek + Send + 'static) -> Result<(SchemaRe
     let is_file = input.read_exact(&mut magic).is_ok() && &magic == b"ARROW1";
     input.rewind()?;
     if is_file {
-        let reader = FileReader::try_new(input, None)?;
+        let reader = IpcFile::new(input)?;
         return Ok((reader.schema(), Box::new(reader)));
     }
-    let reader = IpcStream::new(input, MOST_UNPACKED)?;
+    let reader = IpcStream::new(input, usize::MAX)?;
     Ok((reader.schema(), Box::new(reader)))
 }
 

@@ -5,7 +5,7 @@
 //! its buffers lie in its body, and unpack to no more than is taken.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -14,12 +14,19 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{read_dictionary, read_record_batch};
-use arrow::ipc::{CompressionType, Message, MessageHeader, RecordBatch as Described, root_as_message};
+use arrow::ipc::{
+    Block, CompressionType, Message, MessageHeader, RecordBatch as Described, root_as_footer, root_as_message,
+};
 
-/// The longest description of a message.
+/// The longest description of a message, and of a file.
 const MOST_HEAD: usize = 16 << 20;
-/// The most rows of a message, and values of a column of it.
-const MOST_ROWS: i64 = 1 << 26;
+/// The most that a message unpacks to, wherever it comes from.
+const MOST_MESSAGE: usize = 8 << 30;
+/// What a file ends with, behind the length of its description.
+const MAGIC: &[u8] = b"ARROW1";
+/// What a row counts as, at least, of what a message may unpack to: there are columns that take nothing.
+const ROW_BYTES: usize = 8;
+/// The most values of a column of a message.
 const MOST_VALUES: i64 = 1 << 31;
 /// What stands before the length of a message.
 const CONTINUATION: u32 = u32::MAX;
@@ -45,8 +52,11 @@ fn unpacked_message(message: &Message, body: &[u8], most: usize) -> Result<usize
     };
     let batch = batch.ok_or_else(|| broken("a message has no rows"))?;
     let nodes = batch.nodes().into_iter().flatten().map(|node| node.length());
-    if !(0..=MOST_ROWS).contains(&batch.length()) || !nodes.into_iter().all(|n| (0..=MOST_VALUES).contains(&n)) {
-        return Err(broken(format!("a message has more than {MOST_ROWS} rows")));
+    let rows = most / ROW_BYTES;
+    if usize::try_from(batch.length()).map_or(true, |n| n > rows)
+        || !nodes.into_iter().all(|n| (0..=MOST_VALUES).contains(&n))
+    {
+        return Err(broken(format!("a message has more than {rows} rows")));
     }
     let mut total = 0_usize;
     for bytes in buffers(&batch, body) {
@@ -151,15 +161,8 @@ impl<R: Read> IpcStream<R> {
         while let Some(Parts { head, body, unpacked }) = message(&mut self.input, self.most)? {
             self.most = self.most.saturating_sub(unpacked.max(body.len()));
             room(unpacked.saturating_add(body.len()))?;
-            let message = root_as_message(&head).map_err(|e| broken(e.to_string()))?;
-            let version = message.version();
-            if let Some(batch) = message.header_as_record_batch() {
-                let batch = read_record_batch(&body, batch, self.schema(), &self.dictionaries, None, &version);
-                return Ok(Some(batch?));
-            }
-            match message.header_as_dictionary_batch() {
-                Some(batch) => read_dictionary(&body, batch, &self.schema, &mut self.dictionaries, &version)?,
-                None => return Err(broken("a message has neither rows nor a dictionary").into()),
+            if let Some(batch) = decoded(&head, &body, &self.schema, &mut self.dictionaries)? {
+                return Ok(Some(batch));
             }
         }
         Ok(None)
@@ -174,8 +177,85 @@ impl<R: Read> Iterator for IpcStream<R> {
     }
 }
 
+/// The batches of a file, read as they are asked for.
+pub struct IpcFile<R> {
+    input: R,
+    schema: SchemaRef,
+    dictionaries: HashMap<i64, ArrayRef>,
+    /// Where the batches are that have not been read.
+    places: std::vec::IntoIter<i64>,
+}
+
+impl<R: Read + Seek> IpcFile<R> {
+    /// Reads what `input` says of itself, and its dictionaries.
+    pub fn new(mut input: R) -> Result<Self, ArrowError> {
+        let tail = 4 + MAGIC.len();
+        let end = input.seek(SeekFrom::End(0))?.checked_sub(tail as u64).ok_or_else(|| broken("it is cut off"))?;
+        input.seek(SeekFrom::Start(end))?;
+        let (length, magic) = (number(&mut input)?, exactly(&mut input, MAGIC.len())?);
+        let length = length.map(u64::from).filter(|length| magic == MAGIC && *length <= end.min(MOST_HEAD as u64));
+        let length = length.ok_or_else(|| broken("it does not end as a file does"))?;
+        input.seek(SeekFrom::Start(end - length))?;
+        let description = exactly(&mut input, length as usize)?;
+        let footer = root_as_footer(&description).map_err(|e| broken(format!("it has no description: {e}")))?;
+        let schema = fb_to_schema(footer.schema().ok_or_else(|| broken("it has no schema"))?);
+        let dictionaries: Vec<i64> = footer.dictionaries().into_iter().flatten().map(Block::offset).collect();
+        let batches: Vec<i64> = footer.recordBatches().into_iter().flatten().map(Block::offset).collect();
+        let (schema, places) = (Arc::new(schema), batches.into_iter());
+        let mut file = IpcFile { input, schema, dictionaries: HashMap::new(), places };
+        for place in dictionaries {
+            file.read_at(place)?;
+        }
+        Ok(file)
+    }
+
+    /// The columns.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// The rows of the message at `place`, if it has any.
+    fn read_at(&mut self, place: i64) -> Result<Option<RecordBatch>, ArrowError> {
+        let place = u64::try_from(place).map_err(|_| broken("a message lies before the file"))?;
+        if self.input.stream_position()? != place {
+            self.input.seek(SeekFrom::Start(place))?;
+        }
+        let message = message(&mut self.input, MOST_MESSAGE)?;
+        let Parts { head, body, .. } = message.ok_or_else(|| broken("a message is not where it should be"))?;
+        decoded(&head, &body, &self.schema, &mut self.dictionaries)
+    }
+}
+
+impl<R: Read + Seek> Iterator for IpcFile<R> {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rows = self.places.next().map(|place| self.read_at(place))?;
+        Some(rows.and_then(|rows| rows.ok_or_else(|| broken("a message has no rows"))))
+    }
+}
+
+/// The rows of a message that was measured; none of a dictionary, which is kept.
+fn decoded(
+    head: &[u8],
+    body: &Buffer,
+    schema: &SchemaRef,
+    dictionaries: &mut HashMap<i64, ArrayRef>,
+) -> Result<Option<RecordBatch>, ArrowError> {
+    let message = root_as_message(head).map_err(|e| broken(e.to_string()))?;
+    let version = message.version();
+    if let Some(batch) = message.header_as_record_batch() {
+        return read_record_batch(body, batch, schema.clone(), dictionaries, None, &version).map(Some);
+    }
+    let batch = message.header_as_dictionary_batch();
+    let batch = batch.ok_or_else(|| broken("a message has neither rows nor a dictionary"))?;
+    read_dictionary(body, batch, schema, dictionaries, &version)?;
+    Ok(None)
+}
+
 /// The next message of `input`, of which its claims hold; `None` at the end.
 fn message(input: &mut impl Read, most: usize) -> Result<Option<Parts>, ArrowError> {
+    let most = most.min(MOST_MESSAGE);
     let Some(mut length) = number(input)? else { return Ok(None) };
     if length == CONTINUATION {
         length = number(input)?.ok_or_else(|| ArrowError::from(io::Error::from(io::ErrorKind::UnexpectedEof)))?;
