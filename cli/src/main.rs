@@ -40,7 +40,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// What lies below logs the headers of requests in its smaller levels, and with them passwords and tokens.
-const BELOW: [&str; 5] = ["h2=info", "hyper=info", "hyper_util=info", "rustls=info", "reqwest=info"];
+const BELOW: [&str; 7] = [
+    "h2=info",
+    "hyper=info",
+    "hyper_util=info",
+    "rustls=info",
+    "reqwest=info",
+    "tokio_tungstenite=info",
+    "tungstenite=info",
+];
 
 fn main() -> ExitCode {
     let cli = Cli::read();

@@ -2,6 +2,7 @@
 //! atomic step.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path as FsPath, PathBuf};
@@ -98,18 +99,27 @@ impl Store {
     /// Writes `bytes`, which nobody else writes there, at `path` unless something is there: then the error's kind is
     /// `Exists`. All or nothing of them outlasts a loss of power, and all when this has returned.
     pub async fn create(&self, path: &str, bytes: Bytes) -> Result<()> {
-        match self.create_once(path, &bytes).await {
+        self.create_for(Readers::Others, path, bytes).await
+    }
+
+    /// As [`Store::create`]; in a folder the file is for the eyes of who owns it only.
+    pub async fn create_private(&self, path: &str, bytes: Bytes) -> Result<()> {
+        self.create_for(Readers::Owner, path, bytes).await
+    }
+
+    async fn create_for(&self, readers: Readers, path: &str, bytes: Bytes) -> Result<()> {
+        match self.create_once(readers, path, &bytes).await {
             Err(_) if self.has(path, &bytes).await => {}
             created => created?,
         }
         self.settle(path, false).await
     }
 
-    async fn create_once(&self, path: &str, bytes: &Bytes) -> Result<()> {
+    async fn create_once(&self, readers: Readers, path: &str, bytes: &Bytes) -> Result<()> {
         let exists = || Error::new(ErrorKind::Exists, format!("\"{path}\" exists already"));
         if let Some(root) = &self.root {
             let (path_in, bytes) = (root.join(path), bytes.clone());
-            return match blocking(move || create_file(&path_in, &bytes)).await {
+            return match blocking(move || create_file(readers, &path_in, &bytes)).await {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(exists()),
                 created => created.map_err(|e| self.failed("write", path, e)),
             };
@@ -273,6 +283,27 @@ impl Store {
     }
 }
 
+/// Who may read a file of a folder.
+#[derive(Clone, Copy, Debug)]
+enum Readers {
+    /// Who owns it.
+    Owner,
+    /// As the system says.
+    Others,
+}
+
+impl Readers {
+    fn create_new(self, name: &OsStr) -> io::Result<File> {
+        let mut options = File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        if matches!(self, Readers::Owner) {
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        }
+        options.open(name)
+    }
+}
+
 /// Runs `work` on a thread that may wait for the disk.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -295,7 +326,7 @@ fn settle_name(file: &FsPath, root: &FsPath, settled: &Mutex<BTreeSet<PathBuf>>)
 }
 
 /// Writes a file under a name that readers of the store pass over, and then links it to its own.
-fn create_file(path: &FsPath, bytes: &[u8]) -> io::Result<()> {
+fn create_file(readers: Readers, path: &FsPath, bytes: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -303,7 +334,7 @@ fn create_file(path: &FsPath, bytes: &[u8]) -> io::Result<()> {
         .find_map(|n| {
             let mut name = path.as_os_str().to_owned();
             name.push(format!("#{n}"));
-            match File::create_new(&name) {
+            match readers.create_new(&name) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => None,
                 made => Some(made.map(|file| (name, file))),
             }
@@ -344,6 +375,21 @@ mod tests {
         assert_eq!(folder_name("größe"), "gr+c3+b6+c3+9fe");
         assert_eq!(folder_name(".."), "+2e+2e");
         assert_eq!(folder_name("a/b+\n"), "a+2fb+2b+0a");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn what_is_private_is_the_owners() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).expect("opens");
+        store.create_private("catalog/1", Bytes::from_static(b"one")).await.expect("written");
+        store.create("jobs/1", Bytes::from_static(b"one")).await.expect("written");
+        let mode = |name| std::fs::metadata(folder.path().join(name)).expect("is there").permissions().mode() & 0o777;
+        assert_eq!(mode("catalog/1"), 0o600);
+        assert_ne!(mode("jobs/1") & 0o400, 0);
+        let second = store.create_private("catalog/1", Bytes::from_static(b"two")).await;
+        assert_eq!(second.expect_err("taken").kind(), ErrorKind::Exists);
     }
 
     #[tokio::test]

@@ -43,6 +43,7 @@ use crate::doors::tls::{Identity, client_config};
 use crate::error::{no_answer, of_call, of_stream};
 use crate::notes::{DoneNote, EpochNote, FailedNote, FeedNote, RowsNote};
 use crate::server::{DELIVERY, FOLLOW_FAILURES, object_of_table};
+use crate::unpack::checked;
 use crate::wire::schema_of_bytes;
 
 /// See the server's windows: a stream that is not read must not hold up the others.
@@ -246,6 +247,7 @@ impl FlightClient {
         let messages = messages.into_inner().map_err(FlightError::from);
         // The decoder knows no messages without Arrow data.
         let messages = messages.try_filter(|message| future::ready(!message.data_header.is_empty()));
+        let messages = messages.and_then(|message| future::ready(checked(message, LARGEST_MESSAGE)));
         let mut decoder = FlightDataDecoder::new(messages);
         let address = &self.address;
         let (schema, note) = first_message(&mut decoder, address).await?;

@@ -18,6 +18,7 @@ pub mod server;
 mod base64;
 mod encode;
 mod notes;
+mod unpack;
 mod wire;
 
 pub use client::{ConnectOptions, FlightClient};

@@ -4,13 +4,17 @@
 //! - on the last batch message of each epoch of such a stream: [`EpochNote`]. So who has kept the note has seen the epoch
 //!   whole, and goes on with `SINCE EPOCH n OF 'incarnation'`;
 //! - on the flight info of a statement that was done: [`DoneNote`];
-//! - on the last message, which has no rows, of a query whose rows are not all that there should be: [`RowsNote`];
+//! - on the last message, which has no rows, of a query whose rows are not all that there should be: [`RowsNote`]. Over HTTP it is a header;
 //! - as the body of each result of the action `FollowFailures`: [`FailedNote`].
 
 use bytes::Bytes;
 use millstream_engine::time::EventTime;
 use millstream_sql::session::{Done, FailedStream, LeftOut, LeftOutRows};
 use serde::{Deserialize, Serialize};
+
+/// The characters of a text, and the failed streams, that a header may have.
+const LONGEST: usize = 200;
+const MOST_FAILED: usize = 4;
 
 /// What a stream of changes is like.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +112,26 @@ impl RowsNote {
         serde_json::from_slice(app_metadata).ok().filter(Self::says_something)
     }
 
+    /// All of it for people.
+    pub(crate) fn text(&self) -> String {
+        let left_out = self.left_out.iter().map(|note| note.warning.clone());
+        let failed = self.failed.iter().map(|failed| FailedStream::from(failed.clone()).to_string());
+        left_out.chain(failed).collect::<Vec<_>>().join("; ")
+    }
+
+    /// The note as the value of a header: JSON in ASCII, and not long.
+    pub(crate) fn header(mut self) -> String {
+        self.failed.truncate(MOST_FAILED);
+        for failed in &mut self.failed {
+            cut(&mut failed.reason);
+        }
+        if let Some(note) = &mut self.left_out {
+            cut(&mut note.first);
+            cut(&mut note.warning);
+        }
+        ascii(&serde_json::to_string(&self).unwrap_or_default())
+    }
+
     fn says_something(&self) -> bool {
         self.left_out.is_some() || !self.failed.is_empty()
     }
@@ -118,7 +142,7 @@ impl RowsNote {
             left_out.set(note.into());
         }
         for failed in self.failed {
-            left_out.add_failed(FailedStream { stream: failed.stream, reason: failed.reason });
+            left_out.add_failed(failed.into());
         }
     }
 }
@@ -135,6 +159,12 @@ pub(crate) struct FailedNote {
 impl From<FailedStream> for FailedNote {
     fn from(failed: FailedStream) -> Self {
         FailedNote { stream: failed.stream, reason: failed.reason }
+    }
+}
+
+impl From<FailedNote> for FailedStream {
+    fn from(note: FailedNote) -> Self {
+        FailedStream { stream: note.stream, reason: note.reason }
     }
 }
 
@@ -177,6 +207,27 @@ impl From<DoneNote> for Done {
     }
 }
 
+/// Cuts a text that is too long for a header.
+fn cut(text: &mut String) {
+    if let Some((at, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(at);
+        text.push('…');
+    }
+}
+
+/// JSON with what is not ASCII written as escapes.
+fn ascii(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            ' '..='~' => out.push(c),
+            // A control character is an escape already where it may stand in a text.
+            _ => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out += &format!("\\u{unit:04x}")),
+        }
+    }
+    out
+}
+
 /// A note as `app_metadata`.
 pub(crate) fn to_bytes(note: &impl Serialize) -> Bytes {
     // Plain structs of numbers and text cannot fail to become JSON.
@@ -195,6 +246,20 @@ mod tests {
             text,
             r#"{"epoch":7,"watermark":1436918400500000,"watermark_text":"2015-07-15 00:00:00.500","incarnation":"hot-1"}"#
         );
+    }
+
+    #[test]
+    fn a_header_is_short_and_ascii() {
+        let note = |first: &str| RowsNote {
+            left_out: Some(LeftOut { rows: 3, more: false, first: first.into() }.into()),
+            failed: vec![FailedNote { stream: "ö".into(), reason: "x".repeat(5000) }; 100],
+        };
+        let header = note("a\n\"😀\u{7f}").header();
+        assert!(header.len() < 8192 && header.bytes().all(|b| (b' '..=b'~').contains(&b)), "{header}");
+        let read: RowsNote = serde_json::from_str(&header).unwrap();
+        assert_eq!(read.left_out.unwrap().first, "a\n\"😀\u{7f}");
+        assert_eq!((read.failed.len(), read.failed[0].stream.as_str()), (4, "ö"));
+        assert!(note(&"ä".repeat(5000)).header().len() < 8192);
     }
 
     #[test]

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import http.client
+import http.server
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 
 import adbc_driver_flightsql.dbapi as flightsql
@@ -329,7 +331,8 @@ def test_certificates(tmp_path):
             raw = guarded.raw(identity=identity)
             refused(lambda: raw.get_flight_info(command("SELECT 1"), flight.FlightCallOptions(timeout=10)), ".")
         assert guarded.http("GET", "/streams/millstream.none", user=None, identity=good)[0] in (400, 404)
-        assert guarded.http("GET", "/healthz", user=None)[0] == "closed", "no certificate, no answer"
+        for identity in [None, guarded.other.issue("admin"), guarded.authority.issue("late", ended=True)]:
+            assert guarded.http("GET", "/healthz", user=None, identity=identity)[0] == "closed", "no such certificate, no answer"
         nobody = guarded.raw(identity=guarded.authority.issue("mallory"))
         refused(lambda: guarded.ask(None, client=nobody), "the certificate is of no user")
         # A login counts before the certificate.
@@ -491,6 +494,10 @@ RIGHTS = {
     "a sink inwards": (lambda g: g.run(
         "CREATE STREAM l WITH (connector = 'socket', address = '[::1]:22') AS SELECT * FROM a", "maker"), INWARDS),
     "a feed inwards": (lambda g: link(g, "websocket", "url = 'ws://169.254.169.254/latest'"), INWARDS),
+    "a poll inwards": (lambda g: link(g, "http", f"url = 'https://localhost:{g.web}/metrics'"), INWARDS),
+    "a poll of what tells secrets": (lambda g: link(g, "http", "url = 'http://169.254.169.254/latest', format = 'csv'"), INWARDS),
+    "a post inwards": (lambda g: g.run(
+        "CREATE STREAM l WITH (connector = 'http', url = 'http://[::ffff:127.0.0.1]:80/') AS SELECT * FROM a", "maker"), INWARDS),
     "a link to itself": (lambda g: link(g, "flight", f"url = 'grpc://127.0.0.1:{g.port}', query = 'SELECT 1'"), INWARDS),
     "a key from elsewhere": (lambda g: link(
         g, "socket", f"mode = 'listener', tls = true, tls_cert = '{g.cert}', tls_key = '{g.key}', address = '10.0.0.1:1'"), INWARDS + "|" + OUT),
@@ -602,6 +609,21 @@ def test_a_right_that_is_taken_back_ends_what_is_followed(guarded):
             cursor.fetchone()
 
 
+def test_a_right_that_is_taken_back_ends_events(guarded):
+    guarded.run("GRANT read ON STREAM b TO reader")
+    context = ssl.create_default_context(cafile=guarded.authority.cert)
+    connection = http.client.HTTPSConnection("localhost", guarded.web, context=context, timeout=30)
+    connection.request("GET", "/streams/b/changes", headers={"authorization": f"Bearer {guarded.token('reader')}"})
+    answer = connection.getresponse()
+    lines = iter(answer.readline, b"")
+    assert json.loads(next(line for line in lines if line.startswith(b"data: "))[6:]) == {"x": 3}
+    guarded.run("REVOKE read ON STREAM b FROM reader")
+    with pytest.raises(http.client.IncompleteRead):
+        answer.read()
+    connection.close()
+    assert guarded.http("GET", "/streams/b/changes", user="reader")[0] == 403
+
+
 def test_dead_letters(guarded):
     guarded.run("CREATE STREAM d AS SELECT 10 / (x - 3) AS y FROM b")
     guarded.run("FLUSH")
@@ -695,6 +717,101 @@ def test_no_planted_secret_is_found_anywhere(tmp_path):
         content = file.read_bytes()
         for secret in planted:
             assert secret.encode() not in content, f"{secret} is in {file}"
+
+
+def test_secrets_in_use_are_told_nowhere(tmp_path):
+    """Connectors that send them, to servers that take them and to servers that do not."""
+    planted = ["hunter2-used", "hunter2-login", base64.b64encode(b"admin:hunter2-login").decode().rstrip("=")]
+    store, said, seen = tmp_path / "store", [], []
+    add_admin(store, password="hunter2-login")
+
+    class Site(http.server.BaseHTTPRequestHandler):
+        def answer(self):
+            seen.append(self.headers["authorization"])
+            self.rfile.read(int(self.headers["content-length"] or 0))
+            self.send_response(401 if len(seen) % 3 == 0 else 200)
+            self.end_headers()
+            self.wfile.write(b'[{"x": 1}, {"x": "y"}]')
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_):
+            pass
+
+    site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    threading.Thread(target=site.serve_forever, daemon=True).start()
+    env = {**os.environ, "MILLSTREAM_KEY": KEY, "MILLSTREAM_LOG": "trace"}
+    with Server(store, "--http", "127.0.0.1:0", "--connect-to", "127.0.0.1", env=env) as server:
+        web = server.wait_for(r"^http: http://127.0.0.1:(\d+)$", "stderr").group(1)
+        login = {"authorization": "Basic " + base64.b64encode(b"admin:hunter2-login").decode()}
+
+        def ask(method, path, body=None, patience=60):
+            connection = http.client.HTTPConnection("127.0.0.1", int(web), timeout=patience)
+            connection.request(method, path, body, {**login, "content-type": "text/plain"})
+            said.append(connection.getresponse().read().decode())
+            connection.close()
+            return said[-1]
+
+        where = f"url = 'http://127.0.0.1:{site.server_port}/', authorization = 'secret:used', max_retry_delay = '200 ms'"
+        streams = {
+            "polled": f"(x BIGINT) WITH (connector = 'http', {where}, interval = '20 ms')",
+            "kept": "WITH (checkpoint_interval = '50 ms') AS SELECT * FROM polled",
+            "posted": f"WITH (connector = 'http', {where}, checkpoint_interval = '50 ms') AS SELECT * FROM polled",
+            "linked": f"(x BIGINT) WITH (connector = 'flight', url = 'grpc://{server.address}', stream = 'kept', user = 'admin', password = 'secret:login')",
+            "refused": f"(x BIGINT) WITH (connector = 'flight', url = 'grpc://{server.address}', stream = 'kept', user = 'bob', password = 'secret:used')",
+            "fed": f"(x BIGINT) WITH (connector = 'websocket', url = 'ws://127.0.0.1:{site.server_port}/', authorization = 'secret:used', max_retry_delay = '200 ms')",
+            "kept_linked": "WITH (checkpoint_interval = '50 ms') AS SELECT * FROM linked",
+            "kept_fed": "AS SELECT * FROM fed",
+        }
+        for secret, value in [("used", "Bearer hunter2-used"), ("login", "hunter2-login")]:
+            ask("POST", "/sql", f"CREATE SECRET {secret} AS '{value}'")
+        for name, rest in streams.items():
+            ask("POST", "/sql", f"CREATE STREAM {name} {rest}")
+        deadline = time.monotonic() + 30
+        while len(seen) < 20 or json.loads(ask("POST", "/sql", "SELECT count(*) AS n FROM kept_linked"))[0]["n"] < 2:
+            assert time.monotonic() < deadline, said[-3:]
+            time.sleep(0.1)
+        for name in streams:
+            for sql in ["SHOW CREATE STREAM", "EXPLAIN STREAM", "EXPLAIN ANALYZE STREAM", "DESCRIBE"]:
+                ask("POST", "/sql", f"{sql} {name}")
+            ask("POST", "/sql", f"EXPLAIN CREATE STREAM other_{name} {streams[name]}")
+        for sql in ["SHOW JOBS", "SHOW STREAMS", "SHOW CONNECTORS", "SELECT * FROM millstream.audit", "SELECT * FROM millstream.dead_letters"]:
+            ask("POST", "/sql", sql)
+        for path in ["/metrics", "/openapi.json", "/readyz", "/streams/kept"]:
+            ask("GET", path)
+        assert server.stop() == 0
+        said += [server.stdout, server.stderr]
+    site.shutdown()
+    assert "Bearer hunter2-used" in seen and None not in seen
+    text = "\n".join(said)
+    assert "secret:used" in text and "millstream_source_requests_total" in text
+    for secret in planted:
+        for line in text.splitlines():
+            assert secret not in line, f"{secret} is told: {line[:500]}"
+        for file in (f for f in store.rglob("*") if f.is_file()):
+            assert secret.encode() not in file.read_bytes(), f"{secret} is in {file}"
+
+
+def test_files_with_secrets_are_the_owners(tmp_path):
+    store, state = tmp_path / "store", tmp_path / "state"
+    env = {**os.environ, "MILLSTREAM_KEY": KEY, "XDG_STATE_HOME": str(state)}
+
+    def do(*args, text=""):
+        done = subprocess.run([BINARY, *args, "--store", store], input=text, env=env, text=True, capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    add_admin(store)
+    # As a build made them that did not look.
+    for file in (store / "catalog").iterdir():
+        file.chmod(0o644)
+    do("run", "-", text="CREATE SECRET k AS 'x'; CREATE STREAM a (x BIGINT); INSERT INTO a VALUES (1);")
+    assert "k" in do("run", "-", text="SHOW SECRETS;")
+    files = [f for f in store.rglob("*") if f.is_file() and (f.parent.name == "catalog" or "audit" in str(f.relative_to(store)))]
+    newest = [f for f in files if "catalog" in str(f.relative_to(store))][-1]
+    new = [f for f in files if f.stat().st_mode & 0o777 == 0o600]
+    assert newest in new and any("audit" in str(f.relative_to(store)) for f in new), files
+    assert {f.parent.name for f in set(files) - set(new)} <= {"catalog"}, "only what was there before"
 
 
 def test_secrets_need_their_key(tmp_path):

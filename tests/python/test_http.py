@@ -27,10 +27,10 @@ SEED = 20260915
 
 
 class HttpServer(Server):
-    """`millstream serve` with HTTP on a free port."""
+    """`millstream serve` with HTTP, on a free port where none is said."""
 
-    def __init__(self, store, *args, **options):
-        super().__init__(store, "--http", "127.0.0.1:0", *args, **options)
+    def __init__(self, store, *args, http="127.0.0.1:0", **options):
+        super().__init__(store, "--http", http, *args, **options)
         self.port = int(self.wait_for(r"^http: http://127.0.0.1:(\d+)$", "stderr").group(1))
 
     def ask(self, method, path, body=None, headers=None, patience=30):
@@ -370,6 +370,42 @@ def test_metrics_are_what_prometheus_takes(web, stream):
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+def test_metrics_have_what_connectors_count(tmp_path):
+    login = lambda user: {"Authorization": "Basic " + base64.b64encode(f"{user}:long enough 1".encode()).decode()}
+    store = tmp_path / "store"
+    run(store, "CREATE USER boss PASSWORD 'long enough 1'; GRANT ADMIN ON ALL TO boss; CREATE USER ann PASSWORD 'long enough 1';")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out, HttpServer(store, "--connect-to", "127.0.0.1") as server:
+        out.bind(("127.0.0.1", 0))
+        out.settimeout(30)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            address = free.getsockname()
+        udp = "connector = 'socket', protocol = 'udp', format = 'json'"
+        for sql in [
+            f"CREATE STREAM heard (n BIGINT) WITH ({udp}, address = '127.0.0.1:{address[1]}')",
+            f"CREATE STREAM told WITH ({udp}, address = '127.0.0.1:{out.getsockname()[1]}', checkpoint_interval = '50 ms') AS SELECT * FROM heard",
+            "GRANT READ ON STREAM told TO ann",
+        ]:
+            server.json("POST", "/sql", sql, {"Content-Type": "text/plain"} | login("boss"))
+        deadline = time.monotonic() + 30
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as to:
+            to.sendto(b'{"n": 7}', address)
+            assert json.loads(out.recv(100)) == {"n": 7}
+        while True:
+            page = server.ask("GET", "/metrics", headers=login("boss"))[2]
+            lines = page.decode().splitlines()
+            if 'millstream_sink_datagrams_sent_total{stream="told"} 1' in lines:
+                break
+            assert time.monotonic() < deadline, page.decode()
+        dropped = 'millstream_source_datagrams_dropped_total{stream="told",source="heard"} 0'
+        assert dropped in lines and "# TYPE millstream_source_datagrams_dropped_total counter" in lines
+        checked = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        # What a stream reads is told to who may read that.
+        page = server.ask("GET", "/metrics", headers=login("ann"))[2].decode()
+        assert 'millstream_sink_datagrams_sent_total{stream="told"} 1' in page and "heard" not in page
+
+
 def test_schemathesis_finds_nothing(tmp_path):
     """A program of others makes requests out of /openapi.json, good ones and bad ones, and looks at the answers."""
     with HttpServer(tmp_path / "store") as server:
@@ -409,49 +445,48 @@ def test_users_are_asked_who_they_are(tmp_path):
         assert said["repeated"]
 
 
+def events(port, path, last=None):
+    """Server-sent events as a browser's EventSource takes them, behind the one with id `last`: ids, and rows or None."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+    try:
+        connection.request("GET", path, headers={"Last-Event-ID": last} if last else {})
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+        position = data = None
+        while line := answer.readline().decode():
+            match line.rstrip("\n").split(": ", 1):
+                case ["id", position]:
+                    pass
+                case ["data", text]:
+                    data = json.loads(text)
+                case [""]:
+                    if position is not None or data is not None:
+                        yield position, data
+                    position = data = None
+    finally:
+        connection.close()
+
+
 class Events:
-    """What a browser's EventSource does: it reads events, and comes back behind the last one."""
+    """One who puts whole epochs together, and comes back behind the last one."""
 
     def __init__(self, port, path):
-        self.port, self.path, self.last, self.answer = port, path, None, None
-
-    def connect(self):
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
-        self.connection.request("GET", self.path, headers={"Last-Event-ID": self.last} if self.last else {})
-        self.answer = self.connection.getresponse()
-        assert self.answer.status == 200, self.answer.read()
+        self.port, self.path, self.last = port, path, None
 
     def read(self, epochs, until):
         """Adds whole epochs to `epochs` until they have `until` rows or the connection ends."""
-        rows, position, data = [], None, None
+        rows = []
         try:
-            if self.answer is None:
-                self.connect()
-            while sum(map(len, epochs)) < until:
-                line = self.answer.readline()
-                if not line:
+            for position, row in events(self.port, self.path, self.last):
+                rows += [row] if row is not None else []
+                if position is not None:
+                    # Only now is all of the epoch here.
+                    epochs.append(rows)
+                    self.last, rows = position, []
+                if sum(map(len, epochs)) >= until:
                     break
-                line = line.decode().rstrip("\n")
-                if line.startswith("id: "):
-                    position = line[4:]
-                elif line.startswith("data: "):
-                    data = json.loads(line[6:])
-                elif not line:
-                    if data is not None:
-                        rows.append(data)
-                    if position is not None:
-                        # Only now is all of the epoch here.
-                        epochs.append(rows)
-                        self.last, rows = position, []
-                    position = data = None
         except (OSError, http.client.HTTPException):
             pass
-        self.close()
-
-    def close(self):
-        if self.answer is not None:
-            self.connection.close()
-        self.answer = None
 
 
 def test_changes_are_events_that_one_can_come_back_to(tmp_path):

@@ -5,20 +5,24 @@ import gzip
 import http.server
 import json
 import random
+import re
+import shutil
+import ssl
 import threading
 import time
 import urllib.parse
 
 import pytest
+from certificates import Authority
 from conftest import PATIENCE, Server, run
 
 SEED = 4711
 
 
 class Site:
-    """An HTTP server of which a test says what it answers."""
+    """An HTTP server of which a test says what it answers, and with which TLS."""
 
-    def __init__(self, answer):
+    def __init__(self, answer, tls=None):
         site = self
         self.requests, self.lock = [], threading.Lock()
 
@@ -51,8 +55,17 @@ class Site:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        # A handshake that fails is what a test may want.
+        self.server.handle_error = lambda *_: None
+        self.tls = tls
+        if tls:
+            self.server.get_request = self.secured
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def secured(self):
+        connection, address = self.server.socket.accept()
+        return self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
 
     def close(self):
         self.server.shutdown()
@@ -63,8 +76,8 @@ class Site:
 def site():
     made = []
 
-    def make(answer):
-        made.append(Site(answer))
+    def make(answer, tls=None):
+        made.append(Site(answer, tls))
         return made[-1]
 
     yield make
@@ -370,3 +383,91 @@ def test_a_changelog_is_posted_with_its_operations(store, site):
 def test_options_that_mean_nothing(store, options, word):
     process = run(store, f"CREATE STREAM a (id BIGINT) WITH (connector = 'http', {options});", ok=False)
     assert word in process.stderr
+
+
+def mutual(authority):
+    """The TLS of a server that wants to see certificates of the authority that its own is of."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("server"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.cert)
+    return context
+
+
+class Files:
+    """The files that a stream reads, of which a test says what is in them."""
+
+    def __init__(self, folder):
+        self.ca, self.cert, self.key = folder / "ca.pem", folder / "client.pem", folder / "client.key"
+        self.options = {"tls_ca": self.ca, "tls_cert": self.cert, "tls_key": self.key}
+
+    def fill(self, authority, identity):
+        for file, name in zip([authority.cert, *identity], [self.ca, self.cert, self.key], strict=True):
+            shutil.copy(file, name)
+
+
+def failed(cursor, stream):
+    figures = "\n".join(row[0] for row in rows(cursor, f"EXPLAIN ANALYZE STREAM {stream}"))
+    return int(re.search(r"requests_failed (\d+)", figures).group(1))
+
+
+def test_polling_over_mutual_tls(store, site, tmp_path):
+    ours, theirs, files = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs"), Files(tmp_path)
+    offered = [{"id": 1}]
+
+    def answer(r):
+        # Each request is a handshake.
+        r.close_connection = True
+        r.say(200, offered, Connection="close")
+
+    with opened(store) as (server, cursor):
+        for authority, identity, named in [
+            (theirs, ours.issue("client"), files.options),
+            (ours, ours.issue("client"), {"tls_ca": files.ca}),
+            (ours, theirs.issue("client"), files.options),
+            (ours, ours.issue("late", ended=True), files.options),
+        ]:
+            files.fill(authority, identity)
+            polled = site(answer, mutual(ours))
+            cursor.execute(source(polled, key="/id", **named))
+            cursor.execute(KEPT)
+            assert eventually(lambda: failed(cursor, "kept") > 1), server.stderr
+            assert rows(cursor, "SELECT id FROM kept") == [] and polled.requests == []
+            if named is files.options:
+                # Files that are mended are read again.
+                files.fill(ours, ours.issue("client"))
+                assert eventually(lambda: rows(cursor, "SELECT id FROM kept") == [(1,)]), server.stderr
+            cursor.execute("DROP STREAM kept")
+            cursor.execute("DROP STREAM polled")
+        # The authority changes on both sides, and nobody is restarted.
+        cursor.execute(source(polled, key="/id", **files.options))
+        cursor.execute(KEPT)
+        assert eventually(lambda: rows(cursor, "SELECT id FROM kept") == [(1,)])
+        before = failed(cursor, "kept")
+        polled.tls = mutual(theirs)
+        assert eventually(lambda: failed(cursor, "kept") > before + 1)
+        offered.append({"id": 2})
+        files.fill(theirs, theirs.issue("client"))
+        assert eventually(lambda: rows(cursor, "SELECT id FROM kept ORDER BY id") == [(1,), (2,)]), server.stderr
+        assert "files that changed were read again" in server.stderr
+
+
+def test_posting_over_mutual_tls(store, site, tmp_path):
+    ours, theirs, files = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs"), Files(tmp_path)
+    posted = site(lambda r: r.say(200), mutual(ours))
+    with opened(store) as (server, cursor):
+        cursor.execute("CREATE STREAM s (n BIGINT)")
+        for n, (authority, identity) in enumerate([(theirs, ours.issue("client")), (ours, theirs.issue("client"))]):
+            files.fill(authority, identity)
+            cursor.execute(sink(posted, **files.options))
+            cursor.execute(f"INSERT INTO s VALUES ({n})")
+            assert eventually(lambda: failed(cursor, "posted") > 1), server.stderr
+            assert posted.requests == []
+            files.fill(ours, ours.issue("client"))
+            assert eventually(lambda: posted.requests), server.stderr
+            assert eventually(lambda: [row["n"] for r in posted.requests for row in json.loads(r[3])] == list(range(n + 1)))
+            cursor.execute("DROP STREAM posted")
+            posted.requests.clear()
+        with pytest.raises(Exception, match="has no certificate"):
+            files.ca.write_text("nonsense")
+            cursor.execute(sink(posted, **files.options))

@@ -1,10 +1,12 @@
 """Batch reads over input of which not all can be read: what is left out is said, once, with the first of it."""
 
 import json
+import socket
 
 import pyarrow.flight
 import pytest
 from conftest import Process, Server, run
+from test_http import HttpServer
 
 CSV = "id,qty\n1,5\n2,many\n3,7\n"
 REASON = 'orders.csv line 3: column "qty": many is not a BIGINT'
@@ -85,6 +87,50 @@ def test_over_flight_it_is_in_the_metadata(store, folder):
         notes = list(metadata(client, "SELECT * FROM orders"))
         assert notes == [{"left_out": {"rows": 1, "more": False, "first": REASON, "warning": f"1 left out: {REASON}"}}]
         assert list(metadata(client, "SELECT id FROM orders")) == []
+
+
+def test_over_http_it_is_a_header_or_a_trailer(store, folder):
+    (folder / "many.csv").write_text(CSV + "".join(f"{n},{n}\n" for n in range(100_000)))
+    with HttpServer(store, cwd=folder) as server:
+        server.sql(create())
+        server.sql(create("many", "many.csv"))
+        note = {"left_out": {"rows": 1, "more": False, "first": REASON, "warning": f"1 left out: {REASON}"}}
+        for format in ["json", "ndjson", "csv", "arrow"]:
+            for method, path, body in [("GET", f"/streams/orders?format={format}", None), ("POST", f"/sql?format={format}", "SELECT * FROM orders")]:
+                status, headers, content = server.ask(method, path, body, {"Content-Type": "text/plain"})
+                assert (status, json.loads(headers["millstream-incomplete"])) == (200, note)
+                assert int(headers["content-length"]) == len(content)
+        assert server.ask("GET", "/streams/orders?where=id%3D1")[1]["millstream-incomplete"] is not None, "the rows are read all the same"
+        assert server.ask("POST", "/sql", "SELECT id FROM orders", {"Content-Type": "text/plain"})[1]["millstream-incomplete"] is None
+        # Of a large result it is known when its head has been sent.
+        for wanted in ["TE: trailers\r\n", ""]:
+            with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
+                connection.sendall(f"GET /streams/many?format=csv HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{wanted}\r\n".encode())
+                content = b"".join(iter(lambda: connection.recv(1 << 20), b""))
+            head, _, rest = content.partition(b"\r\n\r\n")
+            assert b"trailer: millstream-incomplete" in head.lower() and rest.count(b"\n") > 100_000
+            _, _, last = rest.rpartition(b"\r\n0\r\n")
+            if wanted:
+                name, _, value = last.decode().strip().partition(": ")
+                note["left_out"] = {key: str(value).replace("orders", "many") if key in ("first", "warning") else value for key, value in note["left_out"].items()}
+                assert (name.lower(), json.loads(value)) == ("millstream-incomplete", note)
+            else:
+                assert last == b"\r\n", "who does not ask for trailers gets none"
+
+
+def test_over_http_a_stream_that_has_failed_is_told(store):
+    with HttpServer(store) as server:
+        server.sql("CREATE STREAM s (n BIGINT)")
+        server.sql("CREATE STREAM kept WITH (on_error = 'fail') AS SELECT 10 / n AS q FROM s")
+        server.post("s", [{"n": 5}])
+        server.sql("FLUSH")
+        server.post("s", [{"n": 0}])
+        while not server.json("GET", "/readyz")["failed"]:
+            pass
+        status, headers, content = server.ask("GET", "/streams/kept")
+        assert (status, json.loads(content)) == (200, [{"q": 2}])
+        (failed,) = json.loads(headers["millstream-incomplete"])["failed"]
+        assert failed["stream"] == "kept" and failed["reason"], failed
 
 
 def field(tag, data):

@@ -1,7 +1,8 @@
-"""A position to go on from: `SINCE EPOCH` over Flight and in the shell, across kills of the server and of who follows."""
+"""A position to go on from: over Flight, as server-sent events and in the shell, across kills of the server and of who follows."""
 
 import collections
 import gc
+import http.client
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import pyarrow.flight
 import pytest
 from conftest import Process, Server, run
 from test_flight import command
+from test_http import HttpServer, events
 
 RESUMES = int(os.environ.get("MILLSTREAM_RESUMES", 30))
 KILLS = max(2, RESUMES // 20)
@@ -78,6 +80,25 @@ class FlightFollower(Follower):
             reader.cancel()
 
 
+class EventFollower(Follower):
+    """Follows as a browser does: the position is the id of the last event."""
+
+    def __init__(self, sql, path):
+        super().__init__(sql)
+        self.path = path
+
+    def go_on(self, server, until):
+        self.resumes += 1
+        rows = []
+        for position, row in events(server.port, self.path, self.position):
+            rows += [row] if row is not None else []
+            if position is not None:
+                self.apply(rows)
+                self.position, rows = position, []
+            if until():
+                break
+
+
 class ShellFollower(Follower):
     def go_on(self, server, until):
         self.resumes += 1
@@ -98,7 +119,7 @@ class Site:
 
     def __init__(self, store):
         self.store = store
-        self.server = Server(store, *OFTEN)
+        self.server = HttpServer(store, *OFTEN)
         self.next = 0
         self.writing = True
 
@@ -109,7 +130,7 @@ class Site:
 
     def kill(self):
         self.server.kill()
-        self.server = Server(self.store, *OFTEN)
+        self.server = HttpServer(self.store, *OFTEN)
 
     def write(self):
         while self.writing:
@@ -137,7 +158,13 @@ def test_followers_that_are_killed_put_the_answer_together(tmp_path):
     site.ask("CREATE STREAM kept AS SELECT id, x FROM readings WHERE id % 3 <> 0")
     site.ask("CREATE STREAM totals AS SELECT g, count(*) AS n, sum(x) AS s FROM readings GROUP BY g")
     asked = {"kept": "SELECT * FROM kept", "totals": "SELECT g, n, s FROM totals WHERE g <> 5"}
-    followers = [FlightFollower(asked["kept"]), FlightFollower(asked["totals"]), ShellFollower(asked["kept"])]
+    followers = [
+        FlightFollower(asked["kept"]),
+        FlightFollower(asked["totals"]),
+        EventFollower(asked["kept"], "/streams/kept/changes"),
+        EventFollower(asked["totals"], "/streams/totals/changes?where=g%3C%3E5"),
+        ShellFollower(asked["kept"]),
+    ]
     writer = threading.Thread(target=site.write, daemon=True)
     writer.start()
     try:
@@ -149,7 +176,7 @@ def test_followers_that_are_killed_put_the_answer_together(tmp_path):
             end = time.monotonic() + chance.uniform(0.02, 0.6)
             try:
                 follower.go_on(site.server, lambda: time.monotonic() > end)
-            except (pyarrow.flight.FlightError, pyarrow.lib.ArrowException, OSError):
+            except (pyarrow.flight.FlightError, pyarrow.lib.ArrowException, http.client.HTTPException, OSError):
                 # The server was killed.
                 time.sleep(0.2)
             if n in kills:
@@ -166,6 +193,7 @@ def test_followers_that_are_killed_put_the_answer_together(tmp_path):
                 follower.go_on(site.server, lambda: time.monotonic() > end or follower.has(answer))
             missing = set(answer) - set(follower.content)
             assert follower.has(answer), (len(follower.content), len(answer), sorted(missing)[:3])
+            print(f"{type(follower).__name__}: {follower.resumes} times from a position, {len(answer)} rows")
     finally:
         site.writing = False
         site.server.__exit__()

@@ -60,6 +60,12 @@ pub(crate) fn editor(names: SharedNames, interrupt: Arc<AtomicBool>, colour: boo
     // without a place for it, the history lasts as long as the shell
     let history = config::history_file().and_then(|file| {
         std::fs::create_dir_all(file.parent()?).ok()?;
+        // Nobody else's business, even without the secrets.
+        let mut options = std::fs::File::options();
+        options.append(true).create(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(&file).ok()?;
         FileBackedHistory::with_file(HISTORY, file).ok()
     });
     match history {

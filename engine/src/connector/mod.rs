@@ -268,8 +268,28 @@ pub trait Source: Send + Sync {
     fn describe(&self) -> String;
 }
 
-/// A count that a source or a sink keeps of itself, and what it is called: `datagrams_dropped`, `lag_millis`.
-pub type Figure = (&'static str, u64);
+/// A figure that a source or a sink keeps of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figure {
+    /// What it is called: `datagrams_dropped`, `lag_millis`.
+    pub name: &'static str,
+    /// What it is now.
+    pub value: u64,
+    /// Whether it only grows while the job runs.
+    pub grows: bool,
+}
+
+impl Figure {
+    /// How often something has happened.
+    pub const fn count(name: &'static str, value: u64) -> Self {
+        Figure { name, value, grows: true }
+    }
+
+    /// How much there is of something now.
+    pub const fn level(name: &'static str, value: u64) -> Self {
+        Figure { name, value, grows: false }
+    }
+}
 
 /// How far a split reaches.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,5 @@
 //! Records that are Arrow IPC streams or files as a whole.
 
-use std::io::Cursor;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -8,8 +7,14 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 
 use crate::error::{Error, Result};
-use crate::format::columnar::{Fit, ipc_batches};
+use crate::format::columnar::Fit;
 use crate::format::content::{Content, Records, Taken};
+use crate::format::ipc::IpcStream;
+
+/// What a file begins with, before what is in a stream, too.
+const FILE: &[u8] = b"ARROW1\0\0";
+/// The most that a record unpacks to.
+const MOST_UNPACKED: usize = 256 << 20;
 
 /// Why rows do not fit, with their bytes.
 type Misfits = Vec<(String, Vec<u8>)>;
@@ -27,8 +32,8 @@ impl ArrowContent {
 
     /// The rows of one record, and why others of it do not fit.
     fn rows(&self, bytes: &[u8]) -> Result<(Vec<RecordBatch>, Misfits)> {
-        let (schema, batches) = ipc_batches(Cursor::new(bytes.to_vec()))?;
-        let order = self.fit.columns(&schema);
+        let batches = IpcStream::new(bytes.strip_prefix(FILE).unwrap_or(bytes), MOST_UNPACKED)?;
+        let order = self.fit.columns(&batches.schema());
         let (mut all, mut dead) = (vec![], vec![]);
         for batch in batches {
             let batch = batch?;

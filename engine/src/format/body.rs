@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use arrow::array::{BinaryArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow::ipc::reader::StreamReader;
 
 use crate::error::{Error, Result};
 use crate::format::blocks::{Blocks, Cut, Want};
 use crate::format::columnar::Fit;
 use crate::format::convert::find_field;
+use crate::format::ipc::IpcStream;
 use crate::format::metadata::Layout;
 use crate::format::options::{CsvOptions, JsonOptions};
 use crate::format::records::{DecodedRecords, RecordDecoder, RecordFormat, RecordOptions, Records};
@@ -26,6 +26,8 @@ use crate::memory::MemoryAccount;
 const NAME: &str = "body";
 /// The items of a document that are decoded at once.
 const ITEMS: usize = 8_192;
+/// The rows of a batch of Arrow that are fitted at once.
+const AT_ONCE: usize = 1 << 16;
 /// What is read of a document at once.
 const PIECE: usize = 1 << 20;
 
@@ -55,7 +57,8 @@ enum Kind {
 }
 
 impl BodyDecoder {
-    /// Reads `input` as rows of `schema`; what must be held of it is a part of `held`.
+    /// Reads `input` as rows of `schema`; what must be held of it is a part of `held`. Packed buffers of an Arrow stream unpack to
+    /// at most `most` bytes.
     ///
     /// Errors when an Arrow stream has columns that `schema` has not.
     pub fn new(
@@ -63,11 +66,12 @@ impl BodyDecoder {
         schema: SchemaRef,
         input: Box<dyn Read + Send>,
         held: MemoryAccount,
+        most: usize,
     ) -> Result<Self> {
         let kind = match format {
             BodyFormat::JsonLines | BodyFormat::Csv => Kind::Lines(Box::new(Lines::new(format, input))),
             BodyFormat::Json => Kind::Document(Box::new(Document::read(&schema, input, held)?)),
-            BodyFormat::Arrow => Kind::Arrow(Box::new(ArrowStream::new(&schema, input)?)),
+            BodyFormat::Arrow => Kind::Arrow(Box::new(ArrowStream::new(&schema, input, held, most)?)),
         };
         Ok(BodyDecoder { schema, kind })
     }
@@ -257,15 +261,18 @@ impl Document {
 
 /// A stream of Arrow batches.
 struct ArrowStream {
-    batches: StreamReader<BufReader<Box<dyn Read + Send>>>,
+    batches: IpcStream<BufReader<Box<dyn Read + Send>>>,
     order: Vec<Option<usize>>,
     fit: Fit,
     rows: u64,
+    /// What has come and is not given.
+    rest: Option<RecordBatch>,
+    held: MemoryAccount,
 }
 
 impl ArrowStream {
-    fn new(schema: &SchemaRef, input: Box<dyn Read + Send>) -> Result<Self> {
-        let batches = StreamReader::try_new(BufReader::with_capacity(PIECE, input), None).map_err(unreadable)?;
+    fn new(schema: &SchemaRef, input: Box<dyn Read + Send>, held: MemoryAccount, most: usize) -> Result<Self> {
+        let batches = IpcStream::new(BufReader::with_capacity(PIECE, input), most).map_err(unreadable)?;
         let given: &Schema = &batches.schema();
         if let Some(unknown) = given.fields().iter().find(|f| find_field(schema.fields(), f.name()).is_none()) {
             let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
@@ -274,17 +281,45 @@ impl ArrowStream {
         }
         let fit = Fit { schema: schema.clone(), split: NAME.into() };
         let order = fit.columns(given);
-        Ok(ArrowStream { batches, order, fit, rows: 0 })
+        Ok(ArrowStream { batches, order, fit, rows: 0, rest: None, held })
     }
 
     fn next(&mut self) -> Result<Option<DecodedRecords>> {
-        let Some(batch) = self.batches.next() else { return Ok(None) };
-        let batch = batch.map_err(unreadable)?;
+        let room = |bytes| self.held.resize_large(bytes).map_err(Failed::Memory);
+        let whole = match self.rest.take() {
+            Some(rest) => Some(rest),
+            None => self.batches.next_with(room)?,
+        };
+        let Some(whole) = whole else { return Ok(None) };
+        // A few at a time: columns that are missing, or of another type, take room of their own.
+        let batch = whole.slice(0, whole.num_rows().min(AT_ONCE));
+        self.rest = (whole.num_rows() > AT_ONCE).then(|| whole.slice(AT_ONCE, whole.num_rows() - AT_ONCE));
         let columns = self.order.iter().map(|i| i.and_then(|i| batch.columns().get(i)).cloned()).collect();
         let (rows, mut dead) = self.fit.apply(columns, batch.num_rows(), self.rows)?;
         self.rows += batch.num_rows() as u64;
         dead.iter_mut().for_each(|letter| letter.line = Some(letter.position + 1));
         Ok(Some(DecodedRecords { rows, dead }))
+    }
+}
+
+/// Why the next batch is not there.
+enum Failed {
+    Stream(arrow::error::ArrowError),
+    Memory(Error),
+}
+
+impl From<arrow::error::ArrowError> for Failed {
+    fn from(e: arrow::error::ArrowError) -> Self {
+        Failed::Stream(e)
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Stream(e) => unreadable(e),
+            Failed::Memory(e) => e,
+        }
     }
 }
 

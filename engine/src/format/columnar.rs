@@ -14,7 +14,6 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOption
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::ipc::reader::{FileReader, StreamReader};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -24,6 +23,7 @@ use parquet::schema::types::Type;
 use crate::error::{Error, Result};
 use crate::format::DeadLetter;
 use crate::format::convert::{Misfit, convert, find_field};
+use crate::format::ipc::{IpcFile, IpcStream};
 use crate::time::{EventTime, micros_of};
 
 /// The rows of a batch.
@@ -196,15 +196,15 @@ fn open_ipc(file: File, name: &str) -> Result<(SchemaRef, BoxedBatches)> {
 }
 
 /// The columns and the batches of Arrow IPC, as a file or a stream.
-pub(super) fn ipc_batches(mut input: impl Read + Seek + Send + 'static) -> Result<(SchemaRef, BoxedBatches)> {
+fn ipc_batches(mut input: impl Read + Seek + Send + 'static) -> Result<(SchemaRef, BoxedBatches)> {
     let mut magic = [0; 6];
     let is_file = input.read_exact(&mut magic).is_ok() && &magic == b"ARROW1";
     input.rewind()?;
     if is_file {
-        let reader = FileReader::try_new(input, None)?;
+        let reader = IpcFile::new(input)?;
         return Ok((reader.schema(), Box::new(reader)));
     }
-    let reader = StreamReader::try_new(input, None)?;
+    let reader = IpcStream::new(input, usize::MAX)?;
     Ok((reader.schema(), Box::new(reader)))
 }
 

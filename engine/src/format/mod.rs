@@ -19,6 +19,7 @@ mod csv_lines;
 mod dead_letter;
 pub(crate) mod digits;
 pub mod infer;
+pub mod ipc;
 pub mod json;
 pub mod metadata;
 pub mod options;

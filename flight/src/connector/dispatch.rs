@@ -246,7 +246,7 @@ impl<C: Carrier> Sink for Dispatch<C> {
 
     fn figures(&self) -> Vec<Figure> {
         let undelivered = self.courier.state.lock().kept.open.iter().map(|parcel| parcel.bytes).sum();
-        [self.courier.carrier.figures(), vec![("bytes_undelivered", undelivered)]].concat()
+        [self.courier.carrier.figures(), vec![Figure::level("bytes_undelivered", undelivered)]].concat()
     }
 
     fn describe(&self) -> String {

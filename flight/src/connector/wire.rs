@@ -1,4 +1,5 @@
-//! TCP connections of connectors, in the clear or over TLS: their options, making them, taking them.
+//! TCP connections of connectors, in the clear or over TLS: their options, making them, taking them. Files of certificates are
+//! read again when they change.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,14 +10,15 @@ use std::time::Duration;
 use millstream_engine::error::{Error, Result};
 use millstream_engine::options::{OptionSpec, Options, Takes};
 use millstream_engine::reach::Touch;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::doors::renewed::Renewed;
 use crate::doors::tls::{Identity, client_config, plain_config, server_config};
 
 pub(crate) const TLS: OptionSpec = OptionSpec::new("tls", Takes::Flag, "true", "speaks TLS").or("false");
@@ -111,6 +113,22 @@ struct Files {
     identity: Option<Identity>,
 }
 
+impl Files {
+    /// What `make` makes of them, now and when they change.
+    fn renewed<T: Send + Sync + 'static>(
+        self,
+        owner: &str,
+        make: impl Fn(&Files) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<Arc<Renewed<T>>> {
+        let all = self.ca.iter().cloned().chain(self.identity.iter().flat_map(Identity::files)).collect();
+        Renewed::new(all, move || make(&self)).map_err(|e| e.context(owner))
+    }
+
+    fn client(&self) -> Result<ClientConfig> {
+        client_config(self.ca.as_deref(), self.identity.as_ref())
+    }
+}
+
 fn take_files(options: &mut Options) -> Result<Files> {
     let mut path = |spec| options.text(spec).map(PathBuf::from);
     let (ca, cert, key) = (path(&TLS_CA), path(&TLS_CERT), path(&TLS_KEY));
@@ -137,17 +155,21 @@ pub(crate) fn take_flag(options: &mut Options) -> Result<bool> {
     }
 }
 
-/// What a client of a library goes by. Reads the files of certificates.
-pub(crate) fn take_client_config(options: &mut Options, tls: bool) -> Result<ClientConfig> {
+/// What `make` makes of the configuration that a client goes by. Reads the files of certificates.
+pub(crate) fn take_client<T: Send + Sync + 'static>(
+    options: &mut Options,
+    tls: bool,
+    make: impl Fn(ClientConfig) -> Result<T> + Send + Sync + 'static,
+) -> Result<Arc<Renewed<T>>> {
     let lone = [TLS_CA, TLS_CERT, TLS_KEY].into_iter().find(|spec| options.is_set(spec));
-    let Files { ca, identity } = take_files(options)?;
+    let files = take_files(options)?;
     match lone {
         Some(spec) if !tls => {
             let message = format!("{} has {} and speaks no TLS", options.owner(), spec.name);
             Err(Error::invalid(message).with_hint("Write https://, or leave it out."))
         }
-        _ if tls => client_config(ca.as_deref(), identity.as_ref()).map_err(|e| e.context(options.owner())),
-        _ => plain_config(),
+        _ if tls => files.renewed(options.owner(), move |files| make(files.client()?)),
+        _ => Renewed::new(vec![], move || make(plain_config()?)),
     }
 }
 
@@ -155,7 +177,7 @@ pub(crate) fn take_client_config(options: &mut Options, tls: bool) -> Result<Cli
 #[derive(Clone)]
 pub(crate) struct Dialer {
     pub(crate) address: Address,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<(Arc<Renewed<ClientConfig>>, ServerName<'static>)>,
 }
 
 impl Dialer {
@@ -164,14 +186,14 @@ impl Dialer {
         if !tls {
             return Ok(Dialer { address, tls: None });
         }
-        let Files { ca, identity } = take_files(options)?;
+        let files = take_files(options)?;
         let name = options.text(&TLS_SERVER_NAME).unwrap_or_else(|| address.host.clone());
         let name = ServerName::try_from(name.clone()).map_err(|_| {
             Error::invalid(format!("'{name}' in {} is no name that a certificate can have", options.owner()))
                 .with_hint("Write tls_server_name = 'host.example.com'.")
         })?;
-        let config = client_config(ca.as_deref(), identity.as_ref()).map_err(|e| e.context(options.owner()))?;
-        Ok(Dialer { address, tls: Some((TlsConnector::from(Arc::new(config)), name)) })
+        let config = files.renewed(options.owner(), Files::client)?;
+        Ok(Dialer { address, tls: Some((config, name)) })
     }
 
     /// A new connection.
@@ -181,7 +203,10 @@ impl Dialer {
         prepare(&stream)?;
         match &self.tls {
             None => Ok(Box::new(stream)),
-            Some((connector, name)) => Ok(Box::new(within(connector.connect(name.clone(), stream)).await?)),
+            Some((config, name)) => {
+                let connector = TlsConnector::from(config.get().await);
+                Ok(Box::new(within(connector.connect(name.clone(), stream)).await?))
+            }
         }
     }
 
@@ -194,7 +219,7 @@ impl Dialer {
 /// Makes what comes to a listener a connection.
 #[derive(Clone)]
 pub(crate) struct Doorman {
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Renewed<ServerConfig>>>,
 }
 
 impl Doorman {
@@ -203,13 +228,13 @@ impl Doorman {
         if !tls {
             return Ok(Doorman { tls: None });
         }
-        let Files { ca, identity } = take_files(options)?;
-        let identity = identity.ok_or_else(|| {
+        let files = take_files(options)?;
+        let identity = files.identity.clone().ok_or_else(|| {
             Error::invalid(format!("{} listens over TLS and has no certificate", options.owner()))
                 .with_hint("Add tls_cert = 'server.pem', tls_key = 'server.key'.")
         })?;
-        let config = server_config(&identity, ca.as_deref()).map_err(|e| e.context(options.owner()))?;
-        Ok(Doorman { tls: Some(TlsAcceptor::from(Arc::new(config))) })
+        let make = move |files: &Files| server_config(&identity, files.ca.as_deref());
+        Ok(Doorman { tls: Some(files.renewed(options.owner(), make)?) })
     }
 
     /// What has come, once TLS is agreed on.
@@ -217,7 +242,10 @@ impl Doorman {
         prepare(&stream)?;
         match &self.tls {
             None => Ok(Box::new(stream)),
-            Some(acceptor) => Ok(Box::new(within(acceptor.accept(stream)).await?)),
+            Some(config) => {
+                let acceptor = TlsAcceptor::from(config.get().await);
+                Ok(Box::new(within(acceptor.accept(stream)).await?))
+            }
         }
     }
 

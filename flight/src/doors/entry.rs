@@ -29,7 +29,7 @@ pub struct Doors {
     tokens: Shown,
     logins: Shown,
     token_lifetime: Duration,
-    oidc: Option<Arc<Oidc>>,
+    oidc: Option<Oidc>,
 }
 
 /// How doors open.
@@ -45,7 +45,7 @@ impl Doors {
     /// The doors of `millstream`. Blocks on the disk.
     pub fn new(millstream: Arc<Millstream>, options: DoorsOptions) -> Result<Self> {
         let (tokens, logins) = (Shown::new(MOST_TOKENS)?, Shown::new(MOST_LOGINS)?);
-        let oidc = options.oidc.map(Oidc::new).transpose()?.map(Arc::new);
+        let oidc = options.oidc.map(Oidc::new).transpose()?;
         let token_lifetime = options.token_lifetime.unwrap_or(TOKEN_LIFETIME);
         Ok(Doors { millstream, tokens, logins, token_lifetime, oidc })
     }

@@ -10,6 +10,7 @@ mod entry;
 mod identity;
 mod oidc;
 mod peer;
+pub(crate) mod renewed;
 pub mod tls;
 mod tokens;
 

@@ -5,18 +5,17 @@
 //! nobody makes a token with a public key as the secret of a MAC.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use millstream_engine::error as engine;
 use millstream_sql::{Error, ErrorKind, Result};
-use parking_lot::Mutex;
 use serde_json::Value;
 
-/// How often the file is looked at, at most.
-const LOOK: Duration = Duration::from_secs(1);
+use super::renewed::Renewed;
+
 /// The longest token that is looked at.
 const LONGEST: usize = 8 << 10;
 /// Keys that are taken from a file.
@@ -40,13 +39,7 @@ pub struct OidcOptions {
 /// See the module's text.
 pub(super) struct Oidc {
     options: OidcOptions,
-    now: Mutex<Loaded>,
-}
-
-struct Loaded {
-    keys: Arc<Vec<SigningKey>>,
-    stamp: Option<SystemTime>,
-    looked: Instant,
+    keys: Arc<Renewed<Vec<SigningKey>>>,
 }
 
 /// A key with the one algorithm that it is for.
@@ -59,9 +52,9 @@ struct SigningKey {
 impl Oidc {
     /// Blocks on the disk.
     pub(super) fn new(options: OidcOptions) -> Result<Self> {
-        let (keys, stamp) = load(&options)?;
-        let now = Mutex::new(Loaded { keys, stamp, looked: Instant::now() });
-        Ok(Oidc { options, now })
+        let file = options.jwks.clone();
+        let keys = Renewed::new(vec![file.clone()], move || load(&file))?;
+        Ok(Oidc { options, keys })
     }
 
     /// Whether `token` looks like one of these.
@@ -70,58 +63,28 @@ impl Oidc {
     }
 
     /// The user that `token` is of. Any doubt is a refusal, and all refusals are the same to who sent it.
-    pub(super) async fn user(self: &Arc<Self>, token: &str) -> Result<String> {
-        let keys = self.keys().await;
+    pub(super) async fn user(&self, token: &str) -> Result<String> {
+        let keys = self.keys.get().await;
         check(&self.options, &keys, token).map_err(|why| {
             tracing::debug!(%why, "a token was refused");
             Error::new(ErrorKind::Denied, "the token is not valid").with_hint("Get a new one from its issuer.")
         })
     }
-
-    async fn keys(self: &Arc<Self>) -> Arc<Vec<SigningKey>> {
-        {
-            let mut now = self.now.lock();
-            if now.looked.elapsed() < LOOK {
-                return now.keys.clone();
-            }
-            now.looked = Instant::now();
-        }
-        let own = self.clone();
-        let _ = tokio::task::spawn_blocking(move || own.look()).await;
-        self.now.lock().keys.clone()
-    }
-
-    fn look(&self) {
-        let stamp = modified(&self.options);
-        if self.now.lock().stamp == stamp {
-            return;
-        }
-        match load(&self.options) {
-            Ok((keys, stamp)) => {
-                let mut now = self.now.lock();
-                (now.keys, now.stamp) = (keys, stamp);
-            }
-            Err(e) => tracing::warn!(error = %e, "the new keys cannot be used; the old ones count"),
-        }
-    }
 }
 
-fn modified(options: &OidcOptions) -> Option<SystemTime> {
-    std::fs::metadata(&options.jwks).and_then(|data| data.modified()).ok()
-}
-
-fn load(options: &OidcOptions) -> Result<(Arc<Vec<SigningKey>>, Option<SystemTime>)> {
-    let (file, stamp) = (options.jwks.display(), modified(options));
-    let text = std::fs::read_to_string(&options.jwks)
-        .map_err(|e| Error::invalid(format!("file \"{file}\" cannot be read: {e}")))?;
-    let set: JwkSet =
-        serde_json::from_str(&text).map_err(|e| Error::invalid(format!("file \"{file}\" is no set of keys: {e}")))?;
+/// The keys in `file`.
+fn load(file: &Path) -> engine::Result<Vec<SigningKey>> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| engine::Error::invalid(format!("file \"{shown}\" cannot be read: {e}")))?;
+    let set: JwkSet = serde_json::from_str(&text)
+        .map_err(|e| engine::Error::invalid(format!("file \"{shown}\" is no set of keys: {e}")))?;
     let keys: Vec<_> = set.keys.iter().take(MOST_KEYS).filter_map(signing_key).collect();
     if keys.is_empty() {
-        return Err(Error::invalid(format!("file \"{file}\" has no key that signs tokens"))
+        return Err(engine::Error::invalid(format!("file \"{shown}\" has no key that signs tokens"))
             .with_hint("It must have public keys: RSA, EC or Ed25519. Shared secrets are not taken."));
     }
-    Ok((Arc::new(keys), stamp))
+    Ok(keys)
 }
 
 /// The key, if it is a public one that signs, with its algorithm: as it says, else the one that its kind has.

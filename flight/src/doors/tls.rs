@@ -22,6 +22,13 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
+impl Identity {
+    /// Its files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        [self.cert.clone(), self.key.clone()].into_iter()
+    }
+}
+
 /// Where the cryptography comes from.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())

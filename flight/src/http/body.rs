@@ -93,6 +93,11 @@ impl Received {
         self.pieces.iter().map(Bytes::len).sum()
     }
 
+    /// How many bytes it may unpack to.
+    pub(super) fn unpacked_bytes(&self) -> usize {
+        self.unpacked_bytes
+    }
+
     /// Reads it, unpacked, no further than is taken.
     pub(super) fn reader(&self) -> Result<(Box<dyn Read + Send>, Over), Answer> {
         let over = Over::default();

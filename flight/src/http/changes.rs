@@ -8,14 +8,14 @@
 //! ```
 //!
 //! The last event of an epoch has the position behind it as its id. Who comes back with that, as a browser's `EventSource` does
-//! by itself (`Last-Event-ID`), or with `?since=`, gets what follows, and nothing twice.
+//! by itself (`Last-Event-ID`), or with `?since=`, gets what follows. A browser shows no event for an id without data, so a row is
+//! held back until it is known whether it is the last of its epoch: then an id that changes says that all before it is whole.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -31,6 +31,7 @@ use tokio::sync::watch;
 
 use super::Server;
 use super::answer::Answer;
+use super::asked::Asked;
 use super::parameters::Parameters;
 
 const LAST_EVENT: &str = "last-event-id";
@@ -40,17 +41,11 @@ const ALIVE: Duration = Duration::from_secs(15);
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Follows a stream.
-pub(super) async fn follow(
-    State(server): State<Arc<Server>>,
-    name: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Result<Response, Answer> {
-    let Path(name) = name?;
-    let (head, _) = request.into_parts();
-    let caller = server.admit(&head).await?;
-    let parameters = Parameters::read(head.uri.query(), &["where", "since", "snapshot"])?;
-    let follow = from(&parameters, &head.headers)?;
-    let Outcome::Changes(feed) = caller.session.part_changes(&name, parameters.text("where"), follow).await? else {
+pub(super) async fn follow(State(server): State<Arc<Server>>, request: Request) -> Result<Response, Answer> {
+    let asked = Asked::of(&server, request, &["where", "since", "snapshot"]).await?;
+    let follow = from(&asked.parameters, &asked.head.headers)?;
+    let changes = asked.caller.session.part_changes(&asked.name, asked.condition(), follow).await?;
+    let Outcome::Changes(feed) = changes else {
         return Err(Error::internal("a followed query gives no changes").into());
     };
     let events = Events {
@@ -58,7 +53,7 @@ pub(super) async fn follow(
         incarnation: feed.incarnation,
         stopped: server.stopped.clone(),
         held: server.millstream.budget().account("changes that a client has not taken yet"),
-        open: false,
+        row: vec![],
         told: Instant::now(),
     };
     let pieces = stream::unfold(events, |mut events| async move { Some((events.next().await?, events)) });
@@ -103,8 +98,8 @@ struct Events {
     incarnation: Option<String>,
     stopped: watch::Receiver<bool>,
     held: MemoryAccount,
-    /// Rows of the present epoch have been sent.
-    open: bool,
+    /// The last row of the present epoch so far; empty where there is none.
+    row: Vec<u8>,
     /// When the client was told where it stands.
     told: Instant,
 }
@@ -112,7 +107,7 @@ struct Events {
 impl Events {
     /// The next piece; `None` at the end, also when the server ends: the client comes back.
     async fn next(&mut self) -> Option<Result<Bytes>> {
-        self.held.set(0);
+        self.held.set(self.row.len());
         loop {
             let part = tokio::select! {
                 // An error means that the server is gone already.
@@ -123,7 +118,7 @@ impl Events {
             match part.and_then(|part| self.events(&part)) {
                 Ok(text) if text.is_empty() => {}
                 Ok(text) => {
-                    self.held.set(text.len());
+                    self.held.set(text.len() + self.row.len());
                     return Some(Ok(text.into()));
                 }
                 Err(e) => {
@@ -146,32 +141,37 @@ impl Events {
             _ => None,
         };
         let mut text = Vec::with_capacity(lines.len() * 5 / 4);
-        let mut rows = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).peekable();
-        self.open |= rows.peek().is_some();
-        let mut said = false;
-        while let Some(row) = rows.next() {
-            if let (Some(position), None) = (&position, rows.peek()) {
-                text.extend_from_slice(format!("id: {position}\n").as_bytes());
-                said = true;
+        for row in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            if !self.row.is_empty() {
+                event(&self.row, &mut text);
             }
-            text.extend_from_slice(b"data: ");
-            text.extend_from_slice(row);
-            text.extend_from_slice(b"\n\n");
+            self.row.clear();
+            self.row.extend_from_slice(row);
         }
-        let due = self.open || self.told.elapsed() >= QUIET;
-        if let Some(position) = position.filter(|_| !said && due) {
-            // No event of its own: it moves the position of who comes back.
-            text.extend_from_slice(format!("id: {position}\n\n").as_bytes());
-            said = true;
+        if part.end.is_none() {
+            return Ok(text);
         }
-        if said {
+        let last = std::mem::take(&mut self.row);
+        if let Some(position) = position.filter(|_| !last.is_empty() || self.told.elapsed() >= QUIET) {
+            // Without a row it is no event, and moves the position of who comes back.
+            text.extend_from_slice(format!("id: {position}\n").as_bytes());
             self.told = Instant::now();
+            if last.is_empty() {
+                text.push(b'\n');
+            }
         }
-        if part.end.is_some() {
-            self.open = false;
+        if !last.is_empty() {
+            event(&last, &mut text);
         }
         Ok(text)
     }
+}
+
+/// Writes the event of `row`.
+fn event(row: &[u8], text: &mut Vec<u8>) {
+    text.extend_from_slice(b"data: ");
+    text.extend_from_slice(row);
+    text.extend_from_slice(b"\n\n");
 }
 
 #[cfg(test)]
@@ -213,7 +213,7 @@ mod tests {
             incarnation: Some("h".into()),
             stopped,
             held,
-            open: false,
+            row: vec![],
             told: Instant::now(),
         };
         let mut of = |batches, epoch: Option<u64>| {
@@ -221,8 +221,10 @@ mod tests {
             String::from_utf8(events.events(&EpochChanges { batches, end }).unwrap()).unwrap()
         };
         assert_eq!(of(vec![rows(1), rows(1)], Some(3)), "data: {\"n\":0}\n\nid: h:3\ndata: {\"n\":0}\n\n");
+        assert_eq!(of(vec![rows(1)], None), "", "it may be the last");
+        assert_eq!(of(vec![], None), "");
         assert_eq!(of(vec![rows(1)], None), "data: {\"n\":0}\n\n");
-        assert_eq!(of(vec![], Some(4)), "id: h:4\n\n", "rows without a position came before");
+        assert_eq!(of(vec![], Some(4)), "id: h:4\ndata: {\"n\":0}\n\n", "never an id alone behind rows");
         assert_eq!(of(vec![], Some(5)), "", "told a moment ago");
     }
 }

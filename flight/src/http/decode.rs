@@ -164,7 +164,8 @@ impl Work {
     fn run(mut self) -> Result<Done, Answer> {
         let (body, (input, over)) = (self.body.clone(), self.body.reader()?);
         let failed = |e| body.unreadable(&over, e);
-        let mut decoder = BodyDecoder::new(self.format, self.schema.clone(), input, self.held).map_err(failed)?;
+        let most = body.unpacked_bytes();
+        let mut decoder = BodyDecoder::new(self.format, self.schema.clone(), input, self.held, most).map_err(failed)?;
         let (mut done, mut bytes) = (Done::default(), 0);
         while let Some(decoded) = decoder.next_rows().map_err(failed)? {
             if self.lenient {

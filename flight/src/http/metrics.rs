@@ -1,5 +1,6 @@
-//! `GET /metrics`: figures of the jobs and the process in the text format of Prometheus.
+//! `GET /metrics`: figures of the jobs, their connectors and the process in the text format of Prometheus.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use millstream_engine::connector::Figure;
 use millstream_engine::time::EventTime;
 use millstream_sql::session::{JobFigures, JobState};
 
@@ -23,27 +25,30 @@ pub(super) async fn page(State(server): State<Arc<Server>>, request: Request) ->
     let budget = server.millstream.budget();
     let mut jobs = server.millstream.figures();
     jobs.retain(|job| caller.session.may_read(&job.info.stream));
+    for job in &mut jobs {
+        job.connectors.retain(|c| c.source.as_ref().is_none_or(|source| caller.session.may_read(source)));
+    }
     let text = render(&jobs, (budget.used(), budget.limit()), since.as_secs_f64());
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 
 /// A figure of each job.
-struct Figure {
+struct JobFigure {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
     of: fn(&JobFigures, f64) -> Option<f64>,
 }
 
-const fn gauge(name: &'static str, help: &'static str, of: fn(&JobFigures, f64) -> Option<f64>) -> Figure {
-    Figure { name, kind: "gauge", help, of }
+const fn gauge(name: &'static str, help: &'static str, of: fn(&JobFigures, f64) -> Option<f64>) -> JobFigure {
+    JobFigure { name, kind: "gauge", help, of }
 }
 
-const fn counter(name: &'static str, help: &'static str, of: fn(&JobFigures, f64) -> Option<f64>) -> Figure {
-    Figure { name, kind: "counter", help, of }
+const fn counter(name: &'static str, help: &'static str, of: fn(&JobFigures, f64) -> Option<f64>) -> JobFigure {
+    JobFigure { name, kind: "counter", help, of }
 }
 
-const FIGURES: [Figure; 15] = [
+const FIGURES: [JobFigure; 15] = [
     gauge("millstream_job_running", "Whether the job runs.", |j, _| Some(is(j, JobState::Running))),
     gauge("millstream_job_failed", "Whether the job has failed.", |j, _| Some(is(j, JobState::Failed))),
     counter("millstream_job_rows_read_total", "Rows read since the stream was made.", |j, _| j.info.rows_in.map(float)),
@@ -85,10 +90,6 @@ fn watermark(job: &JobFigures) -> Option<f64> {
 
 fn render(jobs: &[JobFigures], (used, limit): (usize, usize), now: f64) -> String {
     let mut text = String::new();
-    let head = |text: &mut String, name: &str, kind: &str, help: &str| {
-        // Writing into a text does not fail.
-        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    };
     for figure in &FIGURES {
         let values: Vec<_> = jobs.iter().filter_map(|job| Some((job, (figure.of)(job, now)?))).collect();
         if values.is_empty() {
@@ -99,6 +100,7 @@ fn render(jobs: &[JobFigures], (used, limit): (usize, usize), now: f64) -> Strin
             let _ = writeln!(text, "{}{{stream=\"{}\"}} {value}", figure.name, label(&job.info.stream));
         }
     }
+    render_connectors(jobs, &mut text);
     let process = [
         ("millstream_memory_used_bytes", "Bytes of the memory budget that are used.", used as u64),
         ("millstream_memory_limit_bytes", "The memory budget.", limit as u64),
@@ -113,6 +115,48 @@ fn render(jobs: &[JobFigures], (used, limit): (usize, usize), now: f64) -> Strin
         let _ = writeln!(text, "{name} {bytes}");
     }
     text
+}
+
+/// Writes what stands before the values of a figure.
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    // Writing into a text does not fail.
+    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+}
+
+/// What the connectors have counted: all values of a figure stand together. Where a job reads a stream more than once, they are added up.
+fn render_connectors(jobs: &[JobFigures], text: &mut String) {
+    let mut all: BTreeMap<(String, bool), (String, BTreeMap<String, f64>)> = BTreeMap::new();
+    for job in jobs {
+        for connector in &job.connectors {
+            let (side, source) = match &connector.source {
+                Some(source) => ("source", format!(",source=\"{}\"", label(source))),
+                None => ("sink", String::new()),
+            };
+            for figure in &connector.figures {
+                let (name, help, value) = series(side, figure);
+                let (_, values) = all.entry((name, figure.grows)).or_insert_with(|| (help, BTreeMap::new()));
+                let labels = format!("stream=\"{}\"{source}", label(&job.info.stream));
+                *values.entry(labels).or_default() += value;
+            }
+        }
+    }
+    for ((name, grows), (help, values)) in all {
+        head(text, &name, if grows { "counter" } else { "gauge" }, &help);
+        for (labels, value) in values {
+            let _ = writeln!(text, "{name}{{{labels}}} {value}");
+        }
+    }
+}
+
+/// The name, the help and the value of what a connector has counted. Times are in seconds, as all are there.
+fn series(side: &str, figure: &Figure) -> (String, String, f64) {
+    let (name, value) = match figure.name.strip_suffix("_millis") {
+        Some(stem) => (format!("{stem}_seconds"), figure.value as f64 / 1e3),
+        None => (figure.name.to_owned(), float(figure.value)),
+    };
+    let help = format!("Of a {side}: {}.", name.replace('_', " "));
+    let total = if figure.grows { "_total" } else { "" };
+    (format!("millstream_{side}_{name}{total}"), help, value)
 }
 
 /// A text as the value of a label.
@@ -132,7 +176,7 @@ fn resident() -> Option<u64> {
 mod tests {
     use std::time::Duration;
 
-    use millstream_sql::session::JobInfo;
+    use millstream_sql::session::{ConnectorFigures, JobInfo};
 
     use super::*;
 
@@ -158,6 +202,14 @@ mod tests {
             checkpoint_bytes: 1000,
             state_bytes: 0,
             queued_bytes: 0,
+            connectors: vec![
+                ConnectorFigures {
+                    source: Some("in".into()),
+                    figures: vec![Figure::count("requests", 3), Figure::level("lag_millis", 250)],
+                },
+                ConnectorFigures { source: None, figures: vec![Figure::count("requests", 8)] },
+                ConnectorFigures { source: Some("in".into()), figures: vec![Figure::count("requests", 1)] },
+            ],
         };
         let text = render(&[job], (10, 100), 12.0);
         for line in [
@@ -166,6 +218,11 @@ mod tests {
             "millstream_job_lag_seconds{stream=\"a\\\"b\"} 1.5",
             "millstream_job_checkpoint_seconds{stream=\"a\\\"b\"} 0.02",
             "millstream_memory_used_bytes 10",
+            "# TYPE millstream_source_requests_total counter",
+            "millstream_source_requests_total{stream=\"a\\\"b\",source=\"in\"} 4",
+            "# TYPE millstream_source_lag_seconds gauge",
+            "millstream_source_lag_seconds{stream=\"a\\\"b\",source=\"in\"} 0.25",
+            "millstream_sink_requests_total{stream=\"a\\\"b\"} 8",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }

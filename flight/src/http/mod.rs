@@ -14,6 +14,7 @@
 
 mod about;
 mod answer;
+mod asked;
 mod body;
 mod changes;
 mod connection;

@@ -211,8 +211,10 @@ fn itself() -> Value {
 /// Rows in each format.
 fn rows(description: &str) -> Value {
     let text = json!({ "schema": { "type": "string" } });
+    let incomplete = "Only where rows were left out: what, as JSON. Behind a large result it is a trailer.";
     json!({
         "description": description,
+        "headers": { "Millstream-Incomplete": { "description": incomplete, "schema": { "type": "string" } } },
         "content": {
             "application/json": { "schema": { "type": "array", "items": { "type": "object" } } },
             "application/x-ndjson": text,

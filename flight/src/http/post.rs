@@ -3,29 +3,21 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use millstream_sql::rights::{Need, Right};
 use serde_json::json;
 
 use super::Server;
 use super::answer::Answer;
+use super::asked::Asked;
 use super::body::receive;
 use super::decode::{Target, body_format, decode};
 use super::once::{Taken, Verdict, key, verdict};
-use super::parameters::Parameters;
 
 /// Takes rows in.
-pub(super) async fn rows(
-    State(server): State<Arc<Server>>,
-    name: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Result<Response, Answer> {
-    let Path(stream) = name?;
-    let (head, body) = request.into_parts();
-    let caller = server.admit(&head).await?;
-    let parameters = Parameters::read(head.uri.query(), &["on_error"])?;
+pub(super) async fn rows(State(server): State<Arc<Server>>, request: Request) -> Result<Response, Answer> {
+    let Asked { caller, name: stream, parameters, head, body } = Asked::of(&server, request, &["on_error"]).await?;
     let lenient = parameters.choice("on_error", &["refuse", "dead_letter"])? == Some("dead_letter");
     let (format, key) = (body_format(&head.headers)?, key(&head.headers)?);
     let intake = caller.session.way_into(&stream)?;

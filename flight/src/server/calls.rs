@@ -21,7 +21,7 @@ use arrow_flight::{
     Action, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, PutResult, Ticket,
 };
 use bytes::Bytes;
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use millstream_sql::Session;
 use millstream_sql::session::IngestMode;
 use prost::Message;
@@ -50,7 +50,7 @@ impl Service {
         mode: IngestMode,
         data: PeekableFlightDataStream,
     ) -> Result<i64, Status> {
-        let incoming = ingest::incoming_rows(data).await?.ok_or_else(ingest::no_schema)?;
+        let incoming = ingest::incoming_rows(data, self.millstream.budget()).await?.ok_or_else(ingest::no_schema)?;
         let rows = session.ingest(stream, mode, incoming.schema, incoming.rows).await;
         let rows = rows.map_err(|e| to_status(&e, None))?;
         Ok(i64::try_from(rows).unwrap_or(i64::MAX))
@@ -276,7 +276,7 @@ impl FlightSqlService for Service {
         let descriptor = first.and_then(|first| first.flight_descriptor).unwrap_or_default();
         let stream = ingest::stream_of_path(&descriptor)?;
         session.touch(stream);
-        let incoming = ingest::incoming_rows(data).await?.ok_or_else(ingest::no_schema)?;
+        let incoming = ingest::incoming_rows(data, self.millstream.budget()).await?.ok_or_else(ingest::no_schema)?;
         let durable = session.put(stream, incoming.rows).map_err(|e| to_status(&e, None))?;
         let results = durable.map(|rows| {
             let record_count = i64::try_from(rows.map_err(|e| to_status(&e, None))?).unwrap_or(i64::MAX);
@@ -331,11 +331,8 @@ impl FlightSqlService for Service {
         let (handle, session) = (query.prepared_statement_handle, self.session(&request)?);
         // Before its parameters are taken.
         self.prepared.get(&handle, session.who())?;
-        let parameters = match ingest::incoming_rows(request.into_inner()).await? {
-            Some(incoming) => {
-                let batches: Vec<_> = incoming.rows.try_collect().await.map_err(|e| to_status(&e, None))?;
-                one_batch(&batches)?
-            }
+        let parameters = match ingest::incoming_rows(request.into_inner(), self.millstream.budget()).await? {
+            Some(incoming) => one_batch(incoming.rows).await?,
             None => None,
         };
         let statement = self.prepared.get(&handle, session.who())?;
@@ -355,7 +352,7 @@ impl FlightSqlService for Service {
         if prepared.is_query {
             return Err(Status::invalid_argument("the statement gives rows\nhint: Run it as a query."));
         }
-        let Some(mut incoming) = ingest::incoming_rows(request.into_inner()).await? else {
+        let Some(mut incoming) = ingest::incoming_rows(request.into_inner(), self.millstream.budget()).await? else {
             return Ok(row_count(&run_statement(&session, &prepared, parameters).await?));
         };
         let mut total = 0;

@@ -29,7 +29,7 @@ impl Service {
         delivery: Delivery,
         data: PeekableFlightDataStream,
     ) -> Result<i64, Status> {
-        let incoming = ingest::incoming_rows(data).await?.ok_or_else(ingest::no_schema)?;
+        let incoming = ingest::incoming_rows(data, self.millstream.budget()).await?.ok_or_else(ingest::no_schema)?;
         let rows = session.deliver(stream, delivery, &incoming.schema, incoming.rows).await;
         Ok(i64::try_from(rows.map_err(|e| to_status(&e, None))?).unwrap_or(i64::MAX))
     }

@@ -3,6 +3,8 @@
 //! Batches are decoded as the engine asks for them; while it does not, nothing is read and the client's window
 //! closes.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
@@ -11,12 +13,15 @@ use arrow_flight::sql::{CommandStatementIngest, TableDefinitionOptions, TableExi
 use arrow_flight::{FlightData, FlightDescriptor};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, future};
+use millstream_engine::memory::MemoryBudget;
 use millstream_sql::session::IngestMode;
 use millstream_sql::{Error, ErrorKind, Result as SqlResult};
 use tonic::Status;
 
+use super::LARGEST_REQUEST;
 use super::metadata::{CATALOG, DEFAULT_SCHEMA, SYSTEM_SCHEMA};
 use crate::error::{from_flight, to_status};
+use crate::unpack::with_room;
 
 /// Rows with their schema, as a client sends them.
 pub(crate) struct IncomingRows {
@@ -29,9 +34,12 @@ pub(crate) struct IncomingRows {
 /// The rows of a put, once their schema has come; none when the client sends only a command.
 pub(crate) async fn incoming_rows(
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+    budget: &Arc<MemoryBudget>,
 ) -> Result<Option<IncomingRows>, Status> {
+    let mut held = budget.account("rows that a client sends");
     // The decoder knows no messages without Arrow data; clients put commands into them.
     let messages = messages.try_filter(|m| future::ready(!m.data_header.is_empty())).map_err(FlightError::from);
+    let messages = messages.and_then(move |m| future::ready(with_room(m, LARGEST_REQUEST, &mut held)));
     let mut decoder = FlightDataDecoder::new(messages);
     let schema = loop {
         let Some(message) = decoder.next().await else { return Ok(None) };
@@ -123,7 +131,6 @@ pub(crate) fn no_transactions() -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     use arrow::array::{ArrayRef, Int64Array};
     use arrow_flight::encode::FlightDataEncoderBuilder;
@@ -172,6 +179,10 @@ mod tests {
         assert!(with(|c| (c.schema, c.catalog) = (Some(String::new()), Some(String::new()))).is_ok());
     }
 
+    fn budget() -> Arc<MemoryBudget> {
+        MemoryBudget::new(1 << 30)
+    }
+
     #[tokio::test]
     async fn rows_are_decoded_behind_messages_without_data() {
         let column: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
@@ -179,7 +190,7 @@ mod tests {
         let encoded = FlightDataEncoderBuilder::new().build(stream::iter([Ok(batch.clone()), Ok(batch.clone())]));
         let command = FlightData::new().with_descriptor(FlightDescriptor::new_cmd("x"));
         let messages = stream::once(async { Ok(command) }).chain(encoded.map_err(Status::from));
-        let incoming = incoming_rows(messages).await.unwrap().unwrap();
+        let incoming = incoming_rows(messages, &budget()).await.unwrap().unwrap();
         assert_eq!(incoming.schema, batch.schema());
         let rows: Vec<RecordBatch> = incoming.rows.try_collect().await.unwrap();
         assert_eq!(rows, vec![batch.clone(), batch]);
@@ -188,9 +199,9 @@ mod tests {
     #[tokio::test]
     async fn a_command_alone_has_no_rows_and_a_broken_stream_is_an_error() {
         let command = FlightData::new().with_descriptor(FlightDescriptor::new_cmd("x"));
-        assert!(incoming_rows(stream::iter([Ok(command)])).await.unwrap().is_none());
+        assert!(incoming_rows(stream::iter([Ok(command)]), &budget()).await.unwrap().is_none());
         let broken = stream::iter([Err(Status::cancelled("gone"))]);
-        assert_eq!(incoming_rows(broken).await.err().unwrap().code(), Code::Cancelled);
+        assert_eq!(incoming_rows(broken, &budget()).await.err().unwrap().code(), Code::Cancelled);
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Service {
         Ok(Service {
             doors,
             sessions: Sessions::new(Arc::clone(&millstream)),
-            prepared: PreparedStatements::default(),
+            prepared: PreparedStatements::new(millstream.budget()),
             running: Running::new(stopped),
             sql_info: super::info::sql_info().map_err(from_flight)?,
             xdbc_types: super::info::xdbc_types().map_err(from_flight)?,

@@ -162,7 +162,7 @@ impl Catalog {
         self.written = token()?;
         let bytes = serde_json::to_vec_pretty(self)
             .map_err(|e| Error::new(ErrorKind::Internal, format!("the catalog cannot be written: {e}")))?;
-        match store.create(&path(self.version), Bytes::from(bytes)).await {
+        match store.create_private(&path(self.version), Bytes::from(bytes)).await {
             Err(e) if e.kind() == ErrorKind::Exists => {
                 return Err(Error::new(ErrorKind::Fenced, "another process has changed the catalog")
                     .with_hint("Run one process per store."));

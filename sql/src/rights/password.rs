@@ -7,6 +7,8 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use super::hidden::Hidden;
 use crate::error::{Error, Result};
 
+/// The memory that a hash takes: argon2's `m`, in KiB.
+pub(super) const HASH_BYTES: usize = 19_456 << 10;
 /// The shortest password.
 const LEAST: usize = 8;
 /// The longest.
@@ -66,6 +68,7 @@ mod tests {
         let ours = hash_password(&Hidden::new("correct horse")).unwrap();
         let params = |hash: &str| hash.split('$').nth(3).map(str::to_owned);
         assert_eq!(params(NOBODY), params(ours.reveal()));
+        assert_eq!(Argon2::default().params().m_cost() as usize * 1024, HASH_BYTES);
     }
 
     #[test]

@@ -5,10 +5,14 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use millstream_engine::memory::{Held, MemoryBudget};
 use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::password::HASH_BYTES;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Failures that cost nothing: people mistype.
@@ -23,8 +27,8 @@ const LONGEST_FOR_USER: Duration = Duration::from_secs(2);
 const MEMORY: Duration = Duration::from_secs(15 * 60);
 /// Users, and addresses, that are remembered.
 const MOST: usize = 4096;
-/// Logins looked at at once: each takes 19 MiB and a core.
-const AT_ONCE: usize = 4;
+/// Passwords worked on at once: each takes [`HASH_BYTES`] and a core. While memory is short it is one.
+const AT_ONCE: u32 = 4;
 /// Logins that wait to be looked at.
 const WAITING: usize = 256;
 
@@ -32,8 +36,8 @@ const WAITING: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Throttle {
     failures: Mutex<Failures>,
-    pub(crate) turns: tokio::sync::Semaphore,
-    pub(crate) places: tokio::sync::Semaphore,
+    turns: Arc<Semaphore>,
+    pub(crate) places: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -60,8 +64,26 @@ impl Failed {
 
 impl Default for Throttle {
     fn default() -> Self {
-        let (turns, places) = (tokio::sync::Semaphore::new(AT_ONCE), tokio::sync::Semaphore::new(WAITING));
+        let (turns, places) = (Arc::new(Semaphore::new(AT_ONCE as usize)), Semaphore::new(WAITING));
         Throttle { failures: Mutex::default(), turns, places }
+    }
+}
+
+/// The turn of one who works on a password.
+pub(crate) struct Turn {
+    _permit: OwnedSemaphorePermit,
+    _memory: Held,
+}
+
+impl Turn {
+    /// Does `work` where it holds nobody up. The turn lasts as long as that does, also when nobody waits for it any more.
+    pub(crate) async fn spend<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(self);
+            done
+        });
+        done.await.map_err(|e| Error::internal(format!("a password was not hashed: {e}")))
     }
 }
 
@@ -80,6 +102,14 @@ impl Throttle {
         }
         let slow = failures.users.get(user).filter(|f| now.saturating_duration_since(f.last) < MEMORY);
         Ok(slow.map_or(Duration::ZERO, |failed| failed.wait().min(LONGEST_FOR_USER)))
+    }
+
+    /// Waits for a turn to work on a password, with memory of `budget`.
+    pub(crate) async fn turn(&self, budget: &Arc<MemoryBudget>) -> Result<Turn> {
+        let turns = if budget.pressed() { AT_ONCE } else { 1 };
+        let permit = self.turns.clone().acquire_many_owned(turns).await;
+        let permit = permit.map_err(|_| Error::internal("no passwords are worked on any more"))?;
+        Ok(Turn { _permit: permit, _memory: budget.hold(HASH_BYTES) })
     }
 
     /// Notes how it ended.
@@ -154,6 +184,30 @@ mod tests {
         assert_eq!(throttle.begin("ann", "10.9.9.9", start).unwrap(), LONGEST_FOR_USER);
         throttle.end("ann", "10.9.9.9", true, start);
         assert_eq!(throttle.begin("ann", "10.9.9.9", start).unwrap(), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn turns_are_few_and_count_in_the_budget() {
+        let (throttle, budget) = (Throttle::default(), MemoryBudget::new(1 << 30));
+        let mut turns = vec![];
+        for _ in 0..AT_ONCE {
+            turns.push(throttle.turn(&budget).await.unwrap());
+        }
+        assert_eq!(budget.used(), AT_ONCE as usize * HASH_BYTES);
+        let soon = Duration::from_millis(20);
+        assert!(tokio::time::timeout(soon, throttle.turn(&budget)).await.is_err(), "one too many");
+        // One who is not waited for any more holds its turn until the work is done.
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let spent = turns.pop().unwrap().spend(move || wait.recv().is_ok());
+        assert!(tokio::time::timeout(soon, spent).await.is_err());
+        assert!(tokio::time::timeout(soon, throttle.turn(&budget)).await.is_err());
+        go.send(()).unwrap();
+        turns.push(throttle.turn(&budget).await.unwrap());
+        turns.clear();
+        assert_eq!(budget.used(), 0);
+        budget.take(1 << 30);
+        let _only = throttle.turn(&budget).await.unwrap();
+        assert!(tokio::time::timeout(soon, throttle.turn(&budget)).await.is_err(), "one while memory is short");
     }
 
     #[test]

@@ -23,12 +23,12 @@ impl Session {
                     return Err(Error::new(ErrorKind::Denied, "the first user of a store is not made from outside")
                         .with_hint("Write millstream user add NAME --store DIR where the store is."));
                 }
-                let hash = hashed(password).await?;
+                let hash = ms.hashed(password).await?;
                 ms.change_access(move |catalog| catalog.access.add_user(&name, hash)).await?;
                 Ok(Outcome::tag("CREATE USER"))
             }
             AccessStatement::SetPassword { name, password } => {
-                let hash = hashed(Some(password)).await?;
+                let hash = ms.hashed(Some(password)).await?;
                 let hash = hash.ok_or_else(|| Error::internal("a password without a hash"))?;
                 ms.change_access(move |catalog| catalog.access.set_password(&name, hash)).await?;
                 Ok(Outcome::tag("ALTER USER"))
@@ -137,12 +137,20 @@ impl Session {
 impl Millstream {
     /// Adds a user who may do all.
     pub async fn add_admin(self: &Arc<Self>, name: &str, password: Hidden) -> Result<()> {
-        let (name, hash) = (name.to_owned(), hashed(Some(password)).await?);
+        let (name, hash) = (name.to_owned(), self.hashed(Some(password)).await?);
         let added = move |catalog: &mut Catalog| {
             catalog.access.add_user(&name, hash)?;
             catalog.access.grant(&name, &[Right::Admin], &Target::All)
         };
         self.change_access(added).await
+    }
+
+    /// Its hash takes a while on purpose.
+    async fn hashed(&self, password: Option<Hidden>) -> Result<Option<Hidden>> {
+        let Some(password) = password else { return Ok(None) };
+        check_password(&password)?;
+        let turn = self.throttle.turn(self.budget()).await?;
+        turn.spend(move || hash_password(&password)).await?.map(Some)
     }
 
     /// Changes who may do what, and saves it. An error changes nothing.
@@ -162,14 +170,6 @@ impl Millstream {
         };
         self.to_the_end(changed).await
     }
-}
-
-/// Its hash takes a while on purpose.
-async fn hashed(password: Option<Hidden>) -> Result<Option<Hidden>> {
-    let Some(password) = password else { return Ok(None) };
-    check_password(&password)?;
-    let hash = tokio::task::spawn_blocking(move || hash_password(&password)).await;
-    hash.map_err(|e| Error::internal(format!("a password was not hashed: {e}")))?.map(Some)
 }
 
 /// Errors unless there is what a right is to be on.

@@ -145,11 +145,11 @@ impl Audit {
     async fn write(&self, events: &[Event], next: &mut Option<u64>) -> Result<()> {
         let files = self.files().await?;
         let number = next.unwrap_or_else(|| files.last().map_or(1, |last| number(last) + 1));
-        self.store.create(&format!("{FOLDER}/{number:020}.json"), lines(events)).await?;
+        self.store.create_private(&format!("{FOLDER}/{number:020}.json"), lines(events)).await?;
         *next = Some(number + 1);
         if files.len() >= FILES {
             let all = kept(self.read().await?);
-            self.store.create(&format!("{FOLDER}/{number:020}{ALL}.json"), lines(&all)).await?;
+            self.store.create_private(&format!("{FOLDER}/{number:020}{ALL}.json"), lines(&all)).await?;
             for file in self.store.list(FOLDER).await?.iter().filter(|file| is_in(file, number)) {
                 self.store.delete(&format!("{FOLDER}/{file}")).await?;
             }

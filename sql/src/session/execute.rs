@@ -21,6 +21,11 @@ use crate::error::{Error, Result};
 use crate::plan::{Headed, result_plan, session_state, with_pauses};
 use crate::statement::{CreateStream, Parsed, Statement, StreamForm};
 
+/// The longest text of statements.
+const LONGEST: usize = 16 << 20;
+/// What a byte of it may take while it is read: that of a token of one character, with its place.
+const TOKEN_BYTES: usize = 128;
+
 impl Session {
     /// The store this session works on.
     pub fn millstream(&self) -> &Arc<Millstream> {
@@ -50,7 +55,18 @@ impl Session {
 
     /// Executes a text that holds exactly one statement.
     pub async fn execute_sql(&self, sql: &str) -> Result<Outcome> {
-        self.execute(&one_statement(sql)?).await
+        self.execute(&one_statement(self.parse(sql)?)?).await
+    }
+
+    /// Reads a text of statements, as [`crate::statement::parse`] does, within the memory that there is.
+    pub fn parse(&self, sql: &str) -> Result<Vec<Parsed>> {
+        if sql.len() > LONGEST {
+            return Err(Error::invalid(format!("the statement is longer than {LONGEST} bytes"))
+                .with_hint("Send many rows by bulk ingestion."));
+        }
+        let mut held = self.millstream.budget().account("the text of a statement");
+        held.resize_large(sql.len().saturating_mul(TOKEN_BYTES))?;
+        crate::statement::parse(sql)
     }
 
     async fn run(&self, parsed: &Parsed) -> Result<Outcome> {
@@ -125,8 +141,8 @@ impl Session {
     }
 }
 
-pub(super) fn one_statement(sql: &str) -> Result<Parsed> {
-    let mut all = crate::statement::parse(sql)?;
+/// The one statement among `all`.
+pub(super) fn one_statement(mut all: Vec<Parsed>) -> Result<Parsed> {
     match (all.pop(), all.len()) {
         (Some(one), 0) => Ok(one),
         (None, _) => Err(Error::invalid("there is no statement in the text")),

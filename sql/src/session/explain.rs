@@ -11,6 +11,7 @@ use millstream_engine::operator::StateBound;
 use millstream_engine::runtime::{JobHandle, labels};
 
 use super::dataflow::{Planned, emit_text};
+use super::figures::own;
 use super::jobs::public;
 use super::outcome::JobState;
 use super::reading::Reading;
@@ -133,12 +134,9 @@ fn live_lines(job: &JobHandle) -> Vec<String> {
         if f.state_bytes > 0 {
             text += &format!(", state {}", human_bytes(f.state_bytes as usize));
         }
-        let own = match &job.graph().nodes[id].kind {
-            NodeKind::Source(s) => s.source.figures(),
-            NodeKind::Sink(s) => s.sink.figures(),
-            NodeKind::Operator(_) => vec![],
-        };
-        own.iter().for_each(|(name, count)| text += &format!(", {name} {count}"));
+        for figure in own(&job.graph().nodes[id].kind) {
+            text += &format!(", {} {}", figure.name, figure.value);
+        }
         text
     }));
     lines

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use millstream_engine::connector::Figure;
+use millstream_engine::graph::NodeKind;
+
 use super::Millstream;
 use super::jobs::Job;
 use super::outcome::JobInfo;
@@ -27,6 +30,17 @@ pub struct JobFigures {
     pub state_bytes: u64,
     /// Bytes that wait at operators.
     pub queued_bytes: u64,
+    /// What sources and sinks have counted themselves.
+    pub connectors: Vec<ConnectorFigures>,
+}
+
+/// What a source or a sink has counted since the job started.
+#[derive(Clone, Debug)]
+pub struct ConnectorFigures {
+    /// The stream that is read; `None` for a sink.
+    pub source: Option<String>,
+    /// Its figures.
+    pub figures: Vec<Figure>,
 }
 
 impl Millstream {
@@ -48,6 +62,7 @@ impl Job {
             checkpoint_bytes: 0,
             state_bytes: 0,
             queued_bytes: 0,
+            connectors: vec![],
         };
         let Some(handle) = self.handle() else { return all };
         let status = handle.status();
@@ -59,6 +74,25 @@ impl Job {
             all.state_bytes += node.state_bytes;
             all.queued_bytes += node.queued_bytes;
         }
+        all.connectors = handle.graph().nodes.iter().filter_map(|node| counted(&node.kind)).collect();
         all
+    }
+}
+
+fn counted(kind: &NodeKind) -> Option<ConnectorFigures> {
+    let source = match kind {
+        NodeKind::Source(source) => Some(source.stream.clone()),
+        _ => None,
+    };
+    let figures = own(kind);
+    (!figures.is_empty()).then_some(ConnectorFigures { source, figures })
+}
+
+/// What a source or a sink has counted itself.
+pub(super) fn own(kind: &NodeKind) -> Vec<Figure> {
+    match kind {
+        NodeKind::Source(source) => source.source.figures(),
+        NodeKind::Sink(sink) => sink.sink.figures(),
+        NodeKind::Operator(_) => vec![],
     }
 }

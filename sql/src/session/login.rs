@@ -24,13 +24,12 @@ impl Millstream {
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
-        let _turn = self.throttle.turns.acquire().await.map_err(|_| busy())?;
+        let turn = self.throttle.turn(self.budget()).await?;
         // Those who came at the same time may have failed meanwhile.
         self.throttle.begin(user, address, Instant::now())?;
         let found = self.access().login(user, address.into());
         let (hash, who) = found.map_or((None, None), |(hash, who)| (Some(hash), Some(who)));
-        let checked = tokio::task::spawn_blocking(move || is_password(&password, hash.as_ref()));
-        let right = checked.await.map_err(|e| Error::internal(format!("a login was cut off: {e}")))?;
+        let right = turn.spend(move || is_password(&password, hash.as_ref())).await?;
         self.throttle.end(user, address, right, Instant::now());
         who.filter(|_| right)
             .ok_or_else(|| Error::new(ErrorKind::Denied, "user name or password is wrong").with_hint("Log in again."))

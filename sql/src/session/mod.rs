@@ -54,7 +54,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 pub use delivery::Delivery;
-pub use figures::JobFigures;
+pub use figures::{ConnectorFigures, JobFigures};
 pub use intake::{Intake, Once};
 pub use left_out::{FailedStream, LeftOut, LeftOutRows};
 pub use open::Millstream;

@@ -33,7 +33,7 @@ impl Session {
     }
 
     fn typed(&self, sql: &str) -> Result<Prepared> {
-        let mut parsed = one_statement(sql)?;
+        let mut parsed = one_statement(self.parse(sql)?)?;
         self.admit(&parsed.statement).map_err(|e| e.or_at(Some(parsed.position)))?;
         let count = count(&mut parsed.statement)?;
         let is_query = self.is_query(&parsed.statement);
@@ -65,7 +65,7 @@ impl Session {
 
     /// The columns that a query gives with `parameters`, which may bring types of their own.
     pub fn prepared_schema(&self, prepared: &Prepared, parameters: &RecordBatch) -> Result<SchemaRef> {
-        let parsed = one_statement(&prepared.sql)?;
+        let parsed = one_statement(self.parse(&prepared.sql)?)?;
         self.admit(&parsed.statement)?;
         match parameters.num_rows() {
             1 => self.described(&with(&parsed, parameters.columns())?).map(as_text),
@@ -77,7 +77,7 @@ impl Session {
     /// Runs a prepared statement with `parameters`, a batch with one column per parameter. A query takes
     /// one row; INSERT runs once for each row.
     pub async fn execute_prepared(&self, prepared: &Prepared, parameters: Option<RecordBatch>) -> Result<Outcome> {
-        let parsed = one_statement(&prepared.sql)?;
+        let parsed = one_statement(self.parse(&prepared.sql)?)?;
         self.admit(&parsed.statement)?;
         let Some(batch) = parameters.filter(|p| p.num_columns() > 0) else {
             return match prepared.parameters.fields().len() {

@@ -11,6 +11,8 @@ use super::source::Source;
 use super::words::is_word;
 use crate::error::Error;
 
+/// The longest text that is read for what to cut.
+const LONGEST: usize = 1 << 20;
 /// What stands in the place of what is cut.
 const CUT: &str = "'***'";
 
@@ -20,7 +22,9 @@ pub fn cut_secrets(text: &str) -> Cow<'_, str> {
     if !speaks_of_secrets(text) {
         return Cow::Borrowed(text);
     }
-    let Ok(tokens) = Tokenizer::new(&StreamDialect, text).tokenize_with_location() else {
+    // A token takes many times the memory of its text.
+    let short = (text.len() <= LONGEST).then(|| Tokenizer::new(&StreamDialect, text).tokenize_with_location().ok());
+    let Some(tokens) = short.flatten() else {
         let at = first_word(text).filter(|_| !tells_login(text)).unwrap_or(0);
         return Cow::Owned(format!("{} {CUT}", text[..at].trim_end()).trim_start().to_owned());
     };

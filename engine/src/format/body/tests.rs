@@ -19,7 +19,7 @@ type Found = (Vec<(i64, Option<String>)>, Vec<(u64, String)>);
 
 fn decode(format: BodyFormat, body: impl Into<Vec<u8>>) -> Result<Found> {
     let input: Box<dyn Read + Send> = Box::new(Cursor::new(body.into()));
-    let mut decoder = BodyDecoder::new(format, schema(), input, MemoryBudget::new(1 << 30).account("a body"))?;
+    let mut decoder = BodyDecoder::new(format, schema(), input, MemoryBudget::new(1 << 30).account("a body"), 1 << 30)?;
     let (mut rows, mut dead) = (vec![], vec![]);
     while let Some(decoded) = decoder.next_rows()? {
         assert_eq!(decoded.rows.schema(), schema());
@@ -115,6 +115,6 @@ fn arrow_by_names_and_values() {
 fn a_document_is_a_part_of_the_budget() {
     let text = format!("[{}]", vec!["{\"n\":1}"; 1 << 20].join(","));
     let held = MemoryBudget::new(1 << 20).account("a body");
-    let decoder = BodyDecoder::new(BodyFormat::Json, schema(), Box::new(Cursor::new(text.into_bytes())), held);
+    let decoder = BodyDecoder::new(BodyFormat::Json, schema(), Box::new(Cursor::new(text.into_bytes())), held, 1 << 30);
     assert_eq!(decoder.err().expect("too much").kind(), ErrorKind::Exhausted);
 }

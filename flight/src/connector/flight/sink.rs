@@ -173,7 +173,7 @@ impl Carrier for Link {
 
     fn figures(&self) -> Vec<Figure> {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        vec![("rows_delivered", read(&self.delivered)), ("breaks", read(&self.breaks))]
+        vec![Figure::count("rows_delivered", read(&self.delivered)), Figure::count("breaks", read(&self.breaks))]
     }
 
     fn describe(&self) -> String {

@@ -206,7 +206,10 @@ impl Source for FlightSource {
 
     fn figures(&self) -> Vec<Figure> {
         let waiting = WAITING - self.shared.room.available_permits();
-        vec![("breaks", self.shared.breaks.load(Ordering::Relaxed)), ("epochs_waiting", waiting as u64)]
+        vec![
+            Figure::count("breaks", self.shared.breaks.load(Ordering::Relaxed)),
+            Figure::level("epochs_waiting", waiting as u64),
+        ]
     }
 
     fn describe(&self) -> String {

@@ -1,5 +1,6 @@
 //! Requests: who makes them, and how often one is tried.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +15,8 @@ use reqwest::{RequestBuilder, Response};
 
 use super::date::retry_after;
 use crate::connector::backoff::Backoff;
-use crate::connector::wire::take_client_config;
+use crate::connector::wire::take_client;
+use crate::doors::renewed::Renewed;
 
 /// How often one is sent on within a server.
 const MOST_REDIRECTS: usize = 5;
@@ -23,7 +25,7 @@ const TOLD: usize = 300;
 
 /// Makes requests.
 pub(super) struct Client {
-    http: reqwest::Client,
+    http: Arc<Renewed<reqwest::Client>>,
     headers: HeaderMap,
     longest_wait: Duration,
     pub(super) counts: Counts,
@@ -60,30 +62,23 @@ impl Client {
         timeout: Duration,
         longest_wait: Duration,
     ) -> Result<Self> {
-        let config = take_client_config(options, tls)?;
-        let same_server = Policy::custom(|attempt| {
-            let from = attempt.previous().last().map(|url| url.origin());
-            match from == Some(attempt.url().origin()) && attempt.previous().len() <= MOST_REDIRECTS {
-                true => attempt.follow(),
-                // Where it leads is shown as it is, and is no answer.
-                false => attempt.stop(),
-            }
-        });
-        let http = reqwest::Client::builder()
-            .use_preconfigured_tls(config)
-            .redirect(same_server)
-            .no_proxy()
-            .timeout(timeout)
-            .gzip(true)
-            .user_agent(concat!("millstream/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|e| Error::internal(format!("no client for HTTP: {e}")))?;
+        let http = take_client(options, tls, move |config| {
+            reqwest::Client::builder()
+                .use_preconfigured_tls(config)
+                .redirect(within_server())
+                .no_proxy()
+                .timeout(timeout)
+                .gzip(true)
+                .user_agent(concat!("millstream/", env!("CARGO_PKG_VERSION")))
+                .build()
+                .map_err(|e| Error::internal(format!("no client for HTTP: {e}")))
+        })?;
         Ok(Client { http, headers, longest_wait, counts: Counts::default() })
     }
 
     /// The client with which a request is made.
-    pub(super) fn http(&self) -> &reqwest::Client {
-        &self.http
+    pub(super) async fn http(&self) -> Arc<reqwest::Client> {
+        self.http.get().await
     }
 
     /// Waits between attempts.
@@ -124,8 +119,23 @@ impl Client {
     /// The counts, for `EXPLAIN ANALYZE STREAM`.
     pub(super) fn figures(&self) -> Vec<Figure> {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        vec![("requests", read(&self.counts.asked)), ("requests_failed", read(&self.counts.failed))]
+        vec![
+            Figure::count("requests", read(&self.counts.asked)),
+            Figure::count("requests_failed", read(&self.counts.failed)),
+        ]
     }
+}
+
+/// Follows where an answer leads to as long as it is the same server.
+fn within_server() -> Policy {
+    Policy::custom(|attempt| {
+        let from = attempt.previous().last().map(|url| url.origin());
+        match from == Some(attempt.url().origin()) && attempt.previous().len() <= MOST_REDIRECTS {
+            true => attempt.follow(),
+            // Where it leads is shown as it is, and is no answer.
+            false => attempt.stop(),
+        }
+    })
 }
 
 impl Refused {

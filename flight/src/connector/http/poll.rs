@@ -137,7 +137,7 @@ impl Poller {
         let client = &self.spec.client;
         let mut backoff = client.backoff();
         loop {
-            let mut request = client.http().request(self.spec.method.clone(), url.clone());
+            let mut request = client.http().await.request(self.spec.method.clone(), url.clone());
             if let Some(etag) = self.place.etag.as_ref().filter(|_| first) {
                 request = request.header(IF_NONE_MATCH, etag);
             }
@@ -239,7 +239,7 @@ fn whole(spec: &Polling, format: BodyFormat, body: Bytes, held: MemoryAccount) -
     let schema = spec.layout.content.clone();
     let input = Box::new(std::io::Cursor::new(body));
     let (mut batches, mut dead) = (vec![], vec![]);
-    let read = BodyDecoder::new(format, schema.clone(), input, held).and_then(|mut decoder| {
+    let read = BodyDecoder::new(format, schema.clone(), input, held, spec.max_bytes).and_then(|mut decoder| {
         while let Some(decoded) = decoder.next_rows()? {
             batches.push(decoded.rows);
             dead.extend(decoded.dead);

@@ -84,7 +84,7 @@ impl Carrier for Poster {
     }
 
     fn figures(&self) -> Vec<Figure> {
-        [self.spec.client.figures(), vec![("rows_posted", self.posted.load(Ordering::Relaxed))]].concat()
+        [self.spec.client.figures(), vec![Figure::count("rows_posted", self.posted.load(Ordering::Relaxed))]].concat()
     }
 
     fn describe(&self) -> String {
@@ -123,7 +123,7 @@ impl Poster {
             if *letting_go.borrow_and_update() {
                 return Ok(false);
             }
-            let request = client.http().request(method.clone(), url.clone());
+            let request = client.http().await.request(method.clone(), url.clone());
             let request = request.header("idempotency-key", &key).header(CONTENT_TYPE, media_type(*holds));
             let Err(refused) = client.send(request.body(part.body.clone()), ANSWER).await else {
                 self.posted.fetch_add(u64::from(part.rows), Ordering::Relaxed);

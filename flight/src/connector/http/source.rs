@@ -172,7 +172,7 @@ impl Source for HttpSource {
 
     fn figures(&self) -> Vec<Figure> {
         let dropped = self.shared().map_or(0, |shared| shared.dropped.load(Ordering::Relaxed));
-        [self.spec.client.figures(), vec![("rows_seen_before", dropped)]].concat()
+        [self.spec.client.figures(), vec![Figure::count("rows_seen_before", dropped)]].concat()
     }
 
     fn describe(&self) -> String {

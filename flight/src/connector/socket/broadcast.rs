@@ -157,10 +157,10 @@ impl Sink for ListenerSink {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let Room { count, refused, let_go, .. } = &*self.room;
         vec![
-            ("connections", read(count)),
-            ("connections_refused", read(refused)),
-            ("connections_let_go", read(let_go)),
-            ("bytes_waiting", self.room.waiting() as u64),
+            Figure::level("connections", read(count)),
+            Figure::count("connections_refused", read(refused)),
+            Figure::count("connections_let_go", read(let_go)),
+            Figure::level("bytes_waiting", self.room.waiting() as u64),
         ]
     }
 

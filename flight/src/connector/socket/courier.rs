@@ -216,10 +216,10 @@ impl Sink for ClientSink {
         let state = *self.desk.state.borrow();
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         vec![
-            ("connections", u64::from(state.connected)),
-            ("bytes_waiting", state.bytes),
-            ("rows_sent", read(&self.desk.sent)),
-            ("rows_sent_again", read(&self.desk.again)),
+            Figure::level("connections", u64::from(state.connected)),
+            Figure::level("bytes_waiting", state.bytes),
+            Figure::count("rows_sent", read(&self.desk.sent)),
+            Figure::count("rows_sent_again", read(&self.desk.again)),
         ]
     }
 

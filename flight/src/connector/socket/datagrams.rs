@@ -130,9 +130,9 @@ impl Source for DatagramSource {
 
     fn figures(&self) -> Vec<Figure> {
         let local = self.state.lock().local;
-        let by_system = local.and_then(dropped_by_system).map(|n| ("datagrams_dropped_by_system", n));
+        let by_system = local.and_then(dropped_by_system).map(|n| Figure::count("datagrams_dropped_by_system", n));
         let dropped = self.queue.dropped.load(Ordering::Relaxed);
-        std::iter::once(("datagrams_dropped", dropped)).chain(by_system).collect()
+        std::iter::once(Figure::count("datagrams_dropped", dropped)).chain(by_system).collect()
     }
 
     fn describe(&self) -> String {

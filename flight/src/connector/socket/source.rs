@@ -124,10 +124,10 @@ impl Source for LineSource {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let Counts { connections, connected, refused, failed } = &*self.counts;
         vec![
-            ("connections", read(connections)),
-            ("connections_made", read(connected)),
-            ("connections_refused", read(refused)),
-            ("connections_failed", read(failed)),
+            Figure::level("connections", read(connections)),
+            Figure::count("connections_made", read(connected)),
+            Figure::count("connections_refused", read(refused)),
+            Figure::count("connections_failed", read(failed)),
         ]
     }
 
@@ -329,7 +329,7 @@ mod tests {
             peer.write_all(format!("{{\"id\":{i}}}\n").as_bytes()).await.expect("open");
             assert_eq!(next(&mut reader).await, (vec![i], i as u64 + 1));
         }
-        assert_eq!(source.figures()[1], ("connections_made", 3));
+        assert_eq!(source.figures()[1], Figure::count("connections_made", 3));
     }
 
     #[tokio::test]
@@ -343,7 +343,7 @@ mod tests {
         let mut two = TcpStream::connect(&free).await.expect("it listens");
         let said = tokio::io::AsyncReadExt::read(&mut two, &mut [0]).await;
         assert!(matches!(said, Ok(0) | Err(_)), "one too many");
-        assert_eq!(source.figures()[2], ("connections_refused", 1));
+        assert_eq!(source.figures()[2], Figure::count("connections_refused", 1));
         drop(reader);
         // Its tasks are told to end, and soon the address is free.
         source.start(&Offsets::default()).await.expect("listens again");

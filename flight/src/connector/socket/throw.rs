@@ -161,7 +161,7 @@ impl Sink for DatagramSink {
 
     fn figures(&self) -> Vec<Figure> {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        vec![("datagrams_sent", read(&self.sent)), ("datagrams_lost", read(&self.lost))]
+        vec![Figure::count("datagrams_sent", read(&self.sent)), Figure::count("datagrams_lost", read(&self.lost))]
     }
 
     fn describe(&self) -> String {

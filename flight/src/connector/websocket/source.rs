@@ -125,7 +125,11 @@ impl Source for MessageSource {
     fn figures(&self) -> Vec<Figure> {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let Counts { connected, made, failed } = &*self.counts;
-        vec![("connections", read(connected)), ("connections_made", read(made)), ("connections_failed", read(failed))]
+        vec![
+            Figure::level("connections", read(connected)),
+            Figure::count("connections_made", read(made)),
+            Figure::count("connections_failed", read(failed)),
+        ]
     }
 
     fn describe(&self) -> String {
