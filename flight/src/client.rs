@@ -292,7 +292,7 @@ fn end_of(note: &[u8]) -> Result<FeedEnd> {
         serde_json::from_slice(note).map_err(|e| Error::internal(format!("an epoch has no readable end: {e}")))?;
     Ok(match note.limit {
         true => FeedEnd::Limit,
-        false => FeedEnd::Epoch { epoch: note.epoch, watermark: note.event_time() },
+        false => FeedEnd::Epoch { epoch: note.epoch, watermark: note.event_time(), ahead: note.ahead },
     })
 }
 

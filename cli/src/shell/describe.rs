@@ -107,11 +107,12 @@ pub(crate) fn jobs(jobs: &[JobInfo]) -> Table {
             Some(job.rows_in.map(grouped).unwrap_or_default()),
             Some(job.rows_out.map(grouped).unwrap_or_default()),
             Some(job.progress.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0))),
+            Some(job.lag.as_ref().map_or_else(String::new, ToString::to_string)),
             Some(if job.watermark == EventTime::MIN { String::new() } else { job.watermark.to_string() }),
             Some(job.error.clone().unwrap_or_default()),
         ]
     });
-    Table::texts(&["stream", "state", "rows in", "rows out", "done", "watermark", "error"], rows.collect())
+    Table::texts(&["stream", "state", "rows in", "rows out", "done", "lag", "watermark", "error"], rows.collect())
         .with_number(2)
         .with_number(3)
         .with_number(4)
@@ -150,6 +151,9 @@ pub(crate) fn job_line(job: &JobInfo) -> String {
         _ => String::new(),
     };
     let mut line = format!("job {}: {rows}epoch {}, watermark {}", job.state.name(), job.epoch, job.watermark);
+    if let Some(lag) = &job.lag {
+        line += &format!("\nlag: {lag}");
+    }
     if let Some(error) = &job.error {
         line += &format!("\nfailed: {error}");
     }

@@ -6,6 +6,7 @@ mod count;
 mod flight;
 mod http;
 mod inbox;
+mod link;
 mod socket;
 mod websocket;
 mod wire;

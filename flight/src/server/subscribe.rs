@@ -69,8 +69,9 @@ impl Parts {
         let (note, watermark) = match part.end {
             None => return Ok(messages),
             Some(FeedEnd::Limit) => (EpochNote::limit(), self.watermark),
-            Some(FeedEnd::Epoch { epoch, watermark }) => {
-                (EpochNote::new(epoch, watermark, self.incarnation.clone()), watermark)
+            Some(FeedEnd::Epoch { epoch, watermark, ahead }) => {
+                let note = EpochNote::new(epoch, watermark, self.incarnation.clone());
+                (EpochNote { ahead, ..note }, watermark)
             }
         };
         let note = to_bytes(&note);
@@ -104,7 +105,7 @@ mod tests {
     }
 
     fn part(epoch: Option<(u64, EventTime)>, batches: Vec<RecordBatch>) -> EpochChanges {
-        let end = epoch.map(|(epoch, watermark)| FeedEnd::Epoch { epoch: Some(epoch), watermark });
+        let end = epoch.map(|(epoch, watermark)| FeedEnd::Epoch { epoch: Some(epoch), watermark, ahead: 0 });
         EpochChanges { batches, end }
     }
 

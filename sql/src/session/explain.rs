@@ -12,7 +12,7 @@ use millstream_engine::runtime::{JobHandle, labels};
 
 use super::dataflow::{Planned, emit_text};
 use super::jobs::public;
-use super::outcome::JobState;
+use super::outcome::{JobLag, JobState};
 use super::reading::Reading;
 use super::{Outcome, Session};
 use crate::error::{Error, Result};
@@ -138,6 +138,9 @@ fn live_lines(job: &JobHandle) -> Vec<String> {
             NodeKind::Sink(s) => s.sink.figures(),
             NodeKind::Operator(_) => vec![],
         };
+        if let Some(lag) = job.graph().nodes[id].lag() {
+            text += &format!(", lag {}", JobLag::from(lag));
+        }
         own.iter().for_each(|(name, count)| text += &format!(", {name} {count}"));
         text
     }));

@@ -116,7 +116,8 @@ impl Following {
             let mut following = following?;
             match following.parts.recv().await {
                 Some(FeedPart { batches, end, .. }) => {
-                    let end = end.map(|end| FeedEnd::Epoch { epoch: end.epoch, watermark: end.watermark });
+                    let end =
+                        end.map(|end| FeedEnd::Epoch { epoch: end.epoch, watermark: end.watermark, ahead: end.ahead });
                     Some((Ok(EpochChanges { batches, end }), Some(following)))
                 }
                 None => {
@@ -182,7 +183,7 @@ mod tests {
             let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..*n));
             RecordBatch::try_from_iter([("n", column)]).expect("one column")
         };
-        let end = epoch.map(|epoch| FeedEnd::Epoch { epoch: Some(epoch), watermark: EventTime::MIN });
+        let end = epoch.map(|epoch| FeedEnd::Epoch { epoch: Some(epoch), watermark: EventTime::MIN, ahead: 0 });
         Ok(EpochChanges { batches: rows.iter().map(batch).collect(), end })
     }
 

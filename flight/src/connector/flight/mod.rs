@@ -6,8 +6,9 @@
 //! ```
 //! Columns, whether rows can be taken back, the key and the event time are asked for once, at CREATE.
 
+mod hearing;
 mod options;
-mod queue;
+mod receiver;
 mod shape;
 mod source;
 

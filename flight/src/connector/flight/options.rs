@@ -10,6 +10,7 @@ use millstream_sql::rights::Hidden;
 use url::Url;
 
 use crate::client::{ConnectOptions, FlightClient};
+use crate::connector::count::at_least;
 use crate::doors::tls::Identity;
 
 const URL: OptionSpec = OptionSpec::new(
@@ -47,9 +48,17 @@ const MAX_RETRY_DELAY: OptionSpec = OptionSpec::new(
 )
 .or("10 s");
 
+const BUFFER_BYTES: OptionSpec = OptionSpec::new(
+    "buffer_bytes",
+    Takes::Whole,
+    "1000000",
+    "what may have come and wait to be read, on disk beyond a few MiB: then the server waits",
+)
+.or("268435456");
+
 /// All that a source may have.
-pub(super) const READ: [OptionSpec; 9] =
-    [URL, STREAM, QUERY, USER, PASSWORD, TLS_CA, TLS_CERT, TLS_KEY, MAX_RETRY_DELAY];
+pub(super) const READ: [OptionSpec; 10] =
+    [URL, STREAM, QUERY, USER, PASSWORD, TLS_CA, TLS_CERT, TLS_KEY, MAX_RETRY_DELAY, BUFFER_BYTES];
 
 /// What is read of the other side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +137,11 @@ pub(super) fn take_asked(options: &mut Options) -> Result<Asked> {
         (Some(_), Some(_)) => Err(Error::invalid(format!("{} says both stream and query", options.owner()))
             .with_hint("Leave one of them out.")),
     }
+}
+
+/// Takes how many bytes may have come and wait to be read. An epoch may be larger, and then is alone.
+pub(super) fn take_buffer(options: &mut Options) -> Result<usize> {
+    at_least(options, &BUFFER_BYTES, 1)
 }
 
 /// What a link touches.

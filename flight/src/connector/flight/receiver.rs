@@ -1,100 +1,151 @@
-//! Epochs that have come and were not read: each is a unit, and is read whole within one epoch of the job.
+//! Follows the other side: keeps each epoch until all of it is here, then lets it wait to be read.
 
-use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use millstream_engine::connector::Unit;
-use millstream_engine::connector::spool::Spooled;
-use millstream_engine::error::Error;
+use arrow::datatypes::SchemaRef;
+use futures::StreamExt;
+use millstream_engine::changes::row_bytes;
+use millstream_engine::connector::arrivals::{Arrivals, Room};
+use millstream_engine::connector::spool::{Spool, Spooled};
+use millstream_engine::error::{Error, Result};
+use millstream_engine::memory::MemoryBudget;
 use millstream_engine::time::EventTime;
-use tokio::sync::OwnedSemaphorePermit;
+use millstream_sql::session::{ChangeFeed, FeedEnd};
+use parking_lot::Mutex;
+use tokio::time::sleep;
+
+use super::hearing::Hearing;
+use super::options::{Asked, Remote, engine_error};
+use super::shape::{feed_of, may_pass};
+use crate::connector::backoff::Backoff;
 
 /// The one split of a link; its coordinate is the epochs of the other side.
 pub(super) const SPLIT: &str = "link";
-/// How many epochs go into one of the job before it is cut.
-const MOST: usize = 1024;
 
 /// An epoch of the other side.
-pub(super) struct Arrived {
-    /// The epoch before.
-    pub(super) start: u64,
-    /// The epoch.
-    pub(super) end: u64,
+pub(super) struct Epoch {
     pub(super) watermark: EventTime,
     pub(super) rows: Spooled,
-    /// Its place among those that wait.
-    pub(super) _room: OwnedSemaphorePermit,
+}
+
+/// What the receiver and the tasks share.
+pub(super) struct Shared {
+    pub(super) arrivals: Arrivals<Epoch>,
+    /// Of which making of the other side's stream the epochs are.
+    pub(super) incarnation: Mutex<Option<String>>,
+    pub(super) hearing: Hearing,
+    /// How often the other side went away.
+    pub(super) breaks: AtomicU64,
 }
 
 /// See the module's text.
-#[derive(Default)]
-pub(super) struct Queue {
-    waiting: VecDeque<Arrived>,
-    /// Handed out as units and not opened yet.
-    opening: Vec<Arrived>,
-    /// How many of those that wait are of the present group.
-    group: usize,
-    /// How many have been handed out since the job's last epoch was cut.
-    handed: usize,
-    /// An epoch is being cut: no group opens.
-    cutting: bool,
-    /// Nothing more will come; or nothing more can, and why.
-    pub(super) ended: Option<Option<Error>>,
-    /// Behind which epoch the last that came stands.
-    pub(super) last: u64,
-    /// Of which making of the other side's stream they are.
-    pub(super) incarnation: Option<String>,
+pub(super) struct Receiver {
+    pub(super) stream: String,
+    pub(super) remote: Remote,
+    pub(super) asked: Asked,
+    pub(super) schema: SchemaRef,
+    pub(super) changelog: bool,
+    pub(super) shared: Arc<Shared>,
+    pub(super) budget: Arc<MemoryBudget>,
+    /// Where rows are kept that do not fit into memory.
+    pub(super) folder: PathBuf,
+    /// The run for which it receives.
+    pub(super) run: u64,
 }
 
-impl Queue {
-    /// Nothing has come behind epoch `last` of that making of the stream.
-    pub(super) fn behind(last: u64, incarnation: Option<String>) -> Self {
-        Queue { last, incarnation, ..Queue::default() }
+/// An epoch that is here, and its number.
+struct Whole {
+    number: u64,
+    epoch: Epoch,
+    room: Room,
+    bytes: u64,
+    /// Rows that the other side has behind it.
+    ahead: u64,
+}
+
+impl Receiver {
+    pub(super) async fn run(self) {
+        let Shared { arrivals, hearing, breaks, .. } = &*self.shared;
+        let mut backoff = Backoff::new(self.remote.longest);
+        let mut told = false;
+        let why = loop {
+            let before = arrivals.last();
+            let e = match self.follow().await {
+                Ok(()) => break None,
+                Err(e) if may_pass(&e) => e,
+                Err(e) => break Some(e.context(format!("stream \"{}\"", self.stream))),
+            };
+            if arrivals.last() > before {
+                backoff.reset();
+                told = false;
+            }
+            breaks.fetch_add(1, Ordering::Relaxed);
+            hearing.link.lost(e.message());
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!(stream = %self.stream, error = %e, "the other side does not answer: it is asked again");
+            }
+            sleep(backoff.delay().unwrap_or(Duration::from_secs(1))).await;
+        };
+        arrivals.end(self.run, why);
     }
 
-    pub(super) fn push(&mut self, arrived: Arrived) {
-        self.last = arrived.end;
-        self.waiting.push_back(arrived);
-    }
-
-    /// The next unit of the present group; opens another one where it may.
-    pub(super) fn hand_out(&mut self) -> Option<Unit> {
-        if self.group == 0 && !self.cutting && self.handed < MOST {
-            self.group = self.waiting.len();
+    /// Follows until the stream there has ended.
+    async fn follow(&self) -> Result<()> {
+        let client = self.remote.connect().await?;
+        let (last, incarnation) = (self.shared.arrivals.last(), self.shared.incarnation.lock().clone());
+        let since = incarnation.as_deref().map(|of| (of, last));
+        let columns: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
+        let outcome = client.execute(&self.asked.followed(Some(&columns), since)).await;
+        let mut feed = feed_of(outcome.map_err(engine_error)?)?;
+        if feed.updating && !self.changelog {
+            return Err(Error::data("the other side takes rows back now, which it did not when the stream was made")
+                .with_hint("Make the stream anew, with CREATE OR REPLACE STREAM."));
         }
-        self.group = self.group.checked_sub(1)?;
-        let arrived = self.waiting.pop_front()?;
-        self.handed += 1;
-        let unit = Unit { split: SPLIT.into(), start: arrived.start, end: arrived.end };
-        self.opening.push(arrived);
-        Some(unit)
+        self.shared.incarnation.lock().clone_from(&feed.incarnation);
+        self.shared.hearing.link.connected();
+        let mut end = EventTime::MIN;
+        while let Some(Whole { number, epoch, room, bytes, ahead }) = self.whole(&mut feed).await? {
+            end = epoch.watermark;
+            let rows = epoch.rows.rows();
+            self.shared.arrivals.put(self.run, room, rows, |start| Ok((number.max(start), epoch)))?;
+            self.shared.hearing.heard(rows, bytes, ahead);
+        }
+        match end {
+            EventTime::MAX => Ok(()),
+            _ => Err(Error::unavailable("the other side ended the stream")),
+        }
     }
 
-    /// The same for a task that ends the epoch.
-    pub(super) fn rest(&mut self) -> Option<Unit> {
-        self.cutting = true;
-        self.hand_out()
+    /// The next epoch, once all of it has come.
+    async fn whole(&self, feed: &mut ChangeFeed) -> Result<Option<Whole>> {
+        let held = self.budget.account(format!("what has come for stream \"{}\"", self.stream));
+        let mut spool = Spool::new(&self.folder, feed.schema.clone(), held);
+        let mut room = self.shared.arrivals.room(0).await?;
+        let mut bytes = 0;
+        while let Some(part) = feed.epochs.next().await.transpose().map_err(engine_error)? {
+            for batch in part.batches {
+                let more = row_bytes(&batch);
+                room.grow(more).await?;
+                bytes += more as u64;
+                spool = spool.add(batch).await?;
+            }
+            match part.end {
+                None => {}
+                Some(FeedEnd::Epoch { epoch: Some(number), watermark, ahead }) => {
+                    let epoch = Epoch { watermark, rows: spool.finish().await? };
+                    return Ok(Some(Whole { number, epoch, room, bytes, ahead }));
+                }
+                Some(_) => {
+                    return Err(Error::unsupported(
+                        "the other side's epochs have no numbers: it was written by an older build",
+                    )
+                    .with_hint("Make the stream there anew."));
+                }
+            }
+        }
+        Ok(None)
     }
-
-    pub(super) fn cut(&mut self) {
-        (self.cutting, self.handed) = (false, 0);
-    }
-
-    /// What was handed out as `unit`.
-    pub(super) fn open(&mut self, unit: &Unit) -> Option<Arrived> {
-        let place = self.opening.iter().position(|a| (a.start, a.end) == (unit.start, unit.end))?;
-        Some(self.opening.remove(place))
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.opening.is_empty()
-    }
-}
-
-/// The rows of an epoch, batch by batch.
-pub(super) async fn next(rows: &mut Option<Spooled>) -> millstream_engine::error::Result<Option<RecordBatch>> {
-    let Some(left) = rows.take() else { return Ok(None) };
-    let Some((batch, left)) = left.next().await? else { return Ok(None) };
-    *rows = Some(left);
-    Ok(Some(batch))
 }

@@ -15,6 +15,7 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use millstream_engine::changelog::{Outgoing, op_schema, with_ops};
 use millstream_engine::changes::Changes;
+use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::outbox::{Outbox, Packing, Parcel};
 use millstream_engine::connector::registry::SinkRequest;
 use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged};
@@ -267,6 +268,10 @@ impl Sink for HttpSink {
 
     fn takes_retractions(&self) -> bool {
         true
+    }
+
+    fn lag(&self) -> Option<Lag> {
+        Some(Parcel::lag(&self.courier.state.lock().kept.open).with(self.courier.spec.client.lag()))
     }
 
     fn figures(&self) -> Vec<Figure> {

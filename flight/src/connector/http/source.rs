@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use millstream_engine::connector::ingest::{IngestSource, Known};
+use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::registry::SourceRequest;
 use millstream_engine::connector::{Figure, Offsets, Reach, Source, Split, Unit, UnitReader};
 use millstream_engine::error::{Error, Result};
@@ -168,6 +169,10 @@ impl Source for HttpSource {
 
     fn acknowledged(&self) -> Vec<Reach> {
         self.ingest().map(|ingest| ingest.acknowledged()).unwrap_or_default()
+    }
+
+    fn lag(&self) -> Option<Lag> {
+        Some(self.ingest().ok()?.lag()?.with(self.spec.client.lag()))
     }
 
     fn figures(&self) -> Vec<Figure> {

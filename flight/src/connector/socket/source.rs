@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millstream_engine::changes::Changes;
+use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::registry::SourceRequest;
 use millstream_engine::connector::{Figure, Offsets, Read, Source, Split, Unit, UnitReader};
 use millstream_engine::error::{Error, Result};
@@ -25,6 +26,7 @@ use super::options::{Lines, Listening, Longest, Reading, Way, take_source};
 use super::port::listen;
 use crate::connector::backoff::Backoff;
 use crate::connector::inbox::{Inlet, Outlet, inbox};
+use crate::connector::link::LinkState;
 use crate::connector::wire::Dialer;
 
 /// How long no more connections are taken when the system has no room for one.
@@ -52,6 +54,8 @@ struct Counts {
     refused: AtomicU64,
     /// Connections that broke, stayed silent or were never made.
     failed: AtomicU64,
+    /// The way of a client to its server.
+    link: LinkState,
 }
 
 /// A source of lines.
@@ -120,9 +124,14 @@ impl Source for LineSource {
         false
     }
 
+    fn lag(&self) -> Option<Lag> {
+        let is_client = matches!(self.spec.way, Way::Client(..));
+        is_client.then(|| Lag::of_link(self.counts.link.now()))
+    }
+
     fn figures(&self) -> Vec<Figure> {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Counts { connections, connected, refused, failed } = &*self.counts;
+        let Counts { connections, connected, refused, failed, .. } = &*self.counts;
         vec![
             ("connections", read(connections)),
             ("connections_made", read(connected)),
@@ -229,14 +238,18 @@ async fn keep_reading(line: Line, dialer: Dialer, longest: Longest) {
         match dialer.dial().await {
             Ok(wire) => {
                 let _open = Open::new(&line.counts);
+                line.counts.link.connected();
                 tracing::info!(stream = %line.stream, %peer, "connected");
-                if matches!(line.read(wire, &peer).await, Ended::Stopped) {
+                let ended = line.read(wire, &peer).await;
+                if matches!(ended, Ended::Stopped) {
                     return;
                 }
+                line.counts.link.lost(format!("the connection ended: {ended}"));
                 backoff.reset();
                 told = false;
             }
             Err(e) => {
+                line.counts.link.lost(e.to_string());
                 line.counts.failed.fetch_add(1, Ordering::Relaxed);
                 // Once is enough until it goes well.
                 if !std::mem::replace(&mut told, true) {

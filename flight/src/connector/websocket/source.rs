@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use millstream_engine::changes::Changes;
+use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::registry::SourceRequest;
 use millstream_engine::connector::{DeadLetter, Figure, Offsets, Read, Source, Split, Unit, UnitReader};
 use millstream_engine::error::{Error, Result};
@@ -30,6 +31,7 @@ use super::ARRIVED;
 use super::options::{Messages, take};
 use crate::connector::backoff::Backoff;
 use crate::connector::inbox::{Inlet, Outlet, inbox};
+use crate::connector::link::LinkState;
 use crate::connector::wire::Wire;
 
 /// What a message takes in the inbox besides its bytes.
@@ -49,6 +51,7 @@ struct Counts {
     connected: AtomicU64,
     made: AtomicU64,
     failed: AtomicU64,
+    link: LinkState,
 }
 
 struct MessageSource {
@@ -122,9 +125,13 @@ impl Source for MessageSource {
         false
     }
 
+    fn lag(&self) -> Option<Lag> {
+        Some(Lag::of_link(self.counts.link.now()))
+    }
+
     fn figures(&self) -> Vec<Figure> {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Counts { connected, made, failed } = &*self.counts;
+        let Counts { connected, made, failed, .. } = &*self.counts;
         vec![("connections", read(connected)), ("connections_made", read(made)), ("connections_failed", read(failed))]
     }
 
@@ -167,9 +174,11 @@ impl Feed {
                     tracing::info!(stream = %self.stream, %server, "connected");
                     self.counts.made.fetch_add(1, Ordering::Relaxed);
                     self.counts.connected.store(1, Ordering::Relaxed);
+                    self.counts.link.connected();
                     let ended = self.read(socket).await;
                     self.counts.connected.store(0, Ordering::Relaxed);
                     let Some(why) = ended else { return };
+                    self.counts.link.lost(&why);
                     tracing::warn!(stream = %self.stream, %server, "the connection ended: {why}");
                     told = false;
                     // One that is let in and thrown out at once is to come back later and later.
@@ -178,6 +187,7 @@ impl Feed {
                     }
                 }
                 Err(why) => {
+                    self.counts.link.lost(&why);
                     self.counts.failed.fetch_add(1, Ordering::Relaxed);
                     // Once is enough until it goes well.
                     if !std::mem::replace(&mut told, true) {
