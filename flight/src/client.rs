@@ -36,6 +36,7 @@ use tonic::{Code, Request, Status};
 use tower::Service;
 
 use crate::base64::basic_authorization;
+use crate::compression::{Compression, HEADER};
 use crate::doors::tls::{Identity, client_config};
 use crate::error::{no_answer, of_call, of_stream};
 use crate::notes::{DoneNote, EpochNote, FailedNote, FeedNote, RowsNote};
@@ -61,6 +62,7 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 pub struct FlightClient {
     inner: FlightServiceClient<Channel>,
     login: Option<Arc<Login>>,
+    compression: Compression,
     address: Arc<str>,
 }
 
@@ -73,6 +75,8 @@ pub struct ConnectOptions {
     pub ca: Option<PathBuf>,
     /// The certificate to show.
     pub identity: Option<Identity>,
+    /// How rows are to be compressed on their way.
+    pub compression: Compression,
 }
 
 /// Who a client is, and the token that stands for it until it expires.
@@ -115,7 +119,7 @@ impl FlightClient {
         };
         let channel = channel.map_err(|e| no_answer(address, &e))?;
         let inner = FlightServiceClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
-        let mut client = FlightClient { inner, login: None, address: address.into() };
+        let mut client = FlightClient { inner, login: None, compression: options.compression, address: address.into() };
         if let Some((user, password)) = options.login {
             let token = Mutex::new(client.token(&user, &password).await?);
             client.login = Some(Arc::new(Login { user, password, token }));
@@ -234,6 +238,9 @@ impl FlightClient {
         let mut request = Request::new(message);
         if let Some(login) = &self.login {
             request.metadata_mut().insert("authorization", login.token.lock().clone());
+        }
+        if let Some(compression) = self.compression.header() {
+            request.metadata_mut().insert(HEADER, compression);
         }
         request
     }

@@ -25,6 +25,7 @@ class Wire:
         self.to = None
         self.open = True
         self.pairs = []
+        self.carried = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -47,10 +48,10 @@ class Wire:
             for a, b in ((near, far), (far, near)):
                 threading.Thread(target=self._copy, args=(a, b), daemon=True).start()
 
-    @staticmethod
-    def _copy(a, b):
+    def _copy(self, a, b):
         try:
             while piece := a.recv(1 << 16):
+                self.carried += len(piece)
                 b.sendall(piece)
         except OSError:
             pass
@@ -186,6 +187,24 @@ def test_nothing_is_lost_or_doubled_when_either_is_killed_and_the_link_is_cut(si
         answer = sorted(there.ask(f"SELECT * FROM {name}"))
         assert len(answer) >= 29
         here.expect(f"SELECT * FROM kept_{name}", answer)
+
+
+def test_what_is_compressed_takes_fewer_bytes(sites):
+    there, here = sites
+    there.ask("CREATE STREAM requests (id BIGINT, body TEXT)")
+    there.ask("INSERT INTO requests SELECT value, 'a body of which much is the same: ' || (value % 100) FROM generate_series(1, 200000)")
+    carried = {}
+    for compression in ("none", "lz4", "zstd"):
+        wire = Wire()
+        wire.to = there.server.address
+        here.ask(f"CREATE STREAM r_{compression} WITH (connector = 'flight', url = 'grpc://{wire.address}', stream = 'requests', compression = '{compression}')")
+        here.ask(f"CREATE STREAM kept_{compression} AS SELECT * FROM r_{compression}")
+        here.expect(f"SELECT count(*), sum(id) FROM kept_{compression}", [(200_000, 20_000_100_000)])
+        carried[compression] = wire.carried
+    assert here.ask("SELECT count(*) FROM (SELECT * FROM kept_lz4 INTERSECT SELECT * FROM kept_zstd)") == [(200_000,)]
+    assert carried["zstd"] < carried["lz4"] < carried["none"] / 2, carried
+    with pytest.raises(adbc_driver_manager.Error, match="none, lz4, zstd"):
+        here.ask(f"CREATE STREAM r WITH (connector = 'flight', url = 'grpc://{there.server.address}', stream = 'requests', compression = 'gzip')")
 
 
 class Behind:

@@ -206,9 +206,9 @@ impl<T> Arrivals<T> {
                 }
                 if state.waiting.is_empty()
                     && state.opening.is_empty()
-                    && let Some(why) = state.ended.as_mut()
+                    && let Some(why) = &state.ended
                 {
-                    return why.take().map_or(Ok(None), Err);
+                    return why.as_ref().map_or(Ok(None), |e| Err(e.again()));
                 }
             }
             changed.await;

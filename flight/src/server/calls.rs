@@ -35,6 +35,7 @@ use super::service::Service;
 use super::sessions::{AUTHORIZATION, header};
 use super::statement::{DataStream, QueryTicket, announced_schema, row_count, run_statement, single_batch};
 use super::{ingest, metadata};
+use crate::compression::Compression;
 use crate::doors::Peer;
 use crate::error::{encoding_failed, from_flight, to_status, unknown_caller};
 use crate::wire::schema_bytes;
@@ -211,12 +212,13 @@ impl FlightSqlService for Service {
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Rows {
         let ticket = QueryTicket::decode_handle(&ticket.statement_handle)?;
-        self.redeem(ticket, self.session(&request)?).await.map(Response::new)
+        let compression = Compression::asked(request.metadata())?;
+        self.redeem(ticket, self.session(&request)?, compression).await.map(Response::new)
     }
 
     async fn do_get_prepared_statement(&self, query: CommandPreparedStatementQuery, request: Request<Ticket>) -> Rows {
-        let session = self.session(&request)?;
-        self.redeem_handle(query.prepared_statement_handle, session.who()).await.map(Response::new)
+        let (session, compression) = (self.session(&request)?, Compression::asked(request.metadata())?);
+        self.redeem_handle(query.prepared_statement_handle, session.who(), compression).await.map(Response::new)
     }
 
     async fn do_get_catalogs(&self, query: CommandGetCatalogs, _request: Request<Ticket>) -> Rows {

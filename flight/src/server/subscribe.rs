@@ -11,6 +11,7 @@ use millstream_engine::time::EventTime;
 use millstream_sql::session::{ChangeFeed, EpochChanges, FeedEnd};
 use tonic::Status;
 
+use crate::compression::Compression;
 use crate::encode::{Encoder, one_by_one};
 use crate::error::{encoding_failed, to_status};
 use crate::notes::{EpochNote, FeedNote, to_bytes};
@@ -25,8 +26,9 @@ pub(crate) fn change_messages(
     schema: SchemaRef,
     sql: String,
     account: MemoryAccount,
-) -> BoxStream<'static, Result<FlightData, Status>> {
-    let encoder = Encoder::new(schema);
+    compression: Compression,
+) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
+    let encoder = Encoder::compressed(schema, compression).map_err(encoding_failed)?;
     let incarnation = feed.incarnation;
     let (updating, key, event_time) = (feed.updating, feed.key, feed.event_time);
     let note = FeedNote { changes: true, updating, key, event_time, incarnation: incarnation.clone() };
@@ -34,7 +36,7 @@ pub(crate) fn change_messages(
     let epochs = feed.epochs.map_err(move |e| to_status(&e, Some(&sql)));
     let mut parts = Parts { encoder, incarnation, open: false, told: None, watermark: EventTime::MIN };
     let messages = epochs.map(move |part| parts.encode(&part?));
-    stream::once(async { Ok(first) }).chain(one_by_one(messages, account)).boxed()
+    Ok(stream::once(async { Ok(first) }).chain(one_by_one(messages, account)).boxed())
 }
 
 /// Makes messages of the parts of epochs.
@@ -122,7 +124,9 @@ mod tests {
             epochs: stream::iter(parts.collect::<Vec<_>>()).boxed(),
         };
         let account = MemoryBudget::new(1 << 30).account("a query");
-        let messages = change_messages(feed, wire_schema(&schema), "SELECT".into(), account).map_err(FlightError::from);
+        let messages =
+            change_messages(feed, wire_schema(&schema), "SELECT".into(), account, Compression::None).unwrap();
+        let messages = messages.map_err(FlightError::from);
         let mut decoded: Vec<_> = FlightDataDecoder::new(messages).collect().await;
         assert!(decoded.pop().unwrap().unwrap_err().to_string().contains("division by zero"));
         let note: FeedNote = serde_json::from_slice(&decoded[0].as_ref().unwrap().app_metadata()).unwrap();

@@ -10,6 +10,7 @@ use millstream_sql::rights::Hidden;
 use url::Url;
 
 use crate::client::{ConnectOptions, FlightClient};
+use crate::compression::Compression;
 use crate::connector::count::at_least;
 use crate::doors::tls::Identity;
 
@@ -56,9 +57,13 @@ const BUFFER_BYTES: OptionSpec = OptionSpec::new(
 )
 .or("268435456");
 
+const COMPRESSION: OptionSpec =
+    OptionSpec::new("compression", Takes::OneOf(Compression::NAMES), "zstd", "how rows are compressed on their way")
+        .or("none");
+
 /// All that a source may have.
-pub(super) const READ: [OptionSpec; 10] =
-    [URL, STREAM, QUERY, USER, PASSWORD, TLS_CA, TLS_CERT, TLS_KEY, MAX_RETRY_DELAY, BUFFER_BYTES];
+pub(super) const READ: [OptionSpec; 11] =
+    [URL, STREAM, QUERY, USER, PASSWORD, TLS_CA, TLS_CERT, TLS_KEY, MAX_RETRY_DELAY, BUFFER_BYTES, COMPRESSION];
 
 /// What is read of the other side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +84,7 @@ pub(super) struct Remote {
     identity: Option<Identity>,
     /// The longest wait between attempts to connect.
     pub(super) longest: Duration,
+    compression: Compression,
 }
 
 impl Remote {
@@ -107,13 +113,18 @@ impl Remote {
             }
         };
         let longest = options.duration(&MAX_RETRY_DELAY)?.unwrap_or(Duration::from_secs(10));
-        Ok(Remote { url, login, ca: ca.map(Into::into), identity, longest })
+        let compression = options.choice(&COMPRESSION)?.and_then(Compression::named).unwrap_or_default();
+        Ok(Remote { url, login, ca: ca.map(Into::into), identity, longest, compression })
     }
 
     /// A connection to it.
     pub(super) async fn connect(&self) -> Result<FlightClient> {
-        let options =
-            ConnectOptions { login: self.login.clone(), ca: self.ca.clone(), identity: self.identity.clone() };
+        let options = ConnectOptions {
+            login: self.login.clone(),
+            ca: self.ca.clone(),
+            identity: self.identity.clone(),
+            compression: self.compression,
+        };
         FlightClient::connect(&self.url, options).await.map_err(engine_error)
     }
 }
