@@ -7,6 +7,7 @@ mod flight;
 mod http;
 mod inbox;
 mod link;
+mod polled;
 mod socket;
 mod websocket;
 mod wire;
