@@ -4,6 +4,7 @@
 mod backoff;
 mod count;
 mod flight;
+mod headers;
 mod http;
 mod inbox;
 mod link;

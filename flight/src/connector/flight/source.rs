@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_engine::changelog::{OP, weights};
 use millstream_engine::changes::Changes;
@@ -20,8 +20,6 @@ use millstream_engine::connector::registry::SourceRequest;
 use millstream_engine::connector::spool::{Spooled, sweep};
 use millstream_engine::connector::{Figure, Offsets, Read, Source, Split, Unit, UnitReader};
 use millstream_engine::error::{Error, Result};
-use millstream_engine::format::sql_name;
-use millstream_engine::format::stored::cast_rows;
 use millstream_engine::memory::MemoryBudget;
 use millstream_engine::time::EventTime;
 use parking_lot::Mutex;
@@ -31,7 +29,7 @@ use tokio::task::JoinSet;
 use super::hearing::Hearing;
 use super::options::{Asked, Remote, take_asked, take_buffer};
 use super::receiver::{Epoch, Receiver, SPLIT, Shared};
-use super::shape::known;
+use super::shape::{known, taken};
 
 /// Opens the source that `request` describes; connects to nobody yet.
 pub(super) fn open(request: SourceRequest) -> Result<Arc<dyn Source>> {
@@ -41,21 +39,7 @@ pub(super) fn open(request: SourceRequest) -> Result<Arc<dyn Source>> {
     let (remote, asked) = (Remote::take(&mut options)?, take_asked(&mut options)?);
     let buffer = take_buffer(&mut options)?;
     options.finish()?;
-    for field in schema.fields() {
-        let found = shape.columns.field_with_name(field.name()).map_err(|_| {
-            Error::invalid(format!("{owner} has column \"{}\", which is not there on the other side", field.name()))
-                .with_hint("Leave the columns out: they are those of the other side then.")
-        })?;
-        if found.data_type() != field.data_type() {
-            let (there, here) = (sql_name(found.data_type()), sql_name(field.data_type()));
-            return Err(Error::invalid(format!(
-                "{owner} has column \"{}\" as {here}, and there it is {there}",
-                field.name()
-            ))
-            .with_hint("Leave the columns out, and cast where they are read."));
-        }
-    }
-    let schema = Arc::new(schema.project(&projection)?);
+    let schema = shape.read(&schema, &projection, &owner)?;
     let shared = Shared {
         arrivals: Arrivals::new(SPLIT, buffer),
         incarnation: Mutex::default(),
@@ -215,18 +199,7 @@ struct Reader {
 impl Reader {
     /// Rows as the other side sent them, as changes to the columns that are read.
     fn changes(&self, batch: &RecordBatch) -> Result<Changes> {
-        let column = |name: &str| {
-            batch.column_by_name(name).cloned().ok_or_else(|| {
-                Error::data(format!("the other side sends no column \"{name}\" any more"))
-                    .with_hint("Make the stream anew, with CREATE OR REPLACE STREAM.")
-            })
-        };
-        let fields = self.schema.fields().iter();
-        let columns = fields.clone().map(|f| column(f.name())).collect::<Result<Vec<_>>>()?;
-        let sent = fields.zip(&columns).map(|(f, c)| Field::new(f.name(), c.data_type().clone(), true));
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let sent = Arc::new(Schema::new(sent.collect::<Vec<_>>()));
-        let rows = cast_rows(&RecordBatch::try_new_with_options(sent, columns, &options)?, &self.schema)?;
+        let rows = taken(batch, &self.schema)?;
         match batch.column_by_name(OP).filter(|_| self.changelog) {
             Some(ops) => Changes::weighted(rows, weights(ops)?),
             None => Ok(Changes::insertions(rows)),

@@ -209,7 +209,7 @@ impl Feed {
     async fn connect(&self) -> Result<WebSocketStream<Wire>, String> {
         let spec = &self.spec;
         let mut request = spec.url.as_str().into_client_request().map_err(|e| words(&e))?;
-        request.headers_mut().extend(spec.headers.iter().cloned().map(|(name, value)| (Some(name), value)));
+        request.headers_mut().extend(spec.headers.clone());
         let wire = spec.dialer.dial().await.map_err(|e| e.to_string())?;
         let bounds =
             WebSocketConfig::default().max_message_size(Some(spec.max_bytes)).max_frame_size(Some(spec.max_bytes));
