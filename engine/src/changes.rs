@@ -35,6 +35,13 @@ impl Changes {
         Ok(Changes { rows, weights })
     }
 
+    /// Rows of a changelog: the weights are kept, also if all are `+1`, for who tells them from rows that stand alone.
+    ///
+    /// Errors when there are not as many weights as rows.
+    pub fn of_changelog(rows: RecordBatch, weights: ScalarBuffer<i64>) -> Result<Self> {
+        Ok(Changes { weights: Some(weights.clone()), ..Changes::weighted(rows, weights)? })
+    }
+
     /// Rows that are all taken back once.
     pub fn retractions(rows: RecordBatch) -> Self {
         let weights = ScalarBuffer::from(vec![-1; rows.num_rows()]);

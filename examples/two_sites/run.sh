@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Two sites that share nothing: requests come to site A by HTTPS, go to site B by Flight over mutual TLS, are kept there as Parquet
-# and counted, and the counts go back to A by UDP. In the middle site B is killed, and comes back. Takes half a minute. Needs
-# python3 and openssl. Uses the binary in $MILLSTREAM, else the one that cargo has built. The last line says how it went.
+# Two sites that share nothing: requests come to site A by HTTPS, and from a server that it polls; they go to site B by Flight over
+# mutual TLS, are kept there as Parquet and counted, and the counts go back to A by UDP. In the middle site B is killed, and comes
+# back. Takes some seconds. Needs python3 and openssl. Uses the binary in $MILLSTREAM, else the one that cargo has built. The last line says how it went.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 millstream=$(realpath "${MILLSTREAM:-../../target/release/millstream}")
@@ -25,8 +25,15 @@ for who in site_a site_b gate; do
         -extfile <(echo "subjectAltName=IP:127.0.0.1") -out "$folder/$who.pem" 2>/dev/null
 done
 
-echo "site A: takes requests over HTTPS, serves them over Flight"
-"$millstream" run site_a.sql --store "$folder/a" 2>"$folder/a-made.log"
+# It brings them in three seconds, so that site B is in the middle of it when it is killed.
+coproc gate { python3 gate.py "$folder" "$count" 127.0.0.1 $((count / 3)) 2>"$folder/gate.log"; }
+gate_pid=$gate_PID
+exec 5<&"${gate[0]}" 6>&"${gate[1]}"
+read -r udp offers <&5
+
+echo "site A: takes requests over HTTPS, polls others, serves them over Flight"
+sed "s|HOST|127.0.0.1|; s|OFFERS|$offers|" site_a.sql >"$folder/site_a.sql"
+"$millstream" run "$folder/site_a.sql" --store "$folder/a" 2>"$folder/a-made.log" || fail "site A cannot be made"
 "$millstream" serve --store "$folder/a" --listen 127.0.0.1:0 --http 127.0.0.1:0 --checkpoint-interval 20ms \
     --tls-cert "$folder/site_a.pem" --tls-key "$folder/site_a.key" --tls-client-ca "$folder/ca.pem" 2>"$folder/a.log" &
 said "$folder/a.log" "connect:"
@@ -34,12 +41,7 @@ flight=$(sed -nE 's/.*grpc\+tls:\/\/127.0.0.1:([0-9]+).*/\1/p' "$folder/a.log" |
 http=$(sed -nE 's/.*https:\/\/127.0.0.1:([0-9]+).*/\1/p' "$folder/a.log" | head -n 1)
 [[ -n $flight && -n $http ]] || fail "site A does not serve"
 
-coproc gate { python3 gate.py "$http" "$folder" "$count" 2>"$folder/gate.log"; }
-gate_pid=$gate_PID
-exec 5<&"${gate[0]}" 6>&"${gate[1]}"
-read -r udp <&5
-
-sed "s|FLIGHT|$flight|; s|UDP|$udp|; s|FOLDER|$folder|g" site_b.sql >"$folder/site_b.sql"
+sed "s|HOST|127.0.0.1|; s|FLIGHT|$flight|; s|UDP|$udp|; s|FOLDER|$folder|g" site_b.sql >"$folder/site_b.sql"
 site_b() {
     "$millstream" serve --store "$folder/b" --listen 127.0.0.1:0 --checkpoint-interval 20ms 2>>"$folder/b.log" &
     site_b=$!
@@ -48,7 +50,7 @@ echo "site B: fetches them, keeps them as Parquet, counts them"
 "$millstream" run "$folder/site_b.sql" --store "$folder/b" 2>"$folder/b-made.log" || fail "site B cannot be made"
 site_b
 said "$folder/b.log" "connect:"
-echo go >&6
+echo "$http" >&6
 sleep 1
 kill -9 "$site_b" || fail "site B has ended"
 wait "$site_b" 2>/dev/null || true

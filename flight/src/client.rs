@@ -1,5 +1,6 @@
 //! A client of a Millstream server: gives what a [`millstream_sql::Session`] gives, from afar.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -12,15 +13,17 @@ use arrow::datatypes::SchemaRef;
 use arrow_flight::decode::{DecodedFlightData, DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::sql::{CommandGetTables, CommandStatementQuery, ProstMessageExt};
-use arrow_flight::{Action, FlightDescriptor, FlightInfo, HandshakeRequest, Ticket};
+use arrow_flight::sql::{
+    CommandGetTables, CommandStatementIngest, CommandStatementQuery, DoPutUpdateResult, ProstMessageExt,
+};
+use arrow_flight::{Action, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, Ticket};
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt, future, stream};
+use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use hyper_util::rt::TokioIo;
 use millstream_sql::rights::Hidden;
 use millstream_sql::session::{
-    ChangeFeed, Done, EpochChanges, FailedStream, FeedEnd, LeftOutRows, ObjectInfo, Outcome, RowStream,
+    ChangeFeed, Delivery, Done, EpochChanges, FailedStream, FeedEnd, LeftOutRows, ObjectInfo, Outcome, RowStream,
 };
 use millstream_sql::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -40,7 +43,7 @@ use crate::compression::{Compression, HEADER};
 use crate::doors::tls::{Identity, client_config};
 use crate::error::{no_answer, of_call, of_stream};
 use crate::notes::{DoneNote, EpochNote, FailedNote, FeedNote, RowsNote};
-use crate::server::{FOLLOW_FAILURES, object_of_table};
+use crate::server::{DELIVERY, FOLLOW_FAILURES, object_of_table};
 use crate::wire::schema_of_bytes;
 
 /// See the server's windows: a stream that is not read must not hold up the others.
@@ -218,6 +221,35 @@ impl FlightClient {
             Ok(FailedStream { stream: note.stream, reason: note.reason })
         });
         Ok(failures.boxed())
+    }
+
+    /// Puts rows into a stored stream of the server, once: see [`Delivery`]. The first of `messages` is the schema. Gives how
+    /// many rows were taken now.
+    pub(crate) async fn deliver(
+        &self,
+        stream: &str,
+        delivery: &Delivery,
+        messages: impl Stream<Item = FlightData> + Send + 'static,
+    ) -> Result<u64> {
+        let told = serde_json::to_string(delivery).map_err(|e| Error::internal(e.to_string()))?;
+        let options = HashMap::from([(DELIVERY.to_owned(), told)]);
+        let command = CommandStatementIngest { table: stream.to_owned(), options, ..Default::default() };
+        let mut descriptor = Some(FlightDescriptor::new_cmd(command.as_any().encode_to_vec()));
+        let messages = messages.map(move |message| FlightData { flight_descriptor: descriptor.take(), ..message });
+        let mut results = match self.inner.clone().do_put(self.request(messages)).await {
+            Ok(results) => results.into_inner(),
+            // The messages are spent.
+            Err(status) if self.renew(&status).await? => {
+                return Err(Error::new(ErrorKind::Unavailable, "the login had expired"));
+            }
+            Err(status) => return Err(of_call(&status, &self.address)),
+        };
+        let result = results.message().await.map_err(|s| of_call(&s, &self.address))?;
+        let untold = || Error::new(ErrorKind::Unavailable, "the server does not say whether it took the rows");
+        let result = result.ok_or_else(untold)?;
+        let taken = DoPutUpdateResult::decode(result.app_metadata)
+            .map_err(|e| Error::internal(format!("the server says in a form of its own what it took: {e}")))?;
+        Ok(taken.record_count.try_into().unwrap_or_default())
     }
 
     async fn flight_info(&self, command: &impl ProstMessageExt) -> Result<FlightInfo> {

@@ -5,6 +5,7 @@
 
 mod connectors;
 mod consistency;
+mod deliveries;
 mod doors;
 mod expressions;
 mod late;

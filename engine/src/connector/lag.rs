@@ -49,15 +49,6 @@ impl fmt::Display for Link {
 }
 
 impl Lag {
-    /// Of a way on which nothing is counted.
-    pub fn of_link(link: Link) -> Self {
-        let time = match &link {
-            Link::Connected => Duration::ZERO,
-            Link::Cut { time, .. } => *time,
-        };
-        Lag { rows: None, bytes: None, time, link: Some(link) }
-    }
-
     /// Of two ways of a job: rows and bytes of both, the longer time, and the link that is cut.
     #[must_use]
     pub fn with(self, other: Lag) -> Lag {
@@ -150,7 +141,7 @@ mod tests {
     fn a_job_is_as_far_behind_as_all_its_ways() {
         let cut = Link::Cut { time: Duration::from_millis(2_500), why: "no answer".to_owned() };
         let one = Lag { time: Duration::from_secs(3), link: Some(Link::Connected), ..lag(1, 10) };
-        let other = Lag { bytes: None, ..lag(2, 0) }.with(Lag::of_link(cut.clone()));
+        let other = Lag { rows: Some(2), time: Duration::from_secs(1), link: Some(cut.clone()), ..Lag::default() };
         for both in [one.clone().with(other.clone()), other.with(one.clone())] {
             assert_eq!(both, Lag { time: Duration::from_secs(3), link: Some(cut.clone()), ..lag(3, 10) });
         }

@@ -33,6 +33,12 @@ pub struct Parcel {
 }
 
 impl Parcel {
+    /// The generation and the checkpoint that it was sealed for.
+    pub fn sealed_for(&self) -> (u64, u64) {
+        let mut numbers = self.name.trim_start_matches('g').split('-').map_while(|n| n.parse().ok());
+        (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
+    }
+
     /// It as something staged.
     pub fn staged(&self) -> Result<Staged> {
         Ok(Staged { kind: KIND.to_owned(), body: serde_json::to_value(self)? })
@@ -217,6 +223,7 @@ mod tests {
         assert!(none.is_empty());
         let parcels = [packed(&outbox, 1, "a\nb").await, packed(&outbox, 2, "c").await, packed(&outbox, 3, "d").await];
         assert_eq!((parcels[0].rows, parcels[0].bytes), (2, 2));
+        assert_eq!(parcels[2].sealed_for(), (1, 3));
         outbox.take_out(&parcels[0]).await.expect("was there");
         outbox.take_out(&parcels[0]).await.expect("twice does nothing");
         // The third was never committed.

@@ -160,6 +160,11 @@ pub trait Writable: Send + Sync {
         self.guarantee().to_string()
     }
 
+    /// Checks, once and before anything is made, that who is written to will take what `request` asks for.
+    fn check(&self, _request: SinkRequest) -> Result<()> {
+        Ok(())
+    }
+
     /// Opens a sink. Errors name what is wrong with the options.
     fn open(&self, request: SinkRequest) -> Result<Arc<dyn Sink>>;
 

@@ -3,11 +3,18 @@
 //! ```text
 //! +(k=1, v=a) +(k=1, v=b)   ->  +(1, b)             within one epoch the last row counts
 //! +(k=1, v=c)               ->  -(1, b) +(1, c)
+//! -(1, c)                   ->  -(1, c)             a changelog takes rows back
+//! -(1, a)                   ->                      what is not there any more is not taken back
 //! ```
-//! Keeps the last row of each key; bounded by the number of keys. Its input only grows.
+//! Keeps the last row of each key; bounded by the number of keys. Rows that come with weights are those of a changelog with
+//! the same key: they are added up over the epoch, so their order in it does not matter.
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{Schema, SchemaRef};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
+use arrow::compute::{concat_batches, filter_record_batch, not};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 
 use super::{BuildContext, Operator, OperatorSpec, Output, StateBound};
@@ -20,6 +27,11 @@ use crate::spread::Needed;
 use crate::state::key_index::KeyIndex;
 use crate::state::{Handle, Owner, State, check_columns};
 use crate::time::EventTime;
+
+/// The column of a snapshot that says which keys have no row any more; it is there if some have none.
+const GONE: &str = "_gone";
+/// Keys without a row that are not worth a new index.
+const FEW: usize = 1024;
 
 /// The description.
 #[derive(Clone, Debug)]
@@ -76,6 +88,13 @@ struct Rows {
     index: KeyIndex,
     converter: RowConverter,
     rows: Vec<Option<OwnedRow>>,
+    /// How many keys have no row.
+    gone: usize,
+    /// What changelogs have said in this epoch, added up.
+    netted: HashMap<OwnedRow, i64>,
+    netted_bytes: usize,
+    /// The index was made anew: only a full snapshot tells what is gone.
+    renewed: bool,
     /// The rows that keys touched in this epoch had before it.
     before: Vec<(u32, Option<OwnedRow>)>,
     touched: Vec<bool>,
@@ -94,6 +113,10 @@ impl Rows {
             index: KeyIndex::new(&Schema::new(keys))?,
             converter: RowConverter::new(fields)?,
             rows: vec![],
+            gone: 0,
+            netted: HashMap::new(),
+            netted_bytes: 0,
+            renewed: false,
             before: vec![],
             touched: vec![],
             dirty: vec![],
@@ -106,33 +129,115 @@ impl Rows {
         self.key.iter().map(|k| rows.column(*k).clone()).collect()
     }
 
-    fn put(&mut self, rows: &RecordBatch) -> Result<()> {
+    /// The slots of the keys of `rows`.
+    fn slots(&mut self, rows: &RecordBatch) -> Result<Vec<u32>> {
         let mut slots = vec![];
         self.index.intern(&self.keys(rows), rows.num_rows(), &mut slots)?;
         let n = self.index.len();
+        self.gone += n - self.rows.len();
         self.rows.resize(n, None);
         self.touched.resize(n, false);
         self.is_dirty.resize(n, false);
+        Ok(slots)
+    }
+
+    /// Puts each of `rows` in the place of the one with its key.
+    fn put(&mut self, rows: &RecordBatch) -> Result<()> {
+        let slots = self.slots(rows)?;
         let encoded = self.converter.convert_columns(rows.columns())?;
         for (i, slot) in slots.iter().enumerate() {
-            let at = *slot as usize;
-            let row = encoded.row(i).owned();
-            self.bytes += row.as_ref().len() + 24;
-            let old = self.rows[at].replace(row);
-            self.bytes -= old.as_ref().map_or(0, |o| o.as_ref().len() + 24);
-            if !self.touched[at] {
-                self.touched[at] = true;
-                self.before.push((*slot, old));
-            }
-            if !self.is_dirty[at] {
-                self.is_dirty[at] = true;
-                self.dirty.push(*slot);
+            self.replace(*slot, Some(encoded.row(i).owned()));
+        }
+        Ok(())
+    }
+
+    /// Takes those of `rows` back that are there.
+    fn take(&mut self, rows: &RecordBatch) -> Result<()> {
+        let slots = self.slots(rows)?;
+        let encoded = self.converter.convert_columns(rows.columns())?;
+        for (i, slot) in slots.iter().enumerate() {
+            if self.rows[*slot as usize].as_ref().is_some_and(|row| row.row() == encoded.row(i)) {
+                self.replace(*slot, None);
             }
         }
         Ok(())
     }
 
+    fn replace(&mut self, slot: u32, row: Option<OwnedRow>) {
+        let at = slot as usize;
+        let is_gone = row.is_none();
+        self.bytes += row.as_ref().map_or(0, row_size);
+        let old = std::mem::replace(&mut self.rows[at], row);
+        self.bytes -= old.as_ref().map_or(0, row_size);
+        self.gone = self.gone + usize::from(is_gone) - usize::from(old.is_none());
+        if !self.touched[at] {
+            self.touched[at] = true;
+            self.before.push((slot, old));
+        }
+        if !self.is_dirty[at] {
+            self.is_dirty[at] = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Adds up rows of a changelog.
+    fn net(&mut self, rows: &RecordBatch, weights: &[i64]) -> Result<()> {
+        let encoded = self.converter.convert_columns(rows.columns())?;
+        for (row, weight) in encoded.iter().zip(weights) {
+            let row = row.owned();
+            let size = row_size(&row);
+            *self.netted.entry(row).or_insert_with(|| {
+                self.netted_bytes += size;
+                0
+            }) += weight;
+        }
+        Ok(())
+    }
+
+    /// Does what changelogs have said.
+    fn settle(&mut self) -> Result<()> {
+        let netted = std::mem::take(&mut self.netted);
+        self.netted_bytes = 0;
+        for (is_put, sign) in [(false, -1), (true, 1)] {
+            let rows = netted.iter().filter(|(_, weight)| weight.signum() == sign).map(|(row, _)| row.row());
+            let columns = self.converter.convert_rows(rows)?;
+            let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
+            match is_put {
+                true => self.put(&rows)?,
+                false => self.take(&rows)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the index anew where most keys have no row.
+    fn renew(&mut self) -> Result<()> {
+        if self.gone <= FEW || self.gone <= self.rows.len() / 2 {
+            return Ok(());
+        }
+        let spec = Upsert { key: self.key.clone(), schema: self.schema.clone() };
+        let old = std::mem::replace(self, Rows::new(&spec)?);
+        let mut held = old.rows.iter().flatten().map(|row| row.row()).peekable();
+        while held.peek().is_some() {
+            let columns = old.converter.convert_rows(held.by_ref().take(8192))?;
+            self.put(&RecordBatch::try_new(self.schema.clone(), columns)?)?;
+        }
+        self.forget_before();
+        self.renewed = true;
+        Ok(())
+    }
+
+    /// The present rows are those before the next epoch.
+    fn forget_before(&mut self) {
+        for (slot, _) in std::mem::take(&mut self.before) {
+            self.touched[slot as usize] = false;
+        }
+    }
+
     fn difference(&mut self) -> Result<Option<Changes>> {
+        if !self.netted.is_empty() {
+            self.settle()?;
+        }
         let before = std::mem::take(&mut self.before);
         let (mut rows, mut weights) = (vec![], vec![]);
         for (slot, old) in &before {
@@ -152,8 +257,39 @@ impl Rows {
             return Ok(None);
         }
         let batch = RecordBatch::try_new(self.schema.clone(), self.converter.convert_rows(rows)?)?;
+        self.renew()?;
         Ok(Some(Changes::weighted(batch, weights.into())?))
     }
+
+    /// A snapshot of `rows` that also tells of the keys of `gone`.
+    fn with_gone(&self, rows: &RecordBatch, gone: &[u32]) -> Result<RecordBatch> {
+        let nullable = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+        let fields = nullable.chain([Field::new(GONE, DataType::Boolean, false)]).collect::<Vec<_>>();
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let marked = |mut columns: Vec<ArrayRef>, n: usize, is_gone: bool| {
+            columns.push(Arc::new(BooleanArray::from(vec![is_gone; n])));
+            RecordBatch::try_new(schema.clone(), columns)
+        };
+        let mut columns: Vec<_> =
+            self.schema.fields().iter().map(|f| new_null_array(f.data_type(), gone.len())).collect();
+        for (at, key) in self.key.iter().zip(self.index.gather(gone)?) {
+            columns[*at] = key;
+        }
+        let parts = [marked(rows.columns().to_vec(), rows.num_rows(), false)?, marked(columns, gone.len(), true)?];
+        Ok(concat_batches(&schema, &parts)?)
+    }
+
+    /// Those of `rows` whose keys belong to `owner`.
+    fn mine(&self, rows: &RecordBatch, owner: Owner) -> Result<RecordBatch> {
+        let mut hashes = vec![];
+        hash_rows(&self.keys(rows), rows.num_rows(), &mut hashes)?;
+        owner.part_of(rows, &hashes)
+    }
+}
+
+/// The bytes of a row, with what keeps it.
+fn row_size(row: &OwnedRow) -> usize {
+    row.as_ref().len() + 24
 }
 
 impl State for Rows {
@@ -166,18 +302,35 @@ impl State for Rows {
         if slots.is_empty() && !full {
             return Ok(None);
         }
+        self.renewed &= !full;
         let rows = slots.iter().filter_map(|s| self.rows[*s as usize].as_ref()).map(|r| r.row());
-        let columns = self.converter.convert_rows(rows)?;
-        Ok(Some(RecordBatch::try_new(self.schema.clone(), columns)?))
+        let rows = RecordBatch::try_new(self.schema.clone(), self.converter.convert_rows(rows)?)?;
+        let gone: Vec<u32> = slots.into_iter().filter(|s| !full && self.rows[*s as usize].is_none()).collect();
+        if gone.is_empty() { Ok(Some(rows)) } else { self.with_gone(&rows, &gone).map(Some) }
     }
 
     fn restore(&mut self, rows: &RecordBatch, owner: Owner) -> Result<()> {
+        let all = self.schema.fields().len();
+        let (mut rows, gone) = (rows.clone(), rows.column_by_name(GONE).filter(|_| rows.num_columns() > all));
+        let gone = gone.and_then(|gone| gone.as_boolean_opt().cloned());
+        let mut vanished = None;
+        if let Some(gone) = gone {
+            let both = rows.project(&(0..all).collect::<Vec<_>>())?;
+            vanished = Some(filter_record_batch(&both, &gone)?);
+            rows = filter_record_batch(&both, &not(&gone)?)?;
+        }
         check_columns(rows.schema_ref(), &self.schema)?;
-        let mut hashes = vec![];
-        hash_rows(&self.keys(rows), rows.num_rows(), &mut hashes)?;
-        let mine = owner.part_of(rows, &hashes)?;
-        let mine = RecordBatch::try_new(self.schema.clone(), mine.columns().to_vec())?;
-        self.put(&mine)
+        let mine = self.mine(&rows, owner)?;
+        self.put(&RecordBatch::try_new(self.schema.clone(), mine.columns().to_vec())?)?;
+        if let Some(vanished) = vanished {
+            let mine = self.mine(&vanished, owner)?;
+            self.slots(&mine)?.into_iter().for_each(|slot| self.replace(slot, None));
+        }
+        Ok(())
+    }
+
+    fn needs_full(&self) -> bool {
+        self.renewed
     }
 
     fn reserve(&mut self, rows: usize) {
@@ -188,15 +341,13 @@ impl State for Rows {
     }
 
     fn restored(&mut self, _watermark: EventTime) -> Result<()> {
-        for (slot, _) in std::mem::take(&mut self.before) {
-            self.touched[slot as usize] = false;
-        }
-        Ok(())
+        self.forget_before();
+        self.renew()
     }
 
     fn bytes(&self) -> usize {
         let slots = self.rows.capacity() * size_of::<Option<OwnedRow>>() + self.touched.capacity() * 2;
-        self.bytes + self.index.bytes() + slots
+        self.bytes + self.netted_bytes + self.index.bytes() + slots
     }
 
     fn growth(&self, rows: usize) -> usize {
@@ -214,10 +365,13 @@ struct Running {
 
 impl Operator for Running {
     fn on_changes(&mut self, _port: usize, changes: Changes, _out: &mut Output) -> Result<()> {
-        debug_assert!(!self.key.is_empty() && changes.weights().is_none());
+        debug_assert!(!self.key.is_empty());
         let columns = changes.rows().columns().to_vec();
         let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
-        self.rows.with_rows(rows.num_rows(), |r| r.put(&rows))
+        self.rows.with_rows(rows.num_rows(), |r| match changes.weights() {
+            Some(weights) => r.net(&rows, weights),
+            None => r.put(&rows),
+        })
     }
 
     fn on_epoch(&mut self, _mark: &EpochMark, out: &mut Output) -> Result<()> {
@@ -225,5 +379,94 @@ impl Operator for Running {
             out.emit(changes);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bench;
+    use crate::testing::Step::{Mark, Recover, Rows as Given};
+    use crate::testing::{check, parse, show};
+
+    fn schema() -> SchemaRef {
+        let fields = [("k", DataType::Utf8View), ("v", DataType::Int64)];
+        Arc::new(Schema::new(fields.map(|(n, t)| Field::new(n, t, n != "k")).to_vec()))
+    }
+
+    fn upsert() -> Arc<Upsert> {
+        Arc::new(Upsert { key: vec![0], schema: schema() })
+    }
+
+    #[test]
+    fn a_changelog_takes_rows_back() {
+        let script = [
+            Given("+1 a 1; +1 b 2; +1 c 3"),
+            Mark(0, "+1 a 1; +1 b 2; +1 c 3"),
+            Given("-1 a 1; +1 b 4; -1 b 2; -1 d 9"),
+            Mark(0, "-1 a 1; -1 b 2; +1 b 4"),
+            Recover,
+            // What is not there any more is not taken back.
+            Given("-1 b 2; -1 a 1"),
+            Mark(0, ""),
+            Given("-1 b 4; -1 c 3; +1 a 5"),
+            Mark(0, "-1 b 4; -1 c 3; +1 a 5"),
+            Recover,
+            Given("+1 b 6"),
+            Mark(0, "+1 b 6"),
+            Recover,
+            Given("+1 a 7; +1 c null"),
+            Mark(0, "-1 a 5; +1 a 7; +1 c null"),
+        ];
+        check(upsert(), &schema(), &script).expect("the content");
+    }
+
+    /// `k` goes from 1 to 2 to 3 by the words of two tasks, in any order and however they are cut.
+    #[test]
+    fn the_order_within_an_epoch_does_not_matter() {
+        let words = ["-1 k 1", "+1 k 2", "-1 k 2", "+1 k 3"];
+        for order in 0..24 {
+            let mut left = words.to_vec();
+            let mut bench = Bench::new(upsert()).expect("builds");
+            bench.changes(0, parse(&schema(), "+1 k 1").expect("a row")).expect("room");
+            bench.mark(EventTime(0)).expect("an epoch");
+            let mut n = order;
+            while !left.is_empty() {
+                let word = left.remove(n % left.len());
+                n /= left.len() + 1;
+                let (rows, weights) = parse(&schema(), word).expect("a row").into_parts();
+                let weights = weights.unwrap_or_else(|| vec![1].into());
+                bench.changes(0, Changes::of_changelog(rows, weights).expect("a weight")).expect("room");
+            }
+            let said = bench.mark(EventTime(0)).expect("an epoch");
+            let mut said: Vec<String> = said.iter().flat_map(|c| show(c).expect("shows")).collect();
+            said.sort();
+            assert_eq!(said, ["+1 k 3", "-1 k 1"], "order {order}");
+        }
+    }
+
+    #[test]
+    fn keys_without_a_row_are_forgotten() {
+        let all = |weight: i64, from: usize, to: usize| {
+            (from..to).map(|k| format!("{weight:+} k{k} {k}")).collect::<Vec<_>>().join("; ")
+        };
+        let mut bench = Bench::new(upsert()).expect("builds");
+        let say = |bench: &mut Bench, text: String, expected: usize| {
+            bench.changes(0, parse(&schema(), &text).expect("rows")).expect("room");
+            let said = bench.mark(EventTime(0)).expect("an epoch");
+            assert_eq!(said.iter().map(Changes::num_rows).sum::<usize>(), expected);
+        };
+        say(&mut bench, all(1, 0, 5_000), 5_000);
+        assert_eq!(bench.checkpoint().expect("writes"), 5_000);
+        let full = bench.bytes();
+        say(&mut bench, all(-1, 0, 100), 100);
+        assert_eq!(bench.checkpoint().expect("writes"), 5_100, "a hundred are told to be gone");
+        bench.recover().expect("restores");
+        say(&mut bench, all(-1, 100, 4_000), 3_900);
+        assert!(bench.bytes() < full / 2, "{} of {full} bytes", bench.bytes());
+        assert_eq!(bench.checkpoint().expect("writes"), 1_000, "what is gone is told by a full one");
+        bench.recover().expect("restores");
+        say(&mut bench, all(-1, 3_990, 4_010), 10);
+        say(&mut bench, all(1, 0, 5_000), 4_010);
     }
 }

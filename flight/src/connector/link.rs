@@ -2,56 +2,71 @@
 
 use std::time::Instant;
 
-use millstream_engine::connector::lag::Link;
+use millstream_engine::connector::lag::{Lag, Link};
 use parking_lot::Mutex;
 
-/// The state of a way to another side. It begins cut, since nobody has answered yet.
+/// The state of a way to another side. Until somebody has answered, or did not, nothing is known of it.
+#[derive(Default)]
 pub(crate) struct LinkState {
-    cut: Mutex<Option<(Instant, String)>>,
+    state: Mutex<Option<State>>,
 }
 
-impl Default for LinkState {
-    fn default() -> Self {
-        LinkState { cut: Mutex::new(Some((Instant::now(), "it has not answered yet".to_owned()))) }
-    }
+enum State {
+    Connected,
+    /// Since when, and what the last attempt came to.
+    Cut(Instant, String),
 }
 
 impl LinkState {
     /// The other side is there.
     pub(crate) fn connected(&self) {
-        *self.cut.lock() = None;
+        *self.state.lock() = Some(State::Connected);
     }
 
     /// It is not, or still not; `why` has no secret in it.
     pub(crate) fn lost(&self, why: impl Into<String>) {
-        let mut cut = self.cut.lock();
-        let since = cut.as_ref().map_or_else(Instant::now, |(since, _)| *since);
-        *cut = Some((since, why.into()));
+        let mut state = self.state.lock();
+        let since = match &*state {
+            Some(State::Cut(since, _)) => *since,
+            _ => Instant::now(),
+        };
+        *state = Some(State::Cut(since, why.into()));
     }
 
-    /// How it is now.
-    pub(crate) fn now(&self) -> Link {
-        match &*self.cut.lock() {
-            None => Link::Connected,
-            Some((since, why)) => Link::Cut { time: since.elapsed(), why: why.clone() },
+    /// What it adds to the lag of a job.
+    pub(crate) fn lag(&self) -> Lag {
+        match &*self.state.lock() {
+            None => Lag::default(),
+            Some(State::Connected) => Lag { link: Some(Link::Connected), ..Lag::default() },
+            Some(State::Cut(since, why)) => {
+                let time = since.elapsed();
+                Lag { time, link: Some(Link::Cut { time, why: why.clone() }), ..Lag::default() }
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn a_way_is_cut_since_it_was_lost_first() {
         let way = LinkState::default();
-        assert!(matches!(way.now(), Link::Cut { .. }));
+        assert_eq!(way.lag(), Lag::default());
         way.connected();
-        assert_eq!(way.now(), Link::Connected);
+        assert_eq!(way.lag().link, Some(Link::Connected));
         way.lost("gone");
-        let since = way.cut.lock().as_ref().map(|(since, _)| *since);
+        let since = || match &*way.state.lock() {
+            Some(State::Cut(since, _)) => Some(*since),
+            _ => None,
+        };
+        let first = since();
         way.lost("still gone");
-        assert_eq!(way.cut.lock().as_ref().map(|(since, _)| *since), since);
-        assert!(matches!(way.now(), Link::Cut { why, .. } if why == "still gone"));
+        assert!(first.is_some() && since() == first);
+        let Lag { time, link: Some(Link::Cut { time: told, why }), .. } = way.lag() else { panic!("it is cut") };
+        assert!(told == time && time > Duration::ZERO && why == "still gone");
     }
 }

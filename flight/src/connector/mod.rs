@@ -3,6 +3,7 @@
 
 mod backoff;
 mod count;
+mod dispatch;
 mod flight;
 mod headers;
 mod http;

@@ -34,7 +34,7 @@ use super::prepared::{PreparedStatement, one_batch};
 use super::service::Service;
 use super::sessions::{AUTHORIZATION, header};
 use super::statement::{DataStream, QueryTicket, announced_schema, row_count, run_statement, single_batch};
-use super::{ingest, metadata};
+use super::{delivery, ingest, metadata};
 use crate::compression::Compression;
 use crate::doors::Peer;
 use crate::error::{encoding_failed, from_flight, to_status, unknown_caller};
@@ -318,7 +318,10 @@ impl FlightSqlService for Service {
         let mode = ingest::ingest_mode(&command)?;
         let session = self.session(&request)?;
         session.touch(&command.table);
-        self.ingest_rows(&session, &command.table, mode, request.into_inner()).await
+        match delivery::delivery(&command)? {
+            None => self.ingest_rows(&session, &command.table, mode, request.into_inner()).await,
+            Some(delivery) => self.take_delivery(&session, &command.table, delivery, request.into_inner()).await,
+        }
     }
 
     /// Binds parameters; the statement runs when its flight info is asked for.

@@ -14,6 +14,7 @@ mod actions;
 mod admission;
 mod calls;
 mod connection;
+mod delivery;
 mod gateway;
 mod info;
 mod ingest;
@@ -39,6 +40,7 @@ use tokio::sync::watch;
 use tonic::transport::Server;
 
 pub(crate) use actions::FOLLOW_FAILURES;
+pub(crate) use delivery::DELIVERY;
 pub(crate) use metadata::object_of_table;
 
 use crate::doors::{Acceptor, Doors, DoorsOptions};

@@ -231,10 +231,7 @@ impl Millstream {
         if def.log.is_some() {
             check_storable(&def.schema).map_err(|e| e.context(format!("stream \"{}\"", def.name)))?;
         }
-        if let (ObjectKind::External, Some((connector, _))) = (def.kind, &def.connector) {
-            let all = (0..def.schema.fields().len()).collect();
-            connector.readable()?.check(def.source_request(all, parallelism)?)?;
-        }
+        def.check_other_side(parallelism)?;
         Ok((def, resolved))
     }
 

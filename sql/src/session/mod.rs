@@ -12,6 +12,7 @@ mod dataflow;
 mod ddl;
 mod dead_letters;
 mod define;
+mod delivery;
 mod entry;
 mod execute;
 mod explain;
@@ -52,6 +53,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use delivery::Delivery;
 pub use figures::JobFigures;
 pub use intake::{Intake, Once};
 pub use left_out::{FailedStream, LeftOut, LeftOutRows};

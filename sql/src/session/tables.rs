@@ -135,6 +135,20 @@ impl StreamDef {
 }
 
 impl StreamDef {
+    /// Checks, once, that there is what its connector is asked for.
+    pub(super) fn check_other_side(&self, parallelism: usize) -> Result<()> {
+        match (self.kind, &self.connector) {
+            (ObjectKind::External, Some((connector, _))) => {
+                let all = (0..self.schema.fields().len()).collect();
+                Ok(connector.readable()?.check(self.source_request(all, parallelism)?)?)
+            }
+            (ObjectKind::Written, Some((connector, options))) => {
+                Ok(connector.writable()?.check(self.sink_request(&**connector, options, parallelism)?)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What its connector is asked for, to be written with `options`.
     pub(super) fn sink_request(
         &self,

@@ -28,8 +28,9 @@ use super::arrivals::{Arrival, Arrivals, Room};
 use super::lag::Lag;
 use super::spool::Spooled;
 use super::{Offsets, Reach, Read, Source, Split, Unit, UnitReader};
+use crate::changelog::{OP, weights};
 use crate::changes::{Changes, row_bytes};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::DeadLetter;
 use crate::hidden::without_hidden;
 use crate::memory::{MemoryAccount, MemoryBudget};
@@ -49,20 +50,22 @@ enum Rows {
 /// What is handed in at once.
 pub struct Parcel {
     rows: Rows,
+    /// The rows are those of a changelog and begin with the column [`OP`].
+    changelog: bool,
     dead: Vec<DeadLetter>,
     receipt: Option<Receipt>,
 }
 
 impl From<RecordBatch> for Parcel {
     fn from(rows: RecordBatch) -> Self {
-        Parcel { rows: Rows::Batch(rows), dead: vec![], receipt: None }
+        Parcel { rows: Rows::Batch(rows), changelog: false, dead: vec![], receipt: None }
     }
 }
 
 impl From<Spooled> for Parcel {
     /// Rows of any number.
     fn from(rows: Spooled) -> Self {
-        Parcel { rows: Rows::Spooled(rows), dead: vec![], receipt: None }
+        Parcel { rows: Rows::Spooled(rows), changelog: false, dead: vec![], receipt: None }
     }
 }
 
@@ -71,6 +74,13 @@ impl Parcel {
     #[must_use]
     pub fn with_dead(mut self, dead: Vec<DeadLetter>) -> Self {
         self.dead = dead;
+        self
+    }
+
+    /// Its rows are changes by the operation in their first column, [`OP`]: for a stream with a key.
+    #[must_use]
+    pub fn of_changelog(mut self) -> Self {
+        self.changelog = true;
         self
     }
 
@@ -107,6 +117,7 @@ impl Parcel {
 
 struct Message {
     rows: Rows,
+    changelog: bool,
     dead: Vec<DeadLetter>,
     _held: MemoryAccount,
 }
@@ -216,7 +227,7 @@ impl IngestSource {
     /// Takes `parcel` behind position `start`.
     fn accept(&self, parcel: Parcel, start: u64, held: MemoryAccount) -> Result<(u64, Message)> {
         let end = start + parcel.length();
-        let Parcel { rows, mut dead, receipt } = parcel;
+        let Parcel { rows, changelog, mut dead, receipt } = parcel;
         if let Some(receipt) = receipt {
             let mut receipts = self.receipts.lock();
             receipts.book.note(receipt, end, seconds())?;
@@ -227,7 +238,7 @@ impl IngestSource {
         for (letter, position) in dead.iter_mut().zip(first_dead..) {
             (letter.split, letter.position) = (self.arrivals.split().clone(), position);
         }
-        Ok((end, Message { rows, dead, _held: held }))
+        Ok((end, Message { rows, changelog, dead, _held: held }))
     }
 }
 
@@ -278,8 +289,9 @@ impl Source for IngestSource {
     }
 
     async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let Arrival { start, end, content: Message { rows, dead, _held }, room } = self.arrivals.open(unit)?;
-        Ok(Box::new(Reader { at: start, end, rows: Some(rows), dead, _room: (room, _held) }))
+        let Arrival { start, end, content: Message { rows, changelog, dead, _held }, room } =
+            self.arrivals.open(unit)?;
+        Ok(Box::new(Reader { at: start, end, rows: Some(rows), changelog, dead, _room: (room, _held) }))
     }
 
     fn in_groups(&self) -> bool {
@@ -315,8 +327,16 @@ struct Reader {
     at: u64,
     end: u64,
     rows: Option<Rows>,
+    changelog: bool,
     dead: Vec<DeadLetter>,
     _room: (Room, MemoryAccount),
+}
+
+/// The changes that the rows of a changelog are.
+fn changes_of(rows: &RecordBatch) -> Result<Changes> {
+    let ops = rows.column_by_name(OP).ok_or_else(|| Error::internal("a changelog without operations"))?;
+    let content = rows.project(&(1..rows.num_columns()).collect::<Vec<_>>())?;
+    Changes::of_changelog(content, weights(ops)?)
 }
 
 #[async_trait]
@@ -335,7 +355,8 @@ impl UnitReader for Reader {
         };
         if let Some(rows) = rows {
             self.at += rows.num_rows() as u64;
-            return Ok(Some(Read::rows(Changes::insertions(rows), self.at)));
+            let changes = if self.changelog { changes_of(&rows)? } else { Changes::insertions(rows) };
+            return Ok(Some(Read::rows(changes, self.at)));
         }
         // What could not be read stands behind the rows.
         if self.dead.is_empty() {

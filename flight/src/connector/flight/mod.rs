@@ -3,6 +3,8 @@
 //! ```text
 //! CREATE STREAM requests WITH (connector = 'flight', url = 'grpc+tls://a.example:31337', stream = 'requests')
 //!   reads what is kept there, then what comes; its epochs are the positions, so nothing is lost or doubled
+//! CREATE STREAM out WITH (connector = 'flight', url = 'grpc+tls://b.example:31337', stream = 'counts') AS SELECT …
+//!   puts what is committed here into a stored stream there, which knows what it has taken
 //! CREATE STREAM orders WITH (connector = 'flight', url = 'grpc://warehouse.example:32010', poll_interval = '10 s',
 //!   query = 'SELECT * FROM orders WHERE id > {cursor} ORDER BY id LIMIT 10000', cursor = 'id', first_cursor = '0')
 //!   polls any server that speaks Flight SQL; the cursor is committed with the rows
@@ -11,18 +13,22 @@
 
 mod cursor;
 mod hearing;
+mod messages;
 mod options;
 mod query;
 mod receiver;
 mod shape;
+mod sink;
 mod source;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use millstream_engine::connector::Source;
-use millstream_engine::connector::registry::{Connector, Guarantee, Readable, Shape, SourceRequest};
+use millstream_engine::connector::registry::{
+    Connector, Guarantee, Readable, Shape, SinkRequest, SourceRequest, Writable,
+};
+use millstream_engine::connector::{Sink, Source};
 use millstream_engine::error::Result;
 use millstream_engine::options::{OptionSpec, Options};
 use millstream_engine::reach::Touch;
@@ -40,6 +46,10 @@ impl Connector for FlightConnector {
     }
 
     fn source(&self) -> Option<&dyn Readable> {
+        Some(self)
+    }
+
+    fn sink(&self) -> Option<&dyn Writable> {
         Some(self)
     }
 
@@ -78,5 +88,23 @@ impl Readable for FlightConnector {
             Some(polled) => Ok(polled),
             None => source::open(request),
         }
+    }
+}
+
+impl Writable for FlightConnector {
+    fn options(&self) -> Vec<OptionSpec> {
+        options::WRITTEN.to_vec()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn check(&self, request: SinkRequest) -> Result<()> {
+        sink::check(request)
+    }
+
+    fn open(&self, request: SinkRequest) -> Result<Arc<dyn Sink>> {
+        sink::open(request)
     }
 }

@@ -52,18 +52,9 @@ const MAX_RETRY_DELAY: OptionSpec = OptionSpec::new(
 )
 .or("10 s");
 
-const BUFFER_BYTES: OptionSpec = OptionSpec::new(
-    "buffer_bytes",
-    Takes::Whole,
-    "1000000",
-    "what may have come and wait to be read, on disk beyond a few MiB: then the server waits",
-)
-.or("268435456");
-
 const COMPRESSION: OptionSpec =
     OptionSpec::new("compression", Takes::OneOf(Compression::NAMES), "zstd", "how rows are compressed on their way")
         .or("none");
-
 const AUTHORIZATION: OptionSpec = OptionSpec::new(
     "authorization",
     Takes::Text,
@@ -73,6 +64,13 @@ const AUTHORIZATION: OptionSpec = OptionSpec::new(
 .secret();
 const HEADERS: OptionSpec =
     OptionSpec::new("headers", Takes::Text, "database: shop", "headers of each call, one a line");
+const BUFFER_BYTES: OptionSpec = OptionSpec::new(
+    "buffer_bytes",
+    Takes::Whole,
+    "1000000",
+    "what may have come and wait to be read, on disk beyond a few MiB: then the server waits",
+)
+.or("268435456");
 const POLL_INTERVAL: OptionSpec = OptionSpec::new(
     "poll_interval",
     Takes::Duration,
@@ -90,6 +88,32 @@ const KEY: OptionSpec =
     OptionSpec::new("key", Takes::Text, "id, at", "columns that tell rows apart: one that was seen is dropped");
 const KEY_MEMORY: OptionSpec =
     OptionSpec::new("key_memory", Takes::Whole, "1000", "how many keys are remembered").or("20000");
+
+const INTO: OptionSpec =
+    OptionSpec::new("stream", Takes::Text, "counts", "the stored stream there that takes the rows").required();
+const UNSENT_BYTES: OptionSpec = OptionSpec::new(
+    "buffer_bytes",
+    Takes::Whole,
+    "1000000",
+    "what may wait on disk while the server does not take it: beyond it the query waits",
+)
+.or("268435456");
+
+/// All that a sink may have.
+pub(super) const WRITTEN: [OptionSpec; 12] = [
+    URL,
+    INTO,
+    USER,
+    PASSWORD,
+    AUTHORIZATION,
+    HEADERS,
+    TLS_CA,
+    TLS_CERT,
+    TLS_KEY,
+    MAX_RETRY_DELAY,
+    COMPRESSION,
+    UNSENT_BYTES,
+];
 
 /// All that a source may have.
 pub(super) const READ: [OptionSpec; 18] = [
@@ -132,7 +156,8 @@ pub(super) struct Remote {
     identity: Option<Identity>,
     /// The longest wait between attempts to connect.
     pub(super) longest: Duration,
-    compression: Compression,
+    /// How rows are compressed on their way.
+    pub(super) compression: Compression,
     headers: MetadataMap,
 }
 
@@ -192,6 +217,31 @@ pub(super) fn engine_error(e: millstream_sql::Error) -> Error {
         Some(hint) => error.with_hint(hint),
         None => error,
     }
+}
+
+/// What is written to.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// The other side.
+    pub(super) remote: Remote,
+    /// The stream there.
+    pub(super) stream: String,
+    /// Bytes that may wait.
+    pub(super) buffer_bytes: u64,
+}
+
+/// Takes what is written to out of `options`.
+pub(super) fn take_target(mut options: Options) -> Result<Target> {
+    let remote = Remote::take(&mut options)?;
+    let stream = options.required(&INTO)?;
+    let owner = options.owner().to_owned();
+    let buffer_bytes = options.value::<u64>(&UNSENT_BYTES, "a number of bytes")?.unwrap_or_default();
+    if buffer_bytes == 0 {
+        return Err(Error::invalid(format!("{owner}: buffer_bytes is 0, and nothing could be sent"))
+            .with_hint("Write a number of bytes, or leave it out."));
+    }
+    options.finish()?;
+    Ok(Target { remote, stream, buffer_bytes })
 }
 
 /// Takes what is read out of `options`.

@@ -102,7 +102,7 @@ impl Polled for Polling {
     }
 
     fn link(&self) -> Lag {
-        Lag::of_link(self.state.link.now())
+        self.state.link.lag()
     }
 
     fn figures(&self) -> Vec<Figure> {

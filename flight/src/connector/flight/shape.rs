@@ -181,7 +181,7 @@ pub(super) fn taken(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBat
 }
 
 /// Waits for `work`, from any thread: it runs on one of its own.
-fn ask<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+pub(super) fn ask<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     let run = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(work)

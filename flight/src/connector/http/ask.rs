@@ -130,7 +130,7 @@ impl Client {
 
     /// Whether the last request was answered.
     pub(super) fn lag(&self) -> Lag {
-        Lag::of_link(self.counts.link.now())
+        self.counts.link.lag()
     }
 
     /// The counts, for `EXPLAIN ANALYZE STREAM`.

@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,24 +16,21 @@ use async_trait::async_trait;
 use millstream_engine::changelog::{Outgoing, op_schema, with_ops};
 use millstream_engine::changes::Changes;
 use millstream_engine::connector::lag::Lag;
-use millstream_engine::connector::outbox::{Outbox, Packing, Parcel};
+use millstream_engine::connector::outbox::{Packing, Parcel};
 use millstream_engine::connector::registry::SinkRequest;
-use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged};
+use millstream_engine::connector::{Figure, Sink, SinkWriter, Staged};
 use millstream_engine::epoch::EpochMark;
 use millstream_engine::error::{Error, ErrorKind, Result};
 use millstream_engine::format::Format;
 use millstream_engine::format::options::CsvOptions;
 use millstream_engine::format::write::{write_header, write_json_lines, write_lines};
-use millstream_engine::token::token;
-use parking_lot::Mutex;
 use reqwest::header::CONTENT_TYPE;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::sync::watch;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::options::{Holds, Posting, shown, take_sink};
+use crate::connector::dispatch::{Carrier, Consignment, Dispatch, Room};
 
 /// Bytes of the head of a request in a parcel.
 const HEAD: usize = 12;
@@ -44,56 +41,15 @@ const ANSWER: usize = 64 << 10;
 
 /// Opens the sink that `request` describes; connects to nobody yet.
 pub(super) fn open(request: SinkRequest) -> Result<Arc<dyn Sink>> {
-    let (spec, state) = (Arc::new(take_sink(request)?), Mutex::default());
-    let courier = Courier { spec, state, shared: Arc::default(), turn: Default::default() };
-    Ok(Arc::new(HttpSink { courier: Arc::new(courier), late: Mutex::default() }))
+    let spec = Arc::new(take_sink(request)?);
+    let most = spec.buffer_bytes;
+    Ok(Arc::new(Dispatch::new(Poster { spec, posted: AtomicU64::new(0) }, most)))
 }
 
-struct HttpSink {
-    courier: Arc<Courier>,
-    /// Delivers what an earlier run has left.
-    late: Mutex<JoinSet<()>>,
-}
-
-/// Sends what is committed.
-struct Courier {
+/// Posts the requests of parcels.
+struct Poster {
     spec: Arc<Posting>,
-    state: Mutex<State>,
-    shared: Arc<Shared>,
-    /// One at a time, in order.
-    turn: tokio::sync::Mutex<()>,
-}
-
-#[derive(Default)]
-struct State {
-    folder: Option<PathBuf>,
-    outbox: Option<Arc<Outbox>>,
-    kept: KeptState,
-}
-
-/// What the manifest keeps.
-#[derive(Clone, Default, Serialize, Deserialize)]
-struct KeptState {
-    /// A name that no other sink has.
-    id: String,
-    /// Parcels that are committed and that the server has perhaps not taken.
-    open: Vec<Parcel>,
-}
-
-/// What writers and commits share.
-struct Shared {
-    /// Bytes that the present commit still has to send.
-    undelivered: watch::Sender<u64>,
-    /// The job is to stop.
-    letting_go: watch::Sender<bool>,
     posted: AtomicU64,
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        let (undelivered, letting_go) = (watch::Sender::new(0), watch::Sender::new(false));
-        Shared { undelivered, letting_go, posted: AtomicU64::new(0) }
-    }
 }
 
 /// A request of a parcel.
@@ -103,41 +59,58 @@ struct Part {
     body: Vec<u8>,
 }
 
-impl Courier {
-    fn outbox(&self) -> Result<Arc<Outbox>> {
-        self.state.lock().outbox.clone().ok_or_else(|| Error::internal("a sink is written before it has started"))
+#[async_trait]
+impl Carrier for Poster {
+    fn connector(&self) -> &'static str {
+        "http"
     }
 
-    /// Sends what is open, in order, until all is taken or the job is to stop.
-    async fn deliver(&self) -> Result<()> {
-        let (_turn, outbox) = (self.turn.lock().await, self.outbox()?);
-        loop {
-            let (id, next) = {
-                let state = self.state.lock();
-                (state.kept.id.clone(), state.kept.open.first().cloned())
-            };
-            let Some(parcel) = next else { return Ok(()) };
-            if !self.deliver_parcel(&outbox, &id, &parcel).await? {
-                return Ok(());
+    fn stream(&self) -> &str {
+        &self.spec.stream
+    }
+
+    fn writer(&self, packing: Packing, room: Room) -> Result<Box<dyn SinkWriter>> {
+        let spec = self.spec.clone();
+        let outgoing = Outgoing::new(spec.schema.clone(), spec.retracts, spec.key.clone());
+        Ok(Box::new(HttpWriter { spec, room, outgoing, packing, lines: vec![], rows: 0 }))
+    }
+
+    async fn carry(&self, consignment: &Consignment) -> Result<usize> {
+        for (taken, parcel) in consignment.parcels.iter().enumerate() {
+            if !self.carry_parcel(consignment, parcel).await? {
+                return Ok(taken);
             }
-            outbox.take_out(&parcel).await?;
-            self.state.lock().kept.open.retain(|one| *one != parcel);
-            self.shared.undelivered.send_modify(|bytes| *bytes = bytes.saturating_sub(parcel.bytes));
         }
+        Ok(consignment.parcels.len())
     }
 
+    fn link(&self) -> Lag {
+        self.spec.client.lag()
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        [self.spec.client.figures(), vec![("rows_posted", self.posted.load(Ordering::Relaxed))]].concat()
+    }
+
+    fn describe(&self) -> String {
+        format!("{} {}", self.spec.method, shown(&self.spec.url))
+    }
+}
+
+impl Poster {
     /// Sends the requests of `parcel`; says whether all are taken.
-    async fn deliver_parcel(&self, outbox: &Outbox, id: &str, parcel: &Parcel) -> Result<bool> {
-        let path = outbox.path(parcel);
+    async fn carry_parcel(&self, consignment: &Consignment, parcel: &Parcel) -> Result<bool> {
+        let path = consignment.outbox.path(parcel);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut letting_go = consignment.letting_go.clone();
         let mut parts = Some(Parts::open(&path)?);
         while let Some(reading) = parts.take() {
             let read = spawn_blocking(move || reading.next()).await;
             let Some((part, rest)) = read.map_err(|e| Error::internal(format!("a parcel was not read: {e}")))?? else {
                 break;
             };
-            let key = format!("{id}/{name}/{}", part.number);
-            if !self.post(key, part).await? {
+            let key = format!("{}/{name}/{}", consignment.sender, part.number);
+            if !self.post(key, part, &mut letting_go).await? {
                 return Ok(false);
             }
             parts = Some(rest);
@@ -148,9 +121,8 @@ impl Courier {
     /// Sends one request until it is taken; says whether it is.
     ///
     /// Errors when the server will never take it.
-    async fn post(&self, key: String, part: Part) -> Result<bool> {
+    async fn post(&self, key: String, part: Part, letting_go: &mut watch::Receiver<bool>) -> Result<bool> {
         let Posting { client, url, method, holds, stream, .. } = &*self.spec;
-        let mut letting_go = self.shared.letting_go.subscribe();
         let mut backoff = client.backoff();
         loop {
             if *letting_go.borrow_and_update() {
@@ -159,7 +131,7 @@ impl Courier {
             let request = client.http().request(method.clone(), url.clone());
             let request = request.header("idempotency-key", &key).header(CONTENT_TYPE, media_type(*holds));
             let Err(refused) = client.send(request.body(part.body.clone()), ANSWER).await else {
-                self.shared.posted.fetch_add(u64::from(part.rows), Ordering::Relaxed);
+                self.posted.fetch_add(u64::from(part.rows), Ordering::Relaxed);
                 return Ok(true);
             };
             if !refused.again {
@@ -185,110 +157,10 @@ fn media_type(holds: Holds) -> &'static str {
     }
 }
 
-#[async_trait]
-impl Sink for HttpSink {
-    fn keep_in(&self, folder: &Path) {
-        self.courier.state.lock().folder = Some(folder.to_owned());
-    }
-
-    fn restore(&self, state: &Value) -> Result<()> {
-        self.courier.state.lock().kept = KeptState::deserialize(state)?;
-        Ok(())
-    }
-
-    async fn start(&self, _committed: &[Staged], generation: u64) -> Result<()> {
-        let courier = &self.courier;
-        let (folder, open) = {
-            let state = courier.state.lock();
-            (state.folder.clone(), state.kept.open.clone())
-        };
-        let folder = folder.ok_or_else(|| {
-            Error::unsupported("connector 'http' posts from stores that are folders only")
-                .with_hint("Open a store on a disk with --store DIR.")
-        })?;
-        let (outbox, open) = Outbox::open(folder, generation, open).await?;
-        courier.shared.letting_go.send_replace(false);
-        courier.shared.undelivered.send_replace(0);
-        let is_late = !open.is_empty();
-        {
-            let mut state = courier.state.lock();
-            (state.outbox, state.kept.open) = (Some(outbox), open);
-            if state.kept.id.is_empty() {
-                state.kept.id = token()?;
-            }
-        }
-        if is_late {
-            let courier = courier.clone();
-            self.late.lock().spawn(async move {
-                // The next commit meets the same, and says so.
-                if let Err(e) = courier.deliver().await {
-                    tracing::warn!(stream = %courier.spec.stream, error = %e, "rows of an earlier run are not taken");
-                }
-            });
-        }
-        Ok(())
-    }
-
-    fn open(&self, task: usize) -> Result<Box<dyn SinkWriter>> {
-        let spec = self.courier.spec.clone();
-        let outgoing = Outgoing::new(spec.schema.clone(), spec.retracts, spec.key.clone());
-        let packing = Packing::new(self.courier.outbox()?, task);
-        let shared = self.courier.shared.clone();
-        Ok(Box::new(HttpWriter { spec, shared, outgoing, packing, lines: vec![], rows: 0 }))
-    }
-
-    fn state_after(&self, commit: &Commit<'_>) -> Value {
-        let mut kept = self.courier.state.lock().kept.clone();
-        kept.open.extend(Parcel::among(commit.staged).unwrap_or_default());
-        serde_json::to_value(kept).unwrap_or_default()
-    }
-
-    async fn commit(&self, commit: &Commit<'_>) -> Result<()> {
-        let parcels = Parcel::among(commit.staged)?;
-        let bytes: u64 = {
-            let mut state = self.courier.state.lock();
-            let new: Vec<_> = parcels.into_iter().filter(|parcel| !state.kept.open.contains(parcel)).collect();
-            state.kept.open.extend(new);
-            state.kept.open.iter().map(|parcel| parcel.bytes).sum()
-        };
-        self.courier.shared.undelivered.send_replace(bytes);
-        let delivered = self.courier.deliver().await;
-        self.courier.shared.undelivered.send_replace(0);
-        delivered
-    }
-
-    fn let_go(&self) {
-        self.courier.shared.letting_go.send_replace(true);
-    }
-
-    async fn stop(&self) {
-        let mut late = std::mem::take(&mut *self.late.lock());
-        late.shutdown().await;
-    }
-
-    fn takes_retractions(&self) -> bool {
-        true
-    }
-
-    fn lag(&self) -> Option<Lag> {
-        Some(Parcel::lag(&self.courier.state.lock().kept.open).with(self.courier.spec.client.lag()))
-    }
-
-    fn figures(&self) -> Vec<Figure> {
-        let undelivered = self.courier.state.lock().kept.open.iter().map(|parcel| parcel.bytes).sum();
-        let posted = self.courier.shared.posted.load(Ordering::Relaxed);
-        [self.courier.spec.client.figures(), vec![("rows_posted", posted), ("bytes_undelivered", undelivered)]].concat()
-    }
-
-    fn describe(&self) -> String {
-        format!("{} {}", self.courier.spec.method, shown(&self.courier.spec.url))
-    }
-}
-
 /// Writes the rows of one task.
 struct HttpWriter {
     spec: Arc<Posting>,
-    shared: Arc<Shared>,
+    room: Room,
     outgoing: Outgoing,
     packing: Packing,
     /// The rows of the request that is being filled, as lines.
@@ -312,21 +184,8 @@ impl HttpWriter {
             }
         }
         self.packing.ease().await?;
-        self.wait_for_room().await;
+        self.room.wait(self.packing.bytes()).await;
         Ok(())
-    }
-
-    /// While a commit is under way and much waits, the query waits for it.
-    async fn wait_for_room(&self) {
-        let mut undelivered = self.shared.undelivered.subscribe();
-        let mut letting_go = self.shared.letting_go.subscribe();
-        let packed = self.packing.bytes();
-        let room = |waiting: &u64| *waiting == 0 || waiting + packed <= self.spec.buffer_bytes;
-        tokio::select! {
-            // An error means that nobody will deliver any more.
-            _ = undelivered.wait_for(room) => {}
-            _ = letting_go.wait_for(|letting_go| *letting_go) => {}
-        }
     }
 
     /// Puts the request into the parcel.

@@ -212,7 +212,7 @@ impl Sink for ClientSink {
     }
 
     fn lag(&self) -> Option<Lag> {
-        Some(Parcel::lag(&*self.desk.parcels.lock()).with(Lag::of_link(self.desk.link.now())))
+        Some(Parcel::lag(&*self.desk.parcels.lock()).with(self.desk.link.lag()))
     }
 
     fn figures(&self) -> Vec<Figure> {

@@ -126,7 +126,7 @@ impl Source for LineSource {
 
     fn lag(&self) -> Option<Lag> {
         let is_client = matches!(self.spec.way, Way::Client(..));
-        is_client.then(|| Lag::of_link(self.counts.link.now()))
+        is_client.then(|| self.counts.link.lag())
     }
 
     fn figures(&self) -> Vec<Figure> {

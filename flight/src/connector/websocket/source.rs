@@ -126,7 +126,7 @@ impl Source for MessageSource {
     }
 
     fn lag(&self) -> Option<Lag> {
-        Some(Lag::of_link(self.counts.link.now()))
+        Some(self.counts.link.lag())
     }
 
     fn figures(&self) -> Vec<Figure> {
