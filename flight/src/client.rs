@@ -269,9 +269,10 @@ impl FlightClient {
         let (schema, note, decoder) = self.redeem(ticket).await?;
         let address = &self.address;
         Ok(match serde_json::from_slice::<FeedNote>(&note) {
-            Ok(FeedNote { updating, key, event_time, incarnation, .. }) => {
+            Ok(FeedNote { updating, key, event_time, incarnation, alive, .. }) => {
+                let alive = alive.map(Duration::from_millis);
                 let epochs = epochs(decoder, Arc::clone(address));
-                Outcome::Changes(ChangeFeed { schema, updating, key, event_time, incarnation, epochs })
+                Outcome::Changes(ChangeFeed { schema, updating, key, event_time, incarnation, alive, epochs })
             }
             Err(_) => {
                 let left_out = LeftOutRows::default();
@@ -379,7 +380,10 @@ fn epochs(decoder: FlightDataDecoder, address: Arc<str>) -> BoxStream<'static, R
                 true => None,
                 false => Some(end_of(&note)?),
             };
-            open = end.is_none();
+            // One without either is a sign of life.
+            if batch.num_rows() > 0 || end.is_some() {
+                open = end.is_none();
+            }
             let batches = if batch.num_rows() > 0 { vec![batch] } else { vec![] };
             return Ok(Some((EpochChanges { batches, end }, (decoder, address, open))));
         }

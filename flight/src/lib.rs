@@ -19,6 +19,7 @@ mod base64;
 mod compression;
 mod encode;
 mod notes;
+mod wanted;
 mod wire;
 
 pub use client::{ConnectOptions, FlightClient};

@@ -27,6 +27,9 @@ pub(crate) struct FeedNote {
     /// Which making of its stream the epochs are of, for a query that can be gone on with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) incarnation: Option<String>,
+    /// After how many milliseconds without anything new there is a message all the same, without rows and note.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) alive: Option<u64>,
 }
 
 /// The end of an epoch, or of the query.

@@ -26,6 +26,8 @@ class Wire:
         self.open = True
         self.pairs = []
         self.carried = 0
+        self.flows = threading.Event()
+        self.flows.set()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -51,6 +53,7 @@ class Wire:
     def _copy(self, a, b):
         try:
             while piece := a.recv(1 << 16):
+                self.flows.wait()
                 self.carried += len(piece)
                 b.sendall(piece)
         except OSError:
@@ -73,6 +76,11 @@ class Wire:
 
     def mend(self):
         self.open = True
+        self.flows.set()
+
+    def freeze(self):
+        """Nothing comes through any more, and nobody is told."""
+        self.flows.clear()
 
 
 class Site:
@@ -251,6 +259,29 @@ def test_lag_grows_while_the_link_is_cut(sites):
     wire.mend()
     here.expect("SELECT count(*) FROM kept", [(3000,)])
     behind.is_gone()
+
+
+def test_a_link_on_which_nothing_comes_is_cut(sites):
+    there, here = sites
+    wire = Wire()
+    wire.to = there.server.address
+    there.ask("CREATE STREAM requests (id BIGINT)")
+    there.ask("INSERT INTO requests VALUES (1)")
+    here.ask(f"CREATE STREAM requests WITH (connector = 'flight', url = 'grpc://{wire.address}', stream = 'requests', max_retry_delay = '100 ms')")
+    here.ask("CREATE STREAM kept AS SELECT * FROM requests")
+    here.expect("SELECT id FROM kept", [(1,)])
+    behind = Behind(here, "kept")
+    behind.is_gone()
+    time.sleep(7)
+    assert behind() == (0, 0, 0.0, "connected"), "there is nothing new, and the other side says so"
+    wire.freeze()
+    behind.comes_to(lambda rows, bytes, seconds, link: seconds > 1 and re.match("cut for [12] s: nothing was heard of the other side for 5 s", link), patience=15)
+    there.ask("INSERT INTO requests VALUES (2)")
+    wire.mend()
+    here.expect("SELECT id FROM kept", [(1,), (2,)], patience=15)
+    behind.is_gone()
+    plan = "\n".join(row[0] for row in here.ask("EXPLAIN ANALYZE STREAM kept"))
+    assert "breaks 1" in plan, plan
 
 
 def test_rows_that_wait_on_both_sides_are_told(sites):

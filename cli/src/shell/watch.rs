@@ -374,6 +374,7 @@ mod tests {
             key,
             event_time: None,
             incarnation: None,
+            alive: None,
             epochs: futures::stream::empty().boxed(),
         }
     }

@@ -26,6 +26,7 @@ use crate::compression::Compression;
 use crate::encode::{Encoder, one_by_one};
 use crate::error::{encoding_failed, to_status};
 use crate::notes::{DoneNote, RowsNote, to_bytes};
+use crate::wanted::Wanted;
 use crate::wire::{schema_bytes, schema_of_bytes, wire_schema};
 
 /// What `DoGet` answers with.
@@ -132,7 +133,7 @@ impl Service {
         &self,
         ticket: QueryTicket,
         session: Arc<Session>,
-        compression: Compression,
+        wanted: Wanted,
     ) -> Result<DataStream, Status> {
         if ticket.user != session.who().user_name().unwrap_or_default() {
             return Err(Status::permission_denied("this ticket was given to another user"));
@@ -152,10 +153,10 @@ impl Service {
         let outcome = outcome.map_err(|e| to_status(&e, Some(&ticket.sql)))?;
         let messages = match outcome {
             Outcome::Rows(rows) => {
-                row_messages(rows, schema, ticket.sql, self.unsent("the result of a query"), compression)?
+                row_messages(rows, schema, ticket.sql, self.unsent("the result of a query"), wanted.compression)?
             }
             Outcome::Changes(feed) => {
-                change_messages(feed, schema, ticket.sql, self.unsent("a followed query"), compression)?
+                change_messages(feed, schema, ticket.sql, self.unsent("a followed query"), wanted)?
             }
             Outcome::Done(_) => single_batch(&RecordBatch::new_empty(schema))?,
         };
@@ -172,7 +173,7 @@ impl Service {
         &self,
         handle: Bytes,
         who: &Principal,
-        compression: Compression,
+        wanted: Wanted,
     ) -> Result<DataStream, Status> {
         let PreparedStatement { session, prepared, .. } = announced(self.prepared.get(&handle, who)?)?;
         let ticket = QueryTicket {
@@ -183,7 +184,7 @@ impl Service {
             handle,
             user: who.user_name().unwrap_or_default().to_owned(),
         };
-        self.redeem(ticket, session, compression).await
+        self.redeem(ticket, session, wanted).await
     }
 
     /// Runs `sql`, which must not be a query, and gives the number of rows it touched, -1 if there is none.

@@ -52,7 +52,15 @@ impl Session {
         let epochs = self.while_allowed(epochs, reading);
         let incarnation = positions.and_then(|source| Some(source.positioned()?.incarnation()));
         let event_time = event_column(&output.time);
-        Ok(Outcome::Changes(ChangeFeed { schema, updating, key: output.key, event_time, incarnation, epochs }))
+        Ok(Outcome::Changes(ChangeFeed {
+            schema,
+            updating,
+            key: output.key,
+            event_time,
+            incarnation,
+            alive: None,
+            epochs,
+        }))
     }
 }
 

@@ -91,6 +91,8 @@ pub struct ChangeFeed {
     /// Which making of its stream the epochs are of, for a query that can be gone on with by `SINCE EPOCH`. Without it they
     /// are the query's own.
     pub incarnation: Option<String>,
+    /// How often a part comes at least, if need be without anything new; where that is promised.
+    pub alive: Option<Duration>,
     /// The epochs.
     pub epochs: BoxStream<'static, Result<EpochChanges>>,
 }

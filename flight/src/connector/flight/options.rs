@@ -16,6 +16,7 @@ use crate::compression::Compression;
 use crate::connector::count::{at_least, some_time};
 use crate::connector::headers::take_headers;
 use crate::doors::tls::Identity;
+use crate::wanted::Wanted;
 
 const URL: OptionSpec = OptionSpec::new(
     "url",
@@ -193,7 +194,8 @@ impl Remote {
                 Error::invalid(format!("{owner} says both user and authorization")).with_hint("Leave one of them out.")
             );
         }
-        let headers = MetadataMap::from_headers(take_headers(options, &HEADERS, &AUTHORIZATION)?);
+        let mut headers = MetadataMap::from_headers(take_headers(options, &HEADERS, &AUTHORIZATION)?);
+        Wanted::ask_for_life(&mut headers);
         Ok(Remote { url, login, ca: ca.map(Into::into), identity, longest, compression, headers })
     }
 

@@ -10,12 +10,12 @@ use futures::StreamExt;
 use millstream_engine::changes::row_bytes;
 use millstream_engine::connector::arrivals::{Arrivals, Room};
 use millstream_engine::connector::spool::{Spool, Spooled};
-use millstream_engine::error::{Error, Result};
+use millstream_engine::error::{Error, ErrorKind, Result};
 use millstream_engine::memory::MemoryBudget;
 use millstream_engine::time::EventTime;
-use millstream_sql::session::{ChangeFeed, FeedEnd};
+use millstream_sql::session::{ChangeFeed, EpochChanges, FeedEnd};
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::hearing::Hearing;
 use super::options::{Asked, Remote, engine_error};
@@ -54,6 +54,21 @@ pub(super) struct Receiver {
     pub(super) folder: PathBuf,
     /// The run for which it receives.
     pub(super) run: u64,
+}
+
+/// How many signs of life may be missed.
+const MISSED: u32 = 5;
+
+/// What comes next. Who promises signs of life and gives none is not there any more.
+async fn next_part(feed: &mut ChangeFeed) -> Option<millstream_sql::Result<EpochChanges>> {
+    let Some(silence) = feed.alive.map(|alive| alive * MISSED) else { return feed.epochs.next().await };
+    match timeout(silence, feed.epochs.next()).await {
+        Ok(part) => part,
+        Err(_) => {
+            let why = format!("nothing was heard of the other side for {} s", silence.as_secs());
+            Some(Err(millstream_sql::Error::new(ErrorKind::Unavailable, why)))
+        }
+    }
 }
 
 /// An epoch that is here, and its number.
@@ -125,7 +140,7 @@ impl Receiver {
         let mut spool = Spool::new(&self.folder, feed.schema.clone(), held);
         let mut room = self.shared.arrivals.room(0).await?;
         let mut bytes = 0;
-        while let Some(part) = feed.epochs.next().await.transpose().map_err(engine_error)? {
+        while let Some(part) = next_part(feed).await.transpose().map_err(engine_error)? {
             for batch in part.batches {
                 let more = row_bytes(&batch);
                 room.grow(more).await?;
