@@ -284,6 +284,26 @@ def test_a_link_on_which_nothing_comes_is_cut(sites):
     assert "breaks 1" in plan, plan
 
 
+def test_what_is_not_taken_there_is_lag_here(sites):
+    """The same of a sink: what is committed here and was not taken."""
+    there, here = sites
+    wire = Wire()
+    wire.to = there.server.address
+    there.ask("CREATE STREAM taken (id BIGINT)")
+    here.ask("CREATE STREAM requests (id BIGINT)")
+    here.ask(f"CREATE STREAM sent WITH (connector = 'flight', url = 'grpc://{wire.address}', stream = 'taken', max_retry_delay = '100 ms') AS SELECT * FROM requests")
+    here.ask("INSERT INTO requests VALUES (1)")
+    behind = Behind(here, "sent")
+    there.expect("SELECT id FROM taken", [(1,)])
+    behind.is_gone()
+    wire.cut()
+    here.ask("INSERT INTO requests SELECT value FROM generate_series(2, 500)")
+    behind.comes_to(lambda rows, bytes, seconds, link: rows >= 499 and bytes > 0 and seconds > 0.5 and link.startswith("cut for"))
+    wire.mend()
+    there.expect("SELECT count(*) FROM taken", [(500,)])
+    behind.is_gone()
+
+
 def test_rows_that_wait_on_both_sides_are_told(sites):
     """Nobody takes what the job sends: what has come waits up to its bound, and the other side says what it has besides."""
     there, here = sites
