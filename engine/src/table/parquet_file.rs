@@ -134,12 +134,20 @@ fn select<T: parquet::file::reader::ChunkReader + 'static>(
     rows: Range<u64>,
     columns: &[String],
 ) -> parquet::errors::Result<ParquetRecordBatchReader> {
-    let total = builder.metadata().file_metadata().num_rows().max(0) as u64;
-    let (start, end) = (rows.start.min(total), rows.end.min(total));
+    // Only of the row groups that have some of them: those before would be unpacked to be passed over.
+    let (mut groups, mut first, mut at) = (vec![], 0, 0);
+    for (i, group) in builder.metadata().row_groups().iter().enumerate() {
+        let end = at + group.num_rows().max(0) as u64;
+        if end > rows.start && at < rows.end {
+            first = if groups.is_empty() { at } else { first };
+            groups.push(i);
+        }
+        at = end;
+    }
+    let (start, end) = (rows.start.min(at), rows.end.min(at));
     let selection = RowSelection::from(vec![
-        RowSelector::skip(start as usize),
+        RowSelector::skip(start.saturating_sub(first) as usize),
         RowSelector::select((end - start) as usize),
-        RowSelector::skip((total - end) as usize),
     ]);
     // By place: in a path of names a dot would part a column from its fields.
     let place = |name: &String| {
@@ -148,5 +156,5 @@ fn select<T: parquet::file::reader::ChunkReader + 'static>(
     };
     let places = columns.iter().map(place).collect::<parquet::errors::Result<Vec<_>>>()?;
     let mask = ProjectionMask::roots(builder.parquet_schema(), places);
-    builder.with_projection(mask).with_row_selection(selection).with_batch_size(8192).build()
+    builder.with_row_groups(groups).with_projection(mask).with_row_selection(selection).with_batch_size(8192).build()
 }

@@ -1,0 +1,135 @@
+"""How fast is a link between two servers, beside a bare DoPut of the same batches?
+
+link.py [ROWS]: ROWS narrow rows (id, g: BIGINT) are in a stored stream of server A. Server B reads them by connector `flight` and counts
+them (into `blackhole`), or keeps them; or A puts them into a stored stream of B. Beside it a client and a server of pyarrow that do nothing with the
+batches. Each without TLS and with. Prints seconds, rows a second, and CPU seconds of both processes. Needs pyarrow, adbc and openssl.
+"""
+
+import multiprocessing
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import pyarrow
+import pyarrow.flight
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests" / "python"))
+from conftest import Server  # noqa: E402
+
+ROWS = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000_000
+BATCH = 8192
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def cpu(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def certificates(folder):
+    def openssl(*args):
+        subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True)
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    openssl("req", "-x509", *key, "-days", 2, "-subj", "/CN=ca", "-keyout", folder / "ca.key", "-out", folder / "ca.pem")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
+    openssl("req", *key, "-subj", "/CN=one", "-keyout", folder / "one.key", "-out", folder / "one.csr")
+    openssl("x509", "-req", "-in", folder / "one.csr", "-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-CAcreateserial",
+            "-days", 2, "-extfile", folder / "names", "-out", folder / "one.pem")
+    return {name: (folder / name).read_bytes() for name in ("ca.pem", "one.pem", "one.key")}
+
+
+class Site:
+    def __init__(self, folder, name, tls):
+        args = ["--checkpoint-interval", "1s", "--parallelism", "2", "--connect-to", "127.0.0.0/8", "--insecure"]
+        if tls:
+            args += ["--tls-cert", str(folder / "one.pem"), "--tls-key", str(folder / "one.key")]
+        self.server, self.tls, self.folder = Server(folder / name, *args, files="/"), tls, folder
+        self.url = f"grpc{'+tls' if tls else ''}://{self.server.address}"
+
+    def ask(self, sql):
+        import adbc_driver_flightsql.dbapi
+
+        options = {"adbc.flight.sql.client_option.tls_root_certs": (self.folder / "ca.pem").read_text()} if self.tls else {}
+        with adbc_driver_flightsql.dbapi.connect(self.url, options, autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchall() if cursor.description else None
+
+    @property
+    def pid(self):
+        return self.server.process.pid
+
+
+def report(what, tls, seconds, *cpus):
+    print(f"{what:34} {'TLS' if tls else 'plain':5} {seconds:6.2f} s  {ROWS / seconds / 1e6:6.2f} M rows/s  CPU s {' '.join(f'{c:.2f}' for c in cpus)}", flush=True)
+
+
+def links(folder, tls):
+    a, b = Site(folder, f"a{tls}", tls), Site(folder, f"b{tls}", tls)
+    a.ask("CREATE STREAM numbers (id BIGINT, g BIGINT)")
+    for first in range(0, ROWS, 1_000_000):
+        a.ask(f"INSERT INTO numbers SELECT value, value % 1000 FROM generate_series({first}, {min(ROWS, first + 1_000_000) - 1})")
+    a.ask("FLUSH")
+    b.ask("CREATE STREAM arrived (id BIGINT, g BIGINT)")
+    options = f"connector = 'flight', url = '{b.url if 0 else a.url}', stream = 'numbers'" + (f", tls_ca = '{folder}/ca.pem'" if tls else "")
+    out = f"connector = 'flight', url = '{b.url}', stream = 'arrived'" + (f", tls_ca = '{folder}/ca.pem'" if tls else "")
+    b.ask(f"CREATE STREAM far WITH ({options})")
+    for what, where, sql, done in (
+        ("link read, counted", b, "CREATE STREAM counted AS SELECT count(*) AS n, sum(id) AS s FROM far", "SELECT n FROM counted"),
+        ("link read, kept as Parquet", b, "CREATE STREAM kept AS SELECT * FROM far", "SELECT count(*) FROM kept"),
+        ("link written, kept as Parquet", a, f"CREATE STREAM away WITH ({out}) AS SELECT * FROM numbers", "SELECT count(*) FROM arrived"),
+    ):
+        before, begun = (cpu(a.pid), cpu(b.pid)), time.monotonic()
+        where.ask(sql)
+        while [tuple(map(int, row)) for row in b.ask(done)] != [(ROWS,)]:
+            time.sleep(0.05)
+        report(what, tls, time.monotonic() - begun, cpu(a.pid) - before[0], cpu(b.pid) - before[1])
+        where.ask("DROP STREAM " + sql.split()[2])
+    a.server.stop()
+    b.server.stop()
+
+
+class Sink(pyarrow.flight.FlightServerBase):
+    def do_put(self, context, descriptor, reader, writer):
+        rows = 0
+        for chunk in reader:
+            rows += chunk.data.num_rows
+        assert rows == ROWS
+
+
+def serve(queue, tls, files):
+    sink = Sink("grpc+tls://127.0.0.1:0" if tls else "grpc://127.0.0.1:0", tls_certificates=[(files["one.pem"], files["one.key"])] if tls else None)
+    queue.put(sink.port)
+    sink.serve()
+
+
+def bare(tls, files):
+    queue = multiprocessing.get_context("spawn").Queue()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(queue, tls, files), daemon=True)
+    server.start()
+    port = queue.get()
+    client = pyarrow.flight.FlightClient(f"grpc{'+tls' if tls else ''}://127.0.0.1:{port}", **({"tls_root_certs": files["ca.pem"]} if tls else {}))
+    batch = pyarrow.record_batch({"id": pyarrow.array(range(BATCH), pyarrow.int64()), "g": pyarrow.array([n % 1000 for n in range(BATCH)], pyarrow.int64())})
+    before, begun = (cpu(os.getpid()), cpu(server.pid)), time.monotonic()
+    writer, _ = client.do_put(pyarrow.flight.FlightDescriptor.for_path("x"), batch.schema)
+    left = ROWS
+    while left > 0:
+        writer.write_batch(batch.slice(0, min(left, BATCH)))
+        left -= BATCH
+    writer.done_writing()
+    writer.close()
+    report("bare DoPut, dropped", tls, time.monotonic() - begun, cpu(os.getpid()) - before[0], cpu(server.pid) - before[1])
+    server.terminate()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        files = certificates(folder)
+        for tls in (False, True):
+            bare(tls, files)
+            links(folder, tls)
+            bare(tls, files)
