@@ -4,6 +4,7 @@
 mod backoff;
 mod count;
 mod dispatch;
+mod endless;
 mod flight;
 mod headers;
 mod http;
