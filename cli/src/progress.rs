@@ -150,6 +150,7 @@ mod tests {
             epoch: 7,
             watermark: EventTime(978_307_200_000_000),
             progress: Some(0.42),
+            lag: None,
             error: None,
         }
     }

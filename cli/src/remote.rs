@@ -56,7 +56,7 @@ impl Place {
             None => None,
         };
         let identity = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(cert, key)| Identity { cert, key });
-        let options = ConnectOptions { login, ca: args.tls_ca.clone(), identity };
+        let options = ConnectOptions { login, ca: args.tls_ca.clone(), identity, ..ConnectOptions::default() };
         Ok(Some(Place { url, options }))
     }
 

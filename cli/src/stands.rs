@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn it_stands_behind_the_last_whole_epoch() {
         let rows = || RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
-        let end = |epoch| Some(FeedEnd::Epoch { epoch, watermark: EventTime::MIN });
+        let end = |epoch| Some(FeedEnd::Epoch { epoch, watermark: EventTime::MIN, ahead: 0 });
         let mut stands = Stands::default();
         assert_eq!(stands.line(true), None);
         for (batches, end, line) in [

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
 
+use crate::connector::lag::Lag;
 use crate::connector::{Sink, Source};
 use crate::error::{Error, Result};
 use crate::operator::window::Closer;
@@ -30,6 +31,17 @@ pub struct Node {
     pub inputs: Vec<Edge>,
     /// How many tasks run it.
     pub parallelism: usize,
+}
+
+impl Node {
+    /// How far it is behind, where it reads or writes and knows.
+    pub fn lag(&self) -> Option<Lag> {
+        match &self.kind {
+            NodeKind::Source(s) => s.source.lag(),
+            NodeKind::Sink(s) => s.sink.lag(),
+            NodeKind::Operator(_) => None,
+        }
+    }
 }
 
 /// What a node does.

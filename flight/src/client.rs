@@ -33,12 +33,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::codegen::http::Uri;
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tower::Service;
 
 use crate::base64::basic_authorization;
+use crate::compression::{Compression, HEADER};
 use crate::doors::tls::{Identity, client_config};
 use crate::error::{no_answer, of_call, of_stream};
 use crate::notes::{DoneNote, EpochNote, FailedNote, FeedNote, RowsNote};
@@ -65,6 +66,7 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 pub struct FlightClient {
     inner: FlightServiceClient<Channel>,
     login: Option<Arc<Login>>,
+    headers: MetadataMap,
     address: Arc<str>,
 }
 
@@ -77,6 +79,10 @@ pub struct ConnectOptions {
     pub ca: Option<PathBuf>,
     /// The certificate to show.
     pub identity: Option<Identity>,
+    /// How rows are to be compressed on their way.
+    pub compression: Compression,
+    /// Further headers of each call, such as an `authorization` in place of a login.
+    pub headers: MetadataMap,
 }
 
 /// Who a client is, and the token that stands for it until it expires.
@@ -119,7 +125,11 @@ impl FlightClient {
         };
         let channel = channel.map_err(|e| no_answer(address, &e))?;
         let inner = FlightServiceClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
-        let mut client = FlightClient { inner, login: None, address: address.into() };
+        let mut headers = options.headers;
+        if let Some(compression) = options.compression.header() {
+            headers.insert(HEADER, compression);
+        }
+        let mut client = FlightClient { inner, login: None, headers, address: address.into() };
         if let Some((user, password)) = options.login {
             let token = Mutex::new(client.token(&user, &password).await?);
             client.login = Some(Arc::new(Login { user, password, token }));
@@ -133,10 +143,25 @@ impl FlightClient {
             basic.parse().map_err(|_| Error::internal("a login does not fit into a header"))?;
         basic.set_sensitive(true);
         let mut request = Request::new(stream::iter([HandshakeRequest::default()]));
-        request.metadata_mut().insert("authorization", basic);
-        let response = self.inner.clone().handshake(request).await.map_err(|s| of_call(&s, &self.address))?;
-        let token = response.metadata().get("authorization").cloned();
-        let mut token = token.ok_or_else(|| Error::internal("the server answered a login without a token"))?;
+        *request.metadata_mut() = self.headers.clone();
+        request.metadata_mut().insert("authorization", basic.clone());
+        let response = match self.inner.clone().handshake(request).await {
+            // Some servers know no logins, and look at each call.
+            Err(status) if status.code() == Code::Unimplemented => return Ok(basic),
+            response => response.map_err(|s| of_call(&s, &self.address))?,
+        };
+        let header = response.metadata().get("authorization").cloned();
+        let mut token = match header {
+            Some(token) => token,
+            // Others give the token as the answer itself.
+            None => match response.into_inner().next().await {
+                Some(Ok(answer)) if !answer.payload.is_empty() => {
+                    let token = [b"Bearer ", &answer.payload[..]].concat();
+                    MetadataValue::try_from(token).map_err(|_| Error::internal("the server's token is no header"))?
+                }
+                _ => basic,
+            },
+        };
         token.set_sensitive(true);
         Ok(token)
     }
@@ -242,19 +267,13 @@ impl FlightClient {
     async fn fetch(&self, info: FlightInfo) -> Result<Outcome> {
         let ticket = info.endpoint.into_iter().next().and_then(|endpoint| endpoint.ticket);
         let ticket: Ticket = ticket.ok_or_else(|| Error::internal("the server gave no ticket for the rows"))?;
-        let messages = self.inner.clone().do_get(self.request(ticket)).await;
-        let messages = messages.map_err(|s| of_call(&s, &self.address))?;
-        let messages = messages.into_inner().map_err(FlightError::from);
-        // The decoder knows no messages without Arrow data.
-        let messages = messages.try_filter(|message| future::ready(!message.data_header.is_empty()));
-        let messages = messages.and_then(|message| future::ready(checked(message, LARGEST_MESSAGE)));
-        let mut decoder = FlightDataDecoder::new(messages);
+        let (schema, note, decoder) = self.redeem(ticket).await?;
         let address = &self.address;
-        let (schema, note) = first_message(&mut decoder, address).await?;
         Ok(match serde_json::from_slice::<FeedNote>(&note) {
-            Ok(FeedNote { updating, key, event_time, incarnation, .. }) => {
+            Ok(FeedNote { updating, key, event_time, incarnation, alive, .. }) => {
+                let alive = alive.map(Duration::from_millis);
                 let epochs = epochs(decoder, Arc::clone(address));
-                Outcome::Changes(ChangeFeed { schema, updating, key, event_time, incarnation, epochs })
+                Outcome::Changes(ChangeFeed { schema, updating, key, event_time, incarnation, alive, epochs })
             }
             Err(_) => {
                 let left_out = LeftOutRows::default();
@@ -264,8 +283,62 @@ impl FlightClient {
         })
     }
 
+    /// The columns of what `sql` gives, which any Flight SQL server may be asked for.
+    pub(crate) async fn query_schema(&self, sql: &str) -> Result<SchemaRef> {
+        let info = self.query_info(sql).await?;
+        // Some servers do not know it before they run the query.
+        let told = (!info.schema.is_empty()).then(|| schema_of_bytes(info.schema.clone())).transpose()?;
+        match told.filter(|schema| !schema.fields().is_empty()) {
+            Some(schema) => Ok(Arc::new(schema)),
+            None => Ok(self.rows_of(info).await?.0),
+        }
+    }
+
+    /// The rows that `sql` gives, and their schema, of any Flight SQL server: of all parts of the answer, one after the other.
+    /// They are all asked for at the server itself, which may stand for those that it names.
+    pub(crate) async fn query(&self, sql: &str) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
+        self.rows_of(self.query_info(sql).await?).await
+    }
+
+    async fn query_info(&self, sql: &str) -> Result<FlightInfo> {
+        self.flight_info(&CommandStatementQuery { query: sql.to_owned(), transaction_id: None }).await
+    }
+
+    async fn rows_of(&self, info: FlightInfo) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
+        let mut tickets = info.endpoint.into_iter().filter_map(|endpoint| endpoint.ticket);
+        let first = tickets.next().ok_or_else(|| Error::internal("the server gave no ticket for the rows"))?;
+        let (schema, _, decoder) = self.redeem(first).await?;
+        let (client, same) = (self.clone(), schema.clone());
+        let further = stream::iter(tickets).then(move |ticket| {
+            let (client, same) = (client.clone(), same.clone());
+            async move {
+                let (schema, _, decoder) = client.redeem(ticket).await?;
+                match schema.fields() == same.fields() {
+                    true => Ok(rows(decoder, LeftOutRows::default(), client.address)),
+                    false => Err(Error::new(ErrorKind::Data, "the parts of the server's answer have other columns")),
+                }
+            }
+        });
+        let all = rows(decoder, LeftOutRows::default(), self.address.clone()).chain(further.try_flatten());
+        Ok((schema, all.boxed()))
+    }
+
+    /// What a ticket stands for: the schema, its note, and what comes behind.
+    async fn redeem(&self, ticket: Ticket) -> Result<(SchemaRef, Bytes, FlightDataDecoder)> {
+        let messages = self.inner.clone().do_get(self.request(ticket)).await;
+        let messages = messages.map_err(|s| of_call(&s, &self.address))?;
+        let messages = messages.into_inner().map_err(FlightError::from);
+        // The decoder knows no messages without Arrow data.
+        let messages = messages.try_filter(|message| future::ready(!message.data_header.is_empty()));
+        let messages = messages.and_then(|message| future::ready(checked(message, LARGEST_MESSAGE)));
+        let mut decoder = FlightDataDecoder::new(messages);
+        let (schema, note) = first_message(&mut decoder, &self.address).await?;
+        Ok((schema, note, decoder))
+    }
+
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
+        *request.metadata_mut() = self.headers.clone();
         if let Some(login) = &self.login {
             request.metadata_mut().insert("authorization", login.token.lock().clone());
         }
@@ -309,7 +382,10 @@ fn epochs(decoder: FlightDataDecoder, address: Arc<str>) -> BoxStream<'static, R
                 true => None,
                 false => Some(end_of(&note)?),
             };
-            open = end.is_none();
+            // One without either is a sign of life.
+            if batch.num_rows() > 0 || end.is_some() {
+                open = end.is_none();
+            }
             let batches = if batch.num_rows() > 0 { vec![batch] } else { vec![] };
             return Ok(Some((EpochChanges { batches, end }, (decoder, address, open))));
         }
@@ -326,7 +402,7 @@ fn end_of(note: &[u8]) -> Result<FeedEnd> {
         serde_json::from_slice(note).map_err(|e| Error::internal(format!("an epoch has no readable end: {e}")))?;
     Ok(match note.limit {
         true => FeedEnd::Limit,
-        false => FeedEnd::Epoch { epoch: note.epoch, watermark: note.event_time() },
+        false => FeedEnd::Epoch { epoch: note.epoch, watermark: note.event_time(), ahead: note.ahead },
     })
 }
 

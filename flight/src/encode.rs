@@ -16,6 +16,7 @@ use millstream_engine::memory::MemoryAccount;
 use millstream_sql::Error;
 use tonic::Status;
 
+use crate::compression::Compression;
 use crate::error::to_status;
 use crate::wire::cast_batch;
 
@@ -35,13 +36,17 @@ pub(crate) struct Encoder {
 impl Encoder {
     /// An encoder of a stream that is announced as `schema` (one that [`crate::wire::wire_schema`] gave).
     pub(crate) fn new(schema: SchemaRef) -> Self {
-        Encoder {
-            schema,
-            generator: IpcDataGenerator::default(),
-            dictionaries: DictionaryTracker::new(true),
-            options: IpcWriteOptions::default(),
-            context: IpcWriteContext::default(),
-        }
+        Encoder::with(schema, IpcWriteOptions::default())
+    }
+
+    /// The same with compressed rows.
+    pub(crate) fn compressed(schema: SchemaRef, compression: Compression) -> Result<Self, ArrowError> {
+        Ok(Encoder::with(schema, compression.write_options()?))
+    }
+
+    fn with(schema: SchemaRef, options: IpcWriteOptions) -> Self {
+        let (generator, dictionaries) = (IpcDataGenerator::default(), DictionaryTracker::new(true));
+        Encoder { schema, generator, dictionaries, options, context: IpcWriteContext::default() }
     }
 
     /// The message that begins the stream.
@@ -178,6 +183,21 @@ mod tests {
         assert!(messages.iter().all(|m| m.data_body.len() < LARGEST_MESSAGE + 4096));
         let decoded = decode(messages).await;
         assert_eq!(concat_batches(&schema, &decoded).unwrap(), cast_batch(&batch, &schema).unwrap());
+    }
+
+    #[tokio::test]
+    async fn compressed_rows_are_the_same_in_fewer_bytes() {
+        let batch = batch(300_000);
+        let schema = wire_schema(batch.schema_ref());
+        let mut sizes = vec![];
+        for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
+            let mut encoder = Encoder::compressed(Arc::clone(&schema), compression).unwrap();
+            let messages = [vec![encoder.schema_message()], encoder.encode(&batch).unwrap()].concat();
+            sizes.push(messages.iter().map(message_bytes).sum::<usize>());
+            let decoded = decode(messages).await;
+            assert_eq!(concat_batches(&schema, &decoded).unwrap(), cast_batch(&batch, &schema).unwrap());
+        }
+        assert!(sizes[1] < sizes[0] / 3 * 2 && sizes[2] < sizes[1], "{sizes:?}");
     }
 
     #[tokio::test]

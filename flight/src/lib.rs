@@ -9,19 +9,22 @@
 //! stream is polled, so a client that goes away takes its query with it.
 
 pub mod client;
-pub mod connector;
+mod connector;
 pub mod doors;
 pub mod error;
 pub mod http;
 pub mod server;
 
 mod base64;
+mod compression;
 mod encode;
 mod notes;
 mod unpack;
+mod wanted;
 mod wire;
 
 pub use client::{ConnectOptions, FlightClient};
+pub use compression::Compression;
 pub use connector::connectors;
 pub use doors::{Acceptor, Doors, DoorsOptions};
 pub use http::{HttpOptions, serve_http};

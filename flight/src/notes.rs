@@ -31,6 +31,9 @@ pub(crate) struct FeedNote {
     /// Which making of its stream the epochs are of, for a query that can be gone on with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) incarnation: Option<String>,
+    /// After how many milliseconds without anything new there is a message all the same, without rows and note.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) alive: Option<u64>,
 }
 
 /// The end of an epoch, or of the query.
@@ -45,16 +48,23 @@ pub(crate) struct EpochNote {
     /// Which making of its stream the epoch is of, as the first note says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) incarnation: Option<String>,
+    /// How many rows the stream has behind the epoch, those among them that the query does not take.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(crate) ahead: u64,
     /// The query's LIMIT was reached within the epoch.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) limit: bool,
+}
+
+fn is_none(rows: &u64) -> bool {
+    *rows == 0
 }
 
 impl EpochNote {
     pub(crate) fn new(epoch: Option<u64>, watermark: EventTime, incarnation: Option<String>) -> Self {
         let known = watermark != EventTime::MIN && watermark != EventTime::MAX;
         let (watermark, watermark_text) = (known.then_some(watermark.0), watermark.to_string());
-        EpochNote { epoch, watermark, watermark_text, incarnation, limit: false }
+        EpochNote { epoch, watermark, watermark_text, incarnation, ahead: 0, limit: false }
     }
 
     /// The note where LIMIT was reached within an epoch.

@@ -25,6 +25,9 @@ class Wire:
         self.to = None
         self.open = True
         self.pairs = []
+        self.carried = 0
+        self.flows = threading.Event()
+        self.flows.set()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -47,10 +50,11 @@ class Wire:
             for a, b in ((near, far), (far, near)):
                 threading.Thread(target=self._copy, args=(a, b), daemon=True).start()
 
-    @staticmethod
-    def _copy(a, b):
+    def _copy(self, a, b):
         try:
             while piece := a.recv(1 << 16):
+                self.flows.wait()
+                self.carried += len(piece)
                 b.sendall(piece)
         except OSError:
             pass
@@ -72,6 +76,11 @@ class Wire:
 
     def mend(self):
         self.open = True
+        self.flows.set()
+
+    def freeze(self):
+        """Nothing comes through any more, and nobody is told."""
+        self.flows.clear()
 
 
 class Site:
@@ -186,6 +195,138 @@ def test_nothing_is_lost_or_doubled_when_either_is_killed_and_the_link_is_cut(si
         answer = sorted(there.ask(f"SELECT * FROM {name}"))
         assert len(answer) >= 29
         here.expect(f"SELECT * FROM kept_{name}", answer)
+
+
+def test_what_is_compressed_takes_fewer_bytes(sites):
+    there, here = sites
+    there.ask("CREATE STREAM requests (id BIGINT, body TEXT)")
+    there.ask("INSERT INTO requests SELECT value, 'a body of which much is the same: ' || (value % 100) FROM generate_series(1, 200000)")
+    carried = {}
+    for compression in ("none", "lz4", "zstd"):
+        wire = Wire()
+        wire.to = there.server.address
+        here.ask(f"CREATE STREAM r_{compression} WITH (connector = 'flight', url = 'grpc://{wire.address}', stream = 'requests', compression = '{compression}')")
+        here.ask(f"CREATE STREAM kept_{compression} AS SELECT * FROM r_{compression}")
+        here.expect(f"SELECT count(*), sum(id) FROM kept_{compression}", [(200_000, 20_000_100_000)])
+        carried[compression] = wire.carried
+    assert here.ask("SELECT count(*) FROM (SELECT * FROM kept_lz4 INTERSECT SELECT * FROM kept_zstd)") == [(200_000,)]
+    assert carried["zstd"] < carried["lz4"] < carried["none"] / 2, carried
+    with pytest.raises(adbc_driver_manager.Error, match="none, lz4, zstd"):
+        here.ask(f"CREATE STREAM r WITH (connector = 'flight', url = 'grpc://{there.server.address}', stream = 'requests', compression = 'gzip')")
+
+
+class Behind:
+    """The lag of a job, as SHOW JOBS has it."""
+
+    def __init__(self, site, stream):
+        self.site, self.stream = site, stream
+
+    def __call__(self):
+        with self.site.server.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SHOW JOBS")
+            (job,) = [job for job in cursor.fetch_arrow_table().to_pylist() if job["stream"] == self.stream]
+            return tuple(job[name] for name in ("lag_rows", "lag_bytes", "lag_seconds", "link"))
+
+    def comes_to(self, expected, patience=PATIENCE):
+        deadline = time.monotonic() + patience
+        while not expected(*(now := self())) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert expected(*now), f"{now}\n{self.site.server.stderr}"
+
+    def is_gone(self):
+        self.comes_to(lambda *now: now == (0, 0, 0.0, "connected"))
+
+
+def test_lag_grows_while_the_link_is_cut(sites):
+    there, here = sites
+    wire = Wire()
+    wire.to = there.server.address
+    there.ask("CREATE STREAM requests (id BIGINT, body TEXT)")
+    here.ask(f"CREATE STREAM requests WITH (connector = 'flight', url = 'grpc://{wire.address}', stream = 'requests', max_retry_delay = '100 ms')")
+    here.ask("CREATE STREAM kept AS SELECT * FROM requests")
+    there.ask("INSERT INTO requests SELECT value, 'body ' || value FROM generate_series(1, 1000)")
+    here.expect("SELECT count(*) FROM kept", [(1000,)])
+    behind = Behind(here, "kept")
+    behind.is_gone()
+    wire.cut()
+    behind.comes_to(lambda rows, bytes, seconds, link: seconds > 0.5 and re.match("cut for 0 s: .*" + wire.address, link))
+    before = behind()[2]
+    time.sleep(1)
+    behind.comes_to(lambda rows, bytes, seconds, link: seconds > before + 0.9 and re.match("cut for [1-9]", link), patience=5)
+    plan = "\n".join(row[0] for row in here.ask("EXPLAIN ANALYZE STREAM kept"))
+    assert re.search(r"scan .* lag 0 rows, 0 B, \d+\.\d s, cut for \d s: .*, breaks [1-9]", plan), plan
+    there.ask("INSERT INTO requests SELECT value, 'body ' || value FROM generate_series(1001, 3000)")
+    wire.mend()
+    here.expect("SELECT count(*) FROM kept", [(3000,)])
+    behind.is_gone()
+
+
+def test_a_link_on_which_nothing_comes_is_cut(sites):
+    there, here = sites
+    wire = Wire()
+    wire.to = there.server.address
+    there.ask("CREATE STREAM requests (id BIGINT)")
+    there.ask("INSERT INTO requests VALUES (1)")
+    here.ask(f"CREATE STREAM requests WITH (connector = 'flight', url = 'grpc://{wire.address}', stream = 'requests', max_retry_delay = '100 ms')")
+    here.ask("CREATE STREAM kept AS SELECT * FROM requests")
+    here.expect("SELECT id FROM kept", [(1,)])
+    behind = Behind(here, "kept")
+    behind.is_gone()
+    time.sleep(7)
+    assert behind() == (0, 0, 0.0, "connected"), "there is nothing new, and the other side says so"
+    wire.freeze()
+    behind.comes_to(lambda rows, bytes, seconds, link: seconds > 1 and re.match("cut for [12] s: nothing was heard of the other side for 5 s", link), patience=15)
+    there.ask("INSERT INTO requests VALUES (2)")
+    wire.mend()
+    here.expect("SELECT id FROM kept", [(1,), (2,)], patience=15)
+    behind.is_gone()
+    plan = "\n".join(row[0] for row in here.ask("EXPLAIN ANALYZE STREAM kept"))
+    assert "breaks 1" in plan, plan
+
+
+def test_what_is_not_taken_there_is_lag_here(sites):
+    """The same of a sink: what is committed here and was not taken."""
+    there, here = sites
+    wire = Wire()
+    wire.to = there.server.address
+    there.ask("CREATE STREAM taken (id BIGINT)")
+    here.ask("CREATE STREAM requests (id BIGINT)")
+    here.ask(f"CREATE STREAM sent WITH (connector = 'flight', url = 'grpc://{wire.address}', stream = 'taken', max_retry_delay = '100 ms') AS SELECT * FROM requests")
+    here.ask("INSERT INTO requests VALUES (1)")
+    behind = Behind(here, "sent")
+    there.expect("SELECT id FROM taken", [(1,)])
+    behind.is_gone()
+    wire.cut()
+    here.ask("INSERT INTO requests SELECT value FROM generate_series(2, 500)")
+    behind.comes_to(lambda rows, bytes, seconds, link: rows >= 499 and bytes > 0 and seconds > 0.5 and link.startswith("cut for"))
+    wire.mend()
+    there.expect("SELECT count(*) FROM taken", [(500,)])
+    behind.is_gone()
+
+
+def test_rows_that_wait_on_both_sides_are_told(sites):
+    """Nobody takes what the job sends: what has come waits up to its bound, and the other side says what it has besides."""
+    there, here = sites
+    there.ask("CREATE STREAM requests (id BIGINT, body TEXT)")
+    for i in range(20):
+        there.ask(f"INSERT INTO requests SELECT value, 'body ' || value FROM generate_series({i}0000, {i}9999)")
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    listener.close()
+    here.ask(f"CREATE STREAM requests WITH (connector = 'flight', url = 'grpc://{there.server.address}', stream = 'requests', buffer_bytes = 100000)")
+    here.ask(f"CREATE STREAM sent WITH (connector = 'socket', address = '127.0.0.1:{port}', buffer_bytes = 10000, max_retry_delay = '100 ms') AS SELECT * FROM requests")
+    behind = Behind(here, "sent")
+    behind.comes_to(lambda rows, bytes, seconds, link: rows >= 180_000 and bytes > 3_000_000 and seconds > 1 and link.startswith("cut for"))
+    folder = [f for f in here.store.glob("jobs/*/sources/0") if f.is_dir()]
+    assert len(folder) == 1 and list(folder[0].iterdir()) == []
+    listener = socket.create_server(("127.0.0.1", port))
+    peer, _ = listener.accept()
+    read = b""
+    while read.count(b"\n") < 200_000:
+        assert (piece := peer.recv(1 << 20))
+        read += piece
+    assert len(set(read.splitlines())) == 200_000
+    behind.is_gone()
 
 
 def test_what_does_not_fit_is_told(sites, tmp_path):

@@ -4,7 +4,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit};
 use millstream_engine::time::EventTime;
-use millstream_sql::session::{JobInfo, ObjectInfo, ObjectKind};
+use millstream_sql::session::{JobInfo, JobLag, ObjectInfo, ObjectKind};
 
 use crate::backend::Settings;
 use crate::output::Table;
@@ -107,14 +107,23 @@ pub(crate) fn jobs(jobs: &[JobInfo]) -> Table {
             Some(job.rows_in.map(grouped).unwrap_or_default()),
             Some(job.rows_out.map(grouped).unwrap_or_default()),
             Some(job.progress.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0))),
+            Some(job.lag.as_ref().map_or_else(String::new, shortly)),
             Some(if job.watermark == EventTime::MIN { String::new() } else { job.watermark.to_string() }),
             Some(job.error.clone().unwrap_or_default()),
         ]
     });
-    Table::texts(&["stream", "state", "rows in", "rows out", "done", "watermark", "error"], rows.collect())
+    Table::texts(&["stream", "state", "rows in", "rows out", "done", "lag", "watermark", "error"], rows.collect())
         .with_number(2)
         .with_number(3)
         .with_number(4)
+}
+
+/// What there is of a lag: `1 200 rows, 3 s, cut`.
+fn shortly(lag: &JobLag) -> String {
+    let rows = lag.rows.filter(|rows| *rows > 0).map(report::rows);
+    let time = (lag.seconds >= 1.0).then(|| format!("{:.0} s", lag.seconds));
+    let cut = lag.is_cut().filter(|cut| *cut).map(|_| "cut".to_owned());
+    [rows, time, cut].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// `\ds`
@@ -150,6 +159,9 @@ pub(crate) fn job_line(job: &JobInfo) -> String {
         _ => String::new(),
     };
     let mut line = format!("job {}: {rows}epoch {}, watermark {}", job.state.name(), job.epoch, job.watermark);
+    if let Some(lag) = &job.lag {
+        line += &format!("\nlag: {lag}");
+    }
     if let Some(error) = &job.error {
         line += &format!("\nfailed: {error}");
     }
@@ -187,6 +199,15 @@ mod tests {
         let text = render(&objects(&all, &[], |_| true), Screen::PLAIN, Expanded::Off);
         assert!(text.contains("hot") && text.contains("id, at") && !text.contains("dead_letters"), "{text}");
         assert_eq!(full_name(&all[1]), "millstream.dead_letters");
+    }
+
+    #[test]
+    fn a_lag_is_told_where_there_is_one() {
+        let link = |link: &str| Some(link.to_owned());
+        let none = JobLag { rows: Some(0), bytes: Some(0), seconds: 0.2, link: link("connected") };
+        assert_eq!(shortly(&none), "");
+        let much = JobLag { rows: Some(1_200), seconds: 3.4, link: link("cut for 3 s: no answer"), ..none };
+        assert_eq!(shortly(&much), "1 200 rows, 3 s, cut");
     }
 
     #[test]

@@ -303,7 +303,7 @@ pub(crate) async fn follow(mut feed: ChangeFeed, sql: &str, expanded: Expanded) 
                     changes += batch.num_rows() as u64;
                     content.apply(batch)?;
                 }
-                if let Some(FeedEnd::Epoch { epoch: ended, watermark: reached }) = next.end {
+                if let Some(FeedEnd::Epoch { epoch: ended, watermark: reached, .. }) = next.end {
                     (epoch, watermark) = (ended.unwrap_or(epoch), reached);
                 }
                 stale = true;
@@ -374,6 +374,7 @@ mod tests {
             key,
             event_time: None,
             incarnation: None,
+            alive: None,
             epochs: futures::stream::empty().boxed(),
         }
     }

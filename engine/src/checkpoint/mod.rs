@@ -4,6 +4,7 @@
 //! jobs/<id>/checkpoints/00000000000000000042.json     the manifest, create-if-absent
 //! jobs/<id>/state/42-g3-<name>-<task>.arrow           the states it names
 //! jobs/<id>/dead_letters/42-g3.parquet                rows put aside
+//! jobs/<id>/sources/<place>/                          what a source puts aside that has come and is not read
 //! jobs/<id>/sinks/<place>/                            what a sink keeps for itself, such as rows to be sent
 //! ```
 //! What a manifest does not name does not exist: files of a checkpoint that was never committed are
@@ -222,9 +223,18 @@ impl Checkpoints {
         format!("{}/checkpoints/{checkpoint:020}.json", self.folder)
     }
 
-    /// The folder that is the job's sink `place`'s alone, where the store is a folder.
+    /// The folder that is the job's source `place`'s alone, where the store is a folder.
+    pub fn source_folder(&self, place: usize) -> Option<PathBuf> {
+        self.own_folder("sources", place)
+    }
+
+    /// The same for its sink `place`.
     pub fn sink_folder(&self, place: usize) -> Option<PathBuf> {
-        self.store.root().map(|root| root.join(&self.folder).join("sinks").join(place.to_string()))
+        self.own_folder("sinks", place)
+    }
+
+    fn own_folder(&self, of: &str, place: usize) -> Option<PathBuf> {
+        self.store.root().map(|root| root.join(&self.folder).join(of).join(place.to_string()))
     }
 
     /// The last committed manifest.

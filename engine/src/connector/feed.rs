@@ -32,6 +32,8 @@ pub struct FeedEnd {
     pub epoch: Option<u64>,
     /// The watermark there.
     pub watermark: EventTime,
+    /// How many rows the log has behind it, where the query reads one.
+    pub ahead: u64,
 }
 
 /// The changes of one epoch, or a part of them.
@@ -191,7 +193,8 @@ impl SinkWriter for Writer {
         }
         self.last = last;
         let epoch = if positions.is_some() { position } else { Some(mark.epoch) };
-        self.send(batches, Some(FeedEnd { epoch, watermark: mark.watermark })).await
+        let ahead = positions.map_or(0, Positioned::ahead);
+        self.send(batches, Some(FeedEnd { epoch, watermark: mark.watermark, ahead })).await
     }
 
     async fn stage(&mut self, _checkpoint: u64) -> Result<Vec<Staged>> {

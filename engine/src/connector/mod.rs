@@ -9,6 +9,7 @@
 //! A [`Sink`] takes whole epochs away; what it has made durable at a checkpoint becomes visible when the
 //! checkpoint's manifest has been written.
 
+pub mod arrivals;
 pub mod blackhole;
 pub mod constant;
 pub mod datagen;
@@ -16,6 +17,7 @@ pub mod feed;
 pub mod file;
 mod generator;
 pub mod ingest;
+pub mod lag;
 pub mod nexmark;
 pub mod outbox;
 pub mod position;
@@ -186,6 +188,10 @@ pub trait Source: Send + Sync {
     /// Called before [`Source::start`]: what it holds of input that has not been read counts in `budget`.
     fn draw_on(&self, _budget: &Arc<MemoryBudget>) {}
 
+    /// Called before [`Source::start`], where the job keeps what it has read and the store is a folder: `folder` in it is the job's,
+    /// and this source's alone, for what need not outlast the process. It may have to be made, and goes with the job.
+    fn keep_in(&self, _folder: &Path) {}
+
     /// Called once before reading: `consumed` was read and checkpointed by an earlier run.
     async fn start(&self, consumed: &Offsets) -> Result<()>;
 
@@ -248,6 +254,12 @@ pub trait Source: Send + Sync {
     /// this has been consumed. Empty for sources that acknowledge nothing.
     fn acknowledged(&self) -> Vec<Reach> {
         vec![]
+    }
+
+    /// How far the job is behind what there is to read, for a source that knows: for `SHOW JOBS`, `EXPLAIN ANALYZE STREAM` and
+    /// metrics.
+    fn lag(&self) -> Option<lag::Lag> {
+        None
     }
 
     /// What it has counted since the job started, each with a name: for `EXPLAIN ANALYZE STREAM` and for metrics.
@@ -370,6 +382,11 @@ pub trait Sink: Send + Sync {
 
     /// Whether it can take rows back (weights below 0).
     fn takes_retractions(&self) -> bool;
+
+    /// How far the other side is behind what is committed, for a sink that knows. As [`Source::lag`].
+    fn lag(&self) -> Option<lag::Lag> {
+        None
+    }
 
     /// As [`Source::figures`].
     fn figures(&self) -> Vec<Figure> {

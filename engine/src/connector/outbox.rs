@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use super::Staged;
+use super::lag::Lag;
 use crate::error::{Error, Result};
 
 /// What the manifest calls a parcel.
@@ -41,6 +42,12 @@ impl Parcel {
     /// It as something staged.
     pub fn staged(&self) -> Result<Staged> {
         Ok(Staged { kind: KIND.to_owned(), body: serde_json::to_value(self)? })
+    }
+
+    /// What `parcels` hold that were not sent.
+    pub fn lag<'a>(parcels: impl IntoIterator<Item = &'a Parcel>) -> Lag {
+        let sum = parcels.into_iter().fold((0, 0), |(rows, bytes), p| (rows + p.rows, bytes + p.bytes));
+        Lag { rows: Some(sum.0), bytes: Some(sum.1), ..Lag::default() }
     }
 
     /// Those among what was staged.

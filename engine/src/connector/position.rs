@@ -36,4 +36,7 @@ pub trait Positioned: Send + Sync {
     /// Behind which epoch of the log the reader stands at the end of its own epoch; `None` before the first. Asked once
     /// for each of those, in order, by who sees them last.
     fn stands_behind(&self) -> Option<u64>;
+
+    /// How many rows the log has that the reader has not been given.
+    fn ahead(&self) -> u64;
 }

@@ -1,8 +1,8 @@
 //! Rows that are kept aside until all of them have come, in memory while they are few, then in a file that has no name:
 //! it goes with whoever reads it, whatever happens to the process.
 
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Seek, SeekFrom};
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
@@ -127,6 +127,18 @@ impl Spooled {
     }
 }
 
+/// Makes `folder`, and takes out of it what a crash has left of files that were about to lose their name.
+pub async fn sweep(folder: PathBuf) -> Result<()> {
+    blocking(move || {
+        let sweep = || {
+            fs::create_dir_all(&folder)?;
+            fs::read_dir(&folder)?.try_for_each(|entry| fs::remove_file(entry?.path()))
+        };
+        sweep().map_err(|e: io::Error| Error::from(e).context(KEPT))
+    })
+    .await
+}
+
 const KEPT: &str = "rows cannot be kept until all have come";
 
 /// A full disk is no fault of the rows.
@@ -177,6 +189,16 @@ mod tests {
             }
             assert_eq!((seen, budget.used()), (4, 0));
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_has_left_goes() {
+        let store = tempfile::tempdir().expect("a folder");
+        let folder = store.path().join("sources").join("0");
+        sweep(folder.clone()).await.expect("is made");
+        fs::write(folder.join(".tmpAbC"), "rows").expect("a file");
+        sweep(folder.clone()).await.expect("is swept");
+        assert_eq!(fs::read_dir(folder).expect("a folder").count(), 0);
     }
 
     #[tokio::test]

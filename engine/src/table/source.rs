@@ -11,8 +11,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -24,10 +25,11 @@ use super::committed::FileEntry;
 use super::handout::{FirstBase, Handout, Open, first_end, unit_end};
 use super::log::{Hold, StreamLog};
 use super::reader::{Reader, Rows};
+use crate::connector::lag::Lag;
 use crate::connector::position::{Begin, Positioned};
 use crate::connector::{Offsets, Reach, Source, Split, Unit, UnitReader};
 use crate::error::{Error, ErrorKind, Result};
-use crate::time::EventTime;
+use crate::time::{EventTime, now};
 
 /// The one split of a log.
 const SPLIT: &str = "log";
@@ -43,6 +45,8 @@ pub struct StreamSource {
     reader: Mutex<Option<Follower>>,
     /// Somebody waits for what is made of the rows.
     awaited: AtomicBool,
+    /// The rows of the log that are committed by who reads them.
+    committed: AtomicU64,
     /// Where to begin, for one who wants to know where its epochs end.
     begin: OnceLock<Begin>,
 }
@@ -60,8 +64,17 @@ impl StreamSource {
     pub fn new(log: Arc<StreamLog>, projection: Vec<usize>) -> Result<Self> {
         let schema = Arc::new(log.schema().project(&projection)?);
         let (state, admitted, reader) = (Arc::default(), tokio::sync::Notify::new(), Mutex::default());
-        let (awaited, begin) = (AtomicBool::new(false), OnceLock::new());
-        Ok(StreamSource { log, projection, schema, state, admitted, reader, awaited, begin })
+        Ok(StreamSource {
+            log,
+            projection,
+            schema,
+            state,
+            admitted,
+            reader,
+            awaited: AtomicBool::new(false),
+            committed: AtomicU64::new(0),
+            begin: OnceLock::new(),
+        })
     }
 
     /// How many rows of a log have been read, the first ones, where this is what a job has consumed of it.
@@ -260,6 +273,7 @@ impl Source for StreamSource {
 
     async fn committed(&self, offsets: &Offsets) -> Result<()> {
         let rows = Self::rows_read(offsets);
+        self.committed.store(rows, Ordering::Relaxed);
         let mut s = self.state.lock();
         if rows > 0 && rows >= first_end(&s) {
             s.first = None;
@@ -379,6 +393,24 @@ impl Source for StreamSource {
         vec![Reach { split: SPLIT.into(), end: snapshot.rows, watermark }]
     }
 
+    fn lag(&self) -> Option<Lag> {
+        let snapshot = self.log.snapshot();
+        let committed = self.committed.load(Ordering::Relaxed);
+        let unread: Vec<_> = snapshot.files.iter().filter(|f| f.end() > committed).collect();
+        let bytes = unread.iter().map(|f| {
+            let (all, left) = (f.end() - f.start, f.end() - f.start.max(committed));
+            (u128::from(f.bytes) * u128::from(left) / u128::from(all.max(1))) as u64
+        });
+        let since = unread.first().map(|f| f.at).filter(|at| *at > 0);
+        let time = since.map_or(0, |at| now().saturating_sub(at).max(0));
+        Some(Lag {
+            rows: Some(snapshot.rows.saturating_sub(committed)),
+            bytes: Some(bytes.sum()),
+            time: Duration::from_micros(time as u64),
+            link: None,
+        })
+    }
+
     fn positioned(&self) -> Option<&dyn Positioned> {
         Some(self)
     }
@@ -402,5 +434,9 @@ impl Positioned for StreamSource {
     fn stands_behind(&self) -> Option<u64> {
         let (last, rows) = self.log.last_epoch();
         Some(self.state.lock().take_end(last, rows)).filter(|epoch| *epoch > 0)
+    }
+
+    fn ahead(&self) -> u64 {
+        self.log.snapshot().rows.saturating_sub(self.state.lock().next)
     }
 }

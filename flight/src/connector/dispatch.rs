@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::outbox::{Outbox, Packing, Parcel};
 use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged};
 use millstream_engine::error::{Error, Result};
@@ -34,6 +35,9 @@ pub(super) trait Carrier: Send + Sync + 'static {
     ///
     /// Errors when they will never be.
     async fn carry(&self, consignment: &Consignment) -> Result<usize>;
+
+    /// Whether the other side is there.
+    fn link(&self) -> Lag;
 
     /// As [`Sink::figures`].
     fn figures(&self) -> Vec<Figure>;
@@ -242,6 +246,10 @@ impl<C: Carrier> Sink for Dispatch<C> {
 
     fn takes_retractions(&self) -> bool {
         true
+    }
+
+    fn lag(&self) -> Option<Lag> {
+        Some(Parcel::lag(&self.courier.state.lock().kept.open).with(self.courier.carrier.link()))
     }
 
     fn figures(&self) -> Vec<Figure> {

@@ -4,9 +4,13 @@
 mod backoff;
 mod count;
 mod dispatch;
+mod endless;
 mod flight;
+mod headers;
 mod http;
 mod inbox;
+mod link;
+mod polled;
 mod socket;
 mod websocket;
 mod wire;

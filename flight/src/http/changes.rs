@@ -217,7 +217,7 @@ mod tests {
             told: Instant::now(),
         };
         let mut of = |batches, epoch: Option<u64>| {
-            let end = epoch.map(|epoch| FeedEnd::Epoch { epoch: Some(epoch), watermark: EventTime::MIN });
+            let end = epoch.map(|epoch| FeedEnd::Epoch { epoch: Some(epoch), watermark: EventTime::MIN, ahead: 0 });
             String::from_utf8(events.events(&EpochChanges { batches, end }).unwrap()).unwrap()
         };
         assert_eq!(of(vec![rows(1), rows(1)], Some(3)), "data: {\"n\":0}\n\nid: h:3\ndata: {\"n\":0}\n\n");

@@ -48,7 +48,7 @@ const fn counter(name: &'static str, help: &'static str, of: fn(&JobFigures, f64
     JobFigure { name, kind: "counter", help, of }
 }
 
-const FIGURES: [JobFigure; 15] = [
+const FIGURES: [JobFigure; 19] = [
     gauge("millstream_job_running", "Whether the job runs.", |j, _| Some(is(j, JobState::Running))),
     gauge("millstream_job_failed", "Whether the job has failed.", |j, _| Some(is(j, JobState::Failed))),
     counter("millstream_job_rows_read_total", "Rows read since the stream was made.", |j, _| j.info.rows_in.map(float)),
@@ -64,6 +64,16 @@ const FIGURES: [JobFigure; 15] = [
     gauge("millstream_job_watermark_seconds", "The watermark, in seconds since 1970.", |j, _| watermark(j)),
     gauge("millstream_job_lag_seconds", "How far the watermark is behind the clock.", |j, now| {
         watermark(j).map(|at| (now - at).max(0.0))
+    }),
+    gauge("millstream_job_unread_rows", "Rows that are there and not committed.", |j, _| {
+        j.info.lag.as_ref()?.rows.map(float)
+    }),
+    gauge("millstream_job_unread_bytes", "Their bytes.", |j, _| j.info.lag.as_ref()?.bytes.map(float)),
+    gauge("millstream_job_unread_seconds", "For how long there have been any, or a link has been cut.", |j, _| {
+        Some(j.info.lag.as_ref()?.seconds)
+    }),
+    gauge("millstream_job_link_up", "Whether the other side of its links is there.", |j, _| {
+        Some(f64::from(u8::from(!j.info.lag.as_ref()?.is_cut()?)))
     }),
     gauge("millstream_job_checkpoint", "The last committed checkpoint.", |j, _| Some(float(j.checkpoint))),
     gauge("millstream_job_checkpoint_seconds", "How long it took from its epoch's cut to its commit.", |j, _| {
@@ -176,7 +186,7 @@ fn resident() -> Option<u64> {
 mod tests {
     use std::time::Duration;
 
-    use millstream_sql::session::{ConnectorFigures, JobInfo};
+    use millstream_sql::session::{ConnectorFigures, JobInfo, JobLag};
 
     use super::*;
 
@@ -190,6 +200,7 @@ mod tests {
             epoch: 7,
             watermark: EventTime(10_500_000),
             progress: None,
+            lag: Some(JobLag { rows: Some(5), bytes: Some(80), seconds: 0.25, link: Some("connected".into()) }),
             error: None,
         };
         let job = JobFigures {
@@ -215,6 +226,9 @@ mod tests {
         for line in [
             "# TYPE millstream_job_rows_read_total counter",
             "millstream_job_rows_read_total{stream=\"a\\\"b\"} 5",
+            "millstream_job_unread_rows{stream=\"a\\\"b\"} 5",
+            "millstream_job_unread_seconds{stream=\"a\\\"b\"} 0.25",
+            "millstream_job_link_up{stream=\"a\\\"b\"} 1",
             "millstream_job_lag_seconds{stream=\"a\\\"b\"} 1.5",
             "millstream_job_checkpoint_seconds{stream=\"a\\\"b\"} 0.02",
             "millstream_memory_used_bytes 10",

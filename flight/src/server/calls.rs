@@ -37,6 +37,7 @@ use super::statement::{DataStream, QueryTicket, announced_schema, row_count, run
 use super::{delivery, ingest, metadata};
 use crate::doors::Peer;
 use crate::error::{encoding_failed, from_flight, to_status, unknown_caller};
+use crate::wanted::Wanted;
 use crate::wire::schema_bytes;
 
 type Infos = Result<Response<FlightInfo>, Status>;
@@ -211,12 +212,13 @@ impl FlightSqlService for Service {
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Rows {
         let ticket = QueryTicket::decode_handle(&ticket.statement_handle)?;
-        self.redeem(ticket, self.session(&request)?).await.map(Response::new)
+        let wanted = Wanted::of(request.metadata())?;
+        self.redeem(ticket, self.session(&request)?, wanted).await.map(Response::new)
     }
 
     async fn do_get_prepared_statement(&self, query: CommandPreparedStatementQuery, request: Request<Ticket>) -> Rows {
-        let session = self.session(&request)?;
-        self.redeem_handle(query.prepared_statement_handle, session.who()).await.map(Response::new)
+        let (session, wanted) = (self.session(&request)?, Wanted::of(request.metadata())?);
+        self.redeem_handle(query.prepared_statement_handle, session.who(), wanted).await.map(Response::new)
     }
 
     async fn do_get_catalogs(&self, query: CommandGetCatalogs, _request: Request<Ticket>) -> Rows {

@@ -22,9 +22,11 @@ use super::prepared::PreparedStatement;
 use super::service::Service;
 use super::sessions::random_token;
 use super::subscribe::change_messages;
+use crate::compression::Compression;
 use crate::encode::{Encoder, one_by_one};
 use crate::error::{encoding_failed, to_status};
 use crate::notes::{DoneNote, RowsNote, to_bytes};
+use crate::wanted::Wanted;
 use crate::wire::{schema_bytes, schema_of_bytes, wire_schema};
 
 /// What `DoGet` answers with.
@@ -127,7 +129,12 @@ impl Service {
     }
 
     /// Runs the query of a ticket.
-    pub(crate) async fn redeem(&self, ticket: QueryTicket, session: Arc<Session>) -> Result<DataStream, Status> {
+    pub(crate) async fn redeem(
+        &self,
+        ticket: QueryTicket,
+        session: Arc<Session>,
+        wanted: Wanted,
+    ) -> Result<DataStream, Status> {
         if ticket.user != session.who().user_name().unwrap_or_default() {
             return Err(Status::permission_denied("this ticket was given to another user"));
         }
@@ -145,8 +152,12 @@ impl Service {
         };
         let outcome = outcome.map_err(|e| to_status(&e, Some(&ticket.sql)))?;
         let messages = match outcome {
-            Outcome::Rows(rows) => row_messages(rows, schema, ticket.sql, self.unsent("the result of a query")),
-            Outcome::Changes(feed) => change_messages(feed, schema, ticket.sql, self.unsent("a followed query")),
+            Outcome::Rows(rows) => {
+                row_messages(rows, schema, ticket.sql, self.unsent("the result of a query"), wanted.compression)?
+            }
+            Outcome::Changes(feed) => {
+                change_messages(feed, schema, ticket.sql, self.unsent("a followed query"), wanted)?
+            }
             Outcome::Done(_) => single_batch(&RecordBatch::new_empty(schema))?,
         };
         Ok(Box::pin(run.over(messages)))
@@ -158,7 +169,12 @@ impl Service {
     }
 
     /// Runs a prepared statement that is asked for by its handle alone.
-    pub(crate) async fn redeem_handle(&self, handle: Bytes, who: &Principal) -> Result<DataStream, Status> {
+    pub(crate) async fn redeem_handle(
+        &self,
+        handle: Bytes,
+        who: &Principal,
+        wanted: Wanted,
+    ) -> Result<DataStream, Status> {
         let PreparedStatement { session, prepared, .. } = announced(self.prepared.get(&handle, who)?)?;
         let ticket = QueryTicket {
             id: random_token()?,
@@ -168,7 +184,7 @@ impl Service {
             handle,
             user: who.user_name().unwrap_or_default().to_owned(),
         };
-        self.redeem(ticket, session).await
+        self.redeem(ticket, session, wanted).await
     }
 
     /// Runs `sql`, which must not be a query, and gives the number of rows it touched, -1 if there is none.
@@ -237,8 +253,9 @@ fn row_messages(
     schema: SchemaRef,
     sql: String,
     account: MemoryAccount,
-) -> BoxStream<'static, Result<FlightData, Status>> {
-    let mut encoder = Encoder::new(schema.clone());
+    compression: Compression,
+) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
+    let mut encoder = Encoder::compressed(schema.clone(), compression).map_err(encoding_failed)?;
     let first = encoder.schema_message();
     let batches = rows.rows.map_err(move |e| to_status(&e, Some(&sql)));
     let messages = batches.map(move |batch| encoder.encode(&batch?).map_err(encoding_failed));
@@ -247,7 +264,7 @@ fn row_messages(
     let note = stream::once(async move { RowsNote::of(&rows.left_out) }).filter_map(future::ready);
     let last =
         note.map(move |note| Encoder::new(schema.clone()).note_message(to_bytes(&note)).map_err(encoding_failed));
-    stream::once(async { Ok(first) }).chain(messages).chain(last).boxed()
+    Ok(stream::once(async { Ok(first) }).chain(messages).chain(last).boxed())
 }
 
 /// `batch` (of plain types) as a whole stream.
@@ -287,9 +304,9 @@ mod tests {
         let rows = stream::iter(rows).boxed();
         let rows = RowStream { schema: batch.schema(), rows, left_out: LeftOutRows::default() };
         let schema = wire_schema(batch.schema_ref());
-        let messages =
-            row_messages(rows, Arc::clone(&schema), "SELECT".into(), MemoryBudget::new(1 << 30).account("a query"))
-                .map_err(FlightError::from);
+        let account = MemoryBudget::new(1 << 30).account("a query");
+        let messages = row_messages(rows, Arc::clone(&schema), "SELECT".into(), account, Compression::None).unwrap();
+        let messages = messages.map_err(FlightError::from);
         let mut decoded = FlightRecordBatchStream::new_from_flight_data(messages);
         let batch = decoded.next().await.unwrap().unwrap();
         assert_eq!(batch.schema(), schema);

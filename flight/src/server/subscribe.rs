@@ -4,16 +4,19 @@ use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use arrow_flight::FlightData;
+use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use millstream_engine::memory::MemoryAccount;
 use millstream_engine::time::EventTime;
 use millstream_sql::session::{ChangeFeed, EpochChanges, FeedEnd};
+use tokio::time::timeout;
 use tonic::Status;
 
 use crate::encode::{Encoder, one_by_one};
 use crate::error::{encoding_failed, to_status};
 use crate::notes::{EpochNote, FeedNote, to_bytes};
+use crate::wanted::{SIGN, Wanted};
 
 /// How often one who gets no rows is told how far the stream has come, where its watermark stays.
 const QUIET: Duration = Duration::from_secs(1);
@@ -25,16 +28,34 @@ pub(crate) fn change_messages(
     schema: SchemaRef,
     sql: String,
     account: MemoryAccount,
-) -> BoxStream<'static, Result<FlightData, Status>> {
-    let encoder = Encoder::new(schema);
+    wanted: Wanted,
+) -> Result<Messages, Status> {
+    let mut encoder = Encoder::compressed(schema, wanted.compression).map_err(encoding_failed)?;
+    let sign = encoder.note_message(Bytes::new()).map_err(encoding_failed)?;
     let incarnation = feed.incarnation;
     let (updating, key, event_time) = (feed.updating, feed.key, feed.event_time);
-    let note = FeedNote { changes: true, updating, key, event_time, incarnation: incarnation.clone() };
+    let alive = wanted.alive.then_some(SIGN.as_millis() as u64);
+    let note = FeedNote { changes: true, updating, key, event_time, incarnation: incarnation.clone(), alive };
     let first = encoder.schema_message().with_app_metadata(to_bytes(&note));
     let epochs = feed.epochs.map_err(move |e| to_status(&e, Some(&sql)));
     let mut parts = Parts { encoder, incarnation, open: false, told: None, watermark: EventTime::MIN };
     let messages = epochs.map(move |part| parts.encode(&part?));
-    stream::once(async { Ok(first) }).chain(one_by_one(messages, account)).boxed()
+    let messages = one_by_one(messages, account);
+    let messages = if wanted.alive { with_signs(messages, sign, SIGN) } else { messages };
+    Ok(stream::once(async { Ok(first) }).chain(messages).boxed())
+}
+
+type Messages = BoxStream<'static, Result<FlightData, Status>>;
+
+/// `messages`, and `sign` whenever none has come for `period`.
+fn with_signs(messages: Messages, sign: FlightData, period: Duration) -> Messages {
+    let next = move |(mut messages, sign): (Messages, FlightData)| async move {
+        match timeout(period, messages.next()).await {
+            Ok(message) => Some((message?, (messages, sign))),
+            Err(_) => Some((Ok(sign.clone()), (messages, sign))),
+        }
+    };
+    stream::unfold((messages, sign), next).boxed()
 }
 
 /// Makes messages of the parts of epochs.
@@ -69,8 +90,9 @@ impl Parts {
         let (note, watermark) = match part.end {
             None => return Ok(messages),
             Some(FeedEnd::Limit) => (EpochNote::limit(), self.watermark),
-            Some(FeedEnd::Epoch { epoch, watermark }) => {
-                (EpochNote::new(epoch, watermark, self.incarnation.clone()), watermark)
+            Some(FeedEnd::Epoch { epoch, watermark, ahead }) => {
+                let note = EpochNote::new(epoch, watermark, self.incarnation.clone());
+                (EpochNote { ahead, ..note }, watermark)
             }
         };
         let note = to_bytes(&note);
@@ -104,7 +126,7 @@ mod tests {
     }
 
     fn part(epoch: Option<(u64, EventTime)>, batches: Vec<RecordBatch>) -> EpochChanges {
-        let end = epoch.map(|(epoch, watermark)| FeedEnd::Epoch { epoch: Some(epoch), watermark });
+        let end = epoch.map(|(epoch, watermark)| FeedEnd::Epoch { epoch: Some(epoch), watermark, ahead: 0 });
         EpochChanges { batches, end }
     }
 
@@ -118,16 +140,22 @@ mod tests {
             key: Some(vec![0]),
             event_time: Some(1),
             incarnation: incarnation.map(ToOwned::to_owned),
+            alive: None,
             epochs: stream::iter(parts.collect::<Vec<_>>()).boxed(),
         };
         let account = MemoryBudget::new(1 << 30).account("a query");
-        let messages = change_messages(feed, wire_schema(&schema), "SELECT".into(), account).map_err(FlightError::from);
+        let messages =
+            change_messages(feed, wire_schema(&schema), "SELECT".into(), account, Wanted::default()).unwrap();
+        let messages = messages.map_err(FlightError::from);
         let mut decoded: Vec<_> = FlightDataDecoder::new(messages).collect().await;
         assert!(decoded.pop().unwrap().unwrap_err().to_string().contains("division by zero"));
         let note: FeedNote = serde_json::from_slice(&decoded[0].as_ref().unwrap().app_metadata()).unwrap();
         let incarnation = incarnation.map(ToOwned::to_owned);
         let event_time = Some(1);
-        assert_eq!(note, FeedNote { changes: true, updating: true, key: Some(vec![0]), event_time, incarnation });
+        assert_eq!(
+            note,
+            FeedNote { changes: true, updating: true, key: Some(vec![0]), event_time, incarnation, alive: None }
+        );
         let message = |message: &Result<arrow_flight::decode::DecodedFlightData, FlightError>| {
             let message = message.as_ref().unwrap();
             let DecodedPayload::RecordBatch(batch) = &message.payload else { panic!("{message:?}") };
@@ -164,6 +192,18 @@ mod tests {
         let note = |epoch, time| Some(EpochNote::new(Some(epoch), EventTime(time), Some("hot-1".to_owned())));
         // Whenever the watermark moves, since windows may close.
         assert_eq!(sent(Some("hot-1"), parts).await, [(note(4, 10), 0), (note(6, 10), 1), (note(8, 11), 0)]);
+    }
+
+    #[tokio::test]
+    async fn one_who_asks_hears_that_there_is_nothing_new() {
+        let messages = stream::iter([Ok(FlightData::new().with_app_metadata("a"))]).chain(stream::pending()).boxed();
+        let sign = FlightData::new().with_app_metadata("sign");
+        let heard: Vec<_> = with_signs(messages, sign, Duration::from_millis(10))
+            .take(3)
+            .map(|m| m.unwrap().app_metadata)
+            .collect()
+            .await;
+        assert_eq!(heard, ["a", "sign", "sign"]);
     }
 
     #[tokio::test]

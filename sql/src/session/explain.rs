@@ -13,7 +13,7 @@ use millstream_engine::runtime::{JobHandle, labels};
 use super::dataflow::{Planned, emit_text};
 use super::figures::own;
 use super::jobs::public;
-use super::outcome::JobState;
+use super::outcome::{JobLag, JobState};
 use super::reading::Reading;
 use super::{Outcome, Session};
 use crate::error::{Error, Result};
@@ -133,6 +133,9 @@ fn live_lines(job: &JobHandle) -> Vec<String> {
         }
         if f.state_bytes > 0 {
             text += &format!(", state {}", human_bytes(f.state_bytes as usize));
+        }
+        if let Some(lag) = job.graph().nodes[id].lag() {
+            text += &format!(", lag {}", JobLag::from(lag));
         }
         for figure in own(&job.graph().nodes[id].kind) {
             text += &format!(", {} {}", figure.name, figure.value);

@@ -52,7 +52,15 @@ impl Session {
         let epochs = self.while_allowed(epochs, reading);
         let incarnation = positions.and_then(|source| Some(source.positioned()?.incarnation()));
         let event_time = event_column(&output.time);
-        Ok(Outcome::Changes(ChangeFeed { schema, updating, key: output.key, event_time, incarnation, epochs }))
+        Ok(Outcome::Changes(ChangeFeed {
+            schema,
+            updating,
+            key: output.key,
+            event_time,
+            incarnation,
+            alive: None,
+            epochs,
+        }))
     }
 }
 
@@ -116,7 +124,8 @@ impl Following {
             let mut following = following?;
             match following.parts.recv().await {
                 Some(FeedPart { batches, end, .. }) => {
-                    let end = end.map(|end| FeedEnd::Epoch { epoch: end.epoch, watermark: end.watermark });
+                    let end =
+                        end.map(|end| FeedEnd::Epoch { epoch: end.epoch, watermark: end.watermark, ahead: end.ahead });
                     Some((Ok(EpochChanges { batches, end }), Some(following)))
                 }
                 None => {
@@ -182,7 +191,7 @@ mod tests {
             let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..*n));
             RecordBatch::try_from_iter([("n", column)]).expect("one column")
         };
-        let end = epoch.map(|epoch| FeedEnd::Epoch { epoch: Some(epoch), watermark: EventTime::MIN });
+        let end = epoch.map(|epoch| FeedEnd::Epoch { epoch: Some(epoch), watermark: EventTime::MIN, ahead: 0 });
         Ok(EpochChanges { batches: rows.iter().map(batch).collect(), end })
     }
 

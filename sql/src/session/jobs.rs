@@ -6,8 +6,9 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use millstream_engine::checkpoint::{Checkpoints, Manifest};
 use millstream_engine::connector::Sink;
-use millstream_engine::graph::NodeKind;
-use millstream_engine::runtime::{JobConfig, JobHandle};
+use millstream_engine::connector::lag::Lag;
+use millstream_engine::graph::{Node, NodeKind};
+use millstream_engine::runtime::{JobConfig, JobHandle, JobPhase};
 use millstream_engine::table::{StreamSource, TableSink, followed, follower};
 use millstream_engine::time::EventTime;
 use parking_lot::Mutex;
@@ -15,7 +16,7 @@ use parking_lot::Mutex;
 use super::Millstream;
 use super::dataflow::every;
 use super::entry::statement_of;
-use super::outcome::{JobInfo, JobState, ObjectKind};
+use super::outcome::{JobInfo, JobLag, JobState, ObjectKind};
 use super::reading::Reading;
 use super::tables::StreamDef;
 use super::view::ViewDef;
@@ -81,6 +82,7 @@ impl Job {
             epoch: 0,
             watermark: EventTime::MIN,
             progress: None,
+            lag: None,
             error: None,
         };
         match &*self.state.lock() {
@@ -109,6 +111,8 @@ impl Job {
                     }
                 }
                 (info.rows_in, info.rows_out) = (Some(rows_in), Some(rows_out));
+                let lags = handle.graph().nodes.iter().filter_map(Node::lag);
+                info.lag = lags.reduce(Lag::with).filter(|_| status.phase == JobPhase::Running).map(JobLag::from);
             }
         }
         info

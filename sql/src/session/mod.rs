@@ -59,8 +59,8 @@ pub use intake::{Intake, Once};
 pub use left_out::{FailedStream, LeftOut, LeftOutRows};
 pub use open::Millstream;
 pub use outcome::{
-    ChangeFeed, Config, Done, EpochChanges, FeedEnd, IngestMode, JobInfo, JobState, ObjectInfo, ObjectKind, Outcome,
-    Prepared, RowStream,
+    ChangeFeed, Config, Done, EpochChanges, FeedEnd, IngestMode, JobInfo, JobLag, JobState, ObjectInfo, ObjectKind,
+    Outcome, Prepared, RowStream,
 };
 pub use settings::checkpoint_interval;
 pub use tables::StreamDef;

@@ -1,14 +1,16 @@
 //! What statements give, and what the catalog and the jobs look like from outside.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch, new_null_array};
 use arrow::datatypes::{DataType, Float64Type, SchemaRef, UInt64Type};
 use futures::stream::BoxStream;
 use millstream_engine::connector::built_in;
+use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::registry::Connectors;
-use millstream_engine::memory::default_limit;
+use millstream_engine::memory::{default_limit, human_bytes};
 use millstream_engine::reach::Reach;
 use millstream_engine::runtime::JobPhase;
 use millstream_engine::time::EventTime;
@@ -89,6 +91,8 @@ pub struct ChangeFeed {
     /// Which making of its stream the epochs are of, for a query that can be gone on with by `SINCE EPOCH`. Without it they
     /// are the query's own.
     pub incarnation: Option<String>,
+    /// How often a part comes at least, if need be without anything new; where that is promised.
+    pub alive: Option<Duration>,
     /// The epochs.
     pub epochs: BoxStream<'static, Result<EpochChanges>>,
 }
@@ -111,6 +115,8 @@ pub enum FeedEnd {
         epoch: Option<u64>,
         /// The watermark there.
         watermark: EventTime,
+        /// How many rows its stream has behind it, where it has a number.
+        ahead: u64,
     },
     /// `LIMIT` was reached within an epoch, and nothing more comes.
     Limit,
@@ -180,8 +186,51 @@ pub struct JobInfo {
     pub watermark: EventTime,
     /// The share of bounded input that is done, 0 to 1, where known.
     pub progress: Option<f64>,
+    /// How far it is behind what there is to read and to send, where that is known.
+    pub lag: Option<JobLag>,
     /// Why it failed.
     pub error: Option<String>,
+}
+
+/// How far a job is behind: see [`Lag`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JobLag {
+    /// Rows.
+    pub rows: Option<u64>,
+    /// Their bytes.
+    pub bytes: Option<u64>,
+    /// For how long.
+    pub seconds: f64,
+    /// How the way to another side is: `connected`, or `cut for 12 s: …`.
+    pub link: Option<String>,
+}
+
+impl JobLag {
+    /// Whether another side is not there, where there is one.
+    pub fn is_cut(&self) -> Option<bool> {
+        self.link.as_ref().map(|link| link != "connected")
+    }
+}
+
+impl From<Lag> for JobLag {
+    fn from(lag: Lag) -> Self {
+        let seconds = (lag.time.as_secs_f64() * 1e3).round() / 1e3;
+        JobLag { rows: lag.rows, bytes: lag.bytes, seconds, link: lag.link.map(|link| link.to_string()) }
+    }
+}
+
+/// `12 rows, 3.4 kB, 0.5 s, connected`, without what is not known.
+impl fmt::Display for JobLag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(rows) = self.rows {
+            write!(f, "{rows} rows, ")?;
+        }
+        if let Some(bytes) = self.bytes {
+            write!(f, "{}, ", human_bytes(bytes as usize))?;
+        }
+        write!(f, "{:.1} s", self.seconds)?;
+        self.link.iter().try_for_each(|link| write!(f, ", {link}"))
+    }
 }
 
 /// The state of a job.
@@ -293,6 +342,7 @@ impl JobInfo {
         let (stream, state, watermark, error) =
             (texts("stream")?, texts("state")?, texts("watermark")?, texts("error")?);
         let (rows_in, rows_out, epoch) = (numbers("rows_in")?, numbers("rows_out")?, numbers("epoch")?);
+        let lag = lags(rows)?;
         let percent = column("percent", &DataType::Float64)?.as_primitive::<Float64Type>().clone();
         let job = |i: usize| JobInfo {
             stream: stream.value(i).to_owned(),
@@ -302,8 +352,28 @@ impl JobInfo {
             epoch: epoch.value(i),
             watermark: watermark.value(i).parse().unwrap_or(EventTime::MIN),
             progress: percent.is_valid(i).then(|| percent.value(i) / 100.0),
+            lag: lag.get(i).cloned().flatten(),
             error: error.is_valid(i).then(|| error.value(i).to_owned()),
         };
         Ok((0..rows.num_rows()).map(job).collect())
     }
+}
+
+/// The lag in rows of `SHOW JOBS`, of which an older server tells none.
+fn lags(rows: &RecordBatch) -> Result<Vec<Option<JobLag>>> {
+    let column = |name: &str, data_type: &DataType| match rows.column_by_name(name) {
+        Some(found) => Ok::<_, Error>(arrow::compute::cast(found, data_type)?),
+        None => Ok(new_null_array(data_type, rows.num_rows())),
+    };
+    let numbers = |name: &str| Ok::<_, Error>(column(name, &DataType::UInt64)?.as_primitive::<UInt64Type>().clone());
+    let (count, bytes) = (numbers("lag_rows")?, numbers("lag_bytes")?);
+    let seconds = column("lag_seconds", &DataType::Float64)?.as_primitive::<Float64Type>().clone();
+    let link = column("link", &DataType::Utf8)?.as_string::<i32>().clone();
+    let lag = |i: usize| JobLag {
+        rows: count.is_valid(i).then(|| count.value(i)),
+        bytes: bytes.is_valid(i).then(|| bytes.value(i)),
+        seconds: seconds.value(i),
+        link: link.is_valid(i).then(|| link.value(i).to_owned()),
+    };
+    Ok((0..rows.num_rows()).map(|i| seconds.is_valid(i).then(|| lag(i))).collect())
 }

@@ -151,6 +151,10 @@ impl Session {
                 Field::new("epoch", DataType::UInt64, false),
                 text("watermark"),
                 Field::new("percent", DataType::Float64, true),
+                Field::new("lag_rows", DataType::UInt64, true),
+                Field::new("lag_bytes", DataType::UInt64, true),
+                Field::new("lag_seconds", DataType::Float64, true),
+                text("link"),
                 text("error"),
             ],
             vec![
@@ -161,6 +165,10 @@ impl Session {
                 numbers(|j| Some(j.epoch)),
                 strings(jobs.iter().map(|j| Some(j.watermark.to_string()))),
                 Arc::new(Float64Array::from_iter(percent)),
+                numbers(|j| j.lag.as_ref()?.rows),
+                numbers(|j| j.lag.as_ref()?.bytes),
+                Arc::new(Float64Array::from_iter(jobs.iter().map(|j| Some(j.lag.as_ref()?.seconds)))),
+                strings(jobs.iter().map(|j| j.lag.as_ref()?.link.clone())),
                 strings(jobs.iter().map(|j| j.error.clone())),
             ],
         )
@@ -202,6 +210,11 @@ impl Session {
         jobs.retain(|job| self.may_read(&job.stream));
         for job in &mut jobs {
             job.error = job.error.take().map(|reason| self.told_of(&job.stream, reason));
+            if let Some(lag) =
+                job.lag.as_mut().filter(|lag| lag.is_cut() == Some(true) && !self.may_read_through(&job.stream))
+            {
+                lag.link = Some("cut".to_owned());
+            }
         }
         jobs
     }

@@ -12,23 +12,25 @@ mod receipts;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
 pub use receipts::{Kept, Known, MOST_RECEIPTS, RECEIPT_SECONDS, Receipt};
 
 use self::receipts::Book;
+use super::arrivals::{Arrival, Arrivals, Room};
+use super::lag::Lag;
 use super::spool::Spooled;
 use super::{Offsets, Reach, Read, Source, Split, Unit, UnitReader};
 use crate::changelog::{OP, weights};
 use crate::changes::{Changes, row_bytes};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::DeadLetter;
 use crate::hidden::without_hidden;
 use crate::memory::{MemoryAccount, MemoryBudget};
@@ -38,8 +40,6 @@ use crate::time::now;
 const SPLIT: &str = "ingest";
 /// Rows handed in and not yet read, in bytes.
 const WAITING_BYTES: usize = 16 << 20;
-/// How many units wait at most, and go into one epoch before it is cut.
-const WAITING_UNITS: usize = 1024;
 
 /// Rows that belong together.
 enum Rows {
@@ -119,26 +119,16 @@ struct Message {
     rows: Rows,
     changelog: bool,
     dead: Vec<DeadLetter>,
-    start: u64,
-    end: u64,
-    room: Room,
-}
-
-/// What rows take until they have been read.
-struct Room {
-    _permit: OwnedSemaphorePermit,
     _held: MemoryAccount,
 }
 
 /// See the module's text.
 pub struct IngestSource {
-    split: Arc<str>,
-    state: Mutex<State>,
-    changed: Notify,
+    arrivals: Arrivals<Message>,
+    receipts: Mutex<Receipts>,
     /// The keys under which somebody is about to hand something in.
     reserved: Mutex<HashSet<String>>,
     released: Notify,
-    room: Arc<Semaphore>,
     budget: Arc<MemoryBudget>,
 }
 
@@ -164,62 +154,12 @@ impl Drop for Reserved {
 
 /// Made anew whenever the job starts.
 #[derive(Default)]
-struct State {
-    run: u64,
-    started: bool,
-    accepted: u64,
-    waiting: VecDeque<Message>,
-    /// Handed out as a unit and not opened yet.
-    opening: Option<Message>,
-    /// How many of those that wait are of the present group.
-    group: usize,
-    /// How many have been handed out since the last epoch was cut.
-    handed: usize,
-    /// An epoch is being cut: no group opens.
-    cutting: bool,
+struct Receipts {
     book: Book,
-    /// What the receipts take.
-    book_held: Option<MemoryAccount>,
+    /// What they take.
+    held: Option<MemoryAccount>,
     /// The book of the last manifest, for the next start.
     saved: Option<serde_json::Value>,
-}
-
-impl State {
-    /// Lets `parcel` wait to be read.
-    fn accept(&mut self, parcel: Parcel, room: Room, of: &IngestSource) -> Result<()> {
-        let (start, end) = (self.accepted, self.accepted + parcel.length());
-        let Parcel { rows, changelog, mut dead, receipt } = parcel;
-        if let Some(receipt) = receipt {
-            self.book.note(receipt, end, seconds())?;
-            let bytes = self.book.bytes();
-            self.book_held.get_or_insert_with(|| of.budget.account("the receipts of a stream")).set(bytes);
-        }
-        let first_dead = end - dead.len() as u64;
-        for (letter, position) in dead.iter_mut().zip(first_dead..) {
-            (letter.split, letter.position) = (of.split.clone(), position);
-        }
-        self.accepted = end;
-        self.waiting.push_back(Message { rows, changelog, dead, start, end, room });
-        Ok(())
-    }
-
-    /// The next unit of the present group; opens another one where it may.
-    fn hand_out(&mut self, split: &Arc<str>) -> Option<Unit> {
-        if self.group == 0 && !self.cutting && self.handed < WAITING_UNITS {
-            self.group = self.waiting.len();
-        }
-        self.group = self.group.checked_sub(1)?;
-        let message = self.waiting.pop_front()?;
-        self.handed += 1;
-        let unit = Unit { split: split.clone(), start: message.start, end: message.end };
-        self.opening = Some(message);
-        Some(unit)
-    }
-}
-
-/// The error of rows that come when their run is over.
-fn stopped() -> Error {
-    Error::new(ErrorKind::Unavailable, "the job does not run")
 }
 
 impl IngestSource {
@@ -230,26 +170,23 @@ impl IngestSource {
 
     /// The same with a split called `split`, for a source that hands rows to itself.
     pub fn named(split: &str, budget: Arc<MemoryBudget>) -> Arc<Self> {
-        let room = Arc::new(Semaphore::new(WAITING_BYTES));
         Arc::new(IngestSource {
-            split: split.into(),
-            state: Mutex::default(),
-            changed: Notify::new(),
+            arrivals: Arrivals::new(split, WAITING_BYTES),
+            receipts: Mutex::default(),
             reserved: Mutex::default(),
             released: Notify::new(),
-            room,
             budget,
         })
     }
 
     /// The number of the present run; each start of the job begins another.
     pub fn run(&self) -> u64 {
-        self.state.lock().run
+        self.arrivals.run()
     }
 
     /// What is known of `key`.
     pub fn receipt(&self, key: &str) -> Known {
-        self.state.lock().book.known(key, seconds())
+        self.receipts.lock().book.known(key, seconds())
     }
 
     /// Keeps `key` for whoever gets what is given, once nobody else does.
@@ -272,10 +209,7 @@ impl IngestSource {
     /// of the rows is there.
     pub async fn push(&self, run: u64, parcel: impl Into<Parcel>) -> Result<()> {
         let mut parcel = parcel.into();
-        let takes = |state: &State| state.started && state.run == run;
-        if !takes(&self.state.lock()) {
-            return Err(stopped());
-        }
+        self.arrivals.check(run)?;
         let (length, bytes) = (parcel.length(), parcel.bytes());
         if length == 0 {
             return Ok(());
@@ -286,19 +220,25 @@ impl IngestSource {
         let mut held = self.budget.account("a batch of rows that is put into a stream");
         held.resize_large(bytes)
             .map_err(|e| e.with_hint("Raise it with SET memory_limit = '8GB', or send the rows in smaller batches."))?;
-        let bytes = bytes.clamp(WAITING_BYTES / WAITING_UNITS, WAITING_BYTES) as u32;
-        let permit = self.room.clone().acquire_many_owned(bytes).await.map_err(|_| stopped())?;
-        let room = Room { _permit: permit, _held: held };
-        {
-            // Under one lock, so that what is accepted ends with these rows and not with others.
-            let mut state = self.state.lock();
-            if !takes(&state) {
-                return Err(stopped());
-            }
-            state.accept(parcel, room, self)?;
+        let room = self.arrivals.room(bytes).await?;
+        self.arrivals.put(run, room, parcel.rows(), |start| self.accept(parcel, start, held))
+    }
+
+    /// Takes `parcel` behind position `start`.
+    fn accept(&self, parcel: Parcel, start: u64, held: MemoryAccount) -> Result<(u64, Message)> {
+        let end = start + parcel.length();
+        let Parcel { rows, changelog, mut dead, receipt } = parcel;
+        if let Some(receipt) = receipt {
+            let mut receipts = self.receipts.lock();
+            receipts.book.note(receipt, end, seconds())?;
+            let bytes = receipts.book.bytes();
+            receipts.held.get_or_insert_with(|| self.budget.account("the receipts of a stream")).set(bytes);
         }
-        self.changed.notify_waiters();
-        Ok(())
+        let first_dead = end - dead.len() as u64;
+        for (letter, position) in dead.iter_mut().zip(first_dead..) {
+            (letter.split, letter.position) = (self.arrivals.split().clone(), position);
+        }
+        Ok((end, Message { rows, changelog, dead, _held: held }))
     }
 }
 
@@ -317,49 +257,41 @@ fn plain(rows: &RecordBatch) -> Result<RecordBatch> {
 #[async_trait]
 impl Source for IngestSource {
     async fn state(&self) -> Result<serde_json::Value> {
-        self.state.lock().book.save()
+        self.receipts.lock().book.save()
     }
 
     fn restore(&self, state: &serde_json::Value) -> Result<()> {
-        self.state.lock().saved = Some(state.clone());
+        self.receipts.lock().saved = Some(state.clone());
         Ok(())
     }
 
     async fn start(&self, consumed: &Offsets) -> Result<()> {
-        let at = consumed.prefix(&self.split);
-        let mut state = self.state.lock();
-        let book = state.saved.take().map_or_else(|| Ok(Book::default()), |saved| Book::restore(&saved, at))?;
-        *state = State { run: state.run + 1, started: true, accepted: at, book, ..State::default() };
+        let at = consumed.prefix(self.arrivals.split());
+        let saved = self.receipts.lock().saved.take();
+        let book = saved.map_or_else(|| Ok(Book::default()), |saved| Book::restore(&saved, at))?;
+        self.arrivals.start(at, || *self.receipts.lock() = Receipts { book, ..Receipts::default() });
         Ok(())
     }
 
     async fn committed(&self, offsets: &Offsets) -> Result<()> {
-        self.state.lock().book.commit(offsets.prefix(&self.split), seconds());
+        let position = offsets.prefix(self.arrivals.split());
+        self.receipts.lock().book.commit(position, seconds());
+        self.arrivals.commit(position);
         Ok(())
     }
 
     fn splits(&self) -> Vec<Split> {
-        vec![Split { name: self.split.clone(), end: None, min_time: None, holds: true }]
+        self.arrivals.splits()
     }
 
     async fn next_unit(&self) -> Result<Option<Unit>> {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            // Nothing is awaited between taking a unit and giving it.
-            if let Some(unit) = self.state.lock().hand_out(&self.split) {
-                return Ok(Some(unit));
-            }
-            changed.await;
-        }
+        self.arrivals.next_unit().await
     }
 
     async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let message = self.state.lock().opening.take().filter(|m| m.start == unit.start);
-        let message = message.ok_or_else(|| Error::internal("a stored stream is read twice"))?;
-        let Message { rows, changelog, dead, start, end, room } = message;
-        Ok(Box::new(Reader { at: start, end, rows: Some(rows), changelog, dead, _room: room }))
+        let Arrival { start, end, content: Message { rows, changelog, dead, _held }, room } =
+            self.arrivals.open(unit)?;
+        Ok(Box::new(Reader { at: start, end, rows: Some(rows), changelog, dead, _room: (room, _held) }))
     }
 
     fn in_groups(&self) -> bool {
@@ -367,17 +299,11 @@ impl Source for IngestSource {
     }
 
     fn try_unit(&self) -> Option<Unit> {
-        let mut state = self.state.lock();
-        state.cutting = true;
-        state.hand_out(&self.split)
+        self.arrivals.try_unit()
     }
 
     fn epoch_cut(&self) {
-        {
-            let mut state = self.state.lock();
-            (state.cutting, state.handed) = (false, 0);
-        }
-        self.changed.notify_waiters();
+        self.arrivals.epoch_cut();
     }
 
     fn bounded(&self) -> bool {
@@ -385,7 +311,11 @@ impl Source for IngestSource {
     }
 
     fn acknowledged(&self) -> Vec<Reach> {
-        vec![Reach { split: self.split.clone(), end: self.state.lock().accepted, watermark: None }]
+        vec![Reach { split: self.arrivals.split().clone(), end: self.arrivals.last(), watermark: None }]
+    }
+
+    fn lag(&self) -> Option<Lag> {
+        Some(self.arrivals.lag())
     }
 
     fn describe(&self) -> String {
@@ -399,7 +329,7 @@ struct Reader {
     rows: Option<Rows>,
     changelog: bool,
     dead: Vec<DeadLetter>,
-    _room: Room,
+    _room: (Room, MemoryAccount),
 }
 
 /// The changes that the rows of a changelog are.

@@ -1,7 +1,9 @@
 //! Rows are handed in, read and committed; keys are kept.
 
 use super::*;
+use crate::connector::arrivals::UNITS;
 use crate::connector::spool::Spool;
+use crate::error::ErrorKind;
 use arrow::array::{ArrayRef, Int64Array};
 use serde_json::json;
 
@@ -41,7 +43,7 @@ async fn no_rows_before_the_job_starts() {
 async fn a_push_does_not_outlast_its_run() {
     let source = started().await;
     let run = source.run();
-    for _ in 0..WAITING_UNITS {
+    for _ in 0..UNITS {
         source.push(run, rows(2)).await.expect("room");
     }
     // The queue is full: this one waits, and the run ends meanwhile.

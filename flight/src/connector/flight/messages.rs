@@ -10,13 +10,13 @@ use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::{FlightData, SchemaAsIpc};
 use millstream_engine::changes::row_bytes;
 use millstream_engine::connector::outbox::Packing;
 use millstream_engine::error::{Error, Result};
 
+use crate::compression::Compression;
 use crate::wire::{cast_batch, wire_schema};
 
 /// Bytes of the numbers before a message.
@@ -35,8 +35,8 @@ pub(super) struct Encoder {
 
 impl Encoder {
     /// Of rows of `schema`.
-    pub(super) fn new(schema: &SchemaRef, compression: Option<CompressionType>) -> Result<Self> {
-        let options = IpcWriteOptions::default().try_with_compression(compression)?;
+    pub(super) fn new(schema: &SchemaRef, compression: Compression) -> Result<Self> {
+        let options = compression.write_options()?;
         Ok(Encoder { schema: wire_schema(schema), options, context: IpcWriteContext::default() })
     }
 
@@ -133,7 +133,7 @@ mod tests {
     async fn what_was_packed_is_what_is_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut sizes = vec![];
-        for compression in [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)] {
+        for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
             let (outbox, _) = Outbox::open(folder.path().into(), 1, vec![]).await.expect("opens");
             let mut packing = Packing::new(outbox.clone(), 0);
             let schema = rows(0).schema();

@@ -1,16 +1,22 @@
-//! The connector `flight`: streams of another Millstream server.
+//! The connector `flight`: streams of another Millstream server, and queries of any Flight SQL server.
 //!
 //! ```text
 //! CREATE STREAM requests WITH (connector = 'flight', url = 'grpc+tls://a.example:31337', stream = 'requests')
 //!   reads what is kept there, then what comes; its epochs are the positions, so nothing is lost or doubled
 //! CREATE STREAM out WITH (connector = 'flight', url = 'grpc+tls://b.example:31337', stream = 'counts') AS SELECT …
 //!   puts what is committed here into a stored stream there, which knows what it has taken
+//! CREATE STREAM orders WITH (connector = 'flight', url = 'grpc://warehouse.example:32010', poll_interval = '10 s',
+//!   query = 'SELECT * FROM orders WHERE id > {cursor} ORDER BY id LIMIT 10000', cursor = 'id', first_cursor = '0')
+//!   polls any server that speaks Flight SQL; the cursor is committed with the rows
 //! ```
 //! Columns, whether rows can be taken back, the key and the event time are asked for once, at CREATE.
 
+mod cursor;
+mod hearing;
 mod messages;
 mod options;
-mod queue;
+mod query;
+mod receiver;
 mod shape;
 mod sink;
 mod source;
@@ -36,7 +42,7 @@ impl Connector for FlightConnector {
     }
 
     fn about(&self) -> &str {
-        "streams of another Millstream server"
+        "streams of another Millstream server; queries of any Flight SQL server, polled"
     }
 
     fn source(&self) -> Option<&dyn Readable> {
@@ -73,8 +79,15 @@ impl Readable for FlightConnector {
         shape::known(options).map(|known| known.shape)
     }
 
-    fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
-        source::open(request)
+    fn promise(&self) -> String {
+        "exactly once; polled, an answer whole or not at all: with cursor, or key, each row once".to_owned()
+    }
+
+    fn open(&self, mut request: SourceRequest) -> Result<Arc<dyn Source>> {
+        match query::open(&mut request)? {
+            Some(polled) => Ok(polled),
+            None => source::open(request),
+        }
     }
 }
 

@@ -3,15 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use arrow::ipc::CompressionType;
 use millstream_engine::error::{Error, Result};
 use millstream_engine::options::{OptionSpec, Options, Takes};
 use millstream_engine::reach::Touch;
 use millstream_sql::rights::Hidden;
+use tonic::metadata::MetadataMap;
 use url::Url;
 
+use super::cursor::PLACEHOLDER;
 use crate::client::{ConnectOptions, FlightClient};
+use crate::compression::Compression;
+use crate::connector::count::{at_least, some_time};
+use crate::connector::headers::take_headers;
 use crate::doors::tls::Identity;
+use crate::wanted::Wanted;
 
 const URL: OptionSpec = OptionSpec::new(
     "url",
@@ -48,16 +53,46 @@ const MAX_RETRY_DELAY: OptionSpec = OptionSpec::new(
 )
 .or("10 s");
 
+const COMPRESSION: OptionSpec =
+    OptionSpec::new("compression", Takes::OneOf(Compression::NAMES), "zstd", "how rows are compressed on their way")
+        .or("none");
+const AUTHORIZATION: OptionSpec = OptionSpec::new(
+    "authorization",
+    Takes::Text,
+    "secret:warehouse",
+    "in place of user: the header of that name, such as Bearer and a token",
+)
+.secret();
+const HEADERS: OptionSpec =
+    OptionSpec::new("headers", Takes::Text, "database: shop", "headers of each call, one a line");
+const BUFFER_BYTES: OptionSpec = OptionSpec::new(
+    "buffer_bytes",
+    Takes::Whole,
+    "1000000",
+    "what may have come and wait to be read, on disk beyond a few MiB: then the server waits",
+)
+.or("268435456");
+const POLL_INTERVAL: OptionSpec = OptionSpec::new(
+    "poll_interval",
+    Takes::Duration,
+    "10 s",
+    "the server is any that speaks Flight SQL, and query is asked so often",
+);
+const CURSOR: OptionSpec = OptionSpec::new(
+    "cursor",
+    Takes::Text,
+    "id",
+    "a column that grows from row to row: its last value stands for {cursor} in the next query",
+);
+const FIRST_CURSOR: OptionSpec = OptionSpec::new("first_cursor", Takes::Text, "0", "the value of {cursor} at first");
+const KEY: OptionSpec =
+    OptionSpec::new("key", Takes::Text, "id, at", "columns that tell rows apart: one that was seen is dropped");
+const KEY_MEMORY: OptionSpec =
+    OptionSpec::new("key_memory", Takes::Whole, "1000", "how many keys are remembered").or("20000");
+
 const INTO: OptionSpec =
     OptionSpec::new("stream", Takes::Text, "counts", "the stored stream there that takes the rows").required();
-const COMPRESSION: OptionSpec = OptionSpec::new(
-    "compression",
-    Takes::OneOf(&["none", "lz4", "zstd"]),
-    "zstd",
-    "how rows are compressed on the way, where the line is slower than the compression",
-)
-.or("none");
-const BUFFER_BYTES: OptionSpec = OptionSpec::new(
+const UNSENT_BYTES: OptionSpec = OptionSpec::new(
     "buffer_bytes",
     Takes::Whole,
     "1000000",
@@ -66,12 +101,42 @@ const BUFFER_BYTES: OptionSpec = OptionSpec::new(
 .or("268435456");
 
 /// All that a sink may have.
-pub(super) const WRITTEN: [OptionSpec; 10] =
-    [URL, INTO, USER, PASSWORD, TLS_CA, TLS_CERT, TLS_KEY, MAX_RETRY_DELAY, COMPRESSION, BUFFER_BYTES];
+pub(super) const WRITTEN: [OptionSpec; 12] = [
+    URL,
+    INTO,
+    USER,
+    PASSWORD,
+    AUTHORIZATION,
+    HEADERS,
+    TLS_CA,
+    TLS_CERT,
+    TLS_KEY,
+    MAX_RETRY_DELAY,
+    COMPRESSION,
+    UNSENT_BYTES,
+];
 
 /// All that a source may have.
-pub(super) const READ: [OptionSpec; 9] =
-    [URL, STREAM, QUERY, USER, PASSWORD, TLS_CA, TLS_CERT, TLS_KEY, MAX_RETRY_DELAY];
+pub(super) const READ: [OptionSpec; 18] = [
+    URL,
+    STREAM,
+    QUERY,
+    USER,
+    PASSWORD,
+    AUTHORIZATION,
+    HEADERS,
+    TLS_CA,
+    TLS_CERT,
+    TLS_KEY,
+    MAX_RETRY_DELAY,
+    BUFFER_BYTES,
+    COMPRESSION,
+    POLL_INTERVAL,
+    CURSOR,
+    FIRST_CURSOR,
+    KEY,
+    KEY_MEMORY,
+];
 
 /// What is read of the other side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +157,9 @@ pub(super) struct Remote {
     identity: Option<Identity>,
     /// The longest wait between attempts to connect.
     pub(super) longest: Duration,
+    /// How rows are compressed on their way.
+    pub(super) compression: Compression,
+    headers: MetadataMap,
 }
 
 impl Remote {
@@ -120,13 +188,26 @@ impl Remote {
             }
         };
         let longest = options.duration(&MAX_RETRY_DELAY)?.unwrap_or(Duration::from_secs(10));
-        Ok(Remote { url, login, ca: ca.map(Into::into), identity, longest })
+        let compression = options.choice(&COMPRESSION)?.and_then(Compression::named).unwrap_or_default();
+        if login.is_some() && options.is_set(&AUTHORIZATION) {
+            return Err(
+                Error::invalid(format!("{owner} says both user and authorization")).with_hint("Leave one of them out.")
+            );
+        }
+        let mut headers = MetadataMap::from_headers(take_headers(options, &HEADERS, &AUTHORIZATION)?);
+        Wanted::ask_for_life(&mut headers);
+        Ok(Remote { url, login, ca: ca.map(Into::into), identity, longest, compression, headers })
     }
 
     /// A connection to it.
     pub(super) async fn connect(&self) -> Result<FlightClient> {
-        let options =
-            ConnectOptions { login: self.login.clone(), ca: self.ca.clone(), identity: self.identity.clone() };
+        let options = ConnectOptions {
+            login: self.login.clone(),
+            ca: self.ca.clone(),
+            identity: self.identity.clone(),
+            compression: self.compression,
+            headers: self.headers.clone(),
+        };
         FlightClient::connect(&self.url, options).await.map_err(engine_error)
     }
 }
@@ -147,8 +228,6 @@ pub(super) struct Target {
     pub(super) remote: Remote,
     /// The stream there.
     pub(super) stream: String,
-    /// How batches are compressed.
-    pub(super) compression: Option<CompressionType>,
     /// Bytes that may wait.
     pub(super) buffer_bytes: u64,
 }
@@ -157,19 +236,14 @@ pub(super) struct Target {
 pub(super) fn take_target(mut options: Options) -> Result<Target> {
     let remote = Remote::take(&mut options)?;
     let stream = options.required(&INTO)?;
-    let compression = match options.choice(&COMPRESSION)? {
-        Some("lz4") => Some(CompressionType::LZ4_FRAME),
-        Some("zstd") => Some(CompressionType::ZSTD),
-        _ => None,
-    };
     let owner = options.owner().to_owned();
-    let buffer_bytes = options.value::<u64>(&BUFFER_BYTES, "a number of bytes")?.unwrap_or_default();
+    let buffer_bytes = options.value::<u64>(&UNSENT_BYTES, "a number of bytes")?.unwrap_or_default();
     if buffer_bytes == 0 {
         return Err(Error::invalid(format!("{owner}: buffer_bytes is 0, and nothing could be sent"))
             .with_hint("Write a number of bytes, or leave it out."));
     }
     options.finish()?;
-    Ok(Target { remote, stream, compression, buffer_bytes })
+    Ok(Target { remote, stream, buffer_bytes })
 }
 
 /// Takes what is read out of `options`.
@@ -182,6 +256,57 @@ pub(super) fn take_asked(options: &mut Options) -> Result<Asked> {
         (Some(_), Some(_)) => Err(Error::invalid(format!("{} says both stream and query", options.owner()))
             .with_hint("Leave one of them out.")),
     }
+}
+
+/// What is asked of a server that is polled.
+pub(super) struct Polls {
+    pub(super) query: String,
+    pub(super) interval: Duration,
+    /// The column of the cursor, and where it begins.
+    pub(super) cursor: Option<(String, String)>,
+    pub(super) key: Vec<String>,
+    pub(super) key_memory: usize,
+}
+
+/// Takes what is polled out of `options`, if the server is.
+pub(super) fn take_polls(options: &mut Options) -> Result<Option<Polls>> {
+    let owner = options.owner().to_owned();
+    if !options.is_set(&POLL_INTERVAL) {
+        return match [CURSOR, FIRST_CURSOR, KEY].iter().find(|spec| options.is_set(spec)) {
+            Some(spec) => Err(Error::invalid(format!("{owner} has {} without poll_interval", spec.name))
+                .with_hint("A stream of another Millstream server is read by its epochs. Of any other server write poll_interval = '10 s'.")),
+            None => Ok(None),
+        };
+    }
+    let interval = some_time(options, &POLL_INTERVAL)?;
+    let Asked::Query(query) = take_asked(options)? else {
+        return Err(Error::invalid(format!("{owner} has poll_interval and stream"))
+            .with_hint("Write query = 'SELECT …', which is asked again and again."));
+    };
+    let cursor = match (options.text(&CURSOR), options.text(&FIRST_CURSOR)) {
+        (Some(column), Some(first)) => Some((column, first)),
+        (None, None) => None,
+        _ => {
+            return Err(Error::invalid(format!("{owner}: cursor and first_cursor belong together"))
+                .with_hint("Write both, such as cursor = 'id', first_cursor = '0', or none."));
+        }
+    };
+    if cursor.is_some() != query.contains(PLACEHOLDER) {
+        return Err(Error::invalid(format!("{owner}: cursor and {PLACEHOLDER} in query belong together"))
+            .with_hint(format!("Write cursor = 'id' and query = 'SELECT … WHERE id > {PLACEHOLDER} ORDER BY id'.")));
+    }
+    let key: Vec<_> = options.text(&KEY).iter().flat_map(|key| key.split(',')).map(|c| c.trim().to_owned()).collect();
+    if cursor.is_some() && !key.is_empty() {
+        return Err(Error::invalid(format!("{owner} has both cursor and key"))
+            .with_hint("With a cursor no row comes twice: leave key out."));
+    }
+    let key_memory = at_least(options, &KEY_MEMORY, 1)?.min(1_000_000);
+    Ok(Some(Polls { query, interval, cursor, key, key_memory }))
+}
+
+/// Takes how many bytes may have come and wait to be read. An epoch may be larger, and then is alone.
+pub(super) fn take_buffer(options: &mut Options) -> Result<usize> {
+    at_least(options, &BUFFER_BYTES, 1)
 }
 
 /// What a link touches.

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use futures::stream;
 use millstream_engine::changelog::{Outgoing, op_schema, with_ops};
 use millstream_engine::changes::Changes;
+use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::outbox::{Packing, Parcel};
 use millstream_engine::connector::registry::SinkRequest;
 use millstream_engine::connector::{Figure, Sink, SinkWriter, Staged};
@@ -30,6 +31,7 @@ use super::shape::{ask, may_pass};
 use crate::client::FlightClient;
 use crate::connector::backoff::Backoff;
 use crate::connector::dispatch::{Carrier, Consignment, Dispatch, Room};
+use crate::connector::link::LinkState;
 
 /// Messages read ahead of the line.
 const READ_AHEAD: usize = 4;
@@ -66,6 +68,7 @@ struct Link {
     delivery: Delivery,
     /// The connection, while it is good.
     client: Mutex<Option<FlightClient>>,
+    state: LinkState,
     delivered: AtomicU64,
     breaks: AtomicU64,
 }
@@ -79,8 +82,8 @@ impl Link {
         let names = key.as_ref().map(|key| key.iter().map(name).collect());
         let delivery =
             Delivery { sender: String::new(), checkpoint: 0, generation: 0, rows: 0, changelog: retracts, key: names };
-        let (delivered, breaks) = Default::default();
-        Ok(Link { stream, target, schema, sent, key, delivery, client: Mutex::default(), delivered, breaks })
+        let (client, state, delivered, breaks) = Default::default();
+        Ok(Link { stream, target, schema, sent, key, delivery, client, state, delivered, breaks })
     }
 
     /// Sends `consignment` once.
@@ -133,7 +136,7 @@ impl Carrier for Link {
 
     fn writer(&self, packing: Packing, room: Room) -> Result<Box<dyn SinkWriter>> {
         let outgoing = Outgoing::new(self.schema.clone(), self.delivery.changelog, self.key.clone());
-        let encoder = Encoder::new(&self.sent, self.target.compression)?;
+        let encoder = Encoder::new(&self.sent, self.target.remote.compression)?;
         Ok(Box::new(LinkWriter { outgoing, encoder, packing, room }))
     }
 
@@ -149,6 +152,7 @@ impl Carrier for Link {
                 Ok(()) => {
                     let rows = consignment.parcels.iter().map(|parcel| parcel.rows).sum();
                     self.delivered.fetch_add(rows, Ordering::Relaxed);
+                    self.state.connected();
                     return Ok(consignment.parcels.len());
                 }
                 Err(e) => e,
@@ -161,6 +165,7 @@ impl Carrier for Link {
                 return Err(e.context(context).with_hint(hint));
             }
             self.breaks.fetch_add(1, Ordering::Relaxed);
+            self.state.lost(e.message());
             let wait = backoff.delay()?;
             let (stream, millis) = (&self.stream, wait.as_millis());
             tracing::warn!(%stream, error = %e, "rows are not taken and are sent again in {millis} ms");
@@ -169,6 +174,10 @@ impl Carrier for Link {
                 _ = letting_go.wait_for(|letting_go| *letting_go) => return Ok(0),
             }
         }
+    }
+
+    fn link(&self) -> Lag {
+        self.state.lag()
     }
 
     fn figures(&self) -> Vec<Figure> {

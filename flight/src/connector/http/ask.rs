@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use millstream_engine::connector::Figure;
+use millstream_engine::connector::lag::Lag;
 use millstream_engine::error::{Error, Result};
 use millstream_engine::options::Options;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -15,6 +16,7 @@ use reqwest::{RequestBuilder, Response};
 
 use super::date::retry_after;
 use crate::connector::backoff::Backoff;
+use crate::connector::link::LinkState;
 use crate::connector::wire::take_client;
 use crate::doors::renewed::Renewed;
 
@@ -36,6 +38,7 @@ pub(super) struct Client {
 pub(super) struct Counts {
     asked: AtomicU64,
     failed: AtomicU64,
+    link: LinkState,
 }
 
 /// An answer that is good.
@@ -90,8 +93,12 @@ impl Client {
     pub(super) async fn send(&self, request: RequestBuilder, most: usize) -> Result<Answered, Refused> {
         self.counts.asked.fetch_add(1, Ordering::Relaxed);
         let sent = self.answer(request.headers(self.headers.clone()), most).await;
-        if sent.is_err() {
-            self.counts.failed.fetch_add(1, Ordering::Relaxed);
+        match &sent {
+            Ok(_) => self.counts.link.connected(),
+            Err(refused) => {
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                self.counts.link.lost(&refused.why);
+            }
         }
         sent
     }
@@ -114,6 +121,11 @@ impl Client {
         let said = String::from_utf8_lossy(&body);
         let said = said.lines().next().map(|line| format!(": {line}")).unwrap_or_default();
         Err(Refused { why: format!("it answers {}{said}", status.as_u16()), again, after })
+    }
+
+    /// Whether the last request was answered.
+    pub(super) fn lag(&self) -> Lag {
+        self.counts.link.lag()
     }
 
     /// The counts, for `EXPLAIN ANALYZE STREAM`.

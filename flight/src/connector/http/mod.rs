@@ -16,9 +16,7 @@ mod date;
 mod options;
 mod paging;
 mod poll;
-mod seen;
 mod sink;
-mod source;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +27,8 @@ use millstream_engine::error::Result;
 use millstream_engine::options::{OptionSpec, Options};
 use millstream_engine::reach::Touch;
 
+use self::options::take_source;
+use super::polled::PolledSource;
 use super::wire::fix_paths;
 
 /// The connector.
@@ -75,7 +75,7 @@ impl Readable for HttpConnector {
     }
 
     fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
-        source::open(request)
+        Ok(Arc::new(PolledSource::new(Arc::new(take_source(request)?))))
     }
 }
 

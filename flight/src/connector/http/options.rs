@@ -9,12 +9,12 @@ use millstream_engine::format::metadata::Layout;
 use millstream_engine::options::{OptionSpec, Options, Takes};
 use millstream_engine::reach::Touch;
 use reqwest::Method;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::ask::Client;
 use super::paging::Paging;
-use crate::connector::count::at_least;
+use crate::connector::count::{at_least, some_time};
+use crate::connector::headers::take_headers;
 use crate::connector::wire::{TLS_CA, TLS_CERT, TLS_KEY};
 
 const URL: OptionSpec =
@@ -277,7 +277,7 @@ fn holds(format: Option<&str>) -> Holds {
 }
 
 fn take_client(o: &mut Options, url: &Url) -> Result<Client> {
-    let headers = take_headers(o)?;
+    let headers = take_headers(o, &HEADERS, &AUTHORIZATION)?;
     let (timeout, longest) = (some_time(o, &TIMEOUT)?, o.duration(&MAX_RETRY_DELAY)?.unwrap_or_default());
     Client::new(o, url.scheme() == "https", headers, timeout, longest)
 }
@@ -299,32 +299,6 @@ fn take_url(o: &mut Options) -> Result<Url> {
     Ok(url)
 }
 
-fn take_headers(o: &mut Options) -> Result<HeaderMap> {
-    let text = o.text(&HEADERS).unwrap_or_default();
-    let mut headers = HeaderMap::new();
-    for (i, line) in text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()) {
-        let parts = line.split_once(':');
-        let read = parts.and_then(|(name, value)| {
-            Some((name.trim().parse::<HeaderName>().ok()?, value.trim().parse::<HeaderValue>().ok()?))
-        });
-        let Some((name, mut value)) = read else {
-            // A value may be a secret, and a line of which one cannot tell what is one, too.
-            let message = format!("line {} of option \"headers\" of {} is no header", i + 1, o.owner());
-            return Err(Error::invalid(message).with_hint("Write one a line, like 'Accept-Language: en'."));
-        };
-        value.set_sensitive(true);
-        headers.append(name, value);
-    }
-    if let Some(text) = o.text(&AUTHORIZATION) {
-        let mut value = HeaderValue::from_str(&text).map_err(|_| {
-            Error::invalid(format!("option \"authorization\" of {} is no value of a header", o.owner()))
-        })?;
-        value.set_sensitive(true);
-        headers.insert(reqwest::header::AUTHORIZATION, value);
-    }
-    Ok(headers)
-}
-
 /// An option that is a JSON pointer.
 fn pointer(o: &mut Options, spec: &OptionSpec) -> Result<Option<String>> {
     o.text(spec).map(|text| checked(o, spec, text)).transpose()
@@ -339,14 +313,5 @@ fn checked(o: &Options, spec: &OptionSpec, text: String) -> Result<String> {
             o.owner()
         ))
         .with_hint(format!("Write it like {} = '{}'.", spec.name, spec.example))),
-    }
-}
-
-/// A length of time above 0.
-fn some_time(o: &mut Options, spec: &OptionSpec) -> Result<Duration> {
-    let time = o.duration(spec)?.unwrap_or_default();
-    match time.is_zero() {
-        true => Err(Error::invalid(format!("option \"{}\" of {} is 0", spec.name, o.owner()))),
-        false => Ok(time),
     }
 }

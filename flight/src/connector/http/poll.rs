@@ -1,60 +1,72 @@
-//! The task that polls: it asks when somebody waits for rows, drops what was seen, and hands the rest in with the place where
-//! the next request goes on.
+//! Polling: one page after the other, without the rows that were seen.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arrow::array::{BinaryArray, RecordBatch};
 use arrow::compute::concat_batches;
+use async_trait::async_trait;
 use axum::http::StatusCode;
 use bytes::Bytes;
-use millstream_engine::connector::DeadLetter;
-use millstream_engine::connector::Source;
-use millstream_engine::connector::ingest::{IngestSource, Kept, Parcel, Receipt};
+use millstream_engine::connector::ingest::Parcel;
+use millstream_engine::connector::lag::Lag;
+use millstream_engine::connector::{DeadLetter, Figure};
 use millstream_engine::error::{Error, Result};
 use millstream_engine::format::body::{BodyDecoder, BodyFormat};
 use millstream_engine::format::json::{find, items};
 use millstream_engine::format::options::JsonOptions;
 use millstream_engine::format::records::{RecordDecoder, RecordFormat, RecordOptions, Records};
-use millstream_engine::memory::{MemoryAccount, MemoryBudget};
+use millstream_engine::memory::MemoryAccount;
 use parking_lot::Mutex;
 use reqwest::header::{ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
-use tokio::sync::Notify;
+use serde_json::Value;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use url::Url;
 
 use super::ask::Answered;
-use super::options::{Holds, Polling};
+use super::options::{Holds, Polling, shown};
 use super::paging::Place;
-use super::seen::{Mark, Seen, mark};
+use crate::connector::polled::{Answer, Asker, Here, Mark, Polled, Seen, mark};
 
-/// The key of the receipt that says where polling goes on.
-pub(super) const PLACE: &str = "poll";
 /// How much of an answer that makes no sense goes into its dead letter.
 const SHOWN: usize = 64 << 10;
 
-/// What the task shares with the source.
-pub(super) struct Shared {
-    pub(super) ingest: Arc<IngestSource>,
-    pub(super) budget: Arc<MemoryBudget>,
-    pub(super) seen: Mutex<Seen>,
-    /// How many wait for rows.
-    pub(super) waiting: AtomicUsize,
-    pub(super) wanted: Notify,
-    /// Why the source has ended.
-    pub(super) failed: Mutex<Option<Error>>,
-    pub(super) ended: Notify,
-    /// Rows that were dropped, since they had been seen.
-    pub(super) dropped: AtomicU64,
+impl Polled for Polling {
+    fn split(&self) -> String {
+        shown(&self.url)
+    }
+
+    fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    fn key_memory(&self) -> usize {
+        self.key_memory
+    }
+
+    fn asker(self: Arc<Self>, place: Option<Value>) -> Result<Box<dyn Asker>> {
+        let place = place.map(serde_json::from_value).transpose()?.unwrap_or_default();
+        Ok(Box::new(Pages { spec: self, place }))
+    }
+
+    fn link(&self) -> Lag {
+        self.client.lag()
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        self.client.figures()
+    }
+
+    fn describe(&self) -> String {
+        format!("{} {} every {:?}", self.method, shown(&self.url), self.interval)
+    }
 }
 
-/// The task.
-pub(super) struct Poller {
-    pub(super) spec: Arc<Polling>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) run: u64,
-    pub(super) place: Place,
+/// Asks for pages.
+struct Pages {
+    spec: Arc<Polling>,
+    place: Place,
 }
 
 /// The rows of an answer.
@@ -67,50 +79,18 @@ struct Page {
     dropped: u64,
 }
 
-impl Poller {
-    /// Polls until the run is over.
-    pub(super) async fn run(mut self) {
-        if let Err(e) = self.go_on().await
-            && self.shared.ingest.run() == self.run
-        {
-            *self.shared.failed.lock() = Some(e);
-            self.shared.ended.notify_waiters();
-        }
-    }
-
-    async fn go_on(&mut self) -> Result<()> {
-        loop {
-            self.wanted().await;
-            if !self.page().await? {
-                sleep(self.spec.interval).await;
-            }
-        }
-    }
-
-    /// Waits until somebody waits for rows: a stream that does not run asks for nothing.
-    async fn wanted(&self) {
-        loop {
-            let wanted = self.shared.wanted.notified();
-            tokio::pin!(wanted);
-            wanted.as_mut().enable();
-            if self.shared.waiting.load(Ordering::SeqCst) > 0 {
-                return;
-            }
-            wanted.await;
-        }
-    }
-
-    /// Takes one page in; says whether there is another to ask for at once.
-    async fn page(&mut self) -> Result<bool> {
+#[async_trait]
+impl Asker for Pages {
+    async fn ask(&mut self, here: &Arc<Here>) -> Result<Answer> {
         let first = self.place.is_first();
         let asked = self.place.url(&self.spec.url, &self.spec.paging);
-        let Answered { status, headers, body } = self.ask(&asked, first).await?;
+        let Answered { status, headers, body } = self.request(&asked, first).await?;
         if status == StatusCode::NOT_MODIFIED {
-            return Ok(false);
+            return Ok(Answer { parcel: None, marks: vec![], dropped: 0, place: Value::Null, more: false });
         }
-        let mut held = self.shared.budget.account(format!("an answer to stream \"{}\"", self.spec.stream));
+        let mut held = here.budget.account(format!("an answer to stream \"{}\"", self.spec.stream));
         held.resize_large(body.len())?;
-        let page = self.decode(body.clone(), held).await?;
+        let page = self.decode(here, body.clone(), held).await?;
         if let Some(letter) = page.dead.first().filter(|_| self.spec.fail) {
             return Err(Error::data(format!("stream \"{}\": {}", self.spec.stream, letter.reason))
                 .with_hint("Write on_error = 'dead_letter' to set such input aside and go on."));
@@ -121,10 +101,17 @@ impl Poller {
             (place.etag, place.modified) = (header(ETAG), header(LAST_MODIFIED));
         }
         let more = self.advance(&mut place, &asked, &headers, &body, page.offered);
-        self.hand_in(page, place).await?;
-        Ok(more)
+        let Page { rows, dead, marks, dropped, .. } = page;
+        let nothing = rows.num_rows() == 0 && dead.is_empty();
+        let same = |a: &Place, b: &Place| (&a.next, &a.cursor, a.page) == (&b.next, &b.cursor, b.page);
+        let moved = !same(&place, &self.place);
+        self.place = place;
+        let parcel = (!nothing || moved).then(|| Parcel::from(rows).with_dead(dead));
+        Ok(Answer { parcel, marks, dropped, place: serde_json::to_value(&self.place)?, more })
     }
+}
 
+impl Pages {
     fn advance(&self, place: &mut Place, asked: &Url, headers: &HeaderMap, body: &[u8], rows: usize) -> bool {
         place.advance(&self.spec.paging, asked, headers, body, rows).unwrap_or_else(|why| {
             tracing::warn!(stream = %self.spec.stream, "{why}: polling begins anew");
@@ -133,7 +120,7 @@ impl Poller {
     }
 
     /// Asks until there is an answer.
-    async fn ask(&self, url: &Url, first: bool) -> Result<Answered> {
+    async fn request(&self, url: &Url, first: bool) -> Result<Answered> {
         let client = &self.spec.client;
         let mut backoff = client.backoff();
         loop {
@@ -161,36 +148,16 @@ impl Poller {
     }
 
     /// Decodes an answer, off the asynchronous threads.
-    async fn decode(&self, body: Bytes, held: MemoryAccount) -> Result<Page> {
-        let (spec, shared) = (self.spec.clone(), self.shared.clone());
+    async fn decode(&self, here: &Arc<Here>, body: Bytes, held: MemoryAccount) -> Result<Page> {
+        let (spec, here) = (self.spec.clone(), here.clone());
         let decode = move || match spec.holds {
-            Holds::Json => documents(&spec, &shared.seen, &body, held),
+            Holds::Json => documents(&spec, &here.seen, &body, held),
             Holds::JsonLines => whole(&spec, BodyFormat::JsonLines, body, held),
             Holds::Csv => whole(&spec, BodyFormat::Csv, body, held),
             Holds::Arrow => whole(&spec, BodyFormat::Arrow, body, held),
         };
         let decoded = spawn_blocking(decode).await;
         decoded.map_err(|e| Error::internal(format!("an answer was not decoded: {e}")))?
-    }
-
-    /// Hands the rows in, with the place behind them.
-    async fn hand_in(&mut self, page: Page, place: Place) -> Result<()> {
-        let Page { rows, dead, marks, dropped, .. } = page;
-        self.shared.dropped.fetch_add(dropped, Ordering::Relaxed);
-        let nothing = rows.num_rows() == 0 && dead.is_empty();
-        let same = |a: &Place, b: &Place| (&a.next, &a.cursor, a.page) == (&b.next, &b.cursor, b.page);
-        let moved = !same(&place, &self.place);
-        self.place = place;
-        if nothing && !moved {
-            return Ok(());
-        }
-        let value = serde_json::to_value(&self.place)?;
-        let receipt = Receipt { key: PLACE.to_owned(), value, kept: Kept::Lasting };
-        let parcel = Parcel::from(rows).with_dead(dead).with_receipt(receipt);
-        // Before the rows can be committed. Nobody else hands in.
-        let at = self.shared.ingest.acknowledged().first().map_or(0, |reach| reach.end);
-        self.shared.seen.lock().note(marks, at + parcel.length());
-        self.shared.ingest.push(self.run, parcel).await
     }
 }
 

@@ -15,6 +15,7 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use millstream_engine::changelog::{Outgoing, op_schema, with_ops};
 use millstream_engine::changes::Changes;
+use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::outbox::{Packing, Parcel};
 use millstream_engine::connector::registry::SinkRequest;
 use millstream_engine::connector::{Figure, Sink, SinkWriter, Staged};
@@ -81,6 +82,10 @@ impl Carrier for Poster {
             }
         }
         Ok(consignment.parcels.len())
+    }
+
+    fn link(&self) -> Lag {
+        self.spec.client.lag()
     }
 
     fn figures(&self) -> Vec<Figure> {

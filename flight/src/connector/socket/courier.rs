@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use millstream_engine::changelog::Outgoing;
 use millstream_engine::changes::Changes;
+use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::outbox::{Outbox, Packing, Parcel};
 use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged};
 use millstream_engine::epoch::EpochMark;
@@ -31,6 +32,7 @@ use tokio::time::{sleep, timeout};
 use super::options::{Longest, Way};
 use super::rows::Rows;
 use crate::connector::backoff::Backoff;
+use crate::connector::link::LinkState;
 use crate::connector::wire::{Dialer, Wire};
 
 /// What is sent at once.
@@ -63,6 +65,7 @@ pub(super) struct ClientSink {
 struct Desk {
     parcels: Mutex<VecDeque<Parcel>>,
     state: watch::Sender<State>,
+    link: LinkState,
     sent: AtomicU64,
     again: AtomicU64,
 }
@@ -81,7 +84,7 @@ struct State {
 impl Desk {
     fn new() -> Self {
         let (parcels, state) = (Mutex::default(), watch::Sender::new(State::default()));
-        Desk { parcels, state, sent: AtomicU64::new(0), again: AtomicU64::new(0) }
+        Desk { parcels, state, link: LinkState::default(), sent: AtomicU64::new(0), again: AtomicU64::new(0) }
     }
 
     /// Changes what is to be sent.
@@ -210,6 +213,10 @@ impl Sink for ClientSink {
 
     fn takes_retractions(&self) -> bool {
         self.rows.retracts
+    }
+
+    fn lag(&self) -> Option<Lag> {
+        Some(Parcel::lag(&*self.desk.parcels.lock()).with(self.desk.link.lag()))
     }
 
     fn figures(&self) -> Vec<Figure> {
@@ -346,6 +353,7 @@ impl Courier {
         // One that is let in and thrown out at once is to come back later and later.
         self.pause = !lasted;
         self.desk.state.send_modify(|state| state.connected = false);
+        self.desk.link.lost(why);
         tracing::warn!(stream = %self.stream, address = %self.dialer.address, "the connection ended: {why}");
         let again: u64 = self.recent.iter().map(|(_, parcel)| parcel.rows).sum();
         self.desk.again.fetch_add(again, Ordering::Relaxed);
@@ -369,8 +377,10 @@ impl Courier {
                 self.link = Some(Link { wire, since: Instant::now() });
                 self.told = false;
                 self.desk.state.send_modify(|state| state.connected = true);
+                self.desk.link.connected();
             }
             Err(e) => {
+                self.desk.link.lost(e.to_string());
                 // Once is enough until it goes well.
                 if !std::mem::replace(&mut self.told, true) {
                     tracing::warn!(stream = %self.stream, %address, "cannot connect, and tries again: {e}");

@@ -2,7 +2,7 @@
 //!
 //! A thread of its own takes them from the system as soon as they come: nobody else waits for them, and what the system has
 //! no room for it drops. They wait in a queue that is bounded in bytes; what comes while it is full is dropped and counted.
-//! There is one split, whose coordinate counts datagrams.
+//! Datagrams are counted.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
@@ -14,7 +14,7 @@ use arrow::array::{BinaryArray, StringViewArray, TimestampMicrosecondArray};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use async_trait::async_trait;
 use millstream_engine::changes::Changes;
-use millstream_engine::connector::{DeadLetter, Figure, Offsets, Read, Source, Split, Unit, UnitReader};
+use millstream_engine::connector::{DeadLetter, Figure, Read, UnitReader};
 use millstream_engine::error::{Error, Result};
 use millstream_engine::format::records::{RecordDecoder, RecordFormat, Records};
 use millstream_engine::memory::{MemoryAccount, MemoryBudget};
@@ -26,6 +26,7 @@ use tokio::sync::Notify;
 use super::options::Datagrams;
 use super::port::receive_at;
 use super::{ARRIVED, PEER};
+use crate::connector::endless::Endless;
 
 /// What a datagram takes in the queue besides its bytes.
 const ITS_OWN: usize = 64;
@@ -39,97 +40,58 @@ const LOOK: Duration = Duration::from_millis(100);
 const WORD_EVERY: Duration = Duration::from_secs(10);
 /// How much of a datagram that is too long goes into its dead letter.
 const SHOWN: usize = 4 << 10;
-/// A source of datagrams.
-pub(super) struct DatagramSource {
+
+/// Takes datagrams.
+pub(super) struct Receiver {
     stream: Arc<str>,
     spec: Datagrams,
     queue: Arc<Queue>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    before: u64,
-    handed_out: bool,
-    socket: Option<UdpSocket>,
+    /// One that is to be read.
+    socket: Mutex<Option<UdpSocket>>,
     /// Where it listens, for what the system counts.
-    local: Option<SocketAddr>,
-    budget: Option<Arc<MemoryBudget>>,
+    local: Mutex<Option<SocketAddr>>,
 }
 
-impl DatagramSource {
+impl Receiver {
     pub(super) fn new(stream: Arc<str>, spec: Datagrams) -> Self {
         let queue = Arc::new(Queue::new(stream.clone(), spec.queue_bytes, spec.max_bytes));
-        DatagramSource { stream, spec, queue, state: Mutex::new(State::default()) }
-    }
-
-    fn split(&self) -> Arc<str> {
-        format!("udp {}", self.spec.address).into()
+        Receiver { stream, spec, queue, socket: Mutex::default(), local: Mutex::default() }
     }
 }
 
 #[async_trait]
-impl Source for DatagramSource {
-    fn draw_on(&self, budget: &Arc<MemoryBudget>) {
-        self.state.lock().budget = Some(budget.clone());
+impl Endless for Receiver {
+    fn split(&self) -> Arc<str> {
+        format!("udp {}", self.spec.address).into()
     }
 
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
+    async fn prepare(&self) -> Result<()> {
         let socket = receive_at(&self.spec.address, &self.stream).await?;
         socket.set_read_timeout(Some(LOOK))?;
         // As much as the system lets everybody have.
         let _ = SockRef::from(&socket).set_recv_buffer_size(SYSTEM_BYTES);
         let local = socket.local_addr()?;
         tracing::info!(stream = %self.stream, address = %local, "listening");
-        let mut state = self.state.lock();
-        (state.before, state.handed_out) = (consumed.prefix(&self.split()), false);
-        (state.socket, state.local) = (Some(socket), Some(local));
+        (*self.socket.lock(), *self.local.lock()) = (Some(socket), Some(local));
         Ok(())
     }
 
-    fn splits(&self) -> Vec<Split> {
-        vec![Split { name: self.split(), end: None, min_time: None, holds: true }]
-    }
-
-    async fn next_unit(&self) -> Result<Option<Unit>> {
-        let mut state = self.state.lock();
-        if std::mem::replace(&mut state.handed_out, true) {
-            return Ok(None);
-        }
-        Ok(Some(Unit { split: self.split(), start: state.before, end: u64::MAX }))
-    }
-
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let (socket, budget) = {
-            let mut state = self.state.lock();
-            (state.socket.take(), state.budget.clone())
-        };
-        let socket = socket.ok_or_else(|| Error::internal("a socket is read twice"))?;
-        let budget = budget.ok_or_else(|| Error::internal("a socket is read without a budget"))?;
-        let decoder = RecordDecoder::new(&self.spec.records, self.spec.layout.clone(), unit.split.clone())?;
+    fn read(&self, from: u64, budget: Arc<MemoryBudget>) -> Result<Box<dyn UnitReader>> {
+        let socket = self.socket.lock().take().ok_or_else(|| Error::internal("a socket is read twice"))?;
+        let split = self.split();
+        let decoder = RecordDecoder::new(&self.spec.records, self.spec.layout.clone(), split.clone())?;
         self.queue.clear();
         let (queue, read) = (self.queue.clone(), Arc::new(AtomicBool::new(true)));
         let still = read.clone();
         let thread = std::thread::Builder::new().name("udp".into());
         thread.spawn(move || receive(&socket, &queue, &budget, &still))?;
-        let layout = &self.spec.layout;
-        Ok(Box::new(Reader {
-            position: unit.start,
-            split: unit.split.clone(),
-            queue: self.queue.clone(),
-            decoder,
-            tells: [layout.reads(PEER), layout.reads(ARRIVED)],
-            fail: self.spec.records.fail,
-            read,
-        }))
-    }
-
-    fn bounded(&self) -> bool {
-        false
+        let (layout, queue) = (&self.spec.layout, self.queue.clone());
+        let (tells, fail) = ([layout.reads(PEER), layout.reads(ARRIVED)], self.spec.records.fail);
+        Ok(Box::new(Reader { position: from, split, queue, decoder, tells, fail, read }))
     }
 
     fn figures(&self) -> Vec<Figure> {
-        let local = self.state.lock().local;
+        let local = *self.local.lock();
         let by_system = local.and_then(dropped_by_system).map(|n| Figure::count("datagrams_dropped_by_system", n));
         let dropped = self.queue.dropped.load(Ordering::Relaxed);
         std::iter::once(Figure::count("datagrams_dropped", dropped)).chain(by_system).collect()

@@ -1,6 +1,6 @@
 //! Reading lines over TCP: a listener takes many connections at a time, a client has one and makes it again.
 //!
-//! There is one split, whose coordinate counts rows and dead letters. Its one unit never ends. Each connection is a task that
+//! Rows and dead letters are counted. Each connection is a task that
 //! makes rows of its lines and puts them into a bounded inbox; when that is full it reads no further, and TCP lets the other
 //! side wait.
 
@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millstream_engine::changes::Changes;
+use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::registry::SourceRequest;
-use millstream_engine::connector::{Figure, Offsets, Read, Source, Split, Unit, UnitReader};
+use millstream_engine::connector::{Figure, Read, Source, UnitReader};
 use millstream_engine::error::{Error, Result};
 use millstream_engine::memory::MemoryBudget;
 use parking_lot::Mutex;
@@ -19,12 +20,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::datagrams::DatagramSource;
+use super::datagrams::Receiver;
 use super::lines::{Arrival, Connection, Ended};
 use super::options::{Lines, Listening, Longest, Reading, Way, take_source};
 use super::port::listen;
 use crate::connector::backoff::Backoff;
+use crate::connector::endless::{Endless, EndlessSource};
 use crate::connector::inbox::{Inlet, Outlet, inbox};
+use crate::connector::link::LinkState;
 use crate::connector::wire::Dialer;
 
 /// How long no more connections are taken when the system has no room for one.
@@ -34,10 +37,13 @@ const REST: Duration = Duration::from_millis(100);
 pub(super) fn open(request: SourceRequest) -> Result<Arc<dyn Source>> {
     let stream: Arc<str> = request.stream.as_str().into();
     Ok(match take_source(request)? {
-        Reading::Datagrams(spec) => Arc::new(DatagramSource::new(stream, spec)),
-        Reading::Lines(spec) => {
-            Arc::new(LineSource { stream, spec, counts: Arc::default(), state: Mutex::new(State::default()) })
-        }
+        Reading::Datagrams(spec) => Arc::new(EndlessSource::new(Receiver::new(stream, spec))),
+        Reading::Lines(spec) => Arc::new(EndlessSource::new(LineSource {
+            stream,
+            spec,
+            counts: Arc::default(),
+            listener: Mutex::default(),
+        })),
     })
 }
 
@@ -52,6 +58,8 @@ struct Counts {
     refused: AtomicU64,
     /// Connections that broke, stayed silent or were never made.
     failed: AtomicU64,
+    /// The way of a client to its server.
+    link: LinkState,
 }
 
 /// A source of lines.
@@ -59,52 +67,26 @@ struct LineSource {
     stream: Arc<str>,
     spec: Arc<Lines>,
     counts: Arc<Counts>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// How much earlier runs have read.
-    before: u64,
-    handed_out: bool,
-    listener: Option<TcpListener>,
-    budget: Option<Arc<MemoryBudget>>,
+    /// One that is to be read.
+    listener: Mutex<Option<TcpListener>>,
 }
 
 #[async_trait]
-impl Source for LineSource {
-    fn draw_on(&self, budget: &Arc<MemoryBudget>) {
-        self.state.lock().budget = Some(budget.clone());
+impl Endless for LineSource {
+    fn split(&self) -> Arc<str> {
+        self.spec.way.describe().into()
     }
 
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
-        let listener = match &self.spec.way {
-            Way::Client(..) => None,
-            Way::Listener(listening) => Some(listen(&listening.address, &self.stream).await?),
-        };
-        let mut state = self.state.lock();
-        (state.before, state.handed_out, state.listener) = (consumed.prefix(&self.split()), false, listener);
+    async fn prepare(&self) -> Result<()> {
+        if let Way::Listener(listening) = &self.spec.way {
+            let listener = listen(&listening.address, &self.stream).await?;
+            *self.listener.lock() = Some(listener);
+        }
         Ok(())
     }
 
-    fn splits(&self) -> Vec<Split> {
-        vec![Split { name: self.split(), end: None, min_time: None, holds: true }]
-    }
-
-    async fn next_unit(&self) -> Result<Option<Unit>> {
-        let mut state = self.state.lock();
-        if std::mem::replace(&mut state.handed_out, true) {
-            return Ok(None);
-        }
-        Ok(Some(Unit { split: self.split(), start: state.before, end: u64::MAX }))
-    }
-
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let (listener, budget) = {
-            let mut state = self.state.lock();
-            (state.listener.take(), state.budget.clone())
-        };
-        let budget = budget.ok_or_else(|| Error::internal("a socket is read without a budget"))?;
+    fn read(&self, from: u64, budget: Arc<MemoryBudget>) -> Result<Box<dyn UnitReader>> {
+        let listener = self.listener.lock().take();
         let (inlet, arrivals) = inbox(self.spec.queue_bytes, budget);
         let line = Line { stream: self.stream.clone(), spec: self.spec.clone(), counts: self.counts.clone(), inlet };
         let mut tasks = JoinSet::new();
@@ -113,16 +95,17 @@ impl Source for LineSource {
             (Way::Listener(listening), Some(listener)) => tasks.spawn(accept(line, listener, listening.clone())),
             (Way::Listener(_), None) => return Err(Error::internal("a listener is read twice")),
         };
-        Ok(Box::new(LineReader { position: unit.start, spec: self.spec.clone(), arrivals, _tasks: tasks }))
+        Ok(Box::new(LineReader { position: from, spec: self.spec.clone(), arrivals, _tasks: tasks }))
     }
 
-    fn bounded(&self) -> bool {
-        false
+    fn lag(&self) -> Option<Lag> {
+        let is_client = matches!(self.spec.way, Way::Client(..));
+        is_client.then(|| self.counts.link.lag())
     }
 
     fn figures(&self) -> Vec<Figure> {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Counts { connections, connected, refused, failed } = &*self.counts;
+        let Counts { connections, connected, refused, failed, .. } = &*self.counts;
         vec![
             Figure::level("connections", read(connections)),
             Figure::count("connections_made", read(connected)),
@@ -133,12 +116,6 @@ impl Source for LineSource {
 
     fn describe(&self) -> String {
         format!("socket {} ({})", self.spec.way.describe(), self.spec.decoding.name())
-    }
-}
-
-impl LineSource {
-    fn split(&self) -> Arc<str> {
-        self.spec.way.describe().into()
     }
 }
 
@@ -229,14 +206,18 @@ async fn keep_reading(line: Line, dialer: Dialer, longest: Longest) {
         match dialer.dial().await {
             Ok(wire) => {
                 let _open = Open::new(&line.counts);
+                line.counts.link.connected();
                 tracing::info!(stream = %line.stream, %peer, "connected");
-                if matches!(line.read(wire, &peer).await, Ended::Stopped) {
+                let ended = line.read(wire, &peer).await;
+                if matches!(ended, Ended::Stopped) {
                     return;
                 }
+                line.counts.link.lost(format!("the connection ended: {ended}"));
                 backoff.reset();
                 told = false;
             }
             Err(e) => {
+                line.counts.link.lost(e.to_string());
                 line.counts.failed.fetch_add(1, Ordering::Relaxed);
                 // Once is enough until it goes well.
                 if !std::mem::replace(&mut told, true) {
@@ -286,6 +267,7 @@ mod tests {
 
     use arrow::array::AsArray;
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use millstream_engine::connector::Offsets;
     use millstream_engine::options::Options;
     use tokio::io::AsyncWriteExt;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::HeaderMap;
 use millstream_engine::connector::registry::SourceRequest;
 use millstream_engine::error::{Error, Result};
 use millstream_engine::format::metadata::Layout;
@@ -11,7 +11,8 @@ use millstream_engine::options::{OptionSpec, Options, Takes};
 use millstream_engine::reach::Touch;
 use url::Url;
 
-use crate::connector::count::at_least;
+use crate::connector::count::{at_least, some_time};
+use crate::connector::headers::take_headers;
 use crate::connector::wire::{Address, Dialer, TLS_CA, TLS_CERT, TLS_KEY, TLS_SERVER_NAME, touched_files};
 
 const URL: OptionSpec =
@@ -87,7 +88,7 @@ pub(super) fn specs() -> Vec<OptionSpec> {
 pub(super) struct Messages {
     pub(super) url: Url,
     pub(super) dialer: Dialer,
-    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) headers: HeaderMap,
     pub(super) subscriptions: Vec<String>,
     pub(super) layout: Layout,
     pub(super) records: RecordOptions,
@@ -116,7 +117,7 @@ pub(super) fn take(mut request: SourceRequest) -> Result<Messages> {
     let layout = request.layout()?;
     let o = &mut request.options;
     let (url, address) = take_url(o)?;
-    let headers = take_headers(o)?;
+    let headers = take_headers(o, &HEADERS, &AUTHORIZATION)?;
     let subscriptions = o.text(&SUBSCRIBE).unwrap_or_default();
     let subscriptions = subscriptions.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
     let records = RecordOptions::take(o)?;
@@ -158,36 +159,4 @@ fn take_url(o: &mut Options) -> Result<(Url, Address)> {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = url.port_or_known_default().unwrap_or_default();
     Ok((url, Address { host, port }))
-}
-
-fn take_headers(o: &mut Options) -> Result<Vec<(HeaderName, HeaderValue)>> {
-    let text = o.text(&HEADERS).unwrap_or_default();
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let header = |(i, line): (usize, &str)| {
-        let parts = line.split_once(':');
-        let read = parts.and_then(|(name, value)| Some((name.trim().parse().ok()?, value.trim().parse().ok()?)));
-        // A value may be a secret, and a line of which one cannot tell what is one, too.
-        read.ok_or_else(|| {
-            Error::invalid(format!("line {} of option \"headers\" of {} is no header", i + 1, o.owner()))
-                .with_hint("Write one a line, like 'Origin: https://example.com'.")
-        })
-    };
-    let mut headers = lines.enumerate().map(header).collect::<Result<Vec<_>>>()?;
-    if let Some(text) = o.text(&AUTHORIZATION) {
-        let mut value = HeaderValue::from_str(&text).map_err(|_| {
-            Error::invalid(format!("option \"authorization\" of {} is no value of a header", o.owner()))
-        })?;
-        value.set_sensitive(true);
-        headers.push((axum::http::header::AUTHORIZATION, value));
-    }
-    Ok(headers)
-}
-
-/// A length of time above 0.
-fn some_time(o: &mut Options, spec: &OptionSpec) -> Result<Duration> {
-    let time = o.duration(spec)?.unwrap_or_default();
-    match time.is_zero() {
-        true => Err(Error::invalid(format!("option \"{}\" of {} is 0", spec.name, o.owner()))),
-        false => Ok(time),
-    }
 }

@@ -1,6 +1,6 @@
 //! Reading messages: one task keeps a connection to the server, subscribes, and puts what comes into a bounded inbox.
 //!
-//! There is one split, whose coordinate counts messages. Its one unit never ends. When the inbox is full the server is read
+//! Messages are counted. When the inbox is full the server is read
 //! no further, and TCP lets it wait; pings go on meanwhile.
 
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use millstream_engine::changes::Changes;
+use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::registry::SourceRequest;
-use millstream_engine::connector::{DeadLetter, Figure, Offsets, Read, Source, Split, Unit, UnitReader};
+use millstream_engine::connector::{DeadLetter, Figure, Read, Source, UnitReader};
 use millstream_engine::error::{Error, Result};
 use millstream_engine::format::records::{RecordDecoder, RecordFormat, Records};
 use millstream_engine::memory::MemoryBudget;
 use millstream_engine::time::now;
-use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -29,7 +29,9 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::ARRIVED;
 use super::options::{Messages, take};
 use crate::connector::backoff::Backoff;
+use crate::connector::endless::{Endless, EndlessSource};
 use crate::connector::inbox::{Inlet, Outlet, inbox};
+use crate::connector::link::LinkState;
 use crate::connector::wire::Wire;
 
 /// What a message takes in the inbox besides its bytes.
@@ -39,8 +41,7 @@ const ITS_OWN: usize = 64;
 pub(super) fn open(request: SourceRequest) -> Result<Arc<dyn Source>> {
     let stream: Arc<str> = request.stream.as_str().into();
     let spec = Arc::new(take(request)?);
-    let state = Mutex::new(State::default());
-    Ok(Arc::new(MessageSource { stream, spec, counts: Arc::default(), state }))
+    Ok(Arc::new(EndlessSource::new(MessageSource { stream, spec, counts: Arc::default() })))
 }
 
 /// What has happened since the job started.
@@ -49,21 +50,13 @@ struct Counts {
     connected: AtomicU64,
     made: AtomicU64,
     failed: AtomicU64,
+    link: LinkState,
 }
 
 struct MessageSource {
     stream: Arc<str>,
     spec: Arc<Messages>,
     counts: Arc<Counts>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// How much earlier runs have read.
-    before: u64,
-    handed_out: bool,
-    budget: Option<Arc<MemoryBudget>>,
 }
 
 /// What has come.
@@ -77,54 +70,29 @@ enum Arrival {
 }
 
 #[async_trait]
-impl Source for MessageSource {
-    fn draw_on(&self, budget: &Arc<MemoryBudget>) {
-        self.state.lock().budget = Some(budget.clone());
+impl Endless for MessageSource {
+    fn split(&self) -> Arc<str> {
+        self.spec.describe().into()
     }
 
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
-        let mut state = self.state.lock();
-        (state.before, state.handed_out) = (consumed.prefix(&self.split()), false);
-        Ok(())
-    }
-
-    fn splits(&self) -> Vec<Split> {
-        vec![Split { name: self.split(), end: None, min_time: None, holds: true }]
-    }
-
-    async fn next_unit(&self) -> Result<Option<Unit>> {
-        let mut state = self.state.lock();
-        if std::mem::replace(&mut state.handed_out, true) {
-            return Ok(None);
-        }
-        Ok(Some(Unit { split: self.split(), start: state.before, end: u64::MAX }))
-    }
-
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let budget = self.state.lock().budget.clone();
-        let budget = budget.ok_or_else(|| Error::internal("a WebSocket is read without a budget"))?;
+    fn read(&self, from: u64, budget: Arc<MemoryBudget>) -> Result<Box<dyn UnitReader>> {
         let (inlet, arrivals) = inbox(self.spec.queue_bytes, budget);
         let (stream, spec, counts) = (self.stream.clone(), self.spec.clone(), self.counts.clone());
+        let split = self.split();
+        let decoder = RecordDecoder::new(&self.spec.records, self.spec.layout.clone(), split.clone())?;
+        let (fail, tells_time) = (self.spec.records.fail, self.spec.layout.reads(ARRIVED));
         let mut tasks = JoinSet::new();
         tasks.spawn(Feed { stream, spec, counts, inlet }.keep_reading());
-        Ok(Box::new(Reader {
-            position: unit.start,
-            split: unit.split.clone(),
-            arrivals,
-            decoder: RecordDecoder::new(&self.spec.records, self.spec.layout.clone(), unit.split.clone())?,
-            fail: self.spec.records.fail,
-            tells_time: self.spec.layout.reads(ARRIVED),
-            _tasks: tasks,
-        }))
+        Ok(Box::new(Reader { position: from, split, arrivals, decoder, fail, tells_time, _tasks: tasks }))
     }
 
-    fn bounded(&self) -> bool {
-        false
+    fn lag(&self) -> Option<Lag> {
+        Some(self.counts.link.lag())
     }
 
     fn figures(&self) -> Vec<Figure> {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Counts { connected, made, failed } = &*self.counts;
+        let Counts { connected, made, failed, .. } = &*self.counts;
         vec![
             Figure::level("connections", read(connected)),
             Figure::count("connections_made", read(made)),
@@ -139,12 +107,6 @@ impl Source for MessageSource {
             RecordFormat::Arrow => "arrow",
         };
         format!("{} ({format})", self.spec.describe())
-    }
-}
-
-impl MessageSource {
-    fn split(&self) -> Arc<str> {
-        self.spec.describe().into()
     }
 }
 
@@ -171,9 +133,11 @@ impl Feed {
                     tracing::info!(stream = %self.stream, %server, "connected");
                     self.counts.made.fetch_add(1, Ordering::Relaxed);
                     self.counts.connected.store(1, Ordering::Relaxed);
+                    self.counts.link.connected();
                     let ended = self.read(socket).await;
                     self.counts.connected.store(0, Ordering::Relaxed);
                     let Some(why) = ended else { return };
+                    self.counts.link.lost(&why);
                     tracing::warn!(stream = %self.stream, %server, "the connection ended: {why}");
                     told = false;
                     // One that is let in and thrown out at once is to come back later and later.
@@ -182,6 +146,7 @@ impl Feed {
                     }
                 }
                 Err(why) => {
+                    self.counts.link.lost(&why);
                     self.counts.failed.fetch_add(1, Ordering::Relaxed);
                     // Once is enough until it goes well.
                     if !std::mem::replace(&mut told, true) {
@@ -203,7 +168,7 @@ impl Feed {
     async fn connect(&self) -> Result<WebSocketStream<Wire>, String> {
         let spec = &self.spec;
         let mut request = spec.url.as_str().into_client_request().map_err(|e| words(&e))?;
-        request.headers_mut().extend(spec.headers.iter().cloned().map(|(name, value)| (Some(name), value)));
+        request.headers_mut().extend(spec.headers.clone());
         let wire = spec.dialer.dial().await.map_err(|e| e.to_string())?;
         let bounds =
             WebSocketConfig::default().max_message_size(Some(spec.max_bytes)).max_frame_size(Some(spec.max_bytes));
@@ -375,6 +340,7 @@ mod tests {
 
     use arrow::array::AsArray;
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use millstream_engine::connector::Offsets;
     use millstream_engine::options::Options;
     use tokio::net::{TcpListener, TcpStream};
     use tokio_tungstenite::accept_async;

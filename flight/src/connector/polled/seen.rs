@@ -7,17 +7,17 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 /// A key, or what stands for it: 128 bits of its hash.
-pub(super) type Mark = u128;
+pub(crate) type Mark = u128;
 
 /// The mark of a key as it is written.
-pub(super) fn mark(key: &[u8]) -> Mark {
+pub(crate) fn mark(key: &[u8]) -> Mark {
     let hash = digest(&SHA256, key);
     hash.as_ref().iter().take(16).fold(0, |mark, byte| mark << 8 | u128::from(*byte))
 }
 
 /// The keys that were seen.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     most: usize,
     known: HashSet<Mark>,
     /// In the order in which they came, with the position behind their rows.
@@ -26,16 +26,16 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Remembers `most`.
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Seen { most, known: HashSet::new(), order: VecDeque::new() }
     }
 
-    pub(super) fn has(&self, mark: Mark) -> bool {
+    pub(crate) fn has(&self, mark: Mark) -> bool {
         self.known.contains(&mark)
     }
 
     /// Notes the keys of rows that end at `end`.
-    pub(super) fn note(&mut self, marks: impl IntoIterator<Item = Mark>, end: u64) {
+    pub(crate) fn note(&mut self, marks: impl IntoIterator<Item = Mark>, end: u64) {
         for mark in marks {
             if self.known.insert(mark) {
                 self.order.push_back((end, mark));
@@ -49,7 +49,7 @@ impl Seen {
     }
 
     /// What a manifest keeps: `[end, marks]` for each page, the marks in hexadecimal without a gap.
-    pub(super) fn save(&self) -> Value {
+    pub(crate) fn save(&self) -> Value {
         let mut pages: Vec<(u64, String)> = vec![];
         for (end, mark) in &self.order {
             match pages.last_mut().filter(|(last, _)| last == end) {
@@ -61,7 +61,7 @@ impl Seen {
     }
 
     /// Takes back what [`Seen::save`] gave, without what lies beyond `consumed`.
-    pub(super) fn restore(&mut self, saved: &Value, consumed: u64) {
+    pub(crate) fn restore(&mut self, saved: &Value, consumed: u64) {
         let pages: Vec<(u64, String)> = serde_json::from_value(saved.clone()).unwrap_or_default();
         for (end, marks) in pages.iter().filter(|(end, _)| *end <= consumed) {
             let marks = marks.as_bytes().chunks(32).filter_map(|mark| std::str::from_utf8(mark).ok());
