@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 
+import adbc_driver_flightsql.dbapi as flightsql
 import adbc_driver_manager
 import pytest
 from conftest import Server, run
@@ -211,6 +212,17 @@ def test_what_is_compressed_takes_fewer_bytes(sites):
         carried[compression] = wire.carried
     assert here.ask("SELECT count(*) FROM (SELECT * FROM kept_lz4 INTERSECT SELECT * FROM kept_zstd)") == [(200_000,)]
     assert carried["zstd"] < carried["lz4"] < carried["none"] / 2, carried
+    # Others ask by the header.
+    for compression in ("none", "zstd"):
+        wire = Wire()
+        wire.to = there.server.address
+        header = {"adbc.flight.sql.rpc.call_header.x-arrow-compression": compression}
+        with flightsql.connect(f"grpc://{wire.address}", db_kwargs=header, autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM requests ORDER BY id")
+            rows = cursor.fetch_arrow_table()
+        carried[compression], texts = wire.carried, rows["body"].to_pylist()
+        assert rows["id"].to_pylist() == list(range(1, 200_001)) and texts[41] == "a body of which much is the same: 42"
+    assert carried["zstd"] < carried["none"] / 2, carried
     with pytest.raises(adbc_driver_manager.Error, match="none, lz4, zstd"):
         here.ask(f"CREATE STREAM r WITH (connector = 'flight', url = 'grpc://{there.server.address}', stream = 'requests', compression = 'gzip')")
 

@@ -437,6 +437,6 @@ impl Positioned for StreamSource {
     }
 
     fn ahead(&self) -> u64 {
-        self.log.snapshot().rows.saturating_sub(self.state.lock().next)
+        self.log.last_epoch().1.saturating_sub(self.state.lock().next)
     }
 }
