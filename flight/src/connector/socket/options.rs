@@ -74,6 +74,13 @@ const MAX_DATAGRAM_BYTES: OptionSpec = OptionSpec::new(
     "udp: a row, or a datagram, that is longer becomes a dead letter",
 )
 .or("65507");
+const RATE: OptionSpec = OptionSpec::new(
+    "rate",
+    Takes::Whole,
+    "5000",
+    "udp: so many datagrams a second at most, for a receiver that cannot take at once what a checkpoint commits",
+)
+.otherwise("no bound");
 const MAX_RETRY_DELAY: OptionSpec = OptionSpec::new(
     "max_retry_delay",
     Takes::Duration,
@@ -125,6 +132,7 @@ pub(super) fn sink_specs() -> Vec<OptionSpec> {
         HEADER,
         MAX_CONNECTIONS,
         MAX_DATAGRAM_BYTES,
+        RATE,
         MAX_RETRY_DELAY,
         BUFFER_BYTES,
         RESEND_FOR,
@@ -263,7 +271,7 @@ pub(super) struct Wording {
 pub(super) enum Writing {
     Client { dialer: Dialer, longest: Longest, buffer_bytes: u64, resend_for: Duration },
     Listener { listening: Listening, buffer_bytes: usize },
-    Datagrams { address: Address, max_bytes: usize },
+    Datagrams { address: Address, max_bytes: usize, rate: Option<u64> },
 }
 
 /// Takes the options of a sink.
@@ -273,7 +281,8 @@ pub(super) fn take_sink(request: &mut SinkRequest) -> Result<(Writing, Wording)>
     let address = take_address(o)?;
     let csv = o.choice(&FORMAT)? == Some("csv");
     let writing = if udp {
-        Writing::Datagrams { address, max_bytes: take_max_datagram(o)? }
+        let rate = o.is_set(&RATE).then(|| at_least(o, &RATE, 1)).transpose()?;
+        Writing::Datagrams { address, max_bytes: take_max_datagram(o)?, rate: rate.map(|rate| rate as u64) }
     } else {
         let buffer_bytes = at_least(o, &BUFFER_BYTES, 1)?;
         match take_way(o, address)? {

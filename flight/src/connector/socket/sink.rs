@@ -21,6 +21,6 @@ pub(super) fn open(mut request: SinkRequest) -> Result<Arc<dyn Sink>> {
             Arc::new(ClientSink::new(rows, dialer, longest, buffer_bytes, resend_for))
         }
         Writing::Listener { listening, buffer_bytes } => Arc::new(ListenerSink::new(rows, listening, buffer_bytes)),
-        Writing::Datagrams { address, max_bytes } => Arc::new(DatagramSink::new(rows, address, max_bytes)),
+        Writing::Datagrams { address, max_bytes, rate } => Arc::new(DatagramSink::new(rows, address, max_bytes, rate)),
     })
 }

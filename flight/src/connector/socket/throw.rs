@@ -16,6 +16,8 @@ use millstream_engine::error::Result;
 use millstream_engine::format::Format;
 use parking_lot::Mutex;
 use tokio::net::{UdpSocket, lookup_host};
+use tokio::sync::watch;
+use tokio::time::sleep_until;
 
 use super::rows::{Rows, Staging};
 use crate::connector::wire::Address;
@@ -24,6 +26,8 @@ use crate::connector::wire::Address;
 const WORD_EVERY: Duration = Duration::from_secs(10);
 /// After so many datagrams others may have the thread.
 const TURN: usize = 64;
+/// How often a second it is waited at most where there is a rate.
+const PACES: u64 = 200;
 
 /// Rows in one buffer, and where each ends.
 #[derive(Default)]
@@ -37,6 +41,10 @@ pub(super) struct DatagramSink {
     rows: Rows,
     address: Address,
     max_bytes: usize,
+    /// So many datagrams a second at most.
+    rate: Option<u64>,
+    /// The job is to stop: what is left goes at once.
+    letting_go: watch::Sender<bool>,
     staging: Arc<Staging<Thrown>>,
     socket: tokio::sync::Mutex<Option<UdpSocket>>,
     sent: AtomicU64,
@@ -45,11 +53,13 @@ pub(super) struct DatagramSink {
 }
 
 impl DatagramSink {
-    pub(super) fn new(rows: Rows, address: Address, max_bytes: usize) -> Self {
+    pub(super) fn new(rows: Rows, address: Address, max_bytes: usize, rate: Option<u64>) -> Self {
         DatagramSink {
             rows,
             address,
             max_bytes,
+            rate,
+            letting_go: watch::Sender::new(false),
             staging: Arc::default(),
             socket: tokio::sync::Mutex::default(),
             sent: AtomicU64::new(0),
@@ -75,6 +85,7 @@ impl DatagramSink {
     /// Sends what a checkpoint has. Gives how many rows could not be sent, and why the last of them.
     async fn throw(&self, socket: &UdpSocket, thrown: &Thrown) -> (u64, Option<io::Error>) {
         let (mut lost, mut why, mut start) = (0, None, 0);
+        let begun = tokio::time::Instant::now();
         for (i, end) in thrown.ends.iter().enumerate() {
             let datagram = &thrown.bytes[start..*end];
             start = *end;
@@ -89,11 +100,26 @@ impl DatagramSink {
             if let Err(e) = result {
                 (lost, why) = (lost + 1, Some(e));
             }
-            if i % TURN == TURN - 1 {
-                tokio::task::yield_now().await;
+            match self.rate {
+                Some(rate) => self.pace(begun, rate, i as u64 + 1).await,
+                None if i % TURN == TURN - 1 => tokio::task::yield_now().await,
+                None => {}
             }
         }
         (lost, why)
+    }
+
+    /// Waits until `sent` datagrams at `rate` a second are due since `begun`; a few go together where they are many.
+    async fn pace(&self, begun: tokio::time::Instant, rate: u64, sent: u64) {
+        let together = (rate / PACES).max(1);
+        if sent.is_multiple_of(together) {
+            let due = begun + Duration::from_secs_f64(sent as f64 / rate as f64);
+            let mut letting_go = self.letting_go.subscribe();
+            tokio::select! {
+                () = sleep_until(due) => {}
+                _ = letting_go.wait_for(|letting_go| *letting_go) => {}
+            }
+        }
     }
 
     /// Counts rows that were not sent, and says so from time to time.
@@ -111,7 +137,12 @@ impl DatagramSink {
 impl Sink for DatagramSink {
     async fn start(&self, _committed: &[Staged], _generation: u64) -> Result<()> {
         self.staging.clear();
+        self.letting_go.send_replace(false);
         Ok(())
+    }
+
+    fn let_go(&self) {
+        self.letting_go.send_replace(true);
     }
 
     fn open(&self, _task: usize) -> Result<Box<dyn SinkWriter>> {
