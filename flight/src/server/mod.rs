@@ -84,6 +84,7 @@ pub async fn serve_with(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
+    let budget = Arc::clone(doors.millstream().budget());
     let service = Service::new(Arc::clone(&doors), stopped.clone())?;
     let service = FlightServiceServer::new(Gateway::new(service)).max_decoding_message_size(LARGEST_REQUEST);
     let signal = async move {
@@ -97,7 +98,7 @@ pub async fn serve_with(
         .http2_max_header_list_size(LARGEST_HEADERS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(Admitted { doors, service: WholeRequests(service) })
+        .add_service(Admitted { doors, service: WholeRequests { service, budget } })
         .serve_with_incoming_shutdown(connection::incoming(acceptor), signal);
     tokio::select! {
         served = server => served.map_err(|e| Error::new(ErrorKind::Unavailable, e.to_string()).with_source(e)),
