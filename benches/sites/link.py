@@ -74,7 +74,7 @@ def links(folder, tls):
         a.ask(f"INSERT INTO numbers SELECT value, value % 1000 FROM generate_series({first}, {min(ROWS, first + 1_000_000) - 1})")
     a.ask("FLUSH")
     b.ask("CREATE STREAM arrived (id BIGINT, g BIGINT)")
-    options = f"connector = 'flight', url = '{b.url if 0 else a.url}', stream = 'numbers'" + (f", tls_ca = '{folder}/ca.pem'" if tls else "")
+    options = f"connector = 'flight', url = '{a.url}', stream = 'numbers'" + (f", tls_ca = '{folder}/ca.pem'" if tls else "")
     out = f"connector = 'flight', url = '{b.url}', stream = 'arrived'" + (f", tls_ca = '{folder}/ca.pem'" if tls else "")
     b.ask(f"CREATE STREAM far WITH ({options})")
     for what, where, sql, done in (

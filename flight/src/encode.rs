@@ -31,6 +31,8 @@ pub(crate) struct Encoder {
     dictionaries: DictionaryTracker,
     options: IpcWriteOptions,
     context: IpcWriteContext,
+    /// The most bytes of columns in a message, unless a single row has more.
+    largest: usize,
 }
 
 impl Encoder {
@@ -46,7 +48,19 @@ impl Encoder {
 
     fn with(schema: SchemaRef, options: IpcWriteOptions) -> Self {
         let (generator, dictionaries) = (IpcDataGenerator::default(), DictionaryTracker::new(true));
-        Encoder { schema, generator, dictionaries, options, context: IpcWriteContext::default() }
+        Encoder {
+            schema,
+            generator,
+            dictionaries,
+            options,
+            context: IpcWriteContext::default(),
+            largest: LARGEST_MESSAGE,
+        }
+    }
+
+    /// The same with messages of at most `largest` bytes of columns, for a line on which a larger one would take long.
+    pub(crate) fn in_pieces_of(self, largest: usize) -> Self {
+        Encoder { largest, ..self }
     }
 
     /// The message that begins the stream.
@@ -74,7 +88,7 @@ impl Encoder {
     fn push(&mut self, batch: &RecordBatch, messages: &mut Vec<FlightData>) -> Result<(), ArrowError> {
         let rows = batch.num_rows();
         // Halving copes with rows of very different sizes; the depth is at most log2(rows).
-        if rows > 1 && size(batch) > LARGEST_MESSAGE {
+        if rows > 1 && size(batch) > self.largest {
             self.push(&batch.slice(0, rows / 2), messages)?;
             return self.push(&batch.slice(rows / 2, rows - rows / 2), messages);
         }

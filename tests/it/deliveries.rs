@@ -15,7 +15,7 @@ async fn open(folder: &tempfile::TempDir) -> Session {
 
 fn delivery(checkpoint: u64, rows: u64) -> Delivery {
     let sender = "a".to_owned();
-    Delivery { sender, checkpoint, generation: 1, rows, changelog: false, key: None }
+    Delivery { sender, checkpoint, run: "r".to_owned(), rows, changelog: false, key: None }
 }
 
 fn numbers(values: &[i64]) -> RecordBatch {
@@ -69,7 +69,7 @@ async fn a_repetition_is_acknowledged_and_not_taken() {
     assert_eq!(send(&session, "s", delivery(3, 1), vec![Ok(numbers(&[2]))]).await.unwrap(), 0);
     assert_eq!(sum(&session).await, "5 16");
     // A store that was set back makes other deliveries of the same numbers.
-    for wrong in [delivery(4, 1), delivery(5, 2), Delivery { generation: 2, ..delivery(5, 1) }] {
+    for wrong in [delivery(4, 1), delivery(5, 2), Delivery { run: "other".to_owned(), ..delivery(5, 1) }] {
         let rows = vec![Ok(numbers(&vec![7; wrong.rows as usize]))];
         let e = send(&session, "s", wrong, rows).await.unwrap_err();
         assert!(e.message().contains("came after those of checkpoint 5 of the same sender"), "{e}");

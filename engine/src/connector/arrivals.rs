@@ -16,13 +16,15 @@ use super::lag::{Backlog, Lag};
 use super::{Split, Unit};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How many units wait at most, and go into one epoch before it is cut.
+/// How many units go into one epoch before it is cut, and wait at most where they are small.
 pub const UNITS: usize = 1024;
 
 /// See the module's text.
 pub struct Arrivals<T> {
     split: Arc<str>,
     most: u32,
+    /// How many units wait at most.
+    units: usize,
     room: Arc<Semaphore>,
     state: Mutex<State<T>>,
     changed: Notify,
@@ -113,11 +115,11 @@ fn stopped() -> Error {
 }
 
 impl<T> Arrivals<T> {
-    /// For what comes in `split`, of which `most` bytes may wait. Takes nothing before it is started.
-    pub fn new(split: &str, most: usize) -> Self {
-        let most = most.clamp(UNITS, u32::MAX as usize) as u32;
+    /// For what comes in `split`, of which `most` bytes in `units` units may wait. Takes nothing before it is started.
+    pub fn new(split: &str, most: usize, units: usize) -> Self {
+        let most = most.clamp(units, u32::MAX as usize) as u32;
         let (room, state) = (Arc::new(Semaphore::new(most as usize)), Mutex::new(State::new(0, false, 0)));
-        Arrivals { split: split.into(), most, room, state, changed: Notify::new() }
+        Arrivals { split: split.into(), most, units, room, state, changed: Notify::new() }
     }
 
     /// The name of the split.
@@ -150,7 +152,7 @@ impl<T> Arrivals<T> {
     /// Room for `bytes`, once there is as much. What is larger than all the room takes all of it.
     pub async fn room(&self, bytes: usize) -> Result<Room> {
         // At least a share of which as many fit as units may wait.
-        let taken = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(self.most / UNITS as u32, self.most);
+        let taken = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(self.most / self.units as u32, self.most);
         let taken = self.room.clone().acquire_many_owned(taken).await.map_err(|_| stopped())?;
         Ok(Room { taken, all: self.room.clone(), most: self.most, bytes: bytes as u64 })
     }
@@ -260,7 +262,7 @@ mod tests {
     }
 
     fn started(most: usize) -> Arrivals<u64> {
-        let arrivals = Arrivals::new("s", most);
+        let arrivals = Arrivals::new("s", most, UNITS);
         arrivals.start(5, || {});
         arrivals
     }

@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 use super::Staged;
 use super::lag::Lag;
 use crate::error::{Error, Result};
+use crate::token::token;
 
 /// What the manifest calls a parcel.
 const KIND: &str = "parcel";
@@ -33,10 +34,12 @@ pub struct Parcel {
 }
 
 impl Parcel {
-    /// The generation and the checkpoint that it was sealed for.
-    pub fn sealed_for(&self) -> (u64, u64) {
-        let mut numbers = self.name.trim_start_matches('g').split('-').map_while(|n| n.parse().ok());
-        (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
+    /// The checkpoint that it was sealed for, and in which run of the job: a word that no other run has, whatever copy of the
+    /// store it begins with.
+    pub fn sealed_for(&self) -> (u64, &str) {
+        let mut words = self.name.splitn(4, '-').skip(1);
+        let checkpoint = words.next().and_then(|n| n.parse().ok()).unwrap_or_default();
+        (checkpoint, words.nth(1).unwrap_or_default())
     }
 
     /// It as something staged.
@@ -62,13 +65,15 @@ impl Parcel {
 pub struct Outbox {
     folder: PathBuf,
     generation: u64,
+    /// What tells this run from others.
+    run: String,
 }
 
 impl Outbox {
     /// The outbox in `folder`, of a job's start number `generation`. Gives those of `committed` that are still there,
     /// in order; what earlier starts have left besides goes.
     pub async fn open(folder: PathBuf, generation: u64, committed: Vec<Parcel>) -> Result<(Arc<Self>, Vec<Parcel>)> {
-        let outbox = Outbox { folder, generation };
+        let outbox = Outbox { folder, generation, run: token()? };
         blocking(move || {
             fs::create_dir_all(&outbox.folder).map_err(|e| failed(&outbox.folder, e))?;
             for entry in fs::read_dir(&outbox.folder).map_err(|e| failed(&outbox.folder, e))? {
@@ -168,7 +173,8 @@ impl Packing {
     pub async fn seal(&mut self, checkpoint: u64) -> Result<Option<Parcel>> {
         self.spill().await?;
         let Some(file) = self.file.take() else { return Ok(None) };
-        let name = format!("g{}-{checkpoint}-{}", self.outbox.generation, self.task);
+        let Outbox { generation, run, .. } = &*self.outbox;
+        let name = format!("g{generation}-{checkpoint}-{}-{run}", self.task);
         let parcel = Parcel { name, bytes: std::mem::take(&mut self.bytes), rows: std::mem::take(&mut self.rows) };
         let (from, to, folder) = (self.open_path(), self.outbox.path(&parcel), self.outbox.folder.clone());
         let seal = move || {
@@ -223,7 +229,12 @@ mod tests {
         assert!(none.is_empty());
         let parcels = [packed(&outbox, 1, "a\nb").await, packed(&outbox, 2, "c").await, packed(&outbox, 3, "d").await];
         assert_eq!((parcels[0].rows, parcels[0].bytes), (2, 2));
-        assert_eq!(parcels[2].sealed_for(), (1, 3));
+        assert_eq!(parcels[2].sealed_for(), (3, outbox.run.as_str()));
+        assert_eq!(
+            Parcel { name: "g1-7-0".to_owned(), bytes: 1, rows: 1 }.sealed_for(),
+            (7, ""),
+            "of an earlier build"
+        );
         outbox.take_out(&parcels[0]).await.expect("was there");
         outbox.take_out(&parcels[0]).await.expect("twice does nothing");
         // The third was never committed.

@@ -15,7 +15,8 @@ use arrow::error::ArrowError;
 use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{read_dictionary, read_record_batch};
 use arrow::ipc::{
-    Block, CompressionType, Message, MessageHeader, RecordBatch as Described, root_as_footer, root_as_message,
+    self, Block, CompressionType, Endianness, Message, MessageHeader, RecordBatch as Described, root_as_footer,
+    root_as_message,
 };
 
 /// The longest description of a message, and of a file.
@@ -144,7 +145,7 @@ impl<R: Read> IpcStream<R> {
         let none = || broken("it has no schema");
         let Parts { head, .. } = message(&mut input, most)?.ok_or_else(none)?;
         let first = root_as_message(&head).map_err(|e| broken(e.to_string()))?;
-        let schema: Schema = fb_to_schema(first.header_as_schema().ok_or_else(none)?);
+        let schema = schema_of(first.header_as_schema())?;
         Ok(IpcStream { input, schema: Arc::new(schema), dictionaries: HashMap::new(), most })
     }
 
@@ -184,11 +185,18 @@ pub struct IpcFile<R> {
     dictionaries: HashMap<i64, ArrayRef>,
     /// Where the batches are that have not been read.
     places: std::vec::IntoIter<i64>,
+    /// The most that a message unpacks to.
+    most: usize,
 }
 
 impl<R: Read + Seek> IpcFile<R> {
     /// Reads what `input` says of itself, and its dictionaries.
-    pub fn new(mut input: R) -> Result<Self, ArrowError> {
+    pub fn new(input: R) -> Result<Self, ArrowError> {
+        IpcFile::with_most(input, MOST_MESSAGE)
+    }
+
+    /// The same of a file each message of which unpacks to at most `most` bytes.
+    pub fn with_most(mut input: R, most: usize) -> Result<Self, ArrowError> {
         let tail = 4 + MAGIC.len();
         let end = input.seek(SeekFrom::End(0))?.checked_sub(tail as u64).ok_or_else(|| broken("it is cut off"))?;
         input.seek(SeekFrom::Start(end))?;
@@ -198,11 +206,11 @@ impl<R: Read + Seek> IpcFile<R> {
         input.seek(SeekFrom::Start(end - length))?;
         let description = exactly(&mut input, length as usize)?;
         let footer = root_as_footer(&description).map_err(|e| broken(format!("it has no description: {e}")))?;
-        let schema = fb_to_schema(footer.schema().ok_or_else(|| broken("it has no schema"))?);
+        let schema = schema_of(footer.schema())?;
         let dictionaries: Vec<i64> = footer.dictionaries().into_iter().flatten().map(Block::offset).collect();
         let batches: Vec<i64> = footer.recordBatches().into_iter().flatten().map(Block::offset).collect();
         let (schema, places) = (Arc::new(schema), batches.into_iter());
-        let mut file = IpcFile { input, schema, dictionaries: HashMap::new(), places };
+        let mut file = IpcFile { input, schema, dictionaries: HashMap::new(), places, most };
         for place in dictionaries {
             file.read_at(place)?;
         }
@@ -220,7 +228,7 @@ impl<R: Read + Seek> IpcFile<R> {
         if self.input.stream_position()? != place {
             self.input.seek(SeekFrom::Start(place))?;
         }
-        let message = message(&mut self.input, MOST_MESSAGE)?;
+        let message = message(&mut self.input, self.most)?;
         let Parts { head, body, .. } = message.ok_or_else(|| broken("a message is not where it should be"))?;
         decoded(&head, &body, &self.schema, &mut self.dictionaries)
     }
@@ -232,6 +240,15 @@ impl<R: Read + Seek> Iterator for IpcFile<R> {
     fn next(&mut self) -> Option<Self::Item> {
         let rows = self.places.next().map(|place| self.read_at(place))?;
         Some(rows.and_then(|rows| rows.ok_or_else(|| broken("a message has no rows"))))
+    }
+}
+
+/// The columns that are described.
+fn schema_of(described: Option<ipc::Schema<'_>>) -> Result<Schema, ArrowError> {
+    let described = described.ok_or_else(|| broken("it has no schema"))?;
+    match described.endianness() {
+        Endianness::Little => Ok(fb_to_schema(described)),
+        _ => Err(broken("its numbers have their highest byte first, which is not read")),
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use millstream_engine::connector::lag::Lag;
@@ -91,22 +92,48 @@ struct Kept {
 }
 
 /// What writers and commits share.
-#[derive(Clone)]
 pub(super) struct Room {
     /// Bytes that the present commit still has to send.
     undelivered: Arc<watch::Sender<u64>>,
+    /// Bytes that all writers have packed.
+    packed: Arc<AtomicU64>,
+    /// Those of this one.
+    own: u64,
     /// The job is to stop.
     letting_go: Arc<watch::Sender<bool>>,
     /// Bytes that may wait.
     most: u64,
 }
 
+impl Clone for Room {
+    /// For another writer.
+    fn clone(&self) -> Self {
+        let Room { undelivered, packed, letting_go, most, .. } = self;
+        let (undelivered, packed, letting_go) = (undelivered.clone(), packed.clone(), letting_go.clone());
+        Room { undelivered, packed, own: 0, letting_go, most: *most }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.hold(0);
+    }
+}
+
 impl Room {
-    /// While a commit is under way and much waits besides `packed` bytes, the query waits for it.
-    pub(super) async fn wait(&self, packed: u64) {
+    /// The writer has packed `bytes` by now.
+    pub(super) fn hold(&mut self, bytes: u64) {
+        self.packed.fetch_add(bytes.wrapping_sub(self.own), Ordering::Relaxed);
+        self.own = bytes;
+    }
+
+    /// While a commit is under way and much waits besides what is packed, of which `bytes` are the writer's, the query waits for
+    /// it.
+    pub(super) async fn wait(&mut self, bytes: u64) {
+        self.hold(bytes);
         let mut undelivered = self.undelivered.subscribe();
         let mut letting_go = self.letting_go.subscribe();
-        let room = |waiting: &u64| *waiting == 0 || waiting + packed <= self.most;
+        let room = |waiting: &u64| *waiting == 0 || waiting + self.packed.load(Ordering::Relaxed) <= self.most;
         tokio::select! {
             // An error means that nobody will deliver any more.
             _ = undelivered.wait_for(room) => {}
@@ -118,11 +145,8 @@ impl Room {
 impl<C: Carrier> Dispatch<C> {
     /// By `carrier`, with at most `most` bytes that wait while a commit is under way. Connects to nobody yet.
     pub(super) fn new(carrier: C, most: u64) -> Self {
-        let room = Room {
-            undelivered: Arc::new(watch::Sender::new(0)),
-            letting_go: Arc::new(watch::Sender::new(false)),
-            most,
-        };
+        let (undelivered, letting_go) = (Arc::new(watch::Sender::new(0)), Arc::new(watch::Sender::new(false)));
+        let room = Room { undelivered, packed: Arc::default(), own: 0, letting_go, most };
         let courier = Courier { carrier, state: Mutex::default(), room, turn: Default::default() };
         Dispatch { courier: Arc::new(courier), late: Mutex::default() }
     }

@@ -61,7 +61,8 @@ fn the_lists_of_options_are_what_is_read() {
     let url = vec![vec![("url", "http://localhost:1/")]];
     read("http", &url);
     // How JSON is written has no options, but for reading it again.
-    for (name, ways) in [("socket", &ways), ("http", &url)] {
+    let link = vec![vec![("url", "grpc://localhost:1"), ("stream", "s")]];
+    for (name, ways) in [("socket", &ways), ("http", &url), ("flight", &link)] {
         let connector = all.find(name).expect("is there");
         let sink = connector.writable().expect("is written");
         let open = |options| {

@@ -20,6 +20,8 @@ use crate::wanted::{SIGN, Wanted};
 
 /// How often one who gets no rows is told how far the stream has come, where its watermark stays.
 const QUIET: Duration = Duration::from_secs(1);
+/// Bytes of columns in a message for one who takes silence for a cut: it comes in time on a line of 25 kB a second.
+const PIECE: usize = 128 << 10;
 
 /// The messages of `feed`, announced as `schema`. Each part of an epoch is handed over as soon as it comes. One without rows
 /// gives a message now and then, so that its reader's position does not fall behind.
@@ -31,6 +33,9 @@ pub(crate) fn change_messages(
     wanted: Wanted,
 ) -> Result<Messages, Status> {
     let mut encoder = Encoder::compressed(schema, wanted.compression).map_err(encoding_failed)?;
+    if wanted.alive {
+        encoder = encoder.in_pieces_of(PIECE);
+    }
     let sign = encoder.note_message(Bytes::new()).map_err(encoding_failed)?;
     let incarnation = feed.incarnation;
     let (updating, key, event_time) = (feed.updating, feed.key, feed.event_time);
@@ -38,7 +43,7 @@ pub(crate) fn change_messages(
     let note = FeedNote { changes: true, updating, key, event_time, incarnation: incarnation.clone(), alive };
     let first = encoder.schema_message().with_app_metadata(to_bytes(&note));
     let epochs = feed.epochs.map_err(move |e| to_status(&e, Some(&sql)));
-    let mut parts = Parts { encoder, incarnation, open: false, told: None, watermark: EventTime::MIN };
+    let mut parts = Parts { encoder, incarnation, open: false, told: None, watermark: EventTime::MIN, ahead: 0 };
     let messages = epochs.map(move |part| parts.encode(&part?));
     let messages = one_by_one(messages, account);
     let messages = if wanted.alive { with_signs(messages, sign, SIGN) } else { messages };
@@ -68,15 +73,19 @@ struct Parts {
     told: Option<Instant>,
     /// The watermark that it was told last.
     watermark: EventTime,
+    /// How many rows are behind, as it was told last.
+    ahead: u64,
 }
 
 impl Parts {
     /// Whether one who has got no rows is to be told how far the stream has come. Without a position that means nothing.
-    fn is_due(&mut self, watermark: EventTime) -> bool {
-        let moved = watermark > self.watermark;
+    fn is_due(&mut self, watermark: EventTime, ahead: u64) -> bool {
+        // That nothing more is there ends what a reader takes for its lag.
+        let moved = watermark > self.watermark || (ahead == 0 && self.ahead > 0);
         let due = self.incarnation.is_some() && (moved || self.told.is_none_or(|told| told.elapsed() >= QUIET));
         if due {
             self.told = Some(Instant::now());
+            self.ahead = ahead;
         }
         due
     }
@@ -87,18 +96,19 @@ impl Parts {
             messages.extend(self.encoder.encode(batch).map_err(encoding_failed)?);
         }
         self.open |= !messages.is_empty();
-        let (note, watermark) = match part.end {
+        let (note, watermark, ahead) = match part.end {
             None => return Ok(messages),
-            Some(FeedEnd::Limit) => (EpochNote::limit(), self.watermark),
+            Some(FeedEnd::Limit) => (EpochNote::limit(), self.watermark, 0),
             Some(FeedEnd::Epoch { epoch, watermark, ahead }) => {
                 let note = EpochNote::new(epoch, watermark, self.incarnation.clone());
-                (EpochNote { ahead, ..note }, watermark)
+                (EpochNote { ahead, ..note }, watermark, ahead)
             }
         };
         let note = to_bytes(&note);
         if let Some(last) = messages.last_mut() {
             last.app_metadata = note;
-        } else if self.open || part.end == Some(FeedEnd::Limit) || self.is_due(watermark) {
+            self.ahead = ahead;
+        } else if self.open || part.end == Some(FeedEnd::Limit) || self.is_due(watermark, ahead) {
             messages.push(self.encoder.note_message(note).map_err(encoding_failed)?);
         }
         self.watermark = watermark;

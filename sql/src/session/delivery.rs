@@ -27,6 +27,8 @@ use crate::statement::quote_name;
 
 /// Of how many deliveries of a sender is known what they were.
 const REMEMBERED: usize = 16;
+/// How long the names of a sender and its run may be: they are kept in each manifest.
+const LONGEST_NAME: usize = 64;
 
 /// What comes with the rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +37,8 @@ pub struct Delivery {
     pub sender: String,
     /// The checkpoint there that committed the rows: the next delivery has a higher one.
     pub checkpoint: u64,
-    /// The number of the job's start there that made it.
-    pub generation: u64,
+    /// The run of the job there that made it: a word that no other run has, also one over a copy of its store.
+    pub run: String,
     /// How many rows there are.
     pub rows: u64,
     /// Whether they are changes, with the column [`OP`] before the others.
@@ -45,18 +47,18 @@ pub struct Delivery {
     pub key: Option<Vec<String>>,
 }
 
-/// What is remembered of a delivery: checkpoint, generation and rows.
-type Taken = (u64, u64, u64);
+/// What is remembered of a delivery: checkpoint, run and rows.
+type Taken = (u64, String, u64);
 
 impl Delivery {
     fn taken(&self) -> Taken {
-        (self.checkpoint, self.generation, self.rows)
+        (self.checkpoint, self.run.clone(), self.rows)
     }
 
     /// Whether it is the one that was `taken`. Of one that was taken some may have gone there already.
     fn is(&self, taken: &Taken) -> bool {
-        let (checkpoint, generation, rows) = *taken;
-        (self.checkpoint, self.generation) == (checkpoint, generation) && self.rows <= rows
+        let (checkpoint, run, rows) = taken;
+        (self.checkpoint, &self.run) == (*checkpoint, run) && self.rows <= *rows
     }
 
     /// Checks that `def` can take it.
@@ -152,7 +154,8 @@ impl Intake {
 fn set_back(checkpoint: u64, last: u64) -> Error {
     let message = format!("rows of checkpoint {checkpoint} came after those of checkpoint {last} of the same sender");
     Error::invalid(message).with_hint(
-        "The sending store was restored from an older copy. Make the stream that sends anew, with CREATE OR REPLACE STREAM.",
+        "The sending store was restored from an older copy. CREATE OR REPLACE STREAM at the sender sends all of its history again: into \
+         a stream with a primary key, or one made anew, that is the right content.",
     )
 }
 
@@ -182,6 +185,9 @@ impl Session {
         delivery.check(&def, schema)?;
         if delivery.sender.is_empty() {
             return Ok(0);
+        }
+        if delivery.sender.len().max(delivery.run.len()) > LONGEST_NAME {
+            return Err(Error::invalid(format!("a sender or its run has a name longer than {LONGEST_NAME} bytes")));
         }
         let (reserved, mut known) = match intake.before(&delivery).await? {
             Before::Taken => return Ok(0),

@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 pub use receipts::{Kept, Known, MOST_RECEIPTS, RECEIPT_SECONDS, Receipt};
 
 use self::receipts::Book;
-use super::arrivals::{Arrival, Arrivals, Room};
+use super::arrivals::{Arrival, Arrivals, Room, UNITS};
 use super::lag::Lag;
 use super::spool::Spooled;
 use super::{Offsets, Reach, Read, Source, Split, Unit, UnitReader};
@@ -171,7 +171,7 @@ impl IngestSource {
     /// The same with a split called `split`, for a source that hands rows to itself.
     pub fn named(split: &str, budget: Arc<MemoryBudget>) -> Arc<Self> {
         Arc::new(IngestSource {
-            arrivals: Arrivals::new(split, WAITING_BYTES),
+            arrivals: Arrivals::new(split, WAITING_BYTES, UNITS),
             receipts: Mutex::default(),
             reserved: Mutex::default(),
             released: Notify::new(),

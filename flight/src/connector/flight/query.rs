@@ -244,11 +244,11 @@ impl<'a> Keys<'a> {
         let fresh: BooleanArray = marks
             .iter()
             .map(|mark| {
-                let is_fresh = self.met.insert(*mark) && !known.has(*mark);
-                if is_fresh {
+                let is_first = self.met.insert(*mark);
+                if is_first {
                     self.marks.push(*mark);
                 }
-                Some(is_fresh)
+                Some(is_first && !known.has(*mark))
             })
             .collect();
         if self.met.len() > *key_memory {

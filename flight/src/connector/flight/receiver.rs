@@ -111,7 +111,7 @@ impl Receiver {
     async fn follow(&self) -> Result<()> {
         let client = self.remote.connect().await?;
         let (last, incarnation) = (self.shared.arrivals.last(), self.shared.incarnation.lock().clone());
-        let since = incarnation.as_deref().map(|of| (of, last));
+        let since = incarnation.as_deref().filter(|_| last > 0).map(|of| (of, last));
         let columns: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
         let outcome = client.execute(&self.asked.followed(Some(&columns), since)).await;
         let mut feed = feed_of(outcome.map_err(engine_error)?)?;

@@ -80,8 +80,14 @@ impl Link {
         let sent = if retracts { op_schema(&schema) } else { schema.clone() };
         let name = |at: &usize| schema.field(*at).name().clone();
         let names = key.as_ref().map(|key| key.iter().map(name).collect());
-        let delivery =
-            Delivery { sender: String::new(), checkpoint: 0, generation: 0, rows: 0, changelog: retracts, key: names };
+        let delivery = Delivery {
+            sender: String::new(),
+            checkpoint: 0,
+            run: String::new(),
+            rows: 0,
+            changelog: retracts,
+            key: names,
+        };
         let (client, state, delivered, breaks) = Default::default();
         Ok(Link { stream, target, schema, sent, key, delivery, client, state, delivered, breaks })
     }
@@ -93,11 +99,11 @@ impl Link {
             Some(client) => client,
             None => self.target.remote.connect().await?,
         };
-        let (generation, checkpoint) = consignment.parcels.first().map(Parcel::sealed_for).unwrap_or_default();
+        let (checkpoint, run) = consignment.parcels.first().map(Parcel::sealed_for).unwrap_or_default();
         let delivery = Delivery {
             sender: consignment.sender.clone(),
             checkpoint,
-            generation,
+            run: run.to_owned(),
             rows: consignment.parcels.iter().map(|parcel| parcel.rows).sum(),
             ..self.delivery.clone()
         };
@@ -159,6 +165,7 @@ impl Carrier for Link {
             };
             *self.client.lock() = None;
             if !may_pass(&e) {
+                self.state.lost(e.message());
                 let hint = "Mend the other side or the query, then RESUME STREAM: the same rows are sent again.";
                 let hint = e.hint().map_or_else(|| hint.to_owned(), |own| format!("{own} {hint}"));
                 let context = format!("stream \"{}\" cannot put rows into \"{}\"", self.stream, self.target.stream);
@@ -224,7 +231,9 @@ impl SinkWriter for LinkWriter {
     }
 
     async fn stage(&mut self, checkpoint: u64) -> Result<Vec<Staged>> {
-        self.packing.seal(checkpoint).await?.map(|parcel| parcel.staged()).into_iter().collect()
+        let parcel = self.packing.seal(checkpoint).await?;
+        self.room.hold(0);
+        parcel.map(|parcel| parcel.staged()).into_iter().collect()
     }
 
     fn bytes(&self) -> usize {

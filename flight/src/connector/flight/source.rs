@@ -31,6 +31,9 @@ use super::options::{Asked, Remote, take_asked, take_buffer};
 use super::receiver::{Epoch, Receiver, SPLIT, Shared};
 use super::shape::{known, taken};
 
+/// Epochs that may wait to be read: each holds a few MiB in memory, or a file.
+const EPOCHS: usize = 32;
+
 /// Opens the source that `request` describes; connects to nobody yet.
 pub(super) fn open(request: SourceRequest) -> Result<Arc<dyn Source>> {
     let SourceRequest { stream, schema, projection, mut options, .. } = request;
@@ -41,7 +44,7 @@ pub(super) fn open(request: SourceRequest) -> Result<Arc<dyn Source>> {
     options.finish()?;
     let schema = shape.read(&schema, &projection, &owner)?;
     let shared = Shared {
-        arrivals: Arrivals::new(SPLIT, buffer),
+        arrivals: Arrivals::new(SPLIT, buffer, EPOCHS),
         incarnation: Mutex::default(),
         hearing: Hearing::default(),
         breaks: AtomicU64::new(0),

@@ -185,11 +185,14 @@ fn documents(spec: &Polling, seen: &Mutex<Seen>, body: &[u8], _held: MemoryAccou
         let item = rows.get(item.clone()).unwrap_or_default();
         let key = spec.key.as_ref().and_then(|key| find(item, key).ok()?);
         if let Some(mark) = key.map(mark) {
-            if known.has(mark) || !here.insert(mark) {
+            let again = !here.insert(mark);
+            if !again {
+                marks.push(mark);
+            }
+            if again || known.has(mark) {
                 dropped += 1;
                 continue;
             }
-            marks.push(mark);
         }
         fresh.push(item);
     }

@@ -241,7 +241,9 @@ impl SinkWriter for HttpWriter {
 
     async fn stage(&mut self, checkpoint: u64) -> Result<Vec<Staged>> {
         self.close_request()?;
-        self.packing.seal(checkpoint).await?.map(|parcel| parcel.staged()).into_iter().collect()
+        let parcel = self.packing.seal(checkpoint).await?;
+        self.room.hold(0);
+        parcel.map(|parcel| parcel.staged()).into_iter().collect()
     }
 
     fn bytes(&self) -> usize {

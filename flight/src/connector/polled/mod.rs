@@ -65,7 +65,7 @@ pub(crate) trait Asker: Send {
 pub(crate) struct Answer {
     /// The rows that had not been seen, and what could not be read; none where there is nothing to keep.
     pub(crate) parcel: Option<Parcel>,
-    /// Their keys.
+    /// The keys of all rows, those that had been seen among them.
     pub(crate) marks: Vec<Mark>,
     /// How many rows had been seen.
     pub(crate) dropped: u64,
@@ -141,11 +141,14 @@ impl Here {
     /// Hands in what is new, with the place behind it.
     async fn hand_in(&self, run: u64, answer: Answer) -> Result<()> {
         self.dropped.fetch_add(answer.dropped, Ordering::Relaxed);
-        let Some(parcel) = answer.parcel else { return Ok(()) };
-        let receipt = Receipt { key: PLACE.to_owned(), value: answer.place, kept: Kept::Lasting };
-        let parcel = parcel.with_receipt(receipt);
         // Before the rows can be committed. Nobody else hands in.
         let at = self.ingest.acknowledged().first().map_or(0, |reach| reach.end);
+        let Some(parcel) = answer.parcel else {
+            self.seen.lock().note(answer.marks, at);
+            return Ok(());
+        };
+        let receipt = Receipt { key: PLACE.to_owned(), value: answer.place, kept: Kept::Lasting };
+        let parcel = parcel.with_receipt(receipt);
         self.seen.lock().note(answer.marks, at + parcel.length());
         self.ingest.push(run, parcel).await
     }

@@ -1,7 +1,8 @@
 //! Keys that were seen, so that a row that is offered again is dropped. The last ones are remembered, and committed with the
 //! rows that had them.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -19,31 +20,36 @@ pub(crate) fn mark(key: &[u8]) -> Mark {
 #[derive(Debug)]
 pub(crate) struct Seen {
     most: usize,
-    known: HashSet<Mark>,
-    /// In the order in which they came, with the position behind their rows.
+    /// How often each is in the order.
+    known: HashMap<Mark, u32>,
+    /// In the order in which they were offered, with the position behind their rows.
     order: VecDeque<(u64, Mark)>,
 }
 
 impl Seen {
     /// Remembers `most`.
     pub(crate) fn new(most: usize) -> Self {
-        Seen { most, known: HashSet::new(), order: VecDeque::new() }
+        Seen { most, known: HashMap::new(), order: VecDeque::new() }
     }
 
     pub(crate) fn has(&self, mark: Mark) -> bool {
-        self.known.contains(&mark)
+        self.known.contains_key(&mark)
     }
 
-    /// Notes the keys of rows that end at `end`.
+    /// Notes the keys of an answer whose rows end at `end`, those that were known as well: what is offered again and again
+    /// stays known.
     pub(crate) fn note(&mut self, marks: impl IntoIterator<Item = Mark>, end: u64) {
         for mark in marks {
-            if self.known.insert(mark) {
-                self.order.push_back((end, mark));
-            }
+            *self.known.entry(mark).or_default() += 1;
+            self.order.push_back((end, mark));
         }
         while self.order.len() > self.most {
-            if let Some((_, oldest)) = self.order.pop_front() {
-                self.known.remove(&oldest);
+            let Some((_, oldest)) = self.order.pop_front() else { break };
+            if let Entry::Occupied(mut times) = self.known.entry(oldest) {
+                *times.get_mut() -= 1;
+                if *times.get() == 0 {
+                    times.remove();
+                }
             }
         }
     }
@@ -73,6 +79,15 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_offered_again_and_again_stays_known() {
+        let mut seen = Seen::new(5);
+        for new in 100..120 {
+            seen.note([1, 2, 3, new], u64::try_from(new).expect("small"));
+            assert!([1, 2, 3, new].iter().all(|mark| seen.has(*mark)) && !seen.has(new - 2), "at {new}");
+        }
+    }
 
     #[test]
     fn the_last_keys_are_known_also_after_a_restart() {

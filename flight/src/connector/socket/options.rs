@@ -1,5 +1,6 @@
 //! The options of sockets, and what they come to.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -281,8 +282,8 @@ pub(super) fn take_sink(request: &mut SinkRequest) -> Result<(Writing, Wording)>
     let address = take_address(o)?;
     let csv = o.choice(&FORMAT)? == Some("csv");
     let writing = if udp {
-        let rate = o.is_set(&RATE).then(|| at_least(o, &RATE, 1)).transpose()?;
-        Writing::Datagrams { address, max_bytes: take_max_datagram(o)?, rate: rate.map(|rate| rate as u64) }
+        let rate = o.value::<NonZeroU64>(&RATE, "a number of datagrams from 1 on")?.map(NonZeroU64::get);
+        Writing::Datagrams { address, max_bytes: take_max_datagram(o)?, rate }
     } else {
         let buffer_bytes = at_least(o, &BUFFER_BYTES, 1)?;
         match take_way(o, address)? {
