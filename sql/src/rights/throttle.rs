@@ -71,8 +71,9 @@ impl Default for Throttle {
 
 /// The turn of one who works on a password.
 pub(crate) struct Turn {
-    _permit: OwnedSemaphorePermit,
+    // Given back before the next one may begin.
     _memory: Held,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Turn {
