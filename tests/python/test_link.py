@@ -341,6 +341,27 @@ def test_rows_that_wait_on_both_sides_are_told(sites):
     behind.is_gone()
 
 
+def test_a_link_that_is_cut_for_long_makes_no_row_late(sites):
+    """What the other side says of time counts, and not that nothing is heard of it for longer than a split may be idle."""
+    there, here = sites
+    wire = Wire()
+    wire.to = there.server.address
+    there.ask(
+        "CREATE STREAM requests (id BIGINT, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '5 seconds') WITH (idle_timeout = '1 hour')"
+    )
+    here.ask(f"CREATE STREAM requests WITH (connector = 'flight', url = 'grpc://{wire.address}', stream = 'requests', max_retry_delay = '200 ms')")
+    here.ask("CREATE STREAM windows AS SELECT window_end, count(*) AS n FROM TUMBLE(requests, at, INTERVAL '1 second') GROUP BY window_end EMIT ON WINDOW CLOSE")
+    there.ask("INSERT INTO requests VALUES (1, '2026-11-29 10:00:00.5'), (2, '2026-11-29 10:00:03.5')")
+    here.ask("CREATE STREAM kept AS SELECT * FROM requests")
+    here.expect("SELECT id FROM kept", [(1,), (2,)])
+    wire.cut()
+    time.sleep(13)
+    wire.mend()
+    there.ask("INSERT INTO requests VALUES (3, '2026-11-29 10:00:00.6'), (4, '2026-11-29 10:00:20')")
+    second = datetime.datetime(2026, 11, 29, 10, 0, 1)
+    here.expect("SELECT window_end, n FROM windows", [(second, 2), (second + datetime.timedelta(seconds=3), 1)])
+
+
 def test_what_does_not_fit_is_told(sites, tmp_path):
     there, here = sites
     url = f"grpc://{there.server.address}"

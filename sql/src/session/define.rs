@@ -324,6 +324,9 @@ impl Millstream {
                 let connector = self.config().connectors.to_read(&connector)?;
                 def.connector = Some((connector, options.with_found(resolved.options.clone())));
                 self.define_external(&mut def, create, resolved)?;
+                if own.idle_timeout.is_none() && matches!(def.event_time, Some((_, None))) {
+                    def.idle_timeout = super::tables::NEVER;
+                }
             }
             (None, None) => self.define_stored(&mut def, create, own.keeps)?,
             (Some(_), connector) => {

@@ -134,6 +134,9 @@ impl StreamDef {
     }
 }
 
+/// The idle timeout of a source that tells the watermark: its silence says nothing, since it may be cut off.
+pub(super) const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 impl StreamDef {
     /// Checks, once, that there is what its connector is asked for.
     pub(super) fn check_other_side(&self, parallelism: usize) -> Result<()> {
