@@ -3,7 +3,6 @@
 //! With a cursor each row is read once, also across restarts ([`Cursor`]). With a key, rows are dropped whose key was seen. With neither
 //! each answer is appended, as a sample of what was there.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,7 +28,7 @@ use super::shape::{known, taken};
 use crate::client::FlightClient;
 use crate::connector::backoff::Backoff;
 use crate::connector::link::LinkState;
-use crate::connector::polled::{Answer, Asker, Here, Mark, Polled, PolledSource, mark};
+use crate::connector::polled::{Answer, Asker, Here, Mark, Offered, Polled, PolledSource, mark};
 
 /// A query that is polled.
 pub(super) struct Polling {
@@ -201,7 +200,7 @@ impl Questions {
         let (_, mut batches) = client.query(&sql).await.map_err(there)?;
         let held = here.budget.account(format!("an answer to stream \"{stream}\""));
         let mut spool = Spool::new(here.folder(), schema.clone(), held);
-        let (mut bytes, mut dropped, mut keys) = (0, 0, Keys::new(&self.polling));
+        let (mut bytes, mut dropped, mut offered) = (0, 0, Offered::default());
         while let Some(batch) = batches.next().await.transpose().map_err(there)? {
             bytes += row_bytes(&batch);
             if bytes > *most_bytes {
@@ -212,53 +211,31 @@ impl Questions {
             if let Some(cursor) = &mut cursor {
                 cursor.advance(&batch)?;
             }
-            let fresh = keys.fresh(&batch, here)?;
+            let fresh = fresh(&self.polling, &batch, &mut offered, here)?;
             dropped += (batch.num_rows() - fresh.num_rows()) as u64;
             spool = spool.add(taken(&fresh, schema)?).await?;
         }
         self.client = Some(client);
-        Ok(Taken { rows: spool.finish().await?, cursor, marks: keys.marks, dropped })
+        Ok(Taken { rows: spool.finish().await?, cursor, marks: offered.marks, dropped })
     }
 }
 
-/// The keys of an answer.
-struct Keys<'a> {
-    polling: &'a Polling,
-    marks: Vec<Mark>,
-    met: HashSet<Mark>,
-}
-
-impl<'a> Keys<'a> {
-    fn new(polling: &'a Polling) -> Self {
-        Keys { polling, marks: vec![], met: HashSet::new() }
+/// The rows of `batch` whose keys have not been seen.
+fn fresh(polling: &Polling, batch: &RecordBatch, offered: &mut Offered, here: &Here) -> Result<RecordBatch> {
+    let Polling { key, key_memory, .. } = polling;
+    if key.is_empty() {
+        return Ok(batch.clone());
     }
-
-    /// The rows of `batch` whose keys have not been seen.
-    fn fresh(&mut self, batch: &RecordBatch, here: &Here) -> Result<RecordBatch> {
-        let Polling { key, key_memory, .. } = self.polling;
-        if key.is_empty() {
-            return Ok(batch.clone());
-        }
-        let marks = marks(batch, key)?;
-        let known = here.seen.lock();
-        let fresh: BooleanArray = marks
-            .iter()
-            .map(|mark| {
-                let is_first = self.met.insert(*mark);
-                if is_first {
-                    self.marks.push(*mark);
-                }
-                Some(is_first && !known.has(*mark))
-            })
-            .collect();
-        if self.met.len() > *key_memory {
-            return Err(Error::data(format!(
-                "the answer has more than {key_memory} keys, of which not all can be remembered"
-            ))
-            .with_hint("Raise key_memory, or have the query give fewer rows."));
-        }
-        Ok(filter_record_batch(batch, &fresh)?)
+    let marks = marks(batch, key)?;
+    let fresh: BooleanArray = {
+        let seen = here.seen.lock();
+        marks.into_iter().map(|mark| Some(offered.is_new(mark, &seen))).collect()
+    };
+    if offered.marks.len() > *key_memory {
+        let message = format!("the answer has more than {key_memory} keys, of which not all can be remembered");
+        return Err(Error::data(message).with_hint("Raise key_memory, or have the query give fewer rows."));
     }
+    Ok(filter_record_batch(batch, &fresh)?)
 }
 
 /// What stands for the key of each row.

@@ -27,7 +27,7 @@ use url::Url;
 use super::ask::Answered;
 use super::options::{Holds, Polling, shown};
 use super::paging::Place;
-use crate::connector::polled::{Answer, Asker, Here, Mark, Polled, Seen, mark};
+use crate::connector::polled::{Answer, Asker, Here, Mark, Offered, Polled, Seen, mark};
 
 /// How much of an answer that makes no sense goes into its dead letter.
 const SHOWN: usize = 64 << 10;
@@ -178,30 +178,22 @@ fn documents(spec: &Polling, seen: &Mutex<Seen>, body: &[u8], _held: MemoryAccou
         Err(reason) => return broken(reason),
         Ok(all) => all,
     };
-    let (mut fresh, mut marks, mut dropped) = (vec![], vec![], 0);
-    let known = seen.lock();
-    let mut here = std::collections::HashSet::new();
-    for item in &all {
-        let item = rows.get(item.clone()).unwrap_or_default();
-        let key = spec.key.as_ref().and_then(|key| find(item, key).ok()?);
-        if let Some(mark) = key.map(mark) {
-            let again = !here.insert(mark);
-            if !again {
-                marks.push(mark);
-            }
-            if again || known.has(mark) {
-                dropped += 1;
-                continue;
-            }
-        }
-        fresh.push(item);
-    }
-    drop(known);
+    let mut offered = Offered::default();
+    let fresh: Vec<_> = {
+        let seen = seen.lock();
+        let items = all.iter().map(|item| rows.get(item.clone()).unwrap_or_default());
+        let is_new = |item: &&[u8]| {
+            let key = spec.key.as_ref().and_then(|key| find(item, key).ok()?);
+            key.is_none_or(|key| offered.is_new(mark(key), &seen))
+        };
+        items.filter(is_new).collect()
+    };
+    let dropped = (all.len() - fresh.len()) as u64;
     let options = RecordOptions { format: RecordFormat::Json(JsonOptions::default()), fail: false };
     let mut decoder = RecordDecoder::new(&options, spec.layout.clone(), "".into())?;
     let positions = (0..fresh.len() as u64).collect();
     let decoded = decoder.decode(&Records::new(BinaryArray::from_iter_values(&fresh), positions)?)?;
-    Ok(Page { rows: decoded.rows, dead: decoded.dead, marks, offered: all.len(), dropped })
+    Ok(Page { rows: decoded.rows, dead: decoded.dead, marks: offered.marks, offered: all.len(), dropped })
 }
 
 /// The rows of an answer in another format.

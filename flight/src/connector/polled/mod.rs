@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-pub(crate) use seen::{Mark, Seen, mark};
+pub(crate) use seen::{Mark, Offered, Seen, mark};
 pub(crate) use source::PolledSource;
 
 /// The key of the receipt that says where asking goes on.

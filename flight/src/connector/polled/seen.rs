@@ -2,7 +2,7 @@
 //! rows that had them.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -20,10 +20,17 @@ pub(crate) fn mark(key: &[u8]) -> Mark {
 #[derive(Debug)]
 pub(crate) struct Seen {
     most: usize,
-    /// How often each is in the order.
-    known: HashMap<Mark, u32>,
-    /// In the order in which they were offered, with the position behind their rows.
-    order: VecDeque<(u64, Mark)>,
+    known: HashMap<Mark, Known>,
+    /// In the order in which they were offered, also again.
+    order: VecDeque<Mark>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// The position behind the rows that were taken with it.
+    end: u64,
+    /// How often it is in the order.
+    times: u32,
 }
 
 impl Seen {
@@ -36,20 +43,20 @@ impl Seen {
         self.known.contains_key(&mark)
     }
 
-    /// Notes the keys of an answer whose rows end at `end`, those that were known as well: what is offered again and again
-    /// stays known.
+    /// Notes the keys of an answer whose rows end at `end`. What is offered again and again stays known, of the rows that were
+    /// taken.
     pub(crate) fn note(&mut self, marks: impl IntoIterator<Item = Mark>, end: u64) {
         for mark in marks {
-            *self.known.entry(mark).or_default() += 1;
-            self.order.push_back((end, mark));
+            self.known.entry(mark).or_insert(Known { end, times: 0 }).times += 1;
+            self.order.push_back(mark);
         }
         while self.order.len() > self.most {
-            let Some((_, oldest)) = self.order.pop_front() else { break };
-            if let Entry::Occupied(mut times) = self.known.entry(oldest) {
-                *times.get_mut() -= 1;
-                if *times.get() == 0 {
-                    times.remove();
-                }
+            let Some(Entry::Occupied(mut oldest)) = self.order.pop_front().map(|mark| self.known.entry(mark)) else {
+                break;
+            };
+            oldest.get_mut().times -= 1;
+            if oldest.get().times == 0 {
+                oldest.remove();
             }
         }
     }
@@ -57,10 +64,10 @@ impl Seen {
     /// What a manifest keeps: `[end, marks]` for each page, the marks in hexadecimal without a gap.
     pub(crate) fn save(&self) -> Value {
         let mut pages: Vec<(u64, String)> = vec![];
-        for (end, mark) in &self.order {
-            match pages.last_mut().filter(|(last, _)| last == end) {
+        for (mark, end) in self.order.iter().filter_map(|mark| Some((mark, self.known.get(mark)?.end))) {
+            match pages.last_mut().filter(|(last, _)| *last == end) {
                 Some((_, marks)) => marks.push_str(&format!("{mark:032x}")),
-                None => pages.push((*end, format!("{mark:032x}"))),
+                None => pages.push((end, format!("{mark:032x}"))),
             }
         }
         json!(pages)
@@ -76,6 +83,25 @@ impl Seen {
     }
 }
 
+/// The keys of an answer, as its rows are looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Offered {
+    met: HashSet<Mark>,
+    /// All of them, each once.
+    pub(crate) marks: Vec<Mark>,
+}
+
+impl Offered {
+    /// Whether a row with this key is new: neither `seen` nor offered before by this answer.
+    pub(crate) fn is_new(&mut self, mark: Mark, seen: &Seen) -> bool {
+        let is_first = self.met.insert(mark);
+        if is_first {
+            self.marks.push(mark);
+        }
+        is_first && !seen.has(mark)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +113,18 @@ mod tests {
             seen.note([1, 2, 3, new], u64::try_from(new).expect("small"));
             assert!([1, 2, 3, new].iter().all(|mark| seen.has(*mark)) && !seen.has(new - 2), "at {new}");
         }
+        // Also where the last answer was not committed: the rows of these were.
+        let mut again = Seen::new(5);
+        again.restore(&seen.save(), 118);
+        assert!([1, 2, 3].iter().all(|mark| again.has(*mark)) && !again.has(119));
+    }
+
+    #[test]
+    fn a_row_is_new_once() {
+        let (mut seen, mut offered) = (Seen::new(5), Offered::default());
+        seen.note([1], 1);
+        assert_eq!([1, 2, 2, 3, 1].map(|mark| offered.is_new(mark, &seen)), [false, true, false, true, false]);
+        assert_eq!(offered.marks, [1, 2, 3], "those that were seen are told as well");
     }
 
     #[test]
