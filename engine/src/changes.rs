@@ -4,7 +4,11 @@
 //! no weights are kept when all are `+1`. This is the algebra of Z-sets (Budiu et al., "DBSP:
 //! automatic incremental view maintenance for rich query languages", VLDB 2023).
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, GenericListArray, OffsetSizeTrait, RecordBatch, UInt32Array,
+};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -157,6 +161,19 @@ pub fn array_bytes(array: &ArrayRef) -> usize {
         DataType::Utf8View => n * 16 + array.as_string_view().lengths().filter(|l| *l > 12).sum::<u32>() as usize,
         DataType::BinaryView => n * 16 + array.as_binary_view().lengths().filter(|l| *l > 12).sum::<u32>() as usize,
         DataType::Boolean => n / 8 + 1,
+        DataType::List(_) => list_bytes(array.as_list::<i32>()),
+        DataType::LargeList(_) => list_bytes(array.as_list::<i64>()),
+        DataType::FixedSizeList(_, _) => {
+            let list = array.as_fixed_size_list();
+            array_bytes(&list.values().slice(list.value_offset(0) as usize, n * list.value_length() as usize))
+        }
+        DataType::Map(_, _) => {
+            let map = array.as_map();
+            let (first, last) = (map.value_offsets()[0] as usize, map.value_offsets()[n] as usize);
+            let entries: ArrayRef = Arc::new(map.entries().slice(first, last - first));
+            (n + 1) * size_of::<i32>() + array_bytes(&entries)
+        }
+        DataType::Struct(_) => array.as_struct().columns().iter().map(array_bytes).sum(),
         t => match t.primitive_width() {
             Some(width) => n * width,
             None => array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size()),
@@ -164,17 +181,49 @@ pub fn array_bytes(array: &ArrayRef) -> usize {
     }
 }
 
+/// The bytes of lists: of the values that are in them, and where they begin.
+fn list_bytes<O: OffsetSizeTrait>(lists: &GenericListArray<O>) -> usize {
+    let (first, last) = (lists.value_offsets()[0].as_usize(), lists.value_offsets()[lists.len()].as_usize());
+    size_of_val(lists.value_offsets()) + array_bytes(&lists.values().slice(first, last - first))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::Int64Array;
+    use arrow::array::{FixedSizeListArray, Int64Array, LargeListArray, ListArray, MapBuilder, StructArray};
+    use arrow::array::{Int64Builder, StringBuilder};
+    use arrow::datatypes::{Field, Int64Type};
 
     use super::*;
 
     fn ints(values: &[i64]) -> RecordBatch {
         let array: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
         RecordBatch::try_from_iter([("v", array)]).expect("one column")
+    }
+
+    #[test]
+    fn a_slice_has_its_share_of_what_is_nested() {
+        let lists = || (0..1000).map(|i| Some(vec![Some(i), None, Some(i)]));
+        let mut map = MapBuilder::new(None, StringBuilder::new(), Int64Builder::new());
+        for i in 0..1000 {
+            map.keys().append_value("key");
+            map.values().append_value(i);
+            map.append(true).expect("a pair");
+        }
+        let list: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists()));
+        let field = Arc::new(Field::new("l", list.data_type().clone(), true));
+        let nested: [ArrayRef; 5] = [
+            list.clone(),
+            Arc::new(LargeListArray::from_iter_primitive::<Int64Type, _, _>(lists())),
+            Arc::new(FixedSizeListArray::from_iter_primitive::<Int64Type, _, _>(lists(), 3)),
+            Arc::new(map.finish()),
+            Arc::new(StructArray::from(vec![(field, list)])),
+        ];
+        for array in nested {
+            let (all, tenth) = (array_bytes(&array), array_bytes(&array.slice(400, 100)));
+            assert!(all >= 8000, "{}: {all}", array.data_type());
+            assert!(tenth.abs_diff(all / 10) < 16, "{}: {tenth} of {all}", array.data_type());
+            assert!(array_bytes(&array.slice(7, 0)) < 16, "{}", array.data_type());
+        }
     }
 
     #[test]

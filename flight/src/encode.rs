@@ -3,7 +3,7 @@
 //! `FlightDataEncoder` splits by the size of the buffers that a batch points into, so that a slice of a big
 //! batch becomes a message per handful of rows; here the size is that of the slice itself.
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::writer::IpcWriteContext;
@@ -12,6 +12,7 @@ use arrow_flight::{FlightData, SchemaAsIpc};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
+use millstream_engine::changes::row_bytes;
 use millstream_engine::memory::MemoryAccount;
 use millstream_sql::Error;
 use tonic::Status;
@@ -88,7 +89,7 @@ impl Encoder {
     fn push(&mut self, batch: &RecordBatch, messages: &mut Vec<FlightData>) -> Result<(), ArrowError> {
         let rows = batch.num_rows();
         // Halving copes with rows of very different sizes; the depth is at most log2(rows).
-        if rows > 1 && size(batch) > self.largest {
+        if rows > 1 && row_bytes(batch) > self.largest {
             self.push(&batch.slice(0, rows / 2), messages)?;
             return self.push(&batch.slice(rows / 2, rows - rows / 2), messages);
         }
@@ -149,21 +150,14 @@ fn message_bytes(message: &FlightData) -> usize {
     message.data_header.len() + message.data_body.len() + message.app_metadata.len()
 }
 
-/// The bytes of the rows of `batch`, without what its buffers hold besides.
-fn size(batch: &RecordBatch) -> usize {
-    let of = |column: &dyn Array| {
-        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_buffer_memory_size())
-    };
-    batch.columns().iter().map(|c| of(c.as_ref())).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, StringArray, StringViewArray};
+    use arrow::array::{ArrayRef, Int64Array, ListArray, StringArray, StringViewArray};
     use arrow::compute::concat_batches;
+    use arrow::datatypes::Int64Type;
     use arrow_flight::decode::FlightRecordBatchStream;
     use arrow_flight::error::FlightError;
     use futures::{TryStreamExt, stream};
@@ -224,6 +218,15 @@ mod tests {
         assert_eq!(messages.len(), 1);
         let decoded = decode(vec![encoder.schema_message(), messages[0].clone()]).await;
         assert_eq!(decoded, vec![cast_batch(&slice, &schema).unwrap()]);
+    }
+
+    #[test]
+    fn lists_are_parted_by_what_is_in_them() {
+        let lists = (0..200_000).map(|i| Some(vec![Some(i), None]));
+        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists));
+        let batch = RecordBatch::try_from_iter([("l", lists)]).unwrap();
+        let messages = Encoder::new(batch.schema()).encode(&batch).unwrap();
+        assert_eq!(messages.len(), 2, "of 4 MB");
     }
 
     #[test]
