@@ -49,14 +49,14 @@ pub(crate) struct EpochNote {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) incarnation: Option<String>,
     /// How many rows the stream has behind the epoch, those among them that the query does not take.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) ahead: u64,
     /// The query's LIMIT was reached within the epoch.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) limit: bool,
 }
 
-fn is_none(rows: &u64) -> bool {
+fn is_zero(rows: &u64) -> bool {
     *rows == 0
 }
 

@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arrow::array::RecordBatch;
 use async_trait::async_trait;
+use millstream_engine::changelog::{Outgoing, with_ops};
+use millstream_engine::changes::Changes;
 use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::outbox::{Outbox, Packing, Parcel};
 use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged};
+use millstream_engine::epoch::EpochMark;
 use millstream_engine::error::{Error, Result};
 use millstream_engine::token::token;
 use parking_lot::Mutex;
@@ -20,17 +24,20 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Writes parcels and sends them.
+/// Packs rows into parcels, and sends them.
 #[async_trait]
 pub(super) trait Carrier: Send + Sync + 'static {
+    /// Packs what one task writes.
+    type Packer: Packer + 'static;
+
     /// The connector's name.
     fn connector(&self) -> &'static str;
 
     /// The stream whose rows are sent.
     fn stream(&self) -> &str;
 
-    /// The writer of one task.
-    fn writer(&self, packing: Packing, room: Room) -> Result<Box<dyn SinkWriter>>;
+    /// A packer, and the changes on their way to it.
+    fn packer(&self) -> Result<(Self::Packer, Outgoing)>;
 
     /// Sends a consignment, until it is taken or it is let go. Says how many of its parcels, from the first on, are taken.
     ///
@@ -45,6 +52,22 @@ pub(super) trait Carrier: Send + Sync + 'static {
 
     /// As [`Sink::describe`].
     fn describe(&self) -> String;
+}
+
+/// Rows as a parcel has them.
+pub(super) trait Packer: Send {
+    /// Packs `rows`.
+    fn pack(&mut self, rows: &RecordBatch, packing: &mut Packing) -> Result<()>;
+
+    /// The parcel is to be sealed: what is kept back goes in.
+    fn close(&mut self, _packing: &mut Packing) -> Result<()> {
+        Ok(())
+    }
+
+    /// Bytes that are kept back.
+    fn held(&self) -> usize {
+        0
+    }
 }
 
 /// The parcels of one checkpoint.
@@ -92,7 +115,7 @@ struct Kept {
 }
 
 /// What writers and commits share.
-pub(super) struct Room {
+struct Room {
     /// Bytes that the present commit still has to send.
     undelivered: Arc<watch::Sender<u64>>,
     /// Bytes that all writers have packed.
@@ -122,14 +145,14 @@ impl Drop for Room {
 
 impl Room {
     /// The writer has packed `bytes` by now.
-    pub(super) fn hold(&mut self, bytes: u64) {
+    fn hold(&mut self, bytes: u64) {
         self.packed.fetch_add(bytes.wrapping_sub(self.own), Ordering::Relaxed);
         self.own = bytes;
     }
 
     /// While a commit is under way and much waits besides what is packed, of which `bytes` are the writer's, the query waits for
     /// it.
-    pub(super) async fn wait(&mut self, bytes: u64) {
+    async fn wait(&mut self, bytes: u64) {
         self.hold(bytes);
         let mut undelivered = self.undelivered.subscribe();
         let mut letting_go = self.letting_go.subscribe();
@@ -231,8 +254,9 @@ impl<C: Carrier> Sink for Dispatch<C> {
     }
 
     fn open(&self, task: usize) -> Result<Box<dyn SinkWriter>> {
-        let packing = Packing::new(self.courier.outbox()?, task);
-        self.courier.carrier.writer(packing, self.courier.room.clone())
+        let (packer, outgoing) = self.courier.carrier.packer()?;
+        let (packing, room) = (Packing::new(self.courier.outbox()?, task), self.courier.room.clone());
+        Ok(Box::new(Writer { packer, outgoing, packing, room }))
     }
 
     fn state_after(&self, commit: &Commit<'_>) -> Value {
@@ -283,5 +307,50 @@ impl<C: Carrier> Sink for Dispatch<C> {
 
     fn describe(&self) -> String {
         self.courier.carrier.describe()
+    }
+}
+
+/// Writes the rows of one task.
+struct Writer<P> {
+    packer: P,
+    outgoing: Outgoing,
+    packing: Packing,
+    room: Room,
+}
+
+impl<P: Packer> Writer<P> {
+    async fn add(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.packer.pack(rows, &mut self.packing)?;
+        self.packing.ease().await?;
+        self.room.wait(self.packing.bytes()).await;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl<P: Packer> SinkWriter for Writer<P> {
+    async fn write(&mut self, changes: Changes) -> Result<()> {
+        match self.outgoing.write(changes)? {
+            Some(rows) => self.add(&rows).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn epoch(&mut self, _mark: &EpochMark) -> Result<()> {
+        if let Some((changes, ops)) = self.outgoing.end()? {
+            self.add(&with_ops(changes.rows(), &ops)?).await?;
+        }
+        Ok(())
+    }
+
+    async fn stage(&mut self, checkpoint: u64) -> Result<Vec<Staged>> {
+        self.packer.close(&mut self.packing)?;
+        let parcel = self.packing.seal(checkpoint).await?;
+        self.room.hold(0);
+        parcel.map(|parcel| parcel.staged()).into_iter().collect()
+    }
+
+    fn bytes(&self) -> usize {
+        self.outgoing.bytes() + self.packing.held() + self.packer.held()
     }
 }

@@ -75,6 +75,18 @@ fn the_lists_of_options_are_what_is_read() {
 }
 
 #[test]
+fn paths_of_certificates_keep_their_meaning() {
+    let expected = std::path::absolute("ca.pem").expect("a folder").to_string_lossy().into_owned();
+    for connector in connectors(Connectors::default()).iter() {
+        let has = |specs: Vec<OptionSpec>| specs.iter().any(|spec| spec.name == "tls_ca");
+        assert!(has(connector.readable().expect("is read").options()), "{} knows no tls_ca", connector.name());
+        let mut options = BTreeMap::from([("tls_ca".to_owned(), "ca.pem".to_owned())]);
+        connector.fix_paths(&mut options);
+        assert_eq!(options["tls_ca"], expected, "{}", connector.name());
+    }
+}
+
+#[test]
 fn what_is_touched_is_said() {
     let touched = |name: &str, values: &[(&str, &str)]| {
         let values = values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();

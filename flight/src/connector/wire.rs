@@ -108,9 +108,10 @@ pub(crate) fn touched_files(options: &Options) -> impl Iterator<Item = Touch> {
 }
 
 /// The files that the options name.
-struct Files {
-    ca: Option<PathBuf>,
-    identity: Option<Identity>,
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) identity: Option<Identity>,
 }
 
 impl Files {
@@ -129,7 +130,8 @@ impl Files {
     }
 }
 
-fn take_files(options: &mut Options) -> Result<Files> {
+/// Takes the files that the options name.
+pub(crate) fn take_files(options: &mut Options) -> Result<Files> {
     let mut path = |spec| options.text(spec).map(PathBuf::from);
     let (ca, cert, key) = (path(&TLS_CA), path(&TLS_CERT), path(&TLS_KEY));
     let identity = match (cert, key) {

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use millstream_engine::changelog::{OP, op_schema, weights};
-use millstream_engine::connector::ingest::{Kept, Known, Parcel, Reserved};
+use millstream_engine::connector::ingest::{Kept, Parcel, Reserved};
 use millstream_engine::connector::spool::{Spool, Spooled};
 use millstream_engine::format::sql_name;
 use serde::{Deserialize, Serialize};
@@ -126,27 +126,13 @@ enum Before {
 impl Intake {
     /// Finds out what became of `delivery`, waiting for a twin that is at it.
     async fn before(&self, delivery: &Delivery) -> Result<Before> {
-        let key = format!("link/{}", delivery.sender);
-        loop {
-            let reserved = self.reserve(&key).await?;
-            let known = match self.receipt(&key) {
-                Known::Never => Value::Array(vec![]),
-                Known::Committed(known) => known,
-                Known::UnderWay(_) => {
-                    drop(reserved);
-                    self.settle().await?;
-                    continue;
-                }
-            };
-            let known: Vec<Taken> = serde_json::from_value(known)
-                .map_err(|e| Error::internal(format!("what was taken of a sender cannot be read: {e}")))?;
-            if known.iter().any(|taken| delivery.is(taken)) {
-                return Ok(Before::Taken);
-            }
-            return match known.last() {
-                Some((last, ..)) if *last >= delivery.checkpoint => Err(set_back(delivery.checkpoint, *last)),
-                _ => Ok(Before::Not(reserved, known)),
-            };
+        let (reserved, known) = self.settled(&format!("link/{}", delivery.sender)).await?;
+        let known: Vec<Taken> = serde_json::from_value(known.unwrap_or_else(|| Value::Array(vec![])))
+            .map_err(|e| Error::internal(format!("what was taken of a sender cannot be read: {e}")))?;
+        match known.last() {
+            _ if known.iter().any(|taken| delivery.is(taken)) => Ok(Before::Taken),
+            Some((last, ..)) if *last >= delivery.checkpoint => Err(set_back(delivery.checkpoint, *last)),
+            _ => Ok(Before::Not(reserved, known)),
         }
     }
 }

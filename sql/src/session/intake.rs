@@ -62,11 +62,19 @@ impl Intake {
 
     /// Finds out what became of `key`, waiting for who is at it.
     pub async fn once(&self, key: &str) -> Result<Once> {
+        Ok(match self.settled(key).await? {
+            (reserved, None) => Once::Now(reserved),
+            (_, Some(value)) => Once::Before(value),
+        })
+    }
+
+    /// Keeps `key` once nobody else does and nothing under it is under way; with its receipt, if rows came.
+    pub(super) async fn settled(&self, key: &str) -> Result<(Reserved, Option<serde_json::Value>)> {
         loop {
             let reserved = self.reserve(key).await?;
             match self.receipt(key) {
-                Known::Never => return Ok(Once::Now(reserved)),
-                Known::Committed(value) => return Ok(Once::Before(value)),
+                Known::Never => return Ok((reserved, None)),
+                Known::Committed(value) => return Ok((reserved, Some(value))),
                 Known::UnderWay(_) => {
                     drop(reserved);
                     self.settle().await?;

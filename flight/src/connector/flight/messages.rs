@@ -1,7 +1,7 @@
 //! Rows as the messages that carry them, in a parcel on the disk: what is sent is read from there as it is.
 //!
 //! ```text
-//! [bytes of the header, of the body, rows: 4, 8 and 4 bytes, the lowest first] [header] [body]   and so on
+//! [bytes of the header and of the body: 4 and 8 bytes, the lowest first] [header] [body]   and so on
 //! ```
 
 use std::fs::File;
@@ -10,77 +10,61 @@ use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
-use arrow_flight::{FlightData, SchemaAsIpc};
-use millstream_engine::changes::row_bytes;
+use arrow_flight::FlightData;
 use millstream_engine::connector::outbox::Packing;
 use millstream_engine::error::{Error, Result};
 
 use crate::compression::Compression;
-use crate::wire::{cast_batch, wire_schema};
+use crate::connector::dispatch::Packer;
+use crate::encode::Encoder;
+use crate::wire::wire_schema;
 
 /// Bytes of the numbers before a message.
-const HEAD: usize = 16;
+const HEAD: usize = 12;
 /// About how many bytes of rows a message carries: many enough for the cost of one, few enough for a window.
 const MESSAGE_BYTES: usize = 1 << 20;
 /// What is read at a time.
 const BUFFER: usize = 1 << 20;
 
-/// Makes messages of rows.
-pub(super) struct Encoder {
-    schema: SchemaRef,
-    options: IpcWriteOptions,
-    context: IpcWriteContext,
+/// The message before those of rows of `schema`.
+pub(super) fn schema_message(schema: &SchemaRef) -> FlightData {
+    Encoder::new(wire_schema(schema)).schema_message()
 }
 
-impl Encoder {
+/// Makes messages of rows.
+pub(super) struct Messages(Encoder);
+
+impl Messages {
     /// Of rows of `schema`.
     pub(super) fn new(schema: &SchemaRef, compression: Compression) -> Result<Self> {
-        let options = compression.write_options()?;
-        Ok(Encoder { schema: wire_schema(schema), options, context: IpcWriteContext::default() })
+        Ok(Messages(Encoder::compressed(wire_schema(schema), compression)?.in_pieces_of(MESSAGE_BYTES)))
     }
+}
 
-    /// Packs `rows`.
-    pub(super) fn pack(&mut self, rows: &RecordBatch, packing: &mut Packing) -> Result<()> {
-        let rows = cast_batch(rows, &self.schema)?;
-        let messages = row_bytes(&rows).div_ceil(MESSAGE_BYTES).max(1);
-        let each = rows.num_rows().div_ceil(messages).max(1);
-        for from in (0..rows.num_rows()).step_by(each) {
-            let some = rows.slice(from, each.min(rows.num_rows() - from));
-            self.pack_message(&some, packing)?;
-        }
-        Ok(())
-    }
-
-    fn pack_message(&mut self, rows: &RecordBatch, packing: &mut Packing) -> Result<()> {
-        // No column is dictionary-encoded on the wire.
-        let mut tracker = DictionaryTracker::new(false);
-        let (_, data) = IpcDataGenerator::default().encode(rows, &mut tracker, &self.options, &mut self.context)?;
+impl Packer for Messages {
+    fn pack(&mut self, rows: &RecordBatch, packing: &mut Packing) -> Result<()> {
+        let messages = self.0.encode(rows)?;
         packing.add(rows.num_rows(), |out| {
-            out.reserve(HEAD + data.ipc_message.len() + data.arrow_data.len());
-            out.extend_from_slice(&(data.ipc_message.len() as u32).to_le_bytes());
-            out.extend_from_slice(&(data.arrow_data.len() as u64).to_le_bytes());
-            out.extend_from_slice(&(rows.num_rows() as u32).to_le_bytes());
-            out.extend_from_slice(&data.ipc_message);
-            out.extend_from_slice(&data.arrow_data);
+            for FlightData { data_header, data_body, .. } in messages {
+                out.reserve(HEAD + data_header.len() + data_body.len());
+                out.extend_from_slice(&(data_header.len() as u32).to_le_bytes());
+                out.extend_from_slice(&(data_body.len() as u64).to_le_bytes());
+                out.extend_from_slice(&data_header);
+                out.extend_from_slice(&data_body);
+            }
             Ok(())
         })
     }
 }
 
-/// The message before those of rows of `schema`.
-pub(super) fn schema_message(schema: &SchemaRef) -> FlightData {
-    SchemaAsIpc::new(&wire_schema(schema), &IpcWriteOptions::default()).into()
-}
-
 /// Reads the messages of a parcel.
-pub(super) struct Messages(BufReader<File>);
+pub(super) struct Packed(BufReader<File>);
 
-impl Messages {
+impl Packed {
     /// Of the parcel at `path`. Blocks on the disk.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| Error::from(e).context(format!("file \"{}\"", path.display())))?;
-        Ok(Messages(BufReader::with_capacity(BUFFER, file)))
+        Ok(Packed(BufReader::with_capacity(BUFFER, file)))
     }
 
     /// The next one. Blocks on the disk.
@@ -90,9 +74,9 @@ impl Messages {
             return Ok(None);
         }
         self.0.read_exact(&mut head[1..])?;
-        let (header, rest) = head.split_at(4);
+        let (header, body) = head.split_at(4);
         let header = u32::from_le_bytes(header.try_into().unwrap_or_default());
-        let body = u64::from_le_bytes(rest[..8].try_into().unwrap_or_default());
+        let body = u64::from_le_bytes(body.try_into().unwrap_or_default());
         let (header, body) = (self.bytes(header.into())?, self.bytes(body)?);
         Ok(Some(FlightData { data_header: header.into(), data_body: body.into(), ..FlightData::default() }))
     }
@@ -117,6 +101,8 @@ mod tests {
     use futures::{TryStreamExt, stream};
     use millstream_engine::connector::outbox::Outbox;
 
+    use crate::wire::cast_batch;
+
     fn rows(n: usize) -> RecordBatch {
         let text = StringViewArray::from_iter((0..n).map(|i| (i % 7 != 0).then(|| format!("row {} of many", i % 100))));
         let list = (0..n).map(|i| Some(vec![Some(i as i64), None]));
@@ -137,18 +123,18 @@ mod tests {
             let (outbox, _) = Outbox::open(folder.path().into(), 1, vec![]).await.expect("opens");
             let mut packing = Packing::new(outbox.clone(), 0);
             let schema = rows(0).schema();
-            let mut encoder = Encoder::new(&schema, compression).expect("encodes");
+            let mut messages = Messages::new(&schema, compression).expect("encodes");
             let some = arrow::compute::take_record_batch(&rows(10), &UInt32Array::from(vec![9, 3])).expect("two rows");
             for batch in [rows(3), rows(100_000), rows(0), some.clone()] {
-                encoder.pack(&batch, &mut packing).expect("packs");
+                messages.pack(&batch, &mut packing).expect("packs");
                 packing.ease().await.expect("a disk");
             }
             let parcel = packing.seal(7).await.expect("a disk").expect("something");
             assert_eq!(parcel.rows, 100_005);
             sizes.push(parcel.bytes);
-            let mut messages = Messages::open(&outbox.path(&parcel)).expect("is there");
+            let mut packed = Packed::open(&outbox.path(&parcel)).expect("is there");
             let mut all = vec![schema_message(&schema)];
-            while let Some(message) = messages.next().expect("reads") {
+            while let Some(message) = packed.next().expect("reads") {
                 assert!(message.data_body.len() < 2 * MESSAGE_BYTES);
                 all.push(message);
             }
@@ -161,7 +147,7 @@ mod tests {
             let path = outbox.path(&parcel);
             let bytes = std::fs::read(&path).expect("is there");
             std::fs::write(&path, &bytes[..bytes.len() - 5]).expect("a disk");
-            let mut cut = Messages::open(&path).expect("is there");
+            let mut cut = Packed::open(&path).expect("is there");
             let ended = std::iter::from_fn(|| cut.next().transpose()).find_map(Result::err).expect("is damaged");
             assert_eq!(ended.message(), "a parcel of rows on their way is damaged");
         }

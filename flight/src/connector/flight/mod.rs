@@ -33,6 +33,8 @@ use millstream_engine::error::Result;
 use millstream_engine::options::{OptionSpec, Options};
 use millstream_engine::reach::Touch;
 
+use super::wire::fix_paths;
+
 /// The connector.
 pub(super) struct FlightConnector;
 
@@ -51,6 +53,11 @@ impl Connector for FlightConnector {
 
     fn sink(&self) -> Option<&dyn Writable> {
         Some(self)
+    }
+
+    fn fix_paths(&self, options: &mut BTreeMap<String, String>) -> BTreeMap<String, String> {
+        fix_paths(options);
+        BTreeMap::new()
     }
 
     fn touches(&self, options: &Options) -> Result<Option<Vec<Touch>>> {

@@ -1,6 +1,5 @@
 //! The options of links, and the other side that they name.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream_engine::error::{Error, Result};
@@ -15,7 +14,7 @@ use crate::client::{ConnectOptions, FlightClient};
 use crate::compression::Compression;
 use crate::connector::count::{at_least, some_time};
 use crate::connector::headers::take_headers;
-use crate::doors::tls::Identity;
+use crate::connector::wire::{Files, TLS_CA, TLS_CERT, TLS_KEY, take_files, touched_files};
 use crate::wanted::Wanted;
 
 const URL: OptionSpec = OptionSpec::new(
@@ -39,12 +38,6 @@ const QUERY: OptionSpec = OptionSpec::new(
 );
 const USER: OptionSpec = OptionSpec::new("user", Takes::Text, "site_b", "who to log in as");
 const PASSWORD: OptionSpec = OptionSpec::new("password", Takes::Text, "secret:site_b", "the user's password").secret();
-const TLS_CA: OptionSpec =
-    OptionSpec::new("tls_ca", Takes::Text, "/etc/millstream/ca.pem", "whose certificates to trust")
-        .otherwise("those that the system trusts");
-const TLS_CERT: OptionSpec =
-    OptionSpec::new("tls_cert", Takes::Text, "/etc/millstream/b.pem", "the certificate to show, with tls_key");
-const TLS_KEY: OptionSpec = OptionSpec::new("tls_key", Takes::Text, "/etc/millstream/b.key", "the file of its key");
 const MAX_RETRY_DELAY: OptionSpec = OptionSpec::new(
     "max_retry_delay",
     Takes::Duration,
@@ -153,8 +146,7 @@ pub(super) struct Remote {
     /// Its address.
     pub(super) url: String,
     login: Option<(String, Hidden)>,
-    ca: Option<PathBuf>,
-    identity: Option<Identity>,
+    files: Files,
     /// The longest wait between attempts to connect.
     pub(super) longest: Duration,
     /// How rows are compressed on their way.
@@ -178,15 +170,7 @@ impl Remote {
                     .with_hint("Write both, or none."));
             }
         };
-        let (ca, cert, key) = (options.text(&TLS_CA), options.text(&TLS_CERT), options.text(&TLS_KEY));
-        let identity = match (cert, key) {
-            (Some(cert), Some(key)) => Some(Identity { cert: cert.into(), key: key.into() }),
-            (None, None) => None,
-            _ => {
-                return Err(Error::invalid(format!("{owner}: tls_cert and tls_key belong together"))
-                    .with_hint("Write both, or none."));
-            }
-        };
+        let files = take_files(options)?;
         let longest = options.duration(&MAX_RETRY_DELAY)?.unwrap_or(Duration::from_secs(10));
         let compression = options.choice(&COMPRESSION)?.and_then(Compression::named).unwrap_or_default();
         if login.is_some() && options.is_set(&AUTHORIZATION) {
@@ -196,15 +180,15 @@ impl Remote {
         }
         let mut headers = MetadataMap::from_headers(take_headers(options, &HEADERS, &AUTHORIZATION)?);
         Wanted::ask_for_life(&mut headers);
-        Ok(Remote { url, login, ca: ca.map(Into::into), identity, longest, compression, headers })
+        Ok(Remote { url, login, files, longest, compression, headers })
     }
 
     /// A connection to it.
     pub(super) async fn connect(&self) -> Result<FlightClient> {
         let options = ConnectOptions {
             login: self.login.clone(),
-            ca: self.ca.clone(),
-            identity: self.identity.clone(),
+            ca: self.files.ca.clone(),
+            identity: self.files.identity.clone(),
             compression: self.compression,
             headers: self.headers.clone(),
         };
@@ -311,14 +295,12 @@ pub(super) fn take_buffer(options: &mut Options) -> Result<usize> {
 
 /// What a link touches.
 pub(super) fn touches(options: &Options) -> Result<Vec<Touch>> {
-    let mut options = options.clone();
-    let remote = Remote::take(&mut options)?;
+    let remote = Remote::take(&mut options.clone())?;
     let unknown =
         || Error::invalid(format!("\"{}\" is not an address", remote.url)).with_hint("Write grpc+tls://host:port.");
     let text = if remote.url.contains("://") { remote.url.clone() } else { format!("grpc://{}", remote.url) };
     let url = Url::parse(&text).map_err(|_| unknown())?;
     let host = url.host_str().ok_or_else(unknown)?.trim_matches(['[', ']']).to_owned();
     let port = url.port().unwrap_or(crate::client::DEFAULT_PORT);
-    let files = remote.ca.into_iter().chain(remote.identity.into_iter().flat_map(|i| [i.cert, i.key]));
-    Ok([Touch::Address { host, port }].into_iter().chain(files.map(Touch::File)).collect())
+    Ok([Touch::Address { host, port }].into_iter().chain(touched_files(options)).collect())
 }

@@ -7,17 +7,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::stream;
-use millstream_engine::changelog::{Outgoing, op_schema, with_ops};
-use millstream_engine::changes::Changes;
+use millstream_engine::changelog::{Outgoing, op_schema};
 use millstream_engine::connector::lag::Lag;
-use millstream_engine::connector::outbox::{Packing, Parcel};
+use millstream_engine::connector::outbox::Parcel;
 use millstream_engine::connector::registry::SinkRequest;
-use millstream_engine::connector::{Figure, Sink, SinkWriter, Staged};
-use millstream_engine::epoch::EpochMark;
+use millstream_engine::connector::{Figure, Sink};
 use millstream_engine::error::{Error, Result};
 use millstream_sql::session::Delivery;
 use parking_lot::Mutex;
@@ -25,12 +22,12 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::messages::{Encoder, Messages, schema_message};
+use super::messages::{Messages, Packed, schema_message};
 use super::options::{Target, engine_error, take_target};
 use super::shape::{ask, may_pass};
 use crate::client::FlightClient;
 use crate::connector::backoff::Backoff;
-use crate::connector::dispatch::{Carrier, Consignment, Dispatch, Room};
+use crate::connector::dispatch::{Carrier, Consignment, Dispatch};
 use crate::connector::link::LinkState;
 
 /// Messages read ahead of the line.
@@ -94,7 +91,7 @@ impl Link {
 
     /// Sends `consignment` once.
     async fn send(&self, consignment: &Consignment) -> Result<()> {
-        let kept = self.client.lock().clone();
+        let kept = self.client.lock().take();
         let client = match kept {
             Some(client) => client,
             None => self.target.remote.connect().await?,
@@ -114,7 +111,7 @@ impl Link {
             // Who has gone needs no more.
             let mut going = told.blocking_send(first).is_ok();
             for path in paths {
-                let mut parcel = Messages::open(&path)?;
+                let mut parcel = Packed::open(&path)?;
                 while going && let Some(message) = parcel.next()? {
                     going = told.blocking_send(message).is_ok();
                 }
@@ -125,13 +122,14 @@ impl Link {
         let taken = client.deliver(&self.target.stream, &delivery, messages).await.map_err(engine_error);
         // That a parcel cannot be read is the better reason.
         reading.await.map_err(|e| Error::internal(format!("a parcel was not read: {e}")))??;
-        *self.client.lock() = taken.is_ok().then_some(client);
-        taken.map(drop)
+        taken.map(|_| *self.client.lock() = Some(client))
     }
 }
 
 #[async_trait]
 impl Carrier for Link {
+    type Packer = Messages;
+
     fn connector(&self) -> &'static str {
         "flight"
     }
@@ -140,10 +138,9 @@ impl Carrier for Link {
         &self.stream
     }
 
-    fn writer(&self, packing: Packing, room: Room) -> Result<Box<dyn SinkWriter>> {
+    fn packer(&self) -> Result<(Messages, Outgoing)> {
         let outgoing = Outgoing::new(self.schema.clone(), self.delivery.changelog, self.key.clone());
-        let encoder = Encoder::new(&self.sent, self.target.remote.compression)?;
-        Ok(Box::new(LinkWriter { outgoing, encoder, packing, room }))
+        Ok((Messages::new(&self.sent, self.target.remote.compression)?, outgoing))
     }
 
     async fn carry(&self, consignment: &Consignment) -> Result<usize> {
@@ -163,16 +160,14 @@ impl Carrier for Link {
                 }
                 Err(e) => e,
             };
-            *self.client.lock() = None;
+            self.state.lost(e.message());
             if !may_pass(&e) {
-                self.state.lost(e.message());
                 let hint = "Mend the other side or the query, then RESUME STREAM: the same rows are sent again.";
                 let hint = e.hint().map_or_else(|| hint.to_owned(), |own| format!("{own} {hint}"));
                 let context = format!("stream \"{}\" cannot put rows into \"{}\"", self.stream, self.target.stream);
                 return Err(e.context(context).with_hint(hint));
             }
             self.breaks.fetch_add(1, Ordering::Relaxed);
-            self.state.lost(e.message());
             let wait = backoff.delay()?;
             let (stream, millis) = (&self.stream, wait.as_millis());
             tracing::warn!(%stream, error = %e, "rows are not taken and are sent again in {millis} ms");
@@ -194,49 +189,5 @@ impl Carrier for Link {
 
     fn describe(&self) -> String {
         format!("stream \"{}\" at {}", self.target.stream, self.target.remote.url)
-    }
-}
-
-/// Writes the rows of one task.
-struct LinkWriter {
-    outgoing: Outgoing,
-    encoder: Encoder,
-    packing: Packing,
-    room: Room,
-}
-
-impl LinkWriter {
-    async fn add(&mut self, rows: &RecordBatch) -> Result<()> {
-        self.encoder.pack(rows, &mut self.packing)?;
-        self.packing.ease().await?;
-        self.room.wait(self.packing.bytes()).await;
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl SinkWriter for LinkWriter {
-    async fn write(&mut self, changes: Changes) -> Result<()> {
-        match self.outgoing.write(changes)? {
-            Some(rows) => self.add(&rows).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn epoch(&mut self, _mark: &EpochMark) -> Result<()> {
-        if let Some((changes, ops)) = self.outgoing.end()? {
-            self.add(&with_ops(changes.rows(), &ops)?).await?;
-        }
-        Ok(())
-    }
-
-    async fn stage(&mut self, checkpoint: u64) -> Result<Vec<Staged>> {
-        let parcel = self.packing.seal(checkpoint).await?;
-        self.room.hold(0);
-        parcel.map(|parcel| parcel.staged()).into_iter().collect()
-    }
-
-    fn bytes(&self) -> usize {
-        self.outgoing.bytes() + self.packing.held()
     }
 }

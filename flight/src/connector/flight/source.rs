@@ -113,7 +113,7 @@ impl Source for FlightSource {
             sweep(folder.clone()).await?;
         }
         let last = consumed.prefix(SPLIT);
-        self.shared.arrivals.start(last, || self.shared.incarnation.lock().take_if(|_| last == 0).map_or((), drop));
+        self.shared.arrivals.start(last, || ());
         let receiver = Receiver {
             stream: self.stream.clone(),
             remote: self.remote.clone(),

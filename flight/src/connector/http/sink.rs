@@ -13,13 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use millstream_engine::changelog::{Outgoing, op_schema, with_ops};
-use millstream_engine::changes::Changes;
+use millstream_engine::changelog::{Outgoing, op_schema};
 use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::outbox::{Packing, Parcel};
 use millstream_engine::connector::registry::SinkRequest;
-use millstream_engine::connector::{Figure, Sink, SinkWriter, Staged};
-use millstream_engine::epoch::EpochMark;
+use millstream_engine::connector::{Figure, Sink};
 use millstream_engine::error::{Error, ErrorKind, Result};
 use millstream_engine::format::Format;
 use millstream_engine::format::options::CsvOptions;
@@ -30,7 +28,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::options::{Holds, Posting, shown, take_sink};
-use crate::connector::dispatch::{Carrier, Consignment, Dispatch, Room};
+use crate::connector::dispatch::{Carrier, Consignment, Dispatch, Packer};
 
 /// Bytes of the head of a request in a parcel.
 const HEAD: usize = 12;
@@ -61,6 +59,8 @@ struct Part {
 
 #[async_trait]
 impl Carrier for Poster {
+    type Packer = Requests;
+
     fn connector(&self) -> &'static str {
         "http"
     }
@@ -69,10 +69,10 @@ impl Carrier for Poster {
         &self.spec.stream
     }
 
-    fn writer(&self, packing: Packing, room: Room) -> Result<Box<dyn SinkWriter>> {
+    fn packer(&self) -> Result<(Requests, Outgoing)> {
         let spec = self.spec.clone();
         let outgoing = Outgoing::new(spec.schema.clone(), spec.retracts, spec.key.clone());
-        Ok(Box::new(HttpWriter { spec, room, outgoing, packing, lines: vec![], rows: 0 }))
+        Ok((Requests { spec, lines: vec![], rows: 0 }, outgoing))
     }
 
     async fn carry(&self, consignment: &Consignment) -> Result<usize> {
@@ -157,19 +157,16 @@ fn media_type(holds: Holds) -> &'static str {
     }
 }
 
-/// Writes the rows of one task.
-struct HttpWriter {
+/// Packs rows into requests.
+struct Requests {
     spec: Arc<Posting>,
-    room: Room,
-    outgoing: Outgoing,
-    packing: Packing,
     /// The rows of the request that is being filled, as lines.
     lines: Vec<u8>,
     rows: usize,
 }
 
-impl HttpWriter {
-    async fn add(&mut self, rows: &RecordBatch) -> Result<()> {
+impl Packer for Requests {
+    fn pack(&mut self, rows: &RecordBatch, packing: &mut Packing) -> Result<()> {
         let mut at = 0;
         while at < rows.num_rows() {
             let some = (self.spec.batch_rows - self.rows).min(rows.num_rows() - at);
@@ -180,16 +177,14 @@ impl HttpWriter {
             }
             (at, self.rows) = (at + some.num_rows(), self.rows + some.num_rows());
             if self.rows >= self.spec.batch_rows || self.lines.len() >= REQUEST_BYTES {
-                self.close_request()?;
+                self.close(packing)?;
             }
         }
-        self.packing.ease().await?;
-        self.room.wait(self.packing.bytes()).await;
         Ok(())
     }
 
     /// Puts the request into the parcel.
-    fn close_request(&mut self) -> Result<()> {
+    fn close(&mut self, packing: &mut Packing) -> Result<()> {
         let (rows, mut lines) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.lines));
         if rows == 0 {
             return Ok(());
@@ -213,41 +208,16 @@ impl HttpWriter {
                 body.push(b']');
             }
         }
-        self.packing.add(rows, |out| {
+        packing.add(rows, |out| {
             out.extend_from_slice(&(body.len() as u64).to_le_bytes());
             out.extend_from_slice(&(rows as u32).to_le_bytes());
             out.extend_from_slice(&body);
             Ok(())
         })
     }
-}
 
-#[async_trait]
-impl SinkWriter for HttpWriter {
-    async fn write(&mut self, changes: Changes) -> Result<()> {
-        match self.outgoing.write(changes)? {
-            Some(rows) => self.add(&rows).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn epoch(&mut self, _mark: &EpochMark) -> Result<()> {
-        if let Some((changes, ops)) = self.outgoing.end()? {
-            let rows = with_ops(changes.rows(), &ops)?;
-            self.add(&rows).await?;
-        }
-        Ok(())
-    }
-
-    async fn stage(&mut self, checkpoint: u64) -> Result<Vec<Staged>> {
-        self.close_request()?;
-        let parcel = self.packing.seal(checkpoint).await?;
-        self.room.hold(0);
-        parcel.map(|parcel| parcel.staged()).into_iter().collect()
-    }
-
-    fn bytes(&self) -> usize {
-        self.outgoing.bytes() + self.packing.held() + self.lines.capacity()
+    fn held(&self) -> usize {
+        self.lines.capacity()
     }
 }
 
