@@ -15,20 +15,12 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from link import Server, Site, cpu  # noqa: E402
+from link import Site, cpu  # noqa: E402
 
 RATE = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
 SECONDS = float(sys.argv[2]) if len(sys.argv) > 2 else 10
 INTERVAL = sys.argv[3] if len(sys.argv) > 3 else "20ms"
 BATCH, CLIENTS = 50, 16
-
-
-class Hop(Site):
-    def __init__(self, folder, name, *more):
-        args = ["--parallelism", "1", "--connect-to", "127.0.0.0/8", "--insecure", *more]
-        args += [] if INTERVAL == "default" else ["--checkpoint-interval", INTERVAL]
-        self.server, self.tls, self.folder = Server(folder / name, *args, files="/"), False, folder
-        self.url = f"grpc://{self.server.address}"
 
 
 def main():
@@ -37,7 +29,8 @@ def main():
         back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         back.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
         back.bind(("127.0.0.1", 0))
-        a, b = Hop(folder, "a", "--http", "127.0.0.1:0"), Hop(folder, "b")
+        args = ["--parallelism", "1"] + ([] if INTERVAL == "default" else ["--checkpoint-interval", INTERVAL])
+        a, b = Site(folder / "a", "--http", "127.0.0.1:0", *args), Site(folder / "b", *args)
         port = int(a.server.wait_for(r"http://127.0.0.1:(\d+)", "stderr").group(1))
         a.ask("CREATE STREAM requests (id BIGINT, at DOUBLE)")
         b.ask(f"CREATE STREAM requests WITH (connector = 'flight', url = '{a.url}', stream = 'requests')")

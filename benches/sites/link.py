@@ -2,13 +2,12 @@
 
 link.py [ROWS]: ROWS narrow rows (id, g: BIGINT) are in a stored stream of server A. Server B reads them by connector `flight` and counts
 them (into `blackhole`), or keeps them; or A puts them into a stored stream of B. Beside it a client and a server of pyarrow that do nothing with the
-batches. Each without TLS and with. Prints seconds, rows a second, and CPU seconds of both processes. Needs pyarrow, adbc and openssl.
+batches. Each without TLS and with. Prints seconds, rows a second, and CPU seconds of both processes. Needs what the tests need.
 """
 
 import multiprocessing
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ import pyarrow
 import pyarrow.flight
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests" / "python"))
+from certificates import Authority  # noqa: E402
 from conftest import Server  # noqa: E402
 
 ROWS = int(sys.argv[1]) if __name__ in ("__main__", "__mp_main__") and len(sys.argv) > 1 else 20_000_000
@@ -30,33 +30,30 @@ def cpu(pid):
 
 
 def certificates(folder):
-    def openssl(*args):
-        subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True)
+    authority = Authority(folder, "ca")
+    cert, key = authority.issue("one")
+    return {name: path.read_bytes() for name, path in (("ca", authority.cert), ("cert", cert), ("key", key))} | {"paths": (cert, key)}
 
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    openssl("req", "-x509", *key, "-days", 2, "-subj", "/CN=ca", "-keyout", folder / "ca.key", "-out", folder / "ca.pem")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
-    openssl("req", *key, "-subj", "/CN=one", "-keyout", folder / "one.key", "-out", folder / "one.csr")
-    openssl("x509", "-req", "-in", folder / "one.csr", "-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-CAcreateserial",
-            "-days", 2, "-extfile", folder / "names", "-out", folder / "one.pem")
-    return {name: (folder / name).read_bytes() for name in ("ca.pem", "one.pem", "one.key")}
+
+def ask(url, sql, ca=None):
+    import adbc_driver_flightsql.dbapi
+
+    options = {"adbc.flight.sql.client_option.tls_root_certs": ca.read_text()} if ca else {}
+    with adbc_driver_flightsql.dbapi.connect(url, options, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall() if cursor.description else None
 
 
 class Site:
-    def __init__(self, folder, name, tls):
-        args = ["--checkpoint-interval", "1s", "--parallelism", "2", "--connect-to", "127.0.0.0/8", "--insecure"]
-        if tls:
-            args += ["--tls-cert", str(folder / "one.pem"), "--tls-key", str(folder / "one.key")]
-        self.server, self.tls, self.folder = Server(folder / name, *args, files="/"), tls, folder
+    def __init__(self, store, *args, tls=None):
+        args = ["--connect-to", "127.0.0.0/8", "--insecure", *args]
+        args += ["--tls-cert", str(tls[0]), "--tls-key", str(tls[1])] if tls else []
+        self.server = Server(store, *args, files="/")
         self.url = f"grpc{'+tls' if tls else ''}://{self.server.address}"
+        self.ca = store.parent / "ca.pem" if tls else None
 
     def ask(self, sql):
-        import adbc_driver_flightsql.dbapi
-
-        options = {"adbc.flight.sql.client_option.tls_root_certs": (self.folder / "ca.pem").read_text()} if self.tls else {}
-        with adbc_driver_flightsql.dbapi.connect(self.url, options, autocommit=True) as connection, connection.cursor() as cursor:
-            cursor.execute(sql)
-            return cursor.fetchall() if cursor.description else None
+        return ask(self.url, sql, self.ca)
 
     @property
     def pid(self):
@@ -67,8 +64,9 @@ def report(what, tls, seconds, *cpus):
     print(f"{what:34} {'TLS' if tls else 'plain':5} {seconds:6.2f} s  {ROWS / seconds / 1e6:6.2f} M rows/s  CPU s {' '.join(f'{c:.2f}' for c in cpus)}", flush=True)
 
 
-def links(folder, tls):
-    a, b = Site(folder, f"a{tls}", tls), Site(folder, f"b{tls}", tls)
+def links(folder, files, tls):
+    args = ["--checkpoint-interval", "1s", "--parallelism", "2"]
+    a, b = (Site(folder / f"{name}{tls}", *args, tls=files["paths"] if tls else None) for name in "ab")
     a.ask("CREATE STREAM numbers (id BIGINT, g BIGINT)")
     for first in range(0, ROWS, 1_000_000):
         a.ask(f"INSERT INTO numbers SELECT value, value % 1000 FROM generate_series({first}, {min(ROWS, first + 1_000_000) - 1})")
@@ -101,7 +99,7 @@ class Sink(pyarrow.flight.FlightServerBase):
 
 
 def serve(queue, tls, files):
-    sink = Sink("grpc+tls://127.0.0.1:0" if tls else "grpc://127.0.0.1:0", tls_certificates=[(files["one.pem"], files["one.key"])] if tls else None)
+    sink = Sink("grpc+tls://127.0.0.1:0" if tls else "grpc://127.0.0.1:0", tls_certificates=[(files["cert"], files["key"])] if tls else None)
     queue.put(sink.port)
     sink.serve()
 
@@ -111,7 +109,7 @@ def bare(tls, files):
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(queue, tls, files), daemon=True)
     server.start()
     port = queue.get()
-    client = pyarrow.flight.FlightClient(f"grpc{'+tls' if tls else ''}://127.0.0.1:{port}", **({"tls_root_certs": files["ca.pem"]} if tls else {}))
+    client = pyarrow.flight.FlightClient(f"grpc{'+tls' if tls else ''}://127.0.0.1:{port}", **({"tls_root_certs": files["ca"]} if tls else {}))
     batch = pyarrow.record_batch({"id": pyarrow.array(range(BATCH), pyarrow.int64()), "g": pyarrow.array([n % 1000 for n in range(BATCH)], pyarrow.int64())})
     before, begun = (cpu(os.getpid()), cpu(server.pid)), time.monotonic()
     writer, _ = client.do_put(pyarrow.flight.FlightDescriptor.for_path("x"), batch.schema)
@@ -131,5 +129,5 @@ if __name__ == "__main__":
         files = certificates(folder)
         for tls in (False, True):
             bare(tls, files)
-            links(folder, tls)
+            links(folder, files, tls)
             bare(tls, files)

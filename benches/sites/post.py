@@ -16,7 +16,7 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from link import Server, Site, cpu  # noqa: E402
+from link import Server, ask, cpu  # noqa: E402
 
 SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 10
 BATCH, CLIENTS = 1000, 128
@@ -88,12 +88,11 @@ def main():
         folder = pathlib.Path(name)
         for _ in range(2):
             with Server(folder / f"store{_}", "--http", "127.0.0.1:0", "--checkpoint-interval", "1s") as server:
-                site = Site.__new__(Site)
-                site.tls, site.url = False, f"grpc://{server.address}"
-                site.ask("CREATE STREAM requests (id BIGINT, user TEXT, amount DOUBLE, at TIMESTAMP)")
+                url = f"grpc://{server.address}"
+                ask(url, "CREATE STREAM requests (id BIGINT, user TEXT, amount DOUBLE, at TIMESTAMP)")
                 port = int(server.wait_for(r"http://127.0.0.1:(\d+)", "stderr").group(1))
                 n = load(port, server.process.pid, "Millstream")
-                assert site.ask("SELECT count(*) FROM requests") == [(n,)]
+                assert ask(url, "SELECT count(*) FROM requests") == [(n,)]
             kept = folder / f"python{_}"
             kept.mkdir()
             python = subprocess.Popen([sys.executable, "-c", PYTHON, "18999", str(kept)], stderr=subprocess.DEVNULL)

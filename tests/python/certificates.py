@@ -35,11 +35,11 @@ class Authority:
         path.write_bytes(data)
         return path
 
-    def issue(self, name, ended=False):
-        """A certificate for `name`, localhost and 127.0.0.1, and its key: two paths."""
+    def issue(self, name, ended=False, address="127.0.0.1"):
+        """A certificate for `name`, localhost and `address`, and its key: two paths."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        names = [x509.DNSName(n) for n in {name, "localhost"}] + [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = [x509.DNSName(n) for n in {name, "localhost"}] + [x509.IPAddress(ipaddress.ip_address(address))]
         certificate = self._sign(subject, key.public_key(), [(x509.SubjectAlternativeName(names), False)], ended)
         pem = serialization.Encoding.PEM
         private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -1,14 +1,11 @@
 """Rows put into a stream of another server, once: across kills of either side and cut links, as they grow and as they change."""
 
 import collections
-import os
-import random
-import threading
 import time
 
 import adbc_driver_manager
 import pytest
-from test_link import PATIENCE, ROUNDS, Wire, nothing_is_left_over, sites  # noqa: F401
+from test_link import PATIENCE, Wire, among_faults, nothing_is_left_over, sites  # noqa: F401
 
 SLOW_TO_GIVE_UP = "max_retry_delay = '200 ms'"
 
@@ -46,9 +43,6 @@ def test_one_row_in_one_row_out(sites):
 
 def test_nothing_is_lost_or_doubled_when_either_is_killed_and_the_link_is_cut(sites):
     here, there = sites
-    seed = int(os.environ.get("MILLSTREAM_SEED", random.randrange(1 << 30)))
-    print(f"MILLSTREAM_SEED={seed}")
-    chance = random.Random(seed)
     wire = Wire()
     wire.to = there.server.address
     here.ask("CREATE STREAM requests (id BIGINT, g BIGINT)")
@@ -60,36 +54,7 @@ def test_nothing_is_lost_or_doubled_when_either_is_killed_and_the_link_is_cut(si
     asked = {"requests": "SELECT id, g FROM requests", "counts": "SELECT g, n, s FROM counts WHERE n % 3 <> 0"}
     for stream, query in asked.items():
         here.ask(into(wire.address, stream, query))
-    writing, next_id = True, 0
-
-    def write():
-        nonlocal next_id
-        while writing:
-            n = chance.choice([1, 10, 3000])
-            first, next_id = next_id, next_id + n
-            try:
-                here.ask(f"INSERT INTO requests SELECT value, value % 29 FROM generate_series({first}, {first + n - 1})")
-            except (adbc_driver_manager.Error, OSError):
-                time.sleep(0.05)
-
-    writer = threading.Thread(target=write, daemon=True)
-    writer.start()
-    try:
-        for _ in range(ROUNDS):
-            for what in chance.sample(["there", "here", "cut"], 3):
-                time.sleep(chance.uniform(0.1, 0.8))
-                if what == "there":
-                    there.kill()
-                    wire.to = there.server.address
-                elif what == "here":
-                    here.kill()
-                else:
-                    wire.cut()
-                    time.sleep(chance.uniform(0.1, 1))
-                    wire.mend()
-    finally:
-        writing = False
-        writer.join(PATIENCE)
+    next_id = among_faults(there, here, wire, writes=here)
     # So that not all groups are to be left out.
     here.ask(f"INSERT INTO requests VALUES ({next_id}, 29), ({next_id + 1}, 30), ({next_id + 2}, 30)")
     here.ask("FLUSH")

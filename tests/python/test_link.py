@@ -120,6 +120,45 @@ def sites(tmp_path):
     here.server.__exit__()
 
 
+def among_faults(there, here, wire, writes):
+    """Inserts into `requests` of the site that `writes`, while both are killed and the wire to `there` is cut, at moments from a
+    printed seed. Gives the first id that was not tried."""
+    seed = int(os.environ.get("MILLSTREAM_SEED", random.randrange(1 << 30)))
+    print(f"MILLSTREAM_SEED={seed}")
+    chance = random.Random(seed)
+    writing, next_id = True, 0
+
+    def write():
+        nonlocal next_id
+        while writing:
+            n = chance.choice([1, 10, 3000])
+            first, next_id = next_id, next_id + n
+            try:
+                writes.ask(f"INSERT INTO requests SELECT value, value % 29 FROM generate_series({first}, {first + n - 1})")
+            except (adbc_driver_manager.Error, OSError):
+                time.sleep(0.05)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    try:
+        for _ in range(ROUNDS):
+            for what in chance.sample(["there", "here", "cut"], 3):
+                time.sleep(chance.uniform(0.1, 0.8))
+                if what == "there":
+                    there.kill()
+                    wire.to = there.server.address
+                elif what == "here":
+                    here.kill()
+                else:
+                    wire.cut()
+                    time.sleep(chance.uniform(0.1, 1))
+                    wire.mend()
+    finally:
+        writing = False
+        writer.join(PATIENCE)
+    return next_id
+
+
 def test_one_row_in_one_row_out_and_changelogs_stay_changelogs(sites):
     there, here = sites
     url = f"grpc://{there.server.address}"
@@ -151,9 +190,6 @@ def test_one_row_in_one_row_out_and_changelogs_stay_changelogs(sites):
 
 def test_nothing_is_lost_or_doubled_when_either_is_killed_and_the_link_is_cut(sites):
     there, here = sites
-    seed = int(os.environ.get("MILLSTREAM_SEED", random.randrange(1 << 30)))
-    print(f"MILLSTREAM_SEED={seed}")
-    chance = random.Random(seed)
     wire = Wire()
     wire.to = there.server.address
     there.ask("CREATE STREAM requests (id BIGINT, g BIGINT)")
@@ -161,36 +197,7 @@ def test_nothing_is_lost_or_doubled_when_either_is_killed_and_the_link_is_cut(si
     for name in ("requests", "counts"):
         here.ask(f"CREATE STREAM {name} WITH (connector = 'flight', url = 'grpc://{wire.address}', stream = '{name}', max_retry_delay = '200 ms')")
         here.ask(f"CREATE STREAM kept_{name} AS SELECT * FROM {name}")
-    writing, next_id = True, 0
-
-    def write():
-        nonlocal next_id
-        while writing:
-            n = chance.choice([1, 10, 3000])
-            first, next_id = next_id, next_id + n
-            try:
-                there.ask(f"INSERT INTO requests SELECT value, value % 29 FROM generate_series({first}, {first + n - 1})")
-            except (adbc_driver_manager.Error, OSError):
-                time.sleep(0.05)
-
-    writer = threading.Thread(target=write, daemon=True)
-    writer.start()
-    try:
-        for _ in range(ROUNDS):
-            for what in chance.sample(["there", "here", "cut"], 3):
-                time.sleep(chance.uniform(0.1, 0.8))
-                if what == "there":
-                    there.kill()
-                    wire.to = there.server.address
-                elif what == "here":
-                    here.kill()
-                else:
-                    wire.cut()
-                    time.sleep(chance.uniform(0.1, 1))
-                    wire.mend()
-    finally:
-        writing = False
-        writer.join(PATIENCE)
+    among_faults(there, here, wire, writes=there)
     there.ask("FLUSH")
     for name in ("requests", "counts"):
         answer = sorted(there.ask(f"SELECT * FROM {name}"))

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 
+from certificates import Authority
 from conftest import BINARY
 from test_link import Wire
 
@@ -94,7 +95,10 @@ class Sites:
         self.folder, self.ground = folder, Networks() if LONG else Loopback()
         self.flight, self.http = free_ports(2)
         self.running = {}
-        self.certificates()
+        authority = Authority(folder, "ca")
+        for who in ("site_a", "site_b", "gate"):
+            for made in authority.issue(who, address=self.ground.host_a):
+                made.rename(folder / f"{who}{made.suffix}")
         self.gate = subprocess.Popen(
             [*self.ground.within("a"), sys.executable, EXAMPLE / "gate.py", folder, str(COUNT), self.ground.host_a, str(PACE)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -108,20 +112,6 @@ class Sites:
         self.start("b")
         self.gate.stdin.write(f"{self.http}\n")
         self.gate.stdin.flush()
-
-    def certificates(self):
-        def openssl(*args):
-            subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True)
-
-        at, key = self.folder, ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        openssl("req", "-x509", *key, "-days", 2, "-subj", "/CN=two sites", "-keyout", at / "ca.key", "-out", at / "ca.pem")
-        (at / "names").write_text(f"subjectAltName=IP:{self.ground.host_a}")
-        for who in ("site_a", "site_b", "gate"):
-            openssl("req", *key, "-subj", f"/CN={who}", "-keyout", at / f"{who}.key", "-out", at / f"{who}.csr")
-            openssl(
-                "x509", "-req", "-in", at / f"{who}.csr", "-CA", at / "ca.pem", "-CAkey", at / "ca.key", "-CAcreateserial", "-days", 2,
-                "-extfile", at / "names", "-out", at / f"{who}.pem",
-            )
 
     def run(self, site, sql):
         done = subprocess.run(
