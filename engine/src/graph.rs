@@ -202,7 +202,11 @@ impl Graph {
                 let (name, lies, needed) = (spec.name(), &arrive[port], spec.needs(port));
                 return Err(Error::internal(format!("node {id}, {name}: rows lie {lies:?}, needed are {needed:?}")));
             }
-            let emitted: Vec<Spread> = arrive.iter().map(|rows| rows.moved(|column| spec.place_of(column))).collect();
+            let emitted: Vec<Spread> = arrive
+                .iter()
+                .enumerate()
+                .map(|(port, rows)| rows.moved(|column| spec.place_of(port, column)))
+                .collect();
             lie.push(Spread::of_all(emitted.iter(), node.parallelism));
         }
         Ok(())

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Rows("+1 a 3; -1 b null")      changes: a weight, then a value per column
+//! At(1, "+1 a 3")                the same, at another input than the first
 //! Mark(8, "+1 a 3")              the epoch ends with the watermark at 8 s, and this was said since the last mark
 //! Recover                        a checkpoint, and a new operator restored from it
 //! ```
@@ -26,6 +27,8 @@ use crate::time::EventTime;
 pub enum Step<'a> {
     /// Changes come in.
     Rows(&'a str),
+    /// Changes come in at this port.
+    At(usize, &'a str),
     /// The epoch ends with the watermark at so many seconds; what was said since the last mark, in any order.
     Mark(i64, &'a str),
     /// The input ends; what was said since the last mark.
@@ -101,7 +104,9 @@ impl Bench {
         self.checkpoint()?;
         (self.operator, self.state) = built(&self.spec, &self.budget)?;
         for part in &self.parts {
-            self.state.restore(&part.name, &part.rows, Owner { task: 0, parallelism: 1 })?;
+            for rows in &part.rows {
+                self.state.restore(&part.name, rows, Owner { task: 0, parallelism: 1 })?;
+            }
         }
         self.state.restored(self.watermark)
     }
@@ -114,7 +119,7 @@ impl Bench {
             }
             self.parts.push(part);
         }
-        Ok(self.parts.iter().map(|p| p.rows.num_rows()).sum())
+        Ok(self.parts.iter().flat_map(|p| &p.rows).map(RecordBatch::num_rows).sum())
     }
 
     /// Bytes of state held.
@@ -138,6 +143,10 @@ pub fn check(spec: SpecRef, schema: &SchemaRef, script: &[Step<'_>]) -> Result<(
         let (said, expected) = match step {
             Step::Rows(text) => {
                 bench.changes(0, parse(schema, text)?)?;
+                continue;
+            }
+            Step::At(port, text) => {
+                bench.changes(*port, parse(schema, text)?)?;
                 continue;
             }
             Step::Recover => {

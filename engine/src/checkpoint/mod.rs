@@ -418,10 +418,12 @@ fn generation_of(name: &str) -> u64 {
     part.and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-fn encode(rows: &RecordBatch) -> Result<Bytes> {
+/// The rows of `parts`, which have one schema, as a file.
+fn encode(parts: &[RecordBatch]) -> Result<Bytes> {
+    let Some(first) = parts.first() else { return Err(Error::internal("a state without rows")) };
     let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
-    let mut writer = FileWriter::try_new_with_options(vec![], &rows.schema(), options)?;
-    for some in pieces(rows) {
+    let mut writer = FileWriter::try_new_with_options(vec![], &first.schema(), options)?;
+    for some in parts.iter().flat_map(pieces) {
         writer.write(&some)?;
     }
     Ok(Bytes::from(writer.into_inner()?))
@@ -454,8 +456,8 @@ mod tests {
     }
 
     impl State for Arc<parking_lot::Mutex<Numbers>> {
-        fn snapshot(&mut self, _full: bool) -> Result<Option<RecordBatch>> {
-            Ok(None)
+        fn snapshot(&mut self, _full: bool) -> Result<Vec<RecordBatch>> {
+            Ok(vec![])
         }
 
         fn reserve(&mut self, rows: usize) {
@@ -494,7 +496,7 @@ mod tests {
         let mut files = vec![];
         for task in 0..2 {
             let rows = Owner { task, parallelism: 2 }.part_of(&rows, &hashes).expect("a part");
-            let part = StatePart { name: "op.n".into(), full: true, rows };
+            let part = StatePart { name: "op.n".into(), full: true, rows: vec![rows] };
             files.extend(claim.put_states(1, task, 2, vec![part]).await.expect("written"));
         }
         for parallelism in [1, 2, 3] {

@@ -6,8 +6,10 @@
 
 pub mod aggregate;
 pub mod filter;
+pub mod join;
 pub mod project;
 pub mod union;
+pub mod unnest;
 pub mod upsert;
 pub mod window;
 
@@ -145,8 +147,8 @@ pub trait OperatorSpec: fmt::Debug + Send + Sync {
         Needed::Anywhere
     }
 
-    /// Where it gives the values of its inputs' column `column`, if it gives them with the rows that it makes of those rows.
-    fn place_of(&self, _column: usize) -> Option<usize> {
+    /// Where it gives the values of column `column` of the rows of `port`, if it gives them with the rows that it makes of those.
+    fn place_of(&self, _port: usize, _column: usize) -> Option<usize> {
         None
     }
 

@@ -44,7 +44,7 @@ impl OperatorSpec for Project {
         self.schema.clone()
     }
 
-    fn place_of(&self, column: usize) -> Option<usize> {
+    fn place_of(&self, _port: usize, column: usize) -> Option<usize> {
         self.expressions.iter().position(|e| e.downcast_ref::<Column>().is_some_and(|c| c.index() == column))
     }
 

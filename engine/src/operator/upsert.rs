@@ -71,7 +71,7 @@ impl OperatorSpec for Upsert {
         Needed::hash(self.key.clone())
     }
 
-    fn place_of(&self, column: usize) -> Option<usize> {
+    fn place_of(&self, _port: usize, column: usize) -> Option<usize> {
         Some(column)
     }
 
@@ -293,20 +293,20 @@ fn row_size(row: &OwnedRow) -> usize {
 }
 
 impl State for Rows {
-    fn snapshot(&mut self, full: bool) -> Result<Option<RecordBatch>> {
+    fn snapshot(&mut self, full: bool) -> Result<Vec<RecordBatch>> {
         let dirty = std::mem::take(&mut self.dirty);
         for s in &dirty {
             self.is_dirty[*s as usize] = false;
         }
         let slots: Vec<u32> = if full { (0..self.rows.len() as u32).collect() } else { dirty };
         if slots.is_empty() && !full {
-            return Ok(None);
+            return Ok(vec![]);
         }
         self.renewed &= !full;
         let rows = slots.iter().filter_map(|s| self.rows[*s as usize].as_ref()).map(|r| r.row());
         let rows = RecordBatch::try_new(self.schema.clone(), self.converter.convert_rows(rows)?)?;
         let gone: Vec<u32> = slots.into_iter().filter(|s| !full && self.rows[*s as usize].is_none()).collect();
-        if gone.is_empty() { Ok(Some(rows)) } else { self.with_gone(&rows, &gone).map(Some) }
+        Ok(vec![if gone.is_empty() { rows } else { self.with_gone(&rows, &gone)? }])
     }
 
     fn restore(&mut self, rows: &RecordBatch, owner: Owner) -> Result<()> {

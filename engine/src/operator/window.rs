@@ -377,7 +377,7 @@ impl OperatorSpec for WindowAssign {
         self.schema.clone()
     }
 
-    fn place_of(&self, column: usize) -> Option<usize> {
+    fn place_of(&self, _port: usize, column: usize) -> Option<usize> {
         Some(column)
     }
 

@@ -12,7 +12,7 @@ use super::aside::Asides;
 use super::channel::{Event, Gate, Sender};
 use super::heavy::heavy;
 use super::messages::{Parts, Report};
-use crate::changes::{Changes, row_bytes};
+use crate::changes::Changes;
 use crate::checkpoint::Claim;
 use crate::connector::SinkWriter;
 use crate::epoch::EpochMark;
@@ -111,7 +111,7 @@ impl Uploads {
         reports: mpsc::Sender<Report>,
     ) {
         while self.running.try_join_next().is_some() {}
-        held.set(states.iter().map(|part| row_bytes(&part.rows)).sum());
+        held.set(states.iter().map(StatePart::bytes).sum());
         let (claim, of) = (self.claim.clone(), self.parallelism);
         let upload = async move {
             let stored = match &claim {
@@ -333,7 +333,7 @@ mod tests {
         let mut uploads = Uploads::new(None, Handle::current(), 1);
         let parts =
             Parts { checkpoint: 1, fragment: 0, task: 0, states: vec![], staged: BTreeMap::new(), written: vec![] };
-        let state = StatePart { name: "op.n".to_owned(), full: true, rows: rows(1 << 17) };
+        let state = StatePart { name: "op.n".to_owned(), full: true, rows: vec![rows(1 << 17)] };
         let (reports, mut reported) = mpsc::channel(1);
         uploads.begin(parts, vec![state], budget.account("op"), reports);
         assert!(budget.used() >= 1 << 20, "{}", budget.used());

@@ -2,6 +2,7 @@
 //! left out of a checkpoint, a restore or the memory budget.
 
 pub mod accumulate;
+pub mod arrangement;
 pub mod group_table;
 pub mod key_index;
 mod places;
@@ -22,8 +23,8 @@ use crate::time::EventTime;
 
 /// Keyed state that can be written as rows.
 pub trait State: Send {
-    /// The rows changed since the last snapshot, or all when `full`. `None` when there is nothing to say.
-    fn snapshot(&mut self, full: bool) -> Result<Option<RecordBatch>>;
+    /// The rows changed since the last snapshot, or all when `full`, in pieces of one schema. None when there is nothing to say.
+    fn snapshot(&mut self, full: bool) -> Result<Vec<RecordBatch>>;
 
     /// Takes in a snapshot, later ones over earlier ones. Only the rows of keys that `owner` routes here.
     fn restore(&mut self, rows: &RecordBatch, owner: Owner) -> Result<()>;
@@ -81,8 +82,15 @@ pub struct StatePart {
     pub name: String,
     /// Whether it replaces the parts before it.
     pub full: bool,
-    /// The rows.
-    pub rows: RecordBatch,
+    /// The rows, in pieces.
+    pub rows: Vec<RecordBatch>,
+}
+
+impl StatePart {
+    /// The bytes of the rows.
+    pub fn bytes(&self) -> usize {
+        self.rows.iter().map(row_bytes).sum()
+    }
 }
 
 /// Opens state for the operators of one task.
@@ -179,15 +187,19 @@ impl StateRegistry {
                 || entry.parts >= MOST_PARTS
                 || entry.delta_bytes > entry.full_bytes
                 || state.needs_full();
-            let Some(rows) = state.snapshot(full)? else { continue };
-            let bytes = row_bytes(&rows);
+            let rows = state.snapshot(full)?;
+            if rows.is_empty() {
+                continue;
+            }
+            let part = StatePart { name: entry.name.clone(), full, rows };
+            let bytes = part.bytes();
             if full {
                 (entry.full_bytes, entry.delta_bytes, entry.parts) = (bytes.max(1 << 16), 0, 1);
             } else {
                 entry.delta_bytes += bytes;
                 entry.parts += 1;
             }
-            parts.push(StatePart { name: entry.name.clone(), full, rows });
+            parts.push(part);
         }
         Ok(parts)
     }

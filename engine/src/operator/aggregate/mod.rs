@@ -310,7 +310,7 @@ impl OperatorSpec for Aggregate {
         }
     }
 
-    fn place_of(&self, column: usize) -> Option<usize> {
+    fn place_of(&self, _port: usize, column: usize) -> Option<usize> {
         let keys = self.plain_keys();
         match self.phase {
             Phase::Partial => keys.into_iter().position(|key| self.key_column(key) == Some(column)).map(|key| key + 1),

@@ -314,7 +314,7 @@ fn split(ids: &Int64Array) -> Vec<(i64, Part)> {
 }
 
 impl State for Tables {
-    fn snapshot(&mut self, full: bool) -> Result<Option<RecordBatch>> {
+    fn snapshot(&mut self, full: bool) -> Result<Vec<RecordBatch>> {
         self.swept &= !full;
         let mut parts = vec![];
         for (window, table) in &mut self.open {
@@ -334,9 +334,9 @@ impl State for Tables {
         }
         // A full part replaces those before it, so it is written even when there is nothing left to keep.
         if parts.is_empty() && !full {
-            return Ok(None);
+            return Ok(vec![]);
         }
-        Ok(Some(concat_batches(&self.schema, &parts)?))
+        Ok(vec![concat_batches(&self.schema, &parts)?])
     }
 
     fn restore(&mut self, rows: &RecordBatch, owner: Owner) -> Result<()> {

@@ -1,0 +1,90 @@
+//! Which rows of the two sides match: they have one key, and the condition is true.
+
+use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+
+use super::{Condition, Join};
+use crate::changes::Changes;
+use crate::error::Result;
+use crate::expr::evaluate;
+use crate::operator::Output;
+use crate::state::Handle;
+use crate::state::arrangement::{Arrangement, Cursor, Pairs, Sorted};
+
+/// About so many bytes are said at once.
+const PIECE: usize = 1 << 20;
+/// And so many rows.
+const MOST: usize = 1 << 14;
+
+/// How many pairs of `probe` with rows of `other` are made at once.
+pub(super) fn pairs_at_once(probe: &Sorted, other: &Arrangement) -> usize {
+    let width = |bytes: usize, rows: usize| bytes / rows.max(1);
+    let bytes = width(probe.bytes(), probe.len()) + width(other.kept_bytes(), other.rows());
+    (PIECE / bytes.max(1)).clamp(16, MOST)
+}
+
+/// The next pairs of `probe`, rows of side `port`, that match; `out` takes those aside whose condition fails. Says whether
+/// these were the last.
+pub(super) fn next_pairs(
+    spec: &Join,
+    sides: &[Handle<Arrangement>; 2],
+    port: usize,
+    probe: &Sorted,
+    cursor: &mut Cursor,
+    out: Option<&mut Output>,
+) -> Result<(Pairs, bool)> {
+    let other = &sides[1 - port];
+    let (mut pairs, done) = other.with(|other| {
+        let most = pairs_at_once(probe, other);
+        other.pairs(probe, cursor, most)
+    })?;
+    if let Some(condition) = spec.condition.as_ref().filter(|_| !pairs.is_empty()) {
+        let rows = read(condition, sides, port, probe, &pairs)?;
+        let (mask, failures) = evaluate(&condition.expr, &rows)?;
+        let mut keep: Vec<bool> = vec![];
+        let is_true = |mask: &dyn Array| -> BooleanBuffer {
+            let mask = mask.as_boolean();
+            match mask.nulls() {
+                None => mask.values().clone(),
+                Some(nulls) => mask.values() & nulls.inner(),
+            }
+        };
+        keep.extend(is_true(&mask).iter());
+        let bad: Vec<u32> = failures.iter().map(|(row, _)| row).collect();
+        if !bad.is_empty() {
+            bad.iter().for_each(|row| keep[*row as usize] = false);
+            if let Some(out) = out {
+                let why = failures.iter().map(|(_, failure)| failure.clone()).collect();
+                let weights = bad.iter().map(|row| weight(probe, &pairs, *row as usize)).collect();
+                let rows = arrow::compute::take_record_batch(&rows, &UInt32Array::from(bad))?;
+                out.put_all_aside(Changes::weighted(rows, weights)?, why);
+            }
+        }
+        pairs.retain(&keep);
+    }
+    Ok((pairs, done))
+}
+
+/// The weight of a pair.
+pub(super) fn weight(probe: &Sorted, pairs: &Pairs, at: usize) -> i64 {
+    probe.weight(pairs.probe[at] as usize) * pairs.weights[at]
+}
+
+/// What a condition reads of pairs.
+fn read(
+    condition: &Condition,
+    sides: &[Handle<Arrangement>; 2],
+    port: usize,
+    probe: &Sorted,
+    pairs: &Pairs,
+) -> Result<RecordBatch> {
+    let of = |side: usize| -> Vec<usize> {
+        condition.columns.iter().filter(|(s, _)| *s == side).map(|(_, column)| *column).collect()
+    };
+    let mut mine = sides[port].with(|a| a.columns_of(probe, &pairs.probe, &of(port)))?.into_iter();
+    let mut theirs = sides[1 - port].with(|a| a.columns_in(pairs, &of(1 - port)))?.into_iter();
+    let next = |(side, _): &(usize, usize)| if *side == port { mine.next() } else { theirs.next() };
+    let columns = condition.columns.iter().filter_map(next).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(pairs.len()));
+    Ok(RecordBatch::try_new_with_options(condition.schema.clone(), columns, &options)?)
+}

@@ -1,0 +1,228 @@
+//! An arrangement against a map of rows to weights.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Float64Array, Int64Array, ListArray, StringViewArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+use crate::testing::show;
+
+/// Rows with a number, a text, a float and a list, all of few values.
+fn schema() -> SchemaRef {
+    let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
+    let fields = [("n", DataType::Int64), ("t", DataType::Utf8View), ("f", DataType::Float64), ("l", list)];
+    Arc::new(Schema::new(fields.map(|(n, t)| Field::new(n, t, true)).to_vec()))
+}
+
+fn random(rng: &mut StdRng, rows: usize, keys: i64, nulls: bool) -> RecordBatch {
+    let mut numbers = || (0..rows).map(|_| rng.random_range(0..keys)).collect::<Vec<_>>();
+    let (n, t, f, l) = (numbers(), numbers(), numbers(), numbers());
+    let null = |v: &i64| nulls && *v == 1;
+    let long = "a text that is longer than what lies in a view";
+    let text = |v: &i64| (!null(v)).then(|| if *v % 2 == 0 { v.to_string() } else { format!("{v} {long}") });
+    let float = |v: &i64| match v {
+        0 => Some(f64::NAN),
+        v if null(v) => None,
+        2 => Some(-0.0),
+        3 => Some(0.0),
+        v => Some(*v as f64),
+    };
+    let list = |v: &i64| (!null(v)).then(|| vec![Some(*v), None]);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(n.iter().map(|v| (!null(v)).then_some(*v)).collect::<Int64Array>()),
+        Arc::new(t.iter().map(text).collect::<StringViewArray>()),
+        Arc::new(f.iter().map(float).collect::<Float64Array>()),
+        Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(l.iter().map(list))),
+    ];
+    RecordBatch::try_new(schema(), columns).expect("rows")
+}
+
+/// Rows as text, with their weights added up.
+fn add(to: &mut BTreeMap<String, i64>, changes: &Changes) {
+    let one = Changes::insertions(changes.rows().clone());
+    for (i, row) in show(&one).expect("text").into_iter().enumerate() {
+        let weight = to.entry(row.clone()).or_default();
+        *weight += changes.weight(i);
+        if *weight == 0 {
+            to.remove(&row);
+        }
+    }
+}
+
+/// What an arrangement says has the keys of `probe`.
+fn looked_up(of: &Arrangement, probe: &Sorted, most: usize) -> BTreeMap<String, i64> {
+    let (mut cursor, mut found) = (Cursor::default(), BTreeMap::new());
+    loop {
+        let (pairs, done) = of.pairs(probe, &mut cursor, most).expect("looks up");
+        assert!(pairs.probe.len() <= most);
+        let mine = of.columns_of(probe, &pairs.probe, &[0, 1, 2, 3]).expect("rows");
+        let theirs = of.columns_in(&pairs, &[0, 1, 2, 3]).expect("rows");
+        let both = [mine, theirs].concat();
+        let fields = [schema().fields().iter().cloned().collect::<Vec<_>>(), schema().fields().to_vec()].concat();
+        let both = RecordBatch::try_new(Arc::new(Schema::new(fields)), both).expect("both");
+        let weights = pairs.probe.iter().zip(&pairs.weights).map(|(p, w)| probe.weight(*p as usize) * w);
+        add(&mut found, &Changes::weighted(both, weights.collect()).expect("weights"));
+        if done {
+            return found;
+        }
+    }
+}
+
+/// The same from a list of all rows.
+fn expected(all: &[Changes], probe: &Changes, key: &[usize]) -> BTreeMap<String, i64> {
+    let canonical = |rows: &RecordBatch| -> Vec<Vec<String>> {
+        let keys: Vec<ArrayRef> =
+            key.iter().map(|k| crate::float::canonical(rows.column(*k)).expect("canonical")).collect();
+        let fields: Vec<_> = key.iter().map(|k| schema().field(*k).clone()).collect();
+        if keys.is_empty() {
+            return vec![vec![]; rows.num_rows()];
+        }
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), keys).expect("keys");
+        show(&Changes::insertions(rows)).expect("text").into_iter().map(|t| vec![t]).collect()
+    };
+    let text = |rows: &RecordBatch| show(&Changes::insertions(rows.clone())).expect("text");
+    let mut found = BTreeMap::new();
+    let (probe_keys, probe_rows) = (canonical(probe.rows()), text(probe.rows()));
+    for some in all {
+        let (keys, rows) = (canonical(some.rows()), text(some.rows()));
+        for (i, mine) in probe_keys.iter().enumerate() {
+            for j in (0..rows.len()).filter(|j| keys[*j] == *mine) {
+                let both = format!("{} {}", probe_rows[i], rows[j].trim_start_matches("+1 "));
+                *found.entry(both).or_default() += probe.weight(i) * some.weight(j);
+            }
+        }
+    }
+    found.retain(|_, w| *w != 0);
+    found
+}
+
+fn arrangement(key: &[usize], nulls: bool) -> Arrangement {
+    Arrangement::new(schema(), key.to_vec(), nulls).expect("an arrangement")
+}
+
+#[test]
+fn what_is_looked_up_is_what_was_put_in_and_not_taken_back() {
+    let mut fulls = 0;
+    for seed in 0..12 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let key: &[usize] = [&[0][..], &[1], &[2, 0], &[3], &[], &[0, 1, 2, 3]][seed as usize % 6];
+        let nulls = key != [0] || seed > 5;
+        let mut of = arrangement(key, nulls);
+        let (mut all, mut parts): (Vec<Changes>, Vec<RecordBatch>) = (vec![], vec![]);
+        for round in 0..40 {
+            let rows = rng.random_range(1..if round % 7 == 0 { 400 } else { 9 });
+            let keys = if key.is_empty() { 3 } else { 12 };
+            let mut changes = Changes::insertions(random(&mut rng, rows, keys, nulls));
+            if !all.is_empty() && rng.random_bool(0.4) {
+                // Some of what came before goes.
+                let some = &all[rng.random_range(0..all.len())];
+                let gone = some.weights().map_or(vec![-1; some.num_rows()], |w| w.iter().map(|w| -w).collect());
+                changes = Changes::weighted(some.rows().clone(), gone.into()).expect("weights");
+            }
+            of.insert(&of.sorted(&changes).expect("sorted")).expect("put in");
+            all.push(changes);
+            if rng.random_bool(0.3) {
+                let full = parts.is_empty() || of.needs_full() || rng.random_bool(0.2);
+                if full {
+                    (parts, fulls) = (vec![], fulls + 1);
+                }
+                parts.extend(of.snapshot(full).expect("a snapshot"));
+                of = arrangement(key, nulls);
+                for part in &parts {
+                    of.restore(part, Owner { task: 0, parallelism: 1 }).expect("restores");
+                }
+            }
+            let probe = Changes::insertions(random(&mut rng, 7, 12, nulls));
+            let sorted = of.sorted(&probe).expect("sorted");
+            let most = rng.random_range(1..100);
+            assert_eq!(looked_up(&of, &sorted, most), expected(&all, &probe, key), "seed {seed}, round {round}");
+        }
+    }
+    assert!(fulls > 24, "{fulls} full snapshots");
+}
+
+#[test]
+fn what_is_taken_back_goes_and_rows_that_are_equal_become_one() {
+    let mut rng = StdRng::seed_from_u64(7);
+    let mut of = arrangement(&[0], false);
+    let rows = random(&mut rng, 3000, 1 << 40, false);
+    for weight in [1, 1, -1] {
+        for at in (0..3000).step_by(100) {
+            let some = Changes::weighted(rows.slice(at, 100), vec![weight; 100].into()).expect("weights");
+            of.insert(&of.sorted(&some).expect("sorted")).expect("put in");
+        }
+    }
+    assert!((3000..=5000).contains(&of.rows()), "{} rows are kept of 3000", of.rows());
+    let gone = Changes::retractions(rows);
+    of.insert(&of.sorted(&gone).expect("sorted")).expect("put in");
+    assert!(of.rows() == 0 && of.bytes() < of.fresh_bytes + 1000, "{} rows, {} bytes", of.rows(), of.bytes());
+}
+
+#[test]
+fn tasks_read_back_the_keys_that_they_own() {
+    let mut rng = StdRng::seed_from_u64(11);
+    let mut of = arrangement(&[1], true);
+    let rows = random(&mut rng, 5000, 900, true);
+    of.insert(&of.sorted(&Changes::insertions(rows.clone())).expect("sorted")).expect("put in");
+    let parts = of.snapshot(true).expect("a snapshot");
+    let all = looked_up(&of, &of.sorted(&Changes::insertions(rows.slice(0, 50))).expect("sorted"), 1000);
+    for parallelism in [1, 2, 3, 8] {
+        let (mut found, mut kept) = (BTreeMap::new(), 0);
+        for task in 0..parallelism {
+            let mut part = arrangement(&[1], true);
+            for rows in &parts {
+                part.restore(rows, Owner { task, parallelism }).expect("restores");
+            }
+            kept += part.rows();
+            let probe = part.sorted(&Changes::insertions(rows.slice(0, 50))).expect("sorted");
+            found.extend(looked_up(&part, &probe, 1000));
+        }
+        assert_eq!((kept, &found), (5000, &all), "{parallelism} tasks");
+    }
+}
+
+#[test]
+fn a_checkpoint_writes_what_has_changed_and_holds_little_meanwhile() {
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut of = arrangement(&[0], false);
+    let numbers = Arc::new(schema().project(&[0]).expect("a column"));
+    let mut narrow = Arrangement::new(numbers.clone(), vec![0], false).expect("an arrangement");
+    let bytes = |parts: Vec<RecordBatch>| parts.iter().map(crate::changes::row_bytes).sum::<usize>();
+    for _ in 0..100 {
+        let rows = random(&mut rng, 2000, 1 << 40, false);
+        let number = RecordBatch::try_new(numbers.clone(), vec![rows.column(0).clone()]).expect("a column");
+        narrow.insert(&narrow.sorted(&Changes::insertions(number)).expect("sorted")).expect("put in");
+        of.insert(&of.sorted(&Changes::insertions(rows)).expect("sorted")).expect("put in");
+    }
+    assert!(of.needs_full() && narrow.needs_full(), "all is new");
+    let full = bytes(of.snapshot(true).expect("a snapshot"));
+    let (rows, held) = (narrow.rows(), narrow.bytes());
+    assert_eq!(rows, 200_000);
+    assert!(held <= 17 * rows, "{held} bytes for {rows} numbers with the hash of each");
+    let some = random(&mut rng, 2000, 1 << 40, false);
+    of.insert(&of.sorted(&Changes::insertions(some)).expect("sorted")).expect("put in");
+    assert!(!of.needs_full());
+    let delta = bytes(of.snapshot(false).expect("a snapshot"));
+    assert!(delta * 95 < full && delta > 0, "{delta} of {full} bytes");
+    assert!(of.snapshot(false).expect("a snapshot").is_empty(), "nothing has changed");
+}
+
+#[test]
+fn equal_hashes_are_not_equal_keys() {
+    let rows = random(&mut StdRng::seed_from_u64(1), 8, 1 << 40, false);
+    for key in [&[0, 1][..], &[1], &[2], &[3]] {
+        let layout = Layout::new(schema(), key.to_vec(), true).expect("a layout");
+        let columns = layout.stored(&rows).expect("columns");
+        let chunk = Arc::new(Chunk::new(&layout, vec![7; 8], columns, None));
+        let mut pairs = Pairs::default();
+        let runs = [Run::of(chunk.clone())];
+        assert!(pairs::candidates(runs.iter(), &chunk, &mut Cursor::default(), 100, &mut pairs));
+        assert_eq!(pairs.probe.len(), 64, "one hash, so all are candidates");
+        equal::verify(&layout, &chunk, key, &mut pairs).expect("compares");
+        let own: Vec<(u32, usize)> = pairs.probe.iter().zip(&pairs.places).map(|(p, (_, row))| (*p, *row)).collect();
+        assert_eq!(own, (0..8).map(|i| (i as u32, i)).collect::<Vec<_>>(), "key {key:?}");
+    }
+}
