@@ -10,6 +10,7 @@
 //! | 2 | a literal with a point is an exact decimal; types of numbers meet as docs/numbers.md says; averages keep digits before it; NULL, NaN, zeros, far times and clock changes are what `exact` and `simplify` say |
 //! | 3 | a column without a name is called by its expression as it was written; before, as the planner prints it; `^` is a power; before, XOR |
 //! | 4 | groups lie where the rows lie that they are made of, if those lie by some of the keys; before, by all keys in their order; a changelog that a connector writes has `-U` and `+U` for the old and the new row of a key; before, `-D` and `+I` |
+//! | 5 | what stands in a query twice runs once |
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ impl Semantics {
     /// Of stores that do not say.
     pub const FIRST: Semantics = Semantics(1);
     /// Of new statements.
-    pub const NOW: Semantics = Semantics(4);
+    pub const NOW: Semantics = Semantics(5);
 
     /// That of the statement that `state` plans.
     pub fn of(state: &SessionState) -> Self {
@@ -67,6 +68,11 @@ impl Semantics {
     /// Whether connectors write the old and the new row of a key as a pair.
     pub fn pairs_changes(self) -> bool {
         self >= Semantics(4)
+    }
+
+    /// Whether a part of a query that stands in it twice runs once: operators are numbered otherwise than before.
+    pub fn shares_parts(self) -> bool {
+        self >= Semantics(5)
     }
 
     /// Errors where this build does not know the version.

@@ -20,6 +20,21 @@ fn aggregates() -> Result<()> {
 }
 
 #[test]
+fn joins() -> Result<()> {
+    check(&cases("joins.sql")?)
+}
+
+#[test]
+fn sets() -> Result<()> {
+    check(&cases("sets.sql")?)
+}
+
+#[test]
+fn subqueries() -> Result<()> {
+    check(&cases("subqueries.sql")?)
+}
+
+#[test]
 fn numbers() -> Result<()> {
     check(&cases("numbers.sql")?)
 }

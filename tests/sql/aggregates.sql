@@ -160,3 +160,21 @@ SELECT k, n, max(s) AS m, count(*) AS g FROM (SELECT k, count(*) AS n, sum(price
 
 # groups of the same keys in another order and a third
 SELECT DISTINCT n, name, k FROM (SELECT k, name, count(*) AS n FROM accounts GROUP BY k, name)
+
+# by rollup
+SELECT k, name, count(*) AS n, sum(price) AS s, grouping(k) AS gk, grouping(name) AS gn FROM bids GROUP BY ROLLUP (k, name)
+
+# by cube, over rows that are taken back
+SELECT k, name, min(price) AS lo, max(price) AS hi FROM accounts GROUP BY CUBE (k, name)
+
+# by grouping sets, one of them for all
+SELECT k, day, count(*) AS n FROM bids GROUP BY GROUPING SETS ((k), (day), ())
+
+# by grouping sets that are one
+SELECT k, count(*) AS n FROM loose GROUP BY GROUPING SETS ((k), (k))
+
+# by a group and a rollup, in windows
+SELECT window_end, k, name, count(*) AS n FROM TUMBLE(bids, ts, INTERVAL '1 minute') GROUP BY window_end, ROLLUP (k, name)
+
+# by rollup over nothing
+SELECT k, count(*) AS n FROM nothing GROUP BY ROLLUP (k)

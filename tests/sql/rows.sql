@@ -92,3 +92,15 @@ SELECT id, k NOT IN (2, CASE WHEN price > 3 THEN k END) AS n, k IN (CASE WHEN fa
 
 # what is never null before what may be
 SELECT coalesce(CASE WHEN price IS NULL THEN DATE '1970-01-01' ELSE DATE '1970-01-02' END, CAST(ts AS DATE)) AS c FROM bids UNION SELECT CAST(window_start AS DATE) AS c FROM HOP(bids, ts, INTERVAL '5 seconds', INTERVAL '15 seconds')
+
+# unnest
+SELECT id, unnest(l) AS e FROM bids
+
+# unnest of what is computed, side by side, over rows that are taken back
+SELECT k, unnest(make_array(k, price)) AS a, unnest(l) AS b FROM loose
+
+# unnest of structs in a list
+SELECT id, unnest(ls) AS e FROM bids
+
+# aggregates of what is unnested
+SELECT e, count(*) AS n FROM (SELECT unnest(l) AS e FROM loose) GROUP BY e

@@ -113,7 +113,11 @@ async fn measure(query: &'static BenchQuery, args: &NexmarkArgs) -> Result<Figur
     let parallelism = config.parallelism;
     let millstream = Millstream::open(config).await?;
     let session = millstream.session();
-    prepare(&session, args, &folder.path).await?;
+    for (table, columns) in TABLES {
+        if query.reads(table) {
+            prepare(&session, args, &folder.path, table, columns).await?;
+        }
+    }
     let (cpu, start) = (cpu_seconds(), Instant::now());
     session.execute_sql(&format!("CREATE STREAM result WITH (connector = 'blackhole') AS {}", query.sql)).await?;
     millstream.flush().await?;
@@ -141,41 +145,52 @@ async fn measure(query: &'static BenchQuery, args: &NexmarkArgs) -> Result<Figur
 }
 
 const WATERMARK: &str = "WATERMARK FOR date_time AS date_time - INTERVAL '4 seconds'";
-const BID: &str =
-    "auction BIGINT, bidder BIGINT, price BIGINT, channel TEXT, url TEXT, date_time TIMESTAMP, extra TEXT";
+/// The tables, with their columns.
+const TABLES: [(&str, &str); 3] = [
+    ("bid", "auction BIGINT, bidder BIGINT, price BIGINT, channel TEXT, url TEXT, date_time TIMESTAMP, extra TEXT"),
+    (
+        "auction",
+        "id BIGINT, item_name TEXT, description TEXT, initial_bid BIGINT, reserve BIGINT, date_time TIMESTAMP, \
+         expires TIMESTAMP, seller BIGINT, category BIGINT, extra TEXT",
+    ),
+    (
+        "person",
+        "id BIGINT, name TEXT, email_address TEXT, credit_card TEXT, city TEXT, state TEXT, date_time TIMESTAMP, \
+         extra TEXT",
+    ),
+];
 
-/// Creates the stream `bid`, over the generator or over files that are written first.
-async fn prepare(session: &Session, args: &NexmarkArgs, folder: &Path) -> Result<()> {
+/// Creates the stream of a table, over the generator or over files that are written first.
+async fn prepare(session: &Session, args: &NexmarkArgs, folder: &Path, table: &str, columns: &str) -> Result<()> {
     let events = args.events;
-    let generator = format!("connector = 'nexmark', \"table\" = 'bid', events = '{events}'");
+    let generator = format!("connector = 'nexmark', \"table\" = '{table}', events = '{events}'");
     if args.source == BenchSource::Generator {
-        return done(session, &format!("CREATE STREAM bid ({BID}, {WATERMARK}) WITH ({generator})")).await;
+        return done(session, &format!("CREATE STREAM {table} ({columns}, {WATERMARK}) WITH ({generator})")).await;
     }
     let (format, ending) = match args.format {
         BenchFormat::Json => ("json", "jsonl"),
         BenchFormat::Csv => ("csv", "csv"),
         BenchFormat::Parquet => ("parquet", "parquet"),
     };
-    let path = folder.join(format!("bid-{events}-{ending}"));
+    let path = folder.join(format!("{table}-{events}-{ending}"));
+    let text = path.display();
     if !path.exists() {
-        done(session, &format!("CREATE STREAM made ({BID}) WITH ({generator})")).await?;
-        let text = path.display();
+        done(session, &format!("CREATE STREAM made_{table} ({columns}) WITH ({generator})")).await?;
         done(
             session,
             &format!(
-                "CREATE STREAM written WITH (connector = 'file', path = '{text}/', format = '{format}', \
-                 parallelism = '1') AS SELECT * FROM made"
+                "CREATE STREAM written_{table} WITH (connector = 'file', path = '{text}/', format = '{format}', \
+                 parallelism = '1') AS SELECT * FROM made_{table}"
             ),
         )
         .await?;
         session.millstream().flush().await?;
     }
-    let text = path.display();
     done(
         session,
         &format!(
-            "CREATE STREAM bid ({BID}, {WATERMARK}) WITH (connector = 'file', path = '{text}/', format = '{format}', \
-             ordered = 'true')"
+            "CREATE STREAM {table} ({columns}, {WATERMARK}) WITH (connector = 'file', path = '{text}/', \
+             format = '{format}', ordered = 'true')"
         ),
     )
     .await

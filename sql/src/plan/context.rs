@@ -7,15 +7,19 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use datafusion::catalog::Session;
 use datafusion::catalog::cte_worktable::CteWorkTable;
+use datafusion::common::alias::AliasGenerator;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::datatype::DataTypeExt;
 use datafusion::common::file_options::file_type::FileType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::file_format::format_as_file_type;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result as DfResult;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::{QueryPlanner, SessionState};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
@@ -23,7 +27,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::var_provider::{VarType, is_system_variables};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
@@ -33,10 +37,13 @@ use datafusion::sql::parser::{CopyToSource, CopyToStatement, Statement as DfStat
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{self, VisitMut};
 
+use super::copies;
 use super::exact::ExactExpressions;
+use super::grouping_sets;
 use super::harden::{CheckConstants, HardenExpressions};
 use super::headers::{self, Headed};
 use super::lower::refuse_clauses;
+use super::not_in;
 use super::numbers;
 use super::one_row::AboveOneRow;
 use super::over::ComputeBelowOver;
@@ -46,6 +53,7 @@ use super::risk::{GuardArguments, PinRisky, RiskyLast};
 use super::same_types::SameTypes;
 use super::simplify::Simplify;
 use super::stay_put::StayPutPlanner;
+use super::unknown;
 use super::window_call::WindowFunctions;
 use super::window_exec::WindowPlanner;
 use super::zones::call_zones;
@@ -218,17 +226,50 @@ pub fn optimize(state: &SessionState, plan: LogicalPlan, for_streaming: bool) ->
     }
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
     let rules = state.optimizer().rules.iter().filter(|rule| !NOT_FOR_STREAMS.contains(&rule.name())).cloned();
-    // Without a start time now() is not folded to a constant, which would be that of CREATE for ever.
-    let context = OptimizerContext::new_with_config_options(Arc::clone(state.config_options()))
-        .without_query_execution_start_time();
-    let plan = Optimizer::with_rules(rules.collect()).optimize(plan, &context, |_, _| {})?;
+    let plan = Optimizer::with_rules(rules.collect()).optimize(plan, &Unfolded(state), |_, _| {})?;
     Ok(CanonicalFloats::new().rewrite(plan)?)
+}
+
+/// What the optimizer asks, without a time at which the query starts: now() is not folded to a constant, which would be that of
+/// CREATE for ever.
+struct Unfolded<'a>(&'a SessionState);
+
+impl OptimizerConfig for Unfolded<'_> {
+    fn query_execution_start_time(&self) -> Option<DateTime<Utc>> {
+        None
+    }
+
+    fn alias_generator(&self) -> &Arc<AliasGenerator> {
+        &self.0.execution_props().alias_generator
+    }
+
+    fn options(&self) -> Arc<ConfigOptions> {
+        Arc::clone(self.0.config_options())
+    }
+
+    fn function_registry(&self) -> Option<&dyn FunctionRegistry> {
+        Some(self.0)
+    }
 }
 
 /// The plan of a continuous query; what cannot run is refused by name where the optimizer would rewrite it.
 pub fn streaming_plan(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
     refuse_clauses(&plan)?;
-    optimize(state, plan, true)
+    let ordered = plan.exists(|node| Ok(matches!(node, LogicalPlan::Sort(_))))?;
+    let mut plan = not_in::by_key(optimize(state, plan, true)?)?;
+    if !ordered {
+        plan = without_order(plan)?;
+    }
+    Ok(grouping_sets::one_by_one(plan)?)
+}
+
+/// `plan` without the order in which DISTINCT ON is planned to give its rows: a stream has none.
+fn without_order(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let rows = plan.transform_up(|node| match node {
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() => Ok(Transformed::yes(Arc::unwrap_or_clone(sort.input))),
+        node => Ok(Transformed::no(node)),
+    })?;
+    Ok(rows.data)
 }
 
 /// Rules that are left out of streaming plans:
@@ -273,7 +314,8 @@ impl<'a> PlanContext<'a> {
             }
             _ => {}
         }
-        self.planner().statement_to_plan(statement)
+        let plan = self.planner().statement_to_plan(statement)?;
+        unknown::spelled_out(copies::counted(plan)?)
     }
 
     /// Makes of `syntax` what the planner reads as it is meant.

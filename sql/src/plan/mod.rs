@@ -12,10 +12,13 @@
 
 mod bound;
 mod context;
+mod copies;
 mod exact;
+mod grouping_sets;
 mod harden;
 mod headers;
 pub mod lower;
+mod not_in;
 mod numbers;
 mod one_row;
 mod over;
@@ -27,6 +30,7 @@ mod same_types;
 mod simplify;
 mod stay_put;
 mod syntax;
+mod unknown;
 mod wanted;
 mod window_call;
 mod window_exec;

@@ -13,6 +13,7 @@ use millstream_engine::table::{StreamLog, follower, remove_shown};
 use tokio::sync::MutexGuard;
 
 use super::Millstream;
+use super::explain::unbounded_words;
 use super::jobs::{Job, public};
 use super::outcome::{JobState, ObjectKind, Outcome};
 use super::reading::Reading;
@@ -213,7 +214,8 @@ impl Millstream {
         let started = self.start_new(&mut catalog, def, &create, &entry, replaced.is_some()).await;
         let outcome = self.start_anew(tag, anew).await;
         started?;
-        Ok(outcome)
+        let handle = self.job(&name).and_then(|job| job.handle());
+        Ok(outcome.and(handle.and_then(|handle| unbounded_words(handle.graph()))))
     }
 
     /// Ends the jobs of those among `out` that have one, and removes their files; meanwhile the catalog is free. Those

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
-use millstream_engine::graph::{Exchange, Graph, NodeKind};
+use millstream_engine::graph::{Exchange, Graph, Node, NodeKind};
 use millstream_engine::memory::human_bytes;
 use millstream_engine::metrics::NodeFigures;
 use millstream_engine::operator::StateBound;
@@ -89,6 +89,24 @@ impl Session {
         })?;
         Ok(live_lines(&handle))
     }
+}
+
+/// What somebody should know whose query keeps more and more, where it does.
+pub(super) fn unbounded_words(graph: &Graph) -> Option<String> {
+    let names = labels(graph);
+    let keeps =
+        |node: &Node| matches!(&node.kind, NodeKind::Operator(spec) if spec.state_bound() == StateBound::Unbounded);
+    let unbounded: Vec<&str> =
+        graph.nodes.iter().zip(&names).filter(|(node, _)| keeps(node)).map(|(_, n)| n.as_str()).collect();
+    let verb = if unbounded.len() == 1 { "keeps all rows that it" } else { "keep all rows that they" };
+    let read = if unbounded.len() == 1 { "reads" } else { "read" };
+    (!unbounded.is_empty()).then(|| {
+        format!(
+            "{} {verb} {read} (EXPLAIN shows which). To bound that compare event times (a.ts BETWEEN b.ts AND b.ts + \
+             INTERVAL '1 hour') or join equal windows; a stream with a PRIMARY KEY keeps one row a key",
+            unbounded.join(", ")
+        )
+    })
 }
 
 fn plan_lines(planned: &Planned, query: &Query) -> Vec<String> {

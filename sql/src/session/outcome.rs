@@ -295,6 +295,14 @@ impl Outcome {
         Outcome::Done(Done { tag: tag.into(), rows: None, notice: Some(notice.into()), left_out: None })
     }
 
+    /// The same, with another word for the user.
+    pub(crate) fn and(mut self, word: Option<String>) -> Self {
+        if let (Outcome::Done(done), Some(word)) = (&mut self, word) {
+            done.notice = Some(done.notice.take().map_or(word.clone(), |notice| format!("{notice}; {word}")));
+        }
+        self
+    }
+
     /// Rows that are all there.
     pub(crate) fn table(batch: RecordBatch) -> Self {
         use futures::StreamExt;

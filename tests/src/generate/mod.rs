@@ -1,13 +1,14 @@
 //! Random queries over the streams of the world.
 //!
 //! ```text
-//! body   = select | select UNION [ALL] select …
+//! body   = select | select UNION [ALL] | INTERSECT | EXCEPT select …
 //! select = SELECT [DISTINCT] items FROM from [WHERE …] [GROUP BY …] [HAVING …]
-//! from   = stream | TUMBLE/HOP/CUMULATE(from, ts, …) | (body)
+//! from   = stream | TUMBLE/HOP/CUMULATE(from, ts, …) | (body) | (body) JOIN (body) ON …
 //! ```
 //! A query is kept as a tree, so that one that fails can be made smaller. Its expressions are text: `expr.rs`.
 
 mod expr;
+mod join;
 mod shrink;
 
 use std::fmt;
@@ -24,8 +25,18 @@ pub use shrink::smaller;
 pub struct Body {
     /// One, or the parts of a union.
     pub parts: Vec<Select>,
-    /// `UNION ALL`.
-    pub all: bool,
+    /// What is made of several.
+    pub op: Op,
+}
+
+/// What is made of several selects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Op {
+    UnionAll,
+    Union,
+    Intersect,
+    Except,
 }
 
 /// `SELECT …`.
@@ -65,15 +76,20 @@ pub enum From {
     Windows(&'static str, &'static str, Box<From>),
     /// A subquery.
     Body(Box<Body>),
+    /// Two, with names of their own, and what holds of their pairs.
+    #[allow(missing_docs, reason = "the names say it")]
+    Join { join: &'static str, left: Box<Body>, right: Box<Body>, names: [String; 2], on: Vec<String> },
 }
 
 impl fmt::Display for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, part) in self.parts.iter().enumerate() {
-            match (i, self.all) {
+            match (i, self.op) {
                 (0, _) => {}
-                (_, true) => f.write_str(" UNION ALL ")?,
-                (_, false) => f.write_str(" UNION ")?,
+                (_, Op::UnionAll) => f.write_str(" UNION ALL ")?,
+                (_, Op::Union) => f.write_str(" UNION ")?,
+                (_, Op::Intersect) => f.write_str(" INTERSECT ")?,
+                (_, Op::Except) => f.write_str(" EXCEPT ")?,
             }
             write!(f, "{part}")?;
         }
@@ -103,6 +119,10 @@ impl fmt::Display for From {
             From::Stream(name) => f.write_str(name),
             From::Windows(function, lengths, of) => write!(f, "{function}({of}, ts, {lengths})"),
             From::Body(body) => write!(f, "({body})"),
+            From::Join { join, left, right, names: [a, b], on } => {
+                write!(f, "({left}) {a} {join} ({right}) {b}")?;
+                if on.is_empty() { Ok(()) } else { write!(f, " ON {}", on.join(" AND ")) }
+            }
         }
     }
 }
@@ -146,7 +166,7 @@ impl Generator {
         if self.chance(0.15) {
             return self.union(depth);
         }
-        Body { parts: vec![self.select(depth)], all: true }
+        Body { parts: vec![self.select(depth)], op: Op::UnionAll }
     }
 
     /// Parts that have columns of the same kinds.
@@ -167,7 +187,24 @@ impl Generator {
             let filters = self.filters(&columns);
             parts.push(Select { distinct: false, items, from, filters, groups: false, having: None });
         }
-        Body { parts, all: self.chance(0.7) }
+        let op = match self.rng.random_range(0..10) {
+            0..6 => Op::UnionAll,
+            6 | 7 => Op::Union,
+            8 => Op::Intersect,
+            _ => Op::Except,
+        };
+        if matches!(op, Op::Intersect | Op::Except) {
+            // What they have in common has the type of the first.
+            for item in parts.iter_mut().flat_map(|part: &mut Select| &mut part.items) {
+                match item.column.kind {
+                    Kind::Bool => item.sql = format!("CAST({} AS BOOLEAN)", item.sql),
+                    Kind::Text => item.sql = format!("CAST({} AS TEXT)", item.sql),
+                    Kind::Time => item.sql = format!("CAST({} AS TIMESTAMP)", item.sql),
+                    _ => {}
+                }
+            }
+        }
+        Body { parts, op }
     }
 
     fn select(&mut self, depth: usize) -> Select {
@@ -180,7 +217,8 @@ impl Generator {
 
     fn from(&mut self, depth: usize) -> From {
         match self.rng.random_range(0..10) {
-            0..2 if depth > 0 => From::Body(Box::new(self.body(depth - 1))),
+            0..2 => self.joined(),
+            2..4 if depth > 0 => From::Body(Box::new(self.body(depth - 1))),
             _ => From::Stream(
                 ["bids", "bids", "bids", "clicks", "visits", "accounts", "loose", "nothing"]
                     .choose(&mut self.rng)
@@ -191,7 +229,11 @@ impl Generator {
 
     fn filters(&mut self, columns: &[Column]) -> Vec<String> {
         let n = [0, 0, 1, 1, 2][self.rng.random_range(0..5)];
-        (0..n).map(|_| format!("({})", self.condition(columns, 2))).collect()
+        let mut filters: Vec<String> = (0..n).map(|_| format!("({})", self.condition(columns, 2))).collect();
+        if self.chance(0.12) {
+            filters.extend(self.asked(columns));
+        }
+        filters
     }
 
     fn item(&mut self, columns: &[Column], kind: Kind, depth: usize) -> Item {
@@ -298,6 +340,10 @@ impl From {
                 let mut columns = of.columns();
                 columns.extend(["window_start", "window_end"].map(bound));
                 columns
+            }
+            From::Join { left, right, .. } => {
+                let of = |body: &Body| From::Body(Box::new(body.clone())).columns();
+                [of(left), of(right)].concat()
             }
             From::Body(body) => {
                 let first = body.parts.first().map(|s| s.items.iter().map(|i| i.column.clone()).collect());

@@ -34,6 +34,23 @@ fn selects(select: &Select, alone: bool) -> Vec<Select> {
             push(&|s| s.from = From::Body(Box::new(inner.clone())));
         }
     }
+    if let From::Join { join, left, right, names, on } = &select.from {
+        let with = |left: &Body, right: &Body, on: &[String]| From::Join {
+            join,
+            left: Box::new(left.clone()),
+            right: Box::new(right.clone()),
+            names: names.clone(),
+            on: on.to_vec(),
+        };
+        smaller(left).iter().for_each(|less| push(&|s| s.from = with(less, right, on)));
+        smaller(right).iter().for_each(|less| push(&|s| s.from = with(left, less, on)));
+        for i in 0..on.len() {
+            let rest: Vec<String> = [&on[..i], &on[i + 1..]].concat();
+            if !rest.is_empty() {
+                push(&|s| s.from = with(left, right, &rest));
+            }
+        }
+    }
     if alone && select.items.len() > 1 {
         for i in (0..select.items.len()).rev() {
             push(&|s| {

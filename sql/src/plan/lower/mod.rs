@@ -13,6 +13,8 @@
 
 mod closing;
 mod exchange;
+mod join_times;
+mod joins;
 mod operators;
 mod properties;
 mod refuse;
@@ -85,7 +87,7 @@ pub fn lower(state: &SessionState, plan: &LogicalPlan, emit: Option<Emit>, paral
     let mut requiring = Requiring::new(scans.all().len());
     requiring.node(&mut root, emit);
 
-    let mut lowering = Lowering { state, scans: &scans, graph: Graph::default(), tasks: parallelism };
+    let mut lowering = Lowering { state, scans: &scans, graph: Graph::default(), parts: vec![], tasks: parallelism };
     lowering.sources(requiring.closers)?;
     let node = lowering.node(&root)?;
     let graph = lowering.graph;

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use datafusion::common::DFSchema;
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, TableScan, Union};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, TableScan, Union, Unnest};
+use millstream_engine::operator::unnest::Unnested;
 use millstream_engine::spread::Spread;
 
-use super::refuse::refused;
+use super::refuse::{not_yet, refused};
 use super::scan::Scans;
 use super::time::{ScanId, TimeProperty, WindowsId, time_of};
 use super::tree::{Grouping, Growth, Node, Properties, Step};
@@ -41,6 +42,11 @@ impl<'a> Describing<'a> {
 
     /// The tree of `plan`.
     pub(super) fn node<'p>(&mut self, plan: &'p LogicalPlan) -> Result<Node<'p>> {
+        let node = self.described(plan)?;
+        Ok(Node { plan: node.plan.or(Some(plan)), ..node })
+    }
+
+    fn described<'p>(&mut self, plan: &'p LogicalPlan) -> Result<Node<'p>> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
@@ -62,6 +68,11 @@ impl<'a> Describing<'a> {
             LogicalPlan::Union(u) => {
                 let inputs = u.inputs.iter().map(|i| self.node(i)).collect::<Result<Vec<_>>>()?;
                 Ok(self.union(u, inputs))
+            }
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Unnest(unnest) => {
+                let input = self.node(&unnest.input)?;
+                self.unnest(unnest, input)
             }
             LogicalPlan::Extension(e) => match e.node.as_any().downcast_ref::<WindowAssign>() {
                 Some(window) => {
@@ -85,7 +96,9 @@ impl<'a> Describing<'a> {
         let scanned = &self.scans.all()[id];
         let event = scanned.time.and_then(|time| scanned.place(time));
         let time = |column| (event == Some(column)).then(|| TimeProperty::Event { scans: vec![id] });
+        let names = |key: Vec<usize>| key.iter().map(|k| scanned.stream.schema().field(*k).name().clone()).collect();
         Properties {
+            one_of: scanned.stream.key().filter(|_| scanned.stream.is_changelog()).map(names),
             growth: if scanned.stream.is_changelog() { Growth::TakesBack } else { Growth::Grows },
             time: (0..scanned.columns.len()).map(time).collect(),
             key: scanned.stream.key().and_then(|k| k.into_iter().map(|c| scanned.place(c)).collect()),
@@ -96,7 +109,7 @@ impl<'a> Describing<'a> {
     /// Rows that are written in the query.
     fn written<'p>(&self, step: Step<'p>, columns: usize) -> Node<'p> {
         let (time, spread) = (vec![None; columns], Spread::anyhow(self.tasks));
-        Node::new(step, vec![], Properties { growth: Growth::Grows, time, key: None, spread })
+        Node::new(step, vec![], Properties { growth: Growth::Grows, time, key: None, one_of: Some(vec![]), spread })
     }
 
     fn project<'p>(&self, plan: &'p Projection, input: Node<'p>) -> Result<Node<'p>> {
@@ -127,16 +140,38 @@ impl<'a> Describing<'a> {
         Ok(Node::new(Step::Window { of, time: at, windows }, vec![input], has))
     }
 
+    fn unnest<'p>(&self, plan: &'p Unnest, input: Node<'p>) -> Result<Node<'p>> {
+        if plan.list_type_columns.iter().any(|(_, list)| list.depth > 1) {
+            return Err(not_yet(
+                "unnest of unnest",
+                "Write the inner one in a subquery: unnest(x) FROM (SELECT unnest(…) AS x …).",
+            ));
+        }
+        let mut columns = Vec::with_capacity(plan.dependency_indices.len());
+        for from in &plan.dependency_indices {
+            columns.push(if plan.list_type_columns.iter().any(|(list, _)| list == from) {
+                Unnested::Elements(*from)
+            } else if plan.struct_type_columns.contains(from) {
+                let before = columns.iter().filter(|c| matches!(c, Unnested::Field(of, _) if of == from)).count();
+                Unnested::Field(*from, before)
+            } else {
+                Unnested::Passed(*from)
+            });
+        }
+        let passed = columns.iter().map(|c| if let Unnested::Passed(at) = c { Some(*at) } else { None });
+        let mut has = input.has.of_columns(&passed.collect::<Vec<_>>());
+        if !plan.list_type_columns.is_empty() {
+            has.key = None;
+        }
+        Ok(Node::new(Step::Unnest(plan, columns), vec![input], has))
+    }
+
     fn new_windows(&mut self) -> WindowsId {
         self.windows += 1;
         self.windows
     }
 
     fn aggregate<'p>(&self, plan: &'p Aggregate, input: Node<'p>) -> Result<Node<'p>> {
-        if plan.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
-            return Err(Error::unsupported("GROUPING SETS, ROLLUP and CUBE cannot run continuously yet")
-                .with_hint("Write one GROUP BY for each set and combine them with UNION ALL."));
-        }
         let times = self.times_of(&plan.group_expr, plan.input.schema(), &input)?;
         let time = closing::time_key(&times, self.scans);
         // Values of a function of time are themselves no event time, but what a window's rows have become has the
@@ -150,6 +185,10 @@ impl<'a> Describing<'a> {
             growth: if grouping.time.is_some() { Growth::GrowsOnClose } else { Growth::TakesBack },
             time: kept,
             key: Some((0..plan.group_expr.len()).collect()),
+            one_of: grouping
+                .time
+                .is_none()
+                .then(|| plan.group_expr.iter().map(|e| e.schema_name().to_string()).collect()),
             spread: match grouping.cut.is_empty() {
                 true => Spread::anyhow(1),
                 false => Spread { tasks: input.has.spread.tasks, by: Some(grouping.cut.clone()) },
@@ -175,6 +214,7 @@ impl<'a> Describing<'a> {
             growth: inputs.iter().map(|i| i.has.growth).max().unwrap_or(Growth::Grows),
             time: (0..plan.schema.fields().len()).map(|c| self.time_of_all(&inputs, c)).collect(),
             key: None,
+            one_of: None,
             // Inputs of different widths meet in one task.
             spread: if even { Spread::of_all(inputs.iter().map(|i| &i.has.spread), tasks) } else { Spread::anyhow(1) },
         };

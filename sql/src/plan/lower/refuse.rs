@@ -1,8 +1,7 @@
 //! What cannot run continuously, refused by the name of its clause.
 
-use datafusion::common::NullEquality;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Distinct, Expr, JoinType, LogicalPlan};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 
 use crate::error::{Error, Result};
 
@@ -28,17 +27,10 @@ pub(in crate::plan) fn refuse_clauses(plan: &LogicalPlan) -> Result<()> {
 }
 
 fn clause_of(node: &LogicalPlan) -> Option<(&'static str, &'static str)> {
-    let hint = "Create a stream for each side, and use it in a SELECT over the results.";
     match node {
-        LogicalPlan::Distinct(Distinct::On(_)) => {
-            Some(("DISTINCT ON", "Group by the columns and take first_value(… ORDER BY …)."))
+        LogicalPlan::Distinct(Distinct::On(on)) if on.sort_expr.is_none() => {
+            Some(("DISTINCT ON without ORDER BY", "Write by which order a row is the first: ORDER BY k, ts."))
         }
-        // Only set operations join with equal NULLs.
-        LogicalPlan::Join(j) if j.null_equality == NullEquality::NullEqualsNull => match j.join_type {
-            JoinType::LeftSemi => Some(("INTERSECT", hint)),
-            JoinType::LeftAnti => Some(("EXCEPT", hint)),
-            _ => None,
-        },
         _ => None,
     }
 }
@@ -46,15 +38,16 @@ fn clause_of(node: &LogicalPlan) -> Option<(&'static str, &'static str)> {
 fn subquery_of(expr: &Expr) -> Option<(&'static str, &'static str)> {
     let hint = "Create a stream for the subquery, and use it in a SELECT over the results.";
     match expr {
-        Expr::ScalarSubquery(_) => Some(("a subquery as a value", hint)),
-        Expr::InSubquery(_) => Some(("IN (SELECT …)", hint)),
-        Expr::Exists(_) => Some(("EXISTS", hint)),
+        // More than one row is an error in batch.
+        Expr::ScalarSubquery(s) if s.outer_ref_columns.is_empty() && s.subquery.max_rows() != Some(1) => {
+            Some(("a subquery as a value that may have several rows", "Aggregate it: (SELECT max(x) FROM …)."))
+        }
         Expr::SetComparison(_) => Some(("ANY or ALL of a subquery", hint)),
         _ => None,
     }
 }
 
-fn not_yet(clause: &str, hint: &str) -> Error {
+pub(super) fn not_yet(clause: &str, hint: &str) -> Error {
     Error::unsupported(format!("{clause} cannot run continuously yet")).with_hint(hint)
 }
 
@@ -91,16 +84,12 @@ pub(super) fn refuse_volatile(expr: &Expr) -> Result<()> {
 /// Refuses a node that no operator stands for.
 pub(super) fn refused(plan: &LogicalPlan) -> Error {
     match plan {
-        LogicalPlan::Join(_) => {
-            not_yet("JOIN", "Create a stream for each side and join them in a SELECT over the results.")
-        }
         LogicalPlan::Window(_) => {
             not_yet("OVER", "Aggregate by a window with GROUP BY, or use OVER in a SELECT over the result.")
         }
         LogicalPlan::Sort(_) => not_yet("ORDER BY", "Leave it out here and order in a SELECT over the result."),
         LogicalPlan::Limit(_) => not_yet("LIMIT", "Leave it out here and limit in a SELECT over the result."),
         LogicalPlan::RecursiveQuery(_) => not_yet("WITH RECURSIVE", "Use it in a SELECT over the result."),
-        LogicalPlan::Unnest(_) => not_yet("UNNEST", "Use it in a SELECT over the result."),
         _ => not_yet("this clause", "Use it in a SELECT over the result."),
     }
 }

@@ -4,8 +4,11 @@
 //! looks at them makes windows again. On the way back each node learns whether its rows are never taken back, and each
 //! scan what closes behind it.
 
+use std::sync::Arc;
+
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::expressions::Column;
 use millstream_engine::operator::aggregate::EmitMode;
 use millstream_engine::operator::window::Closer;
 use millstream_engine::spread::Needed;
@@ -78,6 +81,9 @@ impl Requiring {
                 };
                 inputs.iter_mut().for_each(|input| input.needs.rows = needed.clone());
             }
+            (Step::Join(joining), inputs) => {
+                inputs.iter_mut().enumerate().for_each(|(side, input)| input.needs.rows = joining.needed(side));
+            }
             _ => {}
         }
         // Rows that are said once are made of rows that are, where they can be.
@@ -87,9 +93,28 @@ impl Requiring {
                 self.note_closer(grouping);
                 emit == EmitMode::OnClose
             }
+            Step::Join(joining) => {
+                joining.times.closing.iter().for_each(|time| self.note_times(time));
+                let stays = node.inputs.iter().all(|input| input.needs.append_only);
+                // Rows of a window all come as it closes.
+                stays && (joining.only_grows() || node.has.growth != Growth::TakesBack && emit == EmitMode::OnClose)
+            }
             _ if node.inputs.is_empty() => node.has.growth == Growth::Grows,
             _ => node.inputs.iter().all(|input| input.needs.append_only),
         };
+    }
+
+    /// Late is what comes to the scans of `time` once the watermark has passed it.
+    fn note_times(&mut self, time: &TimeProperty) {
+        let closer = match time {
+            TimeProperty::Window { windows, .. } => Closer::Window(*windows),
+            _ => Closer::Function(Arc::new(Column::new("t", 0))),
+        };
+        for scan in time.scans() {
+            if let Some(closers) = self.closers.get_mut(*scan) {
+                closers.push(closer.clone());
+            }
+        }
     }
 
     /// Late is what comes to a scan when this has closed.

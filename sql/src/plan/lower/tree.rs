@@ -1,7 +1,11 @@
 //! A query between its logical plan and its graph: the plan's nodes, with what the passes find out about each.
 
-use datafusion::logical_expr::{Aggregate, EmptyRelation, Filter, Projection, Union, Values};
+use datafusion::logical_expr::{
+    Aggregate, EmptyRelation, Expr, Filter, Join, LogicalPlan, Projection, Union, Unnest, Values,
+};
 use millstream_engine::operator::aggregate::{EmitMode, TimeKey};
+use millstream_engine::operator::join::{Expiry, JoinColumn, JoinKind};
+use millstream_engine::operator::unnest::Unnested;
 use millstream_engine::operator::window::WindowSpec;
 use millstream_engine::spread::{Needed, Spread};
 
@@ -9,6 +13,8 @@ use super::time::{ScanId, TimeProperty, WindowsId};
 
 /// A node. Inputs are nodes of their own, so each has one reader; only scans of one stream share what they read.
 pub(super) struct Node<'p> {
+    /// What it was made of.
+    pub(super) plan: Option<&'p LogicalPlan>,
     /// What it does.
     pub(super) step: Step<'p>,
     /// What it reads.
@@ -37,6 +43,37 @@ pub(super) enum Step<'p> {
     Aggregate(Grouping<'p>),
     /// Gives the rows of all its inputs.
     Union(&'p Union),
+    /// Puts rows of two inputs together.
+    Join(Joining<'p>),
+    /// Makes rows of lists and columns of structs.
+    Unnest(&'p Unnest, Vec<Unnested>),
+}
+
+/// A `JOIN`, or what has become one.
+pub(super) struct Joining<'p> {
+    /// As planned.
+    pub(super) plan: &'p Join,
+    /// Which rows it gives.
+    pub(super) kind: JoinKind,
+    /// The columns of the key of each side; those that are computed stand behind all others.
+    pub(super) keys: [Vec<usize>; 2],
+    /// How those are computed.
+    pub(super) computed: [Vec<Expr>; 2],
+    /// What it gives.
+    pub(super) columns: Vec<JoinColumn>,
+    /// What it knows of times.
+    pub(super) times: JoinTimes,
+}
+
+/// What a join knows of times.
+#[derive(Clone, Default)]
+pub(super) struct JoinTimes {
+    /// When rows of each side go.
+    pub(super) expiry: [Option<Expiry>; 2],
+    /// What comes late behind this is late for the join.
+    pub(super) closing: Vec<TimeProperty>,
+    /// The windows of both sides whose rows meet only each other.
+    pub(super) windowed: Option<[WindowsId; 2]>,
 }
 
 /// A `GROUP BY`.
@@ -60,6 +97,9 @@ pub(super) struct Properties {
     pub(super) time: Vec<Option<TimeProperty>>,
     /// Columns that identify a row, where known.
     pub(super) key: Option<Vec<usize>>,
+    /// The names of the columns of which there is one row for each value, so that there are no more rows; whether or not they are
+    /// still there.
+    pub(super) one_of: Option<Vec<String>>,
     /// Where they lie.
     pub(super) spread: Spread,
 }
@@ -76,7 +116,7 @@ pub(super) enum Growth {
 }
 
 /// What a node has to be like for its reader.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Requirements {
     /// When it says what its rows have become.
     pub(super) emit: EmitMode,
@@ -94,7 +134,7 @@ impl<'p> Node<'p> {
     pub(super) fn new(step: Step<'p>, inputs: Vec<Node<'p>>, has: Properties) -> Self {
         let (emit, rows) = (EmitMode::Changes, Needed::Anywhere);
         let needs = Requirements { emit, append_only: false, panes: false, two_phases: false, rows };
-        Node { step, inputs, has, needs }
+        Node { plan: None, step, inputs, has, needs }
     }
 
     /// Leaves no node more tasks than `most`.
@@ -121,6 +161,7 @@ impl Properties {
             growth: self.growth,
             time: columns.iter().map(|c| c.and_then(|c| self.time.get(c).cloned().flatten())).collect(),
             key: self.key.as_ref().and_then(|key| key.iter().map(|k| place(*k)).collect()),
+            one_of: self.one_of.clone(),
             spread: self.spread.moved(place),
         }
     }

@@ -4,16 +4,20 @@
 //! many of that name there are before it.
 
 mod aggregate;
+mod join;
 mod rows;
 mod source;
 
 use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::LogicalPlan;
 use millstream_engine::graph::{Graph, NodeId, NodeKind};
 use millstream_engine::operator::SpecRef;
+use millstream_engine::spread::Needed;
 
 use super::scan::Scans;
-use super::tree::{Node, Step};
+use super::tree::{Node, Requirements, Step};
 use crate::error::{Error, Result};
+use crate::semantics::Semantics;
 
 /// The pass.
 pub(super) struct Lowering<'a> {
@@ -22,13 +26,29 @@ pub(super) struct Lowering<'a> {
     pub(super) scans: &'a Scans,
     /// What is made already.
     pub(super) graph: Graph,
+    /// Parts of the plan that are made, with what their readers need, so that one that stands twice runs once.
+    pub(super) parts: Vec<(&'a LogicalPlan, Requirements, NodeId)>,
     /// The tasks of what can run in several.
     pub(super) tasks: usize,
 }
 
-impl Lowering<'_> {
-    /// Makes `node` and what it reads; gives what its rows come from.
-    pub(super) fn node(&mut self, node: &Node<'_>) -> Result<NodeId> {
+impl<'a> Lowering<'a> {
+    /// Makes `node` and what it reads, or finds it; gives what its rows come from.
+    pub(super) fn node(&mut self, node: &Node<'a>) -> Result<NodeId> {
+        let Some(plan) = node.plan.filter(|_| Semantics::of(self.state).shares_parts()) else { return self.made(node) };
+        // Where its rows are needed says the edge.
+        let needs = Requirements { rows: Needed::Anywhere, ..node.needs.clone() };
+        match self.parts.iter().find(|(other, of, _)| *of == needs && *other == plan) {
+            Some((_, _, made)) => Ok(*made),
+            None => {
+                let made = self.made(node)?;
+                self.parts.push((plan, needs, made));
+                Ok(made)
+            }
+        }
+    }
+
+    fn made(&mut self, node: &Node<'a>) -> Result<NodeId> {
         let made = node.inputs.iter().map(|input| self.node(input)).collect::<Result<Vec<_>>>()?;
         match (&node.step, node.inputs.as_slice(), made.as_slice()) {
             (Step::Scan { scan, places }, [], []) => self.scan(node, *scan, places),
@@ -38,6 +58,8 @@ impl Lowering<'_> {
             (Step::Filter(f), [_], [from]) => self.filter(f, node, *from),
             (Step::Window { time, windows, .. }, [_], [from]) => self.window(node, *from, *time, *windows),
             (Step::Aggregate(grouping), [input], [from]) => self.aggregate(grouping, node, input, *from),
+            (Step::Join(joining), [_, _], [left, right]) => self.join(joining, node, [*left, *right]),
+            (Step::Unnest(u, columns), [_], [from]) => Ok(self.unnest(u, columns, node, *from)),
             (Step::Union(u), _, _) => Ok(self.union(u, node, &made)),
             _ => Err(Error::internal("a node with more or fewer inputs than it can have")),
         }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{Expr, Filter as FilterPlan, Projection, Union as UnionPlan};
+use datafusion::logical_expr::{Expr, Filter as FilterPlan, Projection, Union as UnionPlan, Unnest as UnnestPlan};
 use millstream_engine::graph::NodeId;
 use millstream_engine::operator::filter::Filter;
 use millstream_engine::operator::project::Project;
 use millstream_engine::operator::union::Union;
+use millstream_engine::operator::unnest::{Unnest, Unnested};
 use millstream_engine::operator::window::{WindowAssign, WindowSpec};
 
 use super::Lowering;
@@ -52,6 +53,16 @@ impl Lowering<'_> {
         let panes = windows.panes().filter(|_| node.needs.panes);
         let spec = WindowAssign::new(&self.graph.schema(from), time, windows, panes)?;
         Ok(self.operator(Arc::new(spec), node, &[from]))
+    }
+
+    pub(super) fn unnest(&mut self, plan: &UnnestPlan, columns: &[Unnested], node: &Node<'_>, from: NodeId) -> NodeId {
+        let spec = Unnest {
+            columns: columns.to_vec(),
+            keeps_null: plan.options.preserve_nulls(),
+            keeps_empty: plan.options.expand_empty_as_null(),
+            schema: Arc::clone(plan.schema.inner()),
+        };
+        self.operator(Arc::new(spec), node, &[from])
     }
 
     pub(super) fn union(&mut self, plan: &UnionPlan, node: &Node<'_>, made: &[NodeId]) -> NodeId {
