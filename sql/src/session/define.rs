@@ -17,6 +17,7 @@ use millstream_engine::table::{Retention, StreamLog};
 
 use super::Millstream;
 use super::column_names::unique_names;
+use super::keys::{key_columns, with_key};
 use super::metadata::{check_metadata, refuse_metadata, with_metadata};
 use super::outcome::ObjectKind;
 use super::reading::Reading;
@@ -260,7 +261,7 @@ impl Millstream {
                 let shape = connector.readable()?.shape(&options)?;
                 let schema = if create.columns.iter().all(|c| c.metadata.is_some()) {
                     let found = connector.own_columns(options)?;
-                    let (found, all) = with_metadata(&found, create);
+                    let (found, all) = with_metadata(&with_key(&found, create), create);
                     write_columns(create, &found);
                     unique_names(&all, &create.name.name)?;
                     all
@@ -345,19 +346,16 @@ impl Millstream {
         create: &CreateStream,
         resolved: &Resolved,
     ) -> Result<()> {
-        if create.primary_key.is_some() {
-            return Err(Error::unsupported(format!(
-                "stream \"{}\": a connector cannot have a PRIMARY KEY yet",
-                def.name
-            ))
-            .with_hint("Read it into a stored stream with a PRIMARY KEY, or leave the key out."));
-        }
         for column in &create.columns {
             if let Some(key) = &column.metadata {
                 def.metadata.insert(def.schema.index_of(&column.name)?, key.clone());
             }
         }
         (def.changelog, def.key) = (resolved.changelog, resolved.key.clone());
+        def.primary_key = key_columns(create, &def.schema)?;
+        if !def.primary_key.is_empty() {
+            (def.changelog, def.key) = (true, Some(def.primary_key.clone()));
+        }
         let declared = self.event_time(create.watermark.as_ref(), &def.schema, &def.name, def.semantics)?;
         // Without one the source may tell the watermark itself.
         def.event_time = declared.or(resolved.event_time.map(|column| (column, None)));
@@ -486,14 +484,4 @@ fn declared(create: &CreateStream) -> Result<SchemaRef> {
     let schema = Arc::new(Schema::new(fields));
     unique_names(&schema, &create.name.name)?;
     Ok(schema)
-}
-
-fn key_columns(create: &CreateStream, schema: &Schema) -> Result<Vec<usize>> {
-    let Some(key) = &create.primary_key else { return Ok(vec![]) };
-    let place = |name: &String| {
-        schema.index_of(name).map_err(|_| {
-            Error::invalid(format!("PRIMARY KEY: stream \"{}\" has no column \"{name}\"", create.name.name))
-        })
-    };
-    key.iter().map(place).collect()
 }

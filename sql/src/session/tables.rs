@@ -31,11 +31,12 @@ use super::content::scan_content;
 use super::left_out::LeftOutRows;
 use super::opening::Opening;
 use super::outcome::ObjectKind;
+use super::source_content::SourceContent;
 use super::source_part::SourcePart;
 use crate::error::{Error, Result};
 use crate::files::ParquetFiles;
 use crate::plan::Semantics;
-use crate::plan::lower::StreamScan;
+use crate::plan::lower::{Replaces, StreamScan};
 
 /// A stream of the catalog, ready to be read.
 pub struct StreamDef {
@@ -99,6 +100,11 @@ impl StreamScan for StreamDef {
 
     fn event_time(&self) -> Option<(usize, Option<Arc<dyn PhysicalExpr>>)> {
         self.event_time.clone()
+    }
+
+    fn replaces(&self) -> Option<Replaces> {
+        let key = Some(self.primary_key.clone()).filter(|key| self.kind == ObjectKind::External && !key.is_empty())?;
+        Some(Replaces { key, beside: self.metadata.keys().copied().collect() })
     }
 
     fn idle_timeout(&self) -> Duration {
@@ -202,7 +208,8 @@ impl TableProvider for StreamTable {
         // Files are pruned by them.
         let logs = self.def.log.as_ref().is_some_and(|l| !l.is_changelog());
         let source = self.def.connector.as_ref().and_then(|(connector, _)| connector.source());
-        let files = logs || source.is_some_and(|source| source.prunes());
+        // Of rows that are replaced none may be left out before.
+        let files = logs || self.def.replaces().is_none() && source.is_some_and(|source| source.prunes());
         let answer =
             if files { TableProviderFilterPushDown::Inexact } else { TableProviderFilterPushDown::Unsupported };
         Ok(vec![answer; filters.len()])
@@ -244,6 +251,17 @@ impl StreamTable {
                 filters.iter().filter_map(|f| session.create_physical_expr(f.clone(), &all).ok()).collect()
             }
         };
+        if self.def.changelog {
+            let part = Arc::new(SourceContent::new(&self.def, columns, filters, self.left_out.clone())?);
+            return Ok(Arc::new(StreamingTableExec::try_new(
+                part.schema().clone(),
+                vec![part],
+                None,
+                None,
+                false,
+                limit,
+            )?));
+        }
         let part = Arc::new(SourcePart::new(self.def.clone(), columns, filters, self.left_out.clone())?);
         let source = self.def.connector.as_ref().and_then(|(connector, _)| connector.source());
         if !source.is_some_and(|source| source.is_single()) {

@@ -22,6 +22,8 @@ pub(super) struct Lowering<'a> {
     pub(super) scans: &'a Scans,
     /// What is made already.
     pub(super) graph: Graph,
+    /// What the rows of each scan come from.
+    pub(super) heads: Vec<NodeId>,
     /// The tasks of what can run in several.
     pub(super) tasks: usize,
 }
