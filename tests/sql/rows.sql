@@ -92,3 +92,9 @@ SELECT id, k NOT IN (2, CASE WHEN price > 3 THEN k END) AS n, k IN (CASE WHEN fa
 
 # what is never null before what may be
 SELECT coalesce(CASE WHEN price IS NULL THEN DATE '1970-01-01' ELSE DATE '1970-01-02' END, CAST(ts AS DATE)) AS c FROM bids UNION SELECT CAST(window_start AS DATE) AS c FROM HOP(bids, ts, INTERVAL '5 seconds', INTERVAL '15 seconds')
+
+# rows that replace each other as they are read
+SELECT id, name, price + 1 AS more FROM profiles WHERE price > 0
+
+# of rows that are replaced, without the key
+SELECT k, x FROM profiles

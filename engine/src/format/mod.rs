@@ -18,10 +18,12 @@ pub mod csv;
 mod csv_lines;
 mod dead_letter;
 pub(crate) mod digits;
+pub mod form;
 pub mod infer;
 pub mod ipc;
 pub mod json;
 pub mod metadata;
+mod ops;
 pub mod options;
 pub mod records;
 pub(crate) mod rows;
@@ -36,6 +38,7 @@ pub mod write;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::DataType;
 
 pub use dead_letter::DeadLetter;
@@ -98,6 +101,8 @@ pub struct Place {
 pub struct Decoded {
     /// The rows of the good lines, in order.
     pub rows: RecordBatch,
+    /// Their weights, where the lines say changes.
+    pub weights: Option<ScalarBuffer<i64>>,
     /// The lines that could not be read, in order.
     pub dead: Vec<DeadLetter>,
     /// How many bytes were taken: all, unless the block has more rows than a batch should.

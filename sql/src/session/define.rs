@@ -17,7 +17,7 @@ use millstream_engine::table::{Retention, StreamLog};
 
 use super::Millstream;
 use super::column_names::unique_names;
-use super::keys::{key_columns, with_key};
+use super::keys::{check_form, key_columns, with_key};
 use super::metadata::{check_metadata, refuse_metadata, with_metadata};
 use super::outcome::ObjectKind;
 use super::reading::Reading;
@@ -253,11 +253,12 @@ impl Millstream {
         let schema = match (&create.query, connector) {
             (None, Some((connector, options))) => {
                 let connector = self.config().connectors.to_read(&connector)?;
-                check_metadata(create, &connector)?;
                 let options = self.opening(maker).options(&*connector, &options)?;
                 let options = options.with_found(resolved.options.clone());
+                check_metadata(create, &connector, connector.readable()?.form(&options))?;
                 resolved.options.extend(connector.readable()?.find_options(&options)?);
                 let options = options.with_found(resolved.options.clone());
+                let form = connector.readable()?.form(&options);
                 let shape = connector.readable()?.shape(&options)?;
                 let schema = if create.columns.iter().all(|c| c.metadata.is_some()) {
                     let found = connector.own_columns(options)?;
@@ -269,6 +270,8 @@ impl Millstream {
                     declared(create)?
                 };
                 take_shape(&mut resolved, &shape, &schema);
+                check_form(create, form, &schema)?;
+                resolved.changelog |= form.is_changelog();
                 schema
             }
             (None, None) => {
@@ -310,6 +313,7 @@ impl Millstream {
             primary_key: vec![],
             key: None,
             changelog: false,
+            in_order: false,
             event_time: None,
             idle_timeout: own.idle_timeout.unwrap_or(IDLE_TIMEOUT),
             metadata: BTreeMap::new(),
@@ -355,6 +359,9 @@ impl Millstream {
         def.primary_key = key_columns(create, &def.schema)?;
         if !def.primary_key.is_empty() {
             (def.changelog, def.key) = (true, Some(def.primary_key.clone()));
+        }
+        if let Some((connector, options)) = &def.connector {
+            def.in_order = !def.primary_key.is_empty() || connector.readable()?.form(options).is_changelog();
         }
         let declared = self.event_time(create.watermark.as_ref(), &def.schema, &def.name, def.semantics)?;
         // Without one the source may tell the watermark itself.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use millstream_engine::changelog::OP;
+use millstream_engine::format::form::Form;
 
 use crate::error::{Error, Result};
 use crate::statement::CreateStream;
@@ -28,4 +30,36 @@ pub(super) fn key_columns(create: &CreateStream, schema: &Schema) -> Result<Vec<
         })
     };
     key.iter().map(place).collect()
+}
+
+/// Errors when the columns `schema` of `create`, whose records are of `form`, are not such that they can be taken back.
+pub(super) fn check_form(create: &CreateStream, form: Form, schema: &Schema) -> Result<()> {
+    if !form.is_changelog() {
+        return Ok(());
+    }
+    let name = &create.name.name;
+    let wrong = |message: String, hint: &str| Err(Error::invalid(message).with_hint(hint.to_owned()));
+    if form == Form::Ops && schema.index_of(OP).is_ok() {
+        return wrong(
+            format!("column \"{OP}\" of stream \"{name}\" says what becomes of a row, and is no column of it"),
+            "Leave it out of the columns, or leave changes = true out to read it as it stands.",
+        );
+    }
+    let Some(key) = &create.primary_key else {
+        let Some(told) = create.columns.iter().find(|column| column.metadata.is_some()) else { return Ok(()) };
+        return wrong(
+            format!("column \"{}\" of stream \"{name}\" is metadata, with which no row is found that goes", told.name),
+            "Declare a PRIMARY KEY, by which rows are found, or leave the column out.",
+        );
+    };
+    match schema.fields().iter().find(|field| !field.is_nullable() && !key.contains(field.name())) {
+        Some(field) => wrong(
+            format!(
+                "column \"{}\" of stream \"{name}\" is NOT NULL, and a row that goes may be told by its key alone",
+                field.name()
+            ),
+            "Leave NOT NULL out: columns of the PRIMARY KEY are it anyway.",
+        ),
+        None => Ok(()),
+    }
 }

@@ -18,9 +18,8 @@ use tokio::task::spawn_blocking;
 
 use super::left_out::LeftOutRows;
 use super::source_part::SourcePart;
-use super::tables::StreamDef;
 use crate::error::{Error, Result};
-use crate::plan::lower::{Replaces, StreamScan as _};
+use crate::plan::lower::{Replaces, StreamScan};
 
 /// A scan of some columns of a stream.
 pub(super) struct SourceContent {
@@ -34,16 +33,16 @@ pub(super) struct SourceContent {
 }
 
 impl SourceContent {
-    /// A scan of `columns` of `def`, as [`SourcePart::new`].
+    /// A scan of `columns` of `stream`, as [`SourcePart::new`].
     pub(super) fn new(
-        def: &Arc<StreamDef>,
+        stream: &Arc<dyn StreamScan>,
         columns: Vec<usize>,
         filters: Vec<Arc<dyn PhysicalExpr>>,
         left_out: LeftOutRows,
     ) -> Result<Self> {
-        let schema = Arc::new(def.schema.project(&columns).map_err(millstream_engine::Error::from)?);
+        let schema = Arc::new(stream.schema().project(&columns).map_err(millstream_engine::Error::from)?);
         let mut read = columns;
-        let replaces = def.replaces();
+        let replaces = stream.replaces();
         for column in replaces.iter().flat_map(|replaces| &replaces.key) {
             if !read.contains(column) {
                 read.push(*column);
@@ -55,8 +54,8 @@ impl SourceContent {
         }
         let places = |columns: Vec<usize>| columns.iter().filter_map(|c| read.iter().position(|r| r == c)).collect();
         let replaces = replaces.map(|Replaces { key, beside }| Replaces { key: places(key), beside: places(beside) });
-        let part = Arc::new(SourcePart::new(def.clone(), read, filters, left_out.clone())?);
-        Ok(SourceContent { part, replaces, name: def.name.clone(), schema, left_out })
+        let part = Arc::new(SourcePart::new(stream.clone(), read, filters, left_out.clone())?);
+        Ok(SourceContent { part, replaces, name: stream.name().to_owned(), schema, left_out })
     }
 }
 

@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 
 use super::content::scan_content;
 use super::left_out::LeftOutRows;
+use super::metadata::told_apart;
 use super::opening::Opening;
 use super::outcome::ObjectKind;
 use super::source_content::SourceContent;
@@ -56,6 +57,8 @@ pub struct StreamDef {
     pub(crate) key: Option<Vec<usize>>,
     /// Whether rows can be taken back.
     pub(crate) changelog: bool,
+    /// Whether its rows mean what they say in their order only.
+    pub(crate) in_order: bool,
     /// The event-time column and the bound that rows set.
     pub(crate) event_time: Option<(usize, Option<Arc<dyn PhysicalExpr>>)>,
     pub(crate) idle_timeout: Duration,
@@ -107,6 +110,10 @@ impl StreamScan for StreamDef {
         Some(Replaces { key, beside: self.metadata.keys().copied().collect() })
     }
 
+    fn is_in_order(&self) -> bool {
+        self.in_order
+    }
+
     fn idle_timeout(&self) -> Duration {
         self.idle_timeout
     }
@@ -128,11 +135,13 @@ impl StreamDef {
             Error::unsupported(format!("stream \"{}\" is written to a connector and cannot be read", self.name))
                 .with_hint("Create a derived stream of the same query without WITH (connector = …) and read that.")
         })?;
+        let (schema, metadata) = told_apart(connector, &self.schema, &self.metadata)?;
         Ok(SourceRequest {
             stream: self.name.clone(),
-            schema: self.schema.clone(),
+            schema,
             projection,
-            metadata: self.metadata.clone(),
+            metadata,
+            key: self.primary_key.clone(),
             event_time: self.event_time.as_ref().map(|(column, _)| *column),
             options: self.opening.options(&**connector, options)?,
             parallelism,
@@ -252,7 +261,8 @@ impl StreamTable {
             }
         };
         if self.def.changelog {
-            let part = Arc::new(SourceContent::new(&self.def, columns, filters, self.left_out.clone())?);
+            let stream: Arc<dyn StreamScan> = self.def.clone();
+            let part = Arc::new(SourceContent::new(&stream, columns, filters, self.left_out.clone())?);
             return Ok(Arc::new(StreamingTableExec::try_new(
                 part.schema().clone(),
                 vec![part],

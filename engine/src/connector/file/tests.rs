@@ -32,6 +32,7 @@ fn request(columns: &[(&str, DataType)], projection: &[usize], pairs: &[(&str, &
         projection: projection.to_vec(),
         metadata: BTreeMap::new(),
         options: options(pairs),
+        key: vec![],
         event_time: None,
         parallelism: 2,
     }

@@ -163,9 +163,9 @@ impl TextReader {
             self.line = self.line.map(|n| n + decoded.lines);
             done += decoded.bytes;
             dead = decoded.dead;
-            let places = decoded.places;
+            let (places, weights) = (decoded.places, decoded.weights);
             let positions = || Int64Array::from_iter_values(places.iter().map(|place| place.position as i64));
-            rows = Some(self.given.rows(decoded.rows, positions)?);
+            rows = Some(Changes::of_rows(self.given.rows(decoded.rows, positions)?, weights)?);
         }
         if done < block.bytes.len() {
             self.position = block.position + done as u64;
@@ -188,7 +188,7 @@ impl TextReader {
             }
         }
         self.report.check(&dead)?;
-        let rows = rows.map_or_else(|| Changes::empty(self.given.schema.clone()), Changes::insertions);
+        let rows = rows.unwrap_or_else(|| Changes::empty(self.given.schema.clone()));
         Ok(Read { rows, position: self.position, dead, watermark: None })
     }
 }
