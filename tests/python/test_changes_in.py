@@ -116,7 +116,7 @@ def test_keys_in_other_formats_and_what_has_none(tmp_path, store):
         run(at, script(f"(PRIMARY KEY (id)) WITH (connector = 'file', path = '{tmp_path}/in.{ending}')") + "FLUSH;")
         check(at, [(1, 1, 8), (2, 0, 6)], valid=False)
         letters = run(at, "SELECT DISTINCT position, reason FROM millstream.dead_letters;")
-        where = "17" if ending == "csv" else "2"
+        where = "19" if ending == "csv" else "2"
         assert table(letters)[1:] == [(where, 'column "id" is null')], letters.stdout
 
 
@@ -152,7 +152,7 @@ def op_rows(chance, rows, keyed):
 
 @pytest.mark.parametrize("parallelism, keyed", [(1, False), (4, False), (2, True), (4, True)])
 def test_records_say_their_operation(tmp_path, parallelism, keyed):
-    rows = 120_000
+    rows = 240_000
     lines, kept = op_rows(random.Random(SEED), rows, keyed)
     write(tmp_path / "in.jsonl", lines)
     key = " PRIMARY KEY" if keyed else ""
@@ -229,7 +229,7 @@ def test_what_goes_out_comes_in_again(tmp_path, store, target):
     write(tmp_path / "in.jsonl", [line for lines in files for line in lines])
     kind = "csv" if "csv" in target else "json"
     out = f"connector = 'file', path = '{tmp_path}/{target}', format = '{kind}'"
-    again = out.replace("path = '", "path = '") + ", changes = true"
+    again = f"{out}, changes = true"
     run(store, f"""
         CREATE STREAM s (id BIGINT PRIMARY KEY, g BIGINT, v BIGINT) WITH (connector = 'file', path = '{tmp_path}/in.jsonl', rate = 60000);
         CREATE STREAM out_rows WITH ({out}) AS SELECT g, count(*) AS n, sum(v) AS total, min(v) AS least, min(CASE WHEN g = 3 THEN NULL ELSE 'a "b", c' END) AS t
@@ -246,11 +246,12 @@ def test_what_goes_out_comes_in_again(tmp_path, store, target):
         assert read[1:] == [(*row, text) for row, text in zip(expected, texts)]
         run(at, "CREATE STREAM copied AS SELECT g, n, total, least FROM back; FLUSH;")
         assert content(at, "copied", "g, n, total, least", "g") == groups((g, v) for _, g, v in kept)
-    assert "-U" in "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file() and "told" in str(path) or path.parent.name in ("json", "csv") and path.is_file())
+    written = [path for path in tmp_path.rglob(f"*.{kind}*") if path.is_file() and path.name != "in.jsonl"]
+    assert any("-U" in path.read_text() for path in written), "it has rows that go"
 
 
 REFUSED = {
-    "(_op TEXT, id BIGINT) WITH (FILE, changes = true)": 'column "_op" of stream "x" says what becomes of a row',
+    "(_op TEXT, id BIGINT) WITH (FILE, changes = true)": 'column "_op" of stream "x" has a reserved name',
     f"(id BIGINT) WITH (FILE, {DEBEZIUM}, changes = true)": "records of Debezium are changes",
     "(id BIGINT) WITH (FILE, format = 'parquet', changes = true)": "only records of JSON and CSV can say their operation",
     f"(id BIGINT, o TEXT METADATA FROM 'op') WITH (FILE, {DEBEZIUM})": 'column "o" of stream "x" is metadata',

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use millstream_engine::changelog::OP;
 use millstream_engine::format::form::Form;
 
 use crate::error::{Error, Result};
@@ -39,12 +38,6 @@ pub(super) fn check_form(create: &CreateStream, form: Form, schema: &Schema) -> 
     }
     let name = &create.name.name;
     let wrong = |message: String, hint: &str| Err(Error::invalid(message).with_hint(hint.to_owned()));
-    if form == Form::Ops && schema.index_of(OP).is_ok() {
-        return wrong(
-            format!("column \"{OP}\" of stream \"{name}\" says what becomes of a row, and is no column of it"),
-            "Leave it out of the columns, or leave changes = true out to read it as it stands.",
-        );
-    }
     let Some(key) = &create.primary_key else {
         let Some(told) = create.columns.iter().find(|column| column.metadata.is_some()) else { return Ok(()) };
         return wrong(
