@@ -109,6 +109,9 @@ pub struct Decoded {
     pub bytes: usize,
     /// How many lines these were.
     pub lines: u64,
+    /// Whether the next line, of those that were left or of the next block, is half of a change: what follows most likely
+    /// tells the rest. Of a line that was taken, that it is such a half itself.
+    pub is_half: bool,
     /// Where each row stands, if that was asked for.
     pub places: Vec<Place>,
 }

@@ -13,15 +13,17 @@ pub(crate) struct Ops<T> {
     inner: T,
     escapes: Escapes,
     row: Vec<Span>,
+    /// The last record was an old row, behind which the new one stands.
+    is_half: bool,
 }
 
 impl<T: Tokenizer> Ops<T> {
     /// Of records that `inner` takes apart into `width` columns and the operation.
     pub(crate) fn new(inner: T, escapes: Escapes, width: usize) -> Self {
-        Ops { inner, escapes, row: vec![Span::NULL; width + 1] }
+        Ops { inner, escapes, row: vec![Span::NULL; width + 1], is_half: false }
     }
 
-    fn weight(&self, block: &[u8], op: Span) -> Result<i64, String> {
+    fn weight(&mut self, block: &[u8], op: Span) -> Result<i64, String> {
         let bytes = block.get(op.start as usize..op.end as usize).unwrap_or_default();
         let mut plain = vec![];
         let text = match op.kind {
@@ -29,6 +31,7 @@ impl<T: Tokenizer> Ops<T> {
             Kind::Escaped if self.escapes.resolve(bytes, &mut plain).is_some() => &plain,
             _ => bytes,
         };
+        self.is_half = text == b"-U";
         match text {
             b"+I" | b"+U" => Ok(1),
             b"-U" | b"-D" => Ok(-1),
@@ -57,6 +60,7 @@ impl<T: Tokenizer> Tokenizer for Ops<T> {
     fn rows(&mut self, block: &[u8], start: usize, end: usize, found: &mut Found) -> Result<(), String> {
         let mut row = std::mem::take(&mut self.row);
         row.fill(Span::NULL);
+        self.is_half = false;
         let read = self.inner.row(block, start, end, &mut row);
         let said = match (read, row.split_last()) {
             (Ok(true), Some((op, columns))) => {
@@ -66,6 +70,14 @@ impl<T: Tokenizer> Tokenizer for Ops<T> {
         };
         self.row = row;
         said
+    }
+
+    fn is_half(&self) -> bool {
+        self.is_half
+    }
+
+    fn forget(&mut self) {
+        self.is_half = false;
     }
 }
 
@@ -120,6 +132,24 @@ mod tests {
             (8, "it has no _op: +I, -U, +U or -D"),
         ];
         assert_eq!(dead, expected);
+    }
+
+    #[test]
+    fn an_old_row_waits_for_the_new_one() {
+        let options = JsonOptions { form: Form::Ops, ..JsonOptions::default() };
+        let mut decoder = json::decoder(Arc::new(schema()), &options, &[], "s".into());
+        let [first, half] = ["{\"_op\":\"-D\",\"id\":1}\n", "{\"_op\":\"-U\",\"id\":2}\n"];
+        let at = Place { position: 0, line: Some(1) };
+        let mut taken = |text: &str| {
+            let decoded = decoder.decode(text.as_bytes(), at).expect("decodes");
+            (decoded.bytes, decoded.lines, decoded.is_half, decoded.rows.num_rows())
+        };
+        assert_eq!(taken(&format!("{first}{half}")), (first.len(), 1, true, 1));
+        // Where it stands alone there is nothing to wait for.
+        assert_eq!(taken(half), (half.len(), 1, true, 1));
+        assert_eq!(taken(&format!("{half}{first}")), (first.len() + half.len(), 2, false, 2));
+        // What stands between is told once.
+        assert_eq!(taken(&format!("{first}{half}no json\n")).0, first.len() + half.len() + 8);
     }
 
     #[test]

@@ -86,6 +86,13 @@ impl<T: Tokenizer> RowDecoder<T> {
             line += 1 + memchr::memchr_iter(b'\n', &block[start..end]).count() as u64;
             start = newline + 1;
         }
+        if self.tokenizer.is_half()
+            && self.rows.len() > 1
+            && let Some(last) = self.rows.pop()
+        {
+            self.found.truncate(self.rows.len());
+            (start, line) = (last.start, last.number);
+        }
         Ok((start.min(block.len()), line))
     }
 
@@ -105,8 +112,11 @@ impl<T: Tokenizer> RowDecoder<T> {
             self.found.truncate(before);
             return Err(reason);
         }
+        // Mostly it is one.
         let rows = self.found.len() - before;
-        self.rows.extend(std::iter::repeat_n(row, rows));
+        for _ in 0..rows {
+            self.rows.push(row);
+        }
         Ok(rows)
     }
 
@@ -117,14 +127,14 @@ impl<T: Tokenizer> RowDecoder<T> {
         let mut bad = vec![];
         let mut columns = self.columns(tokens, &mut bad)?;
         bad.sort_by_key(|(row, _)| *row);
-        let start = |row: usize| self.rows.get(row).map(|row| row.start);
-        bad.dedup_by_key(|(row, _)| start(*row));
+        let record = |row: usize| self.rows.get(row).map(|row| (row.start, row.number));
+        bad.dedup_by_key(|(row, _)| record(*row));
         let mut good = None;
         if !bad.is_empty() {
             let mut mask = vec![true; rows];
             for (row, _) in &bad {
                 // What a record says of several rows counts as a whole.
-                let (own, at) = (|i: &usize| start(*i) == start(*row), *row);
+                let (own, at) = (|i: &usize| record(*i) == record(*row), *row);
                 (0..at).rev().take_while(own).chain((at..rows).take_while(own)).for_each(|i| mask[i] = false);
             }
             let mask = BooleanArray::from(mask);
@@ -133,13 +143,16 @@ impl<T: Tokenizer> RowDecoder<T> {
             }
             good = Some(mask);
         }
-        let is_good = |i: usize| good.as_ref().is_none_or(|good| good.value(i));
-        let weights = self.found.weights.iter().enumerate().filter(|(i, _)| is_good(*i)).map(|(_, weight)| *weight);
-        let weights = (!self.found.weights.is_empty()).then(|| weights.collect());
-        let options = RecordBatchOptions::new().with_row_count(Some((0..rows).filter(|i| is_good(*i)).count()));
+        let mut weights = (!self.found.weights.is_empty()).then(|| self.found.weights.clone());
+        if let (Some(weights), Some(good)) = (&mut weights, &good) {
+            let mut good = good.values().iter();
+            weights.retain(|_| good.next() == Some(true));
+        }
+        let left = good.as_ref().map_or(rows, BooleanArray::true_count);
+        let options = RecordBatchOptions::new().with_row_count(Some(left));
         Ok(Typed {
             rows: RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?,
-            weights,
+            weights: weights.map(Into::into),
             good,
             bad,
         })
@@ -184,7 +197,7 @@ impl<T: Tokenizer> LineDecoder for RowDecoder<T> {
             dead.extend(bad.into_iter().map(|(row, reason)| self.dead(block, at, self.rows[row], reason)));
             dead.sort_by_key(|d| d.position);
         }
-        Ok(Decoded { rows, weights, dead, bytes, lines, places })
+        Ok(Decoded { rows, weights, dead, bytes, lines, is_half: self.tokenizer.is_half(), places })
     }
 
     fn keep_places(&mut self) {

@@ -91,6 +91,11 @@ pub(crate) trait Tokenizer: Send {
         false
     }
 
+    /// Whether what was found last is half of a change, of which the next record most likely tells the rest.
+    fn is_half(&self) -> bool {
+        false
+    }
+
     /// Called before the rows of another block are found.
     fn forget(&mut self) {}
 
