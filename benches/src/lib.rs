@@ -113,6 +113,7 @@ impl Bids {
             projection,
             metadata: Default::default(),
             options,
+            key: vec![],
             event_time: None,
             parallelism: 1,
         };

@@ -46,6 +46,16 @@ impl Changes {
         Ok(Changes { weights: Some(weights.clone()), ..Changes::weighted(rows, weights)? })
     }
 
+    /// Rows that arrive, or, where they have weights, those of a changelog.
+    ///
+    /// Errors when there are not as many weights as rows.
+    pub fn of_rows(rows: RecordBatch, weights: Option<ScalarBuffer<i64>>) -> Result<Self> {
+        match weights {
+            Some(weights) => Changes::of_changelog(rows, weights),
+            None => Ok(Changes::insertions(rows)),
+        }
+    }
+
     /// Rows that are all taken back once.
     pub fn retractions(rows: RecordBatch) -> Self {
         let weights = ScalarBuffer::from(vec![-1; rows.num_rows()]);

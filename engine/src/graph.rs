@@ -253,7 +253,7 @@ mod tests {
     use super::*;
     use crate::connector::constant::Constant;
     use crate::operator::project::Project;
-    use crate::operator::upsert::Upsert;
+    use crate::operator::upsert::{Upsert, Weights};
 
     /// `a` and `b` come from a source of two tasks by the hash of `columns`, are projected to `places`, and go to an upsert
     /// by the first of them.
@@ -269,7 +269,7 @@ mod tests {
         let project = Project { expressions: places.iter().map(column).collect(), schema: projected.clone() };
         let exchange = if columns.is_empty() { Exchange::Forward } else { Exchange::Hash(columns.to_vec()) };
         let from = graph.add(NodeKind::Operator(Arc::new(project)), vec![Edge { from, exchange }], 2);
-        let upsert = Upsert { key: vec![0], schema: projected };
+        let upsert = Upsert { key: vec![0], schema: projected, weights: Weights::Netted };
         graph.add(NodeKind::Operator(Arc::new(upsert)), vec![Edge { from, exchange: Exchange::Forward }], 2);
         graph.validate()
     }

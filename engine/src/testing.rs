@@ -211,7 +211,7 @@ mod tests {
     use crate::operator::filter::Filter;
     use crate::operator::project::Project;
     use crate::operator::union::Union;
-    use crate::operator::upsert::Upsert;
+    use crate::operator::upsert::{Upsert, Weights};
     use crate::operator::window::{Length, WindowAssign, WindowSpec};
 
     fn schema() -> SchemaRef {
@@ -232,7 +232,7 @@ mod tests {
         let project = Project { expressions: vec![column("v", 1)], schema: narrow };
         let tumble = WindowSpec::Tumble { size: Length::Micros(10_000_000), offset: 0 };
         let window = WindowAssign::new(&schema(), 2, tumble, None).expect("a timestamp");
-        let upsert = Upsert { key: vec![0], schema: schema() };
+        let upsert = Upsert { key: vec![0], schema: schema(), weights: Weights::Netted };
         let row = "+1 a 1 1970-01-01T00:00:12";
         let windowed = "+1 a 1 1970-01-01T00:00:12 1970-01-01T00:00:10 1970-01-01T00:00:20";
         let specs: [(SpecRef, &str); 5] = [
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_later_row_replaces_the_one_with_its_key() {
-        let upsert = Arc::new(Upsert { key: vec![0], schema: schema() });
+        let upsert = Arc::new(Upsert { key: vec![0], schema: schema(), weights: Weights::Netted });
         let script = [
             Rows("+1 a 1 null; +1 a 2 null; +1 null 7 null"),
             Mark(0, "+1 a 2 null; +1 null 7 null"),

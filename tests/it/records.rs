@@ -9,7 +9,6 @@ use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
-use millstream_engine::changes::Changes;
 use millstream_engine::connector::registry::{Connector, Guarantee, Readable, SourceRequest};
 use millstream_engine::connector::{Offsets, Read, Source, Split, Unit, UnitReader, built_in};
 use millstream_engine::format::metadata::{Layout, MetadataKey};
@@ -133,8 +132,8 @@ impl UnitReader for Reader {
         if self.layout.reads("offset") {
             records = records.with("offset", Arc::new(Int64Array::from_iter_values(100..105)))?;
         }
-        let decoded = self.decoder.decode(&records)?;
-        Ok(Some(Read { rows: Changes::insertions(decoded.rows), position: 105, dead: decoded.dead, watermark: None }))
+        let (rows, dead) = self.decoder.decode(&records)?.into_changes()?;
+        Ok(Some(Read { rows, position: 105, dead, watermark: None }))
     }
 }
 

@@ -66,3 +66,17 @@ def test_two_sites(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     last = "all 2000 requests arrived once, and the counts are those of the same query in batch"
     assert done.stdout.splitlines()[-1] == last, done.stdout
+
+
+def test_a_table_is_followed(tmp_path):
+    """A row moves between groups, one goes, one cannot be read; what goes out comes in again."""
+    folder = REPO / "examples" / "cdc"
+    environment = {**os.environ, "MILLSTREAM": BINARY, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([folder / "run.sh"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if re.match(r" (ann|cat|bob) ", line)]
+    ann = ["ann", "│", "1", "│", "7.25", "│", "2026-01-01", "09:02:00.100"]
+    cat = ["cat", "│", "1", "│", "75.00", "│", "2026-01-01", "09:03:00.100"]
+    assert rows == [ann, cat] * 2, done.stdout
+    assert 'spent  │    7 │ column "amount": "many" is not a DECIMAL(10, 2)' in done.stdout, done.stdout
+    assert not list(tmp_path.iterdir()), "it left files behind"

@@ -149,7 +149,7 @@ def test_options_are_those_of_the_code(tmp_path):
     written = known_options(f"WITH (connector = 'file', path = 'out.csv', nope = 1) {query}", tmp_path)
     assert written == listed_options("**`file`, written.**") | text_options
     stdin = known_options("(a INT) WITH (connector = 'stdin', format = 'csv', nope = 1)", tmp_path)
-    assert stdin == {"format", "on_error"} | text_options
+    assert stdin == {"format", "changes", "on_error"} | text_options
     stdout = known_options(f"WITH (connector = 'stdout', format = 'csv', nope = 1) {query}", tmp_path)
     assert stdout == {"format"} | text_options
     nexmark = known_options("WITH (connector = 'nexmark', nope = 1)", tmp_path)

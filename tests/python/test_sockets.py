@@ -937,3 +937,54 @@ def test_wrong_options_of_a_websocket(here, options, words):
     with pytest.raises(Exception, match=words) as told:
         here.sql(f"CREATE STREAM s (id BIGINT) WITH (connector = 'websocket', {options})")
     assert "hidden" not in str(told.value).split("CREATE STREAM")[0]
+
+
+# Changes in.
+
+
+def envelope(op, before=None, after=None):
+    return json.dumps({"op": op, "before": before, "after": after, "source": {"table": "notes"}})
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "websocket"])
+def test_changes_come_over_the_network(here, protocol):
+    """A row comes, changes, and goes by its key; what cannot be followed is put aside; with _op as well."""
+    columns = "id BIGINT PRIMARY KEY, note TEXT"
+    said = [
+        [envelope("c", after={"id": 1, "note": "a"}), envelope("r", after={"id": 2, "note": "b"})],
+        [envelope("u", after={"id": 1, "note": "c"}), envelope("d", before={"id": 2}), envelope("d"), "null"],
+        [envelope("c", after={"id": 3, "note": "d"})],
+    ]
+    expected = [[(1, "a"), (2, "b")], [(1, "c")], [(1, "c"), (3, "d")]]
+    for name, form in [("told", "format = 'debezium_json'"), ("said", "changes = true")]:
+        feed = Feed() if protocol == "websocket" else None
+        if feed:
+            way = f"connector = 'websocket', url = 'ws://127.0.0.1:{feed.port}/'"
+        else:
+            port = free_port(socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM)
+            mode = "protocol = 'udp'" if protocol == "udp" else "mode = 'listener'"
+            way = f"connector = 'socket', {mode}, address = '127.0.0.1:{port}'"
+        here.sql(f"CREATE STREAM {name} ({columns}) WITH ({way}, {form})")
+        here.sql(f"CREATE STREAM {name}_kept AS SELECT id, note FROM {name}")
+        with contextlib.ExitStack() as stack:
+            if feed:
+                stack.callback(feed.close)
+                feed.wait(lambda f: f.sockets)
+                say = feed.say
+            elif protocol == "udp":
+                sender = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                say = lambda *all: [sender.sendto(one.encode(), ("127.0.0.1", port)) for one in all]
+            else:
+                client = stack.enter_context(connect(port))
+                say = lambda *all: client.sendall("".join(f"{one}\n" for one in all).encode())
+            ops = {"c": "+I", "r": "+I", "u": "+U", "d": "-D"}
+            for part, rows in zip(said, expected):
+                if name == "said":
+                    part = [json.loads(one) for one in part if one != "null"]
+                    part = [json.dumps({"_op": ops[e["op"]], **(e["after"] or e["before"] or {})}) for e in part]
+                say(*part)
+                until(lambda: here.sql(f"SELECT id, note FROM {name}_kept ORDER BY id"), lambda found: found == rows)
+    letters = dead(here, 2)
+    reasons = {row[2] for row in letters}
+    assert len(letters) == 2 and 'column "id" is null' in reasons
+    assert any("op 'd' comes without the row before" in reason for reason in reasons), reasons

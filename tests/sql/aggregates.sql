@@ -178,3 +178,15 @@ SELECT window_end, k, name, count(*) AS n FROM TUMBLE(bids, ts, INTERVAL '1 minu
 
 # by rollup over nothing
 SELECT k, count(*) AS n FROM nothing GROUP BY ROLLUP (k)
+
+# groups between which rows move that are replaced as they are read
+SELECT k, count(*) AS n, sum(price) AS s, min(price) AS least, max(name) AS most, avg(d) AS a FROM profiles GROUP BY k
+
+# one group of rows that are replaced
+SELECT count(*) AS n, sum(x) AS s, count(DISTINCT k) AS ks FROM profiles
+
+# groups of the key itself
+SELECT id, count(*) AS n, max(price) AS p FROM profiles GROUP BY id HAVING max(price) > 0
+
+# rows that are replaced beside others
+SELECT k, count(*) AS n FROM (SELECT k FROM profiles UNION ALL SELECT k FROM accounts UNION ALL SELECT k FROM clicks) AS u GROUP BY k

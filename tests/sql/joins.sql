@@ -153,3 +153,9 @@ SELECT b.id FROM bids b WHERE NOT EXISTS (SELECT 1 FROM clicks c WHERE c.k = b.k
 
 # times near each other, without another key
 SELECT count(*) AS n FROM bids b JOIN clicks c ON b.ts + INTERVAL '1 second' > c.ts AND b.ts < c.ts
+
+# rows that replace each other as they are read, with others
+SELECT p.id, p.name, c.id AS other, c.k FROM profiles p LEFT JOIN clicks c ON p.id = c.id
+
+# two such streams
+SELECT p.id, a.price, p.price AS other FROM profiles p FULL JOIN accounts a ON p.id = a.id AND p.price > a.price

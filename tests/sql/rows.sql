@@ -104,3 +104,9 @@ SELECT id, unnest(ls) AS e FROM bids
 
 # aggregates of what is unnested
 SELECT e, count(*) AS n FROM (SELECT unnest(l) AS e FROM loose) GROUP BY e
+
+# rows that replace each other as they are read
+SELECT id, name, price + 1 AS more FROM profiles WHERE price > 0
+
+# of rows that are replaced, without the key
+SELECT k, x FROM profiles

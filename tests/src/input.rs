@@ -1,11 +1,12 @@
 //! What one stream brings in a run: its rows in the order in which they are read, by split, and where epochs
 //! may end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{Int64Type, SchemaRef};
 use millstream_engine::changelog::consolidate;
 use millstream_engine::changes::Changes;
 use parking_lot::Mutex;
@@ -23,6 +24,8 @@ pub struct Input {
     pub splits: Vec<Changes>,
     /// Where each group ends in each split; a group is read within one epoch.
     pub groups: Vec<Vec<u64>>,
+    /// The column of whole numbers by which rows replace each other, where they do.
+    pub replaces: Option<usize>,
     /// What the running job does with it.
     pub run: Mutex<Run>,
 }
@@ -54,7 +57,7 @@ impl Input {
             groups.push(ends(&at));
         }
         groups.dedup();
-        Input { schema, splits, groups, run: Mutex::default() }
+        Input { schema, splits, groups, replaces: None, run: Mutex::default() }
     }
 
     /// The ends of all splits.
@@ -65,10 +68,27 @@ impl Input {
     /// What the rows before `ends` add up to.
     pub fn content(&self, ends: &[u64]) -> Result<RecordBatch> {
         let parts: Vec<Changes> = self.splits.iter().zip(ends).map(|(s, end)| s.slice(0, *end as usize)).collect();
+        if let Some(key) = self.replaces {
+            return self.last_rows(&parts, key);
+        }
         if parts.iter().all(|p| p.weights().is_none()) {
             return Ok(concat_batches(&self.schema, parts.iter().map(Changes::rows))?);
         }
         Ok(consolidate(&self.schema, &parts, None)?.0.into_rows())
+    }
+
+    /// The last row of each key, but for those that went.
+    fn last_rows(&self, parts: &[Changes], key: usize) -> Result<RecordBatch> {
+        let all = Changes::concat(&self.schema, parts)?;
+        let keys = all.rows().column(key).as_primitive::<Int64Type>();
+        let mut last = BTreeMap::new();
+        for row in 0..all.num_rows() {
+            match all.weight(row) {
+                1 => drop(last.insert(keys.value(row), row as u32)),
+                _ => drop(last.remove(&keys.value(row))),
+            }
+        }
+        Ok(take_record_batch(all.rows(), &last.into_values().collect::<UInt32Array>())?)
     }
 
     /// The ends of the splits after `epochs` epochs of this run, which began at `start`.

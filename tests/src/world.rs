@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array, new_null_array};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::{MemTable, TableProvider, provider_as_source};
@@ -13,7 +14,7 @@ use datafusion::logical_expr::TableSource;
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_engine::changes::Changes;
 use millstream_engine::connector::Source;
-use millstream_sql::plan::lower::{SourceTable, StreamScan};
+use millstream_sql::plan::lower::{Replaces, SourceTable, StreamScan};
 use millstream_sql::plan::{TableResolver, expression, session_state};
 use millstream_sql::statement::{CreateStream, Statement, parse};
 use rand::rngs::StdRng;
@@ -26,8 +27,8 @@ use crate::rows::{column, event_times, tardy_times};
 use crate::source::ScriptedSource;
 
 /// The streams: one with every type, one to join it in unions, one over two years, an empty one, one with times
-/// that no clock shows, one whose rows come too late, and two whose rows are taken back (with a key, and with
-/// weights beyond 1). What the names of columns mean says `rows.rs`.
+/// that no clock shows, one whose rows come too late, two whose rows are taken back (with a key, and with
+/// weights beyond 1), and one whose rows replace each other as they are read. What the names of columns mean says `rows.rs`.
 const STREAMS: &str = "
 CREATE STREAM bids (id BIGINT, k INT, name TEXT, price BIGINT, small SMALLINT, x DOUBLE, f DOUBLE, r REAL,
     d DECIMAL(12, 2), b BOOLEAN, day DATE, at TIMESTAMPTZ, ts TIMESTAMP, bin BYTEA, s STRUCT<a BIGINT, t TEXT>,
@@ -46,6 +47,8 @@ CREATE STREAM accounts (id BIGINT, k INT, name TEXT, price BIGINT, x DOUBLE, f D
     s STRUCT<a BIGINT, t TEXT>, wb BIGINT, wf DOUBLE, p INT, PRIMARY KEY (id));
 CREATE STREAM loose (k INT, name TEXT, price BIGINT, x DOUBLE, f DOUBLE, b BOOLEAN, l BIGINT[], wf DOUBLE,
     wd DECIMAL(38, 10), p INT);
+CREATE STREAM profiles (id BIGINT, k INT, name TEXT, price BIGINT, x DOUBLE, d DECIMAL(12, 2), ts TIMESTAMP, p INT,
+    WATERMARK FOR ts AS ts - INTERVAL '200 seconds', PRIMARY KEY (id));
 ";
 
 const SECOND: i64 = 1_000_000;
@@ -58,6 +61,7 @@ pub struct Stream {
     pub input: InputRef,
     changelog: bool,
     key: Option<Vec<usize>>,
+    replaces: bool,
     event_time: Option<(usize, Option<Arc<dyn PhysicalExpr>>)>,
 }
 
@@ -93,6 +97,11 @@ impl StreamScan for Stream {
 
     fn event_time(&self) -> Option<(usize, Option<Arc<dyn PhysicalExpr>>)> {
         self.event_time.clone()
+    }
+
+    fn replaces(&self) -> Option<Replaces> {
+        let key = self.key.clone().filter(|_| self.replaces)?;
+        Some(Replaces { key, beside: vec![] })
     }
 
     fn idle_timeout(&self) -> Duration {
@@ -183,14 +192,16 @@ fn stream(rng: &mut StdRng, create: &CreateStream) -> Result<Stream> {
             Some((schema.index_of(&watermark.column)?, Some(state.create_physical_expr(expr, &df_schema)?)))
         }
     };
-    let changelog = matches!(name.as_str(), "accounts" | "loose");
-    let key = (name == "accounts").then(|| vec![0]);
+    let (changelog, replaces) = (matches!(name.as_str(), "accounts" | "loose" | "profiles"), name == "profiles");
+    let key = matches!(name.as_str(), "accounts" | "profiles").then(|| vec![0]);
     let (splits, atoms) = match changelog {
+        true if replaces => replacing(rng, &schema, n)?,
         true => changing(rng, &schema, n, key.is_some())?,
         false => growing(rng, &name, &schema, n)?,
     };
-    let input = Arc::new(Input::new(rng, schema, splits, &atoms));
-    Ok(Stream { name, input, changelog, key, event_time })
+    let input = Input::new(rng, schema, splits, &atoms);
+    let input = Arc::new(Input { replaces: if replaces { Some(0) } else { None }, ..input });
+    Ok(Stream { name, input, changelog, key, replaces, event_time })
 }
 
 type Splits = (Vec<Changes>, Vec<Vec<u64>>);
@@ -250,6 +261,41 @@ fn changing(rng: &mut StdRng, schema: &SchemaRef, n: usize, keyed: bool) -> Resu
         atoms.push(ends);
     }
     Ok((all, atoms))
+}
+
+/// Rows that replace each other by their ids, and some that go, by all that they had or by the id alone. The rows of an id are
+/// in one split.
+fn replacing(rng: &mut StdRng, schema: &SchemaRef, n: usize) -> Result<Splits> {
+    let mut columns = schema.fields().iter().map(|f| column(rng, f, n)).collect::<Result<Vec<_>>>()?;
+    let ids = Int64Array::from_iter_values((0..n).map(|_| rng.random_range(0..20)));
+    columns[0] = Arc::new(ids.clone());
+    let times = event_times(rng, n, 500 * SECOND, 90 * SECOND, 90 * SECOND);
+    columns[schema.index_of("ts")?] = Arc::new(TimestampMicrosecondArray::from(times));
+    let rows = RecordBatch::try_new(schema.clone(), columns)?;
+    let bare = schema.fields().iter().skip(1).map(|f| new_null_array(f.data_type(), n));
+    let bare = RecordBatch::try_new(schema.clone(), std::iter::once(rows.column(0).clone()).chain(bare).collect())?;
+    let both = concat_batches(schema, [&rows, &bare])?;
+    let count = rng.random_range(1..=3);
+    let (mut splits, mut atoms) = (vec![], vec![]);
+    for split in 0..count {
+        let (mut taken, mut weights, mut last) = (vec![], vec![], BTreeMap::new());
+        for row in (0..n).filter(|row| ids.value(*row) as usize % count == split) {
+            match last.remove(&ids.value(row)) {
+                Some(there) if rng.random_bool(0.2) => {
+                    taken.push(if rng.random_bool(0.5) { there } else { n + row } as u32);
+                    weights.push(-1);
+                }
+                _ => {
+                    last.insert(ids.value(row), row);
+                    taken.push(row as u32);
+                    weights.push(1);
+                }
+            }
+        }
+        atoms.push((1..=taken.len() as u64).collect());
+        splits.push(Changes::of_changelog(rows_at(&both, taken)?, weights.into())?);
+    }
+    Ok((splits, atoms))
 }
 
 fn key_of(rows: &RecordBatch, row: usize, keyed: bool) -> usize {

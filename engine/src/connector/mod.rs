@@ -22,6 +22,7 @@ pub mod nexmark;
 pub mod outbox;
 pub mod position;
 pub mod registry;
+pub mod remainder;
 pub mod spool;
 pub mod stdio;
 

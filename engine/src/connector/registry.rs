@@ -9,6 +9,7 @@ use arrow::datatypes::{Field, SchemaRef};
 
 use crate::connector::{Sink, Source};
 use crate::error::{Error, Result};
+use crate::format::form::Form;
 use crate::format::metadata::{Layout, MetadataKey};
 use crate::format::sql_name;
 use crate::nearest::nearest;
@@ -26,6 +27,8 @@ pub struct SourceRequest {
     pub projection: Vec<usize>,
     /// Which of `schema` are metadata, by [`MetadataKey::name`]. Only for connectors that have some.
     pub metadata: BTreeMap<usize, String>,
+    /// The columns of `schema` in which a row is equal to those that it replaces, where rows do that.
+    pub key: Vec<usize>,
     /// The column of `schema` with the event time.
     pub event_time: Option<usize>,
     /// `WITH (…)`, without `connector`.
@@ -37,7 +40,9 @@ pub struct SourceRequest {
 impl SourceRequest {
     /// The columns that are read, parted into those of the content and those of metadata.
     pub fn layout(&self) -> Result<Layout> {
-        Layout::new(&self.schema, &self.projection, &self.metadata)
+        let mut layout = Layout::new(&self.schema, &self.projection, &self.metadata)?;
+        layout.key = self.key.iter().map(|column| self.schema.field(*column).name().clone()).collect();
+        Ok(layout)
     }
 }
 
@@ -123,6 +128,11 @@ pub trait Readable: Send + Sync {
     /// What else is known of what it yields, beside the columns.
     fn shape(&self, _options: &Options) -> Result<Shape> {
         Ok(Shape::default())
+    }
+
+    /// What its records say under `options`.
+    fn form(&self, _options: &Options) -> Form {
+        Form::Rows
     }
 
     /// Checks, once and before anything is made, that it has what `request` asks for: what it reads may be opened.
@@ -426,6 +436,7 @@ mod tests {
                         schema: schema.clone(),
                         projection: vec![0],
                         metadata: BTreeMap::new(),
+                        key: vec![],
                         event_time: None,
                         options,
                         parallelism: 1,

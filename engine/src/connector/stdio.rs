@@ -18,11 +18,12 @@ use crate::connector::{Commit, DeadLetter, Offsets, Read, Sink, SinkWriter, Sour
 use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
 use crate::format::blocks::{Block, Blocks, Cut, Want};
+use crate::format::form::{CHANGES, DEBEZIUM_JSON, Form};
 use crate::format::metadata::{Layout, MetadataKey};
 use crate::format::options::{CsvOptions, JsonOptions, ON_ERROR, TEXT};
 use crate::format::write::{write_header, write_lines};
 use crate::format::{Format, LineDecoder, Place, csv, json};
-use crate::options::{OptionSpec, Takes};
+use crate::options::{OptionSpec, Options, Takes};
 
 /// The one split of standard input.
 const SPLIT: &str = "stdin";
@@ -32,6 +33,9 @@ const LINE: &str = "line";
 
 const FORMAT: OptionSpec =
     OptionSpec::new("format", Takes::OneOf(&["json", "csv"]), "csv", "how the lines are written").or("json");
+const READ_FORMAT: OptionSpec =
+    OptionSpec::new("format", Takes::OneOf(&["json", "csv", DEBEZIUM_JSON]), "csv", "how the lines are written")
+        .or("json");
 
 /// The connector of standard input.
 pub(crate) struct StdinConnector;
@@ -52,7 +56,11 @@ impl Connector for StdinConnector {
 
 impl Readable for StdinConnector {
     fn options(&self) -> Vec<OptionSpec> {
-        [&[FORMAT, ON_ERROR], TEXT].concat()
+        [&[READ_FORMAT, CHANGES, ON_ERROR], TEXT].concat()
+    }
+
+    fn form(&self, options: &Options) -> Form {
+        Form::of(options, &READ_FORMAT, "json")
     }
 
     fn guarantee(&self) -> Guarantee {
@@ -114,11 +122,12 @@ impl Writable for StdoutConnector {
 /// Opens standard input as a stream of lines.
 fn open_source(mut request: SourceRequest) -> Result<Arc<dyn Source>> {
     let o = &mut request.options;
-    let format = if o.choice(&FORMAT)? == Some("csv") { Format::Csv } else { Format::Json };
+    let format = o.choice(&READ_FORMAT)?.unwrap_or("json");
     let fail = o.choice(&ON_ERROR)? == Some("fail");
+    let form = Form::take(o, format)?;
     let decoding = match format {
-        Format::Csv => Decoding::Csv(CsvOptions::take(o)?),
-        _ => Decoding::Json(JsonOptions::take(o)?),
+        "csv" => Decoding::Csv(CsvOptions { form, ..CsvOptions::take(o)? }),
+        _ => Decoding::Json(JsonOptions { form, ..JsonOptions::take(o)? }),
     };
     let layout = request.layout()?;
     request.options.finish()?;
@@ -149,9 +158,9 @@ struct State {
 
 impl Stdin {
     fn decoder(&self) -> Result<Box<dyn LineDecoder>> {
-        let Layout { declared, projection, content, .. } = &self.layout;
+        let Layout { declared, projection, content, key, .. } = &self.layout;
         let mut decoder = match &self.decoding {
-            Decoding::Json(options) => json::decoder(content.clone(), options, SPLIT.into()),
+            Decoding::Json(options) => json::decoder(content.clone(), options, key, SPLIT.into()),
             Decoding::Csv(options) => csv::decoder(declared, projection, options, SPLIT.into(), None)?,
         };
         if self.layout.reads(LINE) {
@@ -246,7 +255,8 @@ impl StdinReader {
             let places = decoded.places;
             let lines = places.iter().map(|place| place.line.and_then(|n| i64::try_from(n).ok()));
             let lines = || Int64Array::from_iter(lines.clone());
-            rows = Some(self.layout.compose(decoded.rows, |_| Ok(Arc::new(lines())))?);
+            let composed = self.layout.compose(decoded.rows, |_| Ok(Arc::new(lines())))?;
+            rows = Some(Changes::of_rows(composed, decoded.weights)?);
         }
         let mut position = block.position + done as u64;
         if done < block.bytes.len() {
@@ -267,7 +277,7 @@ impl StdinReader {
             return Err(Error::data(format!("stdin, line {line}, position {}: {}", first.position, first.reason)));
         }
         dead.iter_mut().for_each(|d| d.position += self.before);
-        let rows = rows.map_or_else(|| Changes::empty(self.layout.schema().clone()), Changes::insertions);
+        let rows = rows.unwrap_or_else(|| Changes::empty(self.layout.schema().clone()));
         Ok(Read { rows, position: self.before + position, dead, watermark: None })
     }
 }

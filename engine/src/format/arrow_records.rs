@@ -80,7 +80,7 @@ impl Content for ArrowContent {
             }
         }
         let rows = concat_batches(&self.fit.schema, &batches)?;
-        Ok(Taken { rows, of, dead })
+        Ok(Taken { rows, weights: None, of, dead })
     }
 }
 

@@ -122,7 +122,7 @@ impl Lines {
                 self.at += decoded.bytes;
                 self.place = (position + decoded.bytes as u64, line + decoded.lines);
                 let rows = decoder.whole(schema, decoded.rows)?;
-                return Ok(Some(DecodedRecords { rows, dead: decoded.dead }));
+                return Ok(Some(DecodedRecords { rows, weights: None, dead: decoded.dead }));
             }
             let Some(block) = self.blocks.next()? else { return Ok(None) };
             (self.block, self.at) = (block.bytes, 0);
@@ -130,7 +130,8 @@ impl Lines {
                 let (position, line) = (damage.position, Some(self.place.1));
                 self.place = (block.after, self.place.1 + 1);
                 let letter = DeadLetter { split: NAME.into(), position, line, reason: damage.reason, raw: damage.raw };
-                return Ok(Some(DecodedRecords { rows: RecordBatch::new_empty(schema.clone()), dead: vec![letter] }));
+                let rows = RecordBatch::new_empty(schema.clone());
+                return Ok(Some(DecodedRecords { rows, weights: None, dead: vec![letter] }));
             }
         }
     }
@@ -146,7 +147,7 @@ struct LineRows {
 impl LineRows {
     fn new(schema: &SchemaRef, csv: Option<&CsvOptions>, first: &[u8]) -> Result<Self> {
         let Some(csv) = csv else {
-            let decoder = json::decoder(schema.clone(), &JsonOptions::default(), NAME.into());
+            let decoder = json::decoder(schema.clone(), &JsonOptions::default(), &[], NAME.into());
             return Ok(LineRows { decoder, places: None });
         };
         let header = csv::whole_header(first, csv).unwrap_or_else(|| csv::header_names(first, csv));
@@ -240,7 +241,8 @@ impl Document {
                 reason,
                 raw: std::mem::take(&mut self.text),
             };
-            return Ok(Some(DecodedRecords { rows: RecordBatch::new_empty(self.schema.clone()), dead: vec![letter] }));
+            let rows = RecordBatch::new_empty(self.schema.clone());
+            return Ok(Some(DecodedRecords { rows, weights: None, dead: vec![letter] }));
         }
         let some: Vec<_> = self.items.by_ref().take(ITEMS).collect();
         if some.is_empty() {
@@ -298,7 +300,7 @@ impl ArrowStream {
         let (rows, mut dead) = self.fit.apply(columns, batch.num_rows(), self.rows)?;
         self.rows += batch.num_rows() as u64;
         dead.iter_mut().for_each(|letter| letter.line = Some(letter.position + 1));
-        Ok(Some(DecodedRecords { rows, dead }))
+        Ok(Some(DecodedRecords { rows, weights: None, dead }))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch};
+use arrow::buffer::ScalarBuffer;
 
 use crate::error::{Error, Result};
 
@@ -74,6 +75,8 @@ pub(crate) trait Content: Send {
 pub(crate) struct Taken {
     /// The rows, in the order of the records.
     pub(crate) rows: RecordBatch,
+    /// Their weights, where the records say changes.
+    pub(crate) weights: Option<ScalarBuffer<i64>>,
     /// The record of each row.
     pub(crate) of: Vec<u32>,
     /// What could not be read: its record, why, and the bytes.

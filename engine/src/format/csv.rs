@@ -8,9 +8,12 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
+use crate::changelog::op_schema;
 use crate::error::{Error, Result};
 use crate::format::LineDecoder;
 use crate::format::content::Content;
+use crate::format::form::Form;
+use crate::format::ops::Ops;
 use crate::format::options::{CsvOptions, NullTexts};
 use crate::format::rows::RowDecoder;
 use crate::format::spans::{Dialect, Kind, Span};
@@ -28,7 +31,10 @@ pub fn decoder(
     split: Arc<str>,
     header: Option<&[u8]>,
 ) -> Result<Box<dyn LineDecoder>> {
-    Ok(Box::new(row_decoder(declared, projection, options, split, header)?))
+    Ok(match options.form {
+        Form::Ops => Box::new(op_decoder(declared, projection, options, split, header)?),
+        _ => Box::new(row_decoder(declared, projection, options, split, header)?),
+    })
 }
 
 /// A reader of records, each of which is a row of `declared`, as [`decoder`] is of lines.
@@ -38,7 +44,10 @@ pub(super) fn content(
     options: &CsvOptions,
     split: Arc<str>,
 ) -> Result<Box<dyn Content>> {
-    Ok(Box::new(row_decoder(declared, projection, options, split, None)?))
+    Ok(match options.form {
+        Form::Ops => Box::new(op_decoder(declared, projection, options, split, None)?),
+        _ => Box::new(row_decoder(declared, projection, options, split, None)?),
+    })
 }
 
 fn row_decoder(
@@ -49,8 +58,39 @@ fn row_decoder(
     header: Option<&[u8]>,
 ) -> Result<RowDecoder<Fields>> {
     let schema: SchemaRef = Arc::new(declared.project(projection)?);
+    let fields = fields(declared, projection, options, &split, header)?;
+    Ok(RowDecoder::new(fields, dialect(options), split, schema))
+}
+
+/// As [`row_decoder`], of records with an operation: where no header names it, it stands first.
+fn op_decoder(
+    declared: &Schema,
+    projection: &[usize],
+    options: &CsvOptions,
+    split: Arc<str>,
+    header: Option<&[u8]>,
+) -> Result<RowDecoder<Ops<Fields>>> {
+    let schema: SchemaRef = Arc::new(declared.project(projection)?);
+    let all: Vec<usize> = projection.iter().map(|column| column + 1).chain([0]).collect();
+    let fields = fields(&op_schema(declared), &all, options, &split, header)?;
+    let ops = Ops::new(fields, options.escapes(), projection.len());
+    Ok(RowDecoder::new(ops, dialect(options), split, schema))
+}
+
+fn dialect(options: &CsvOptions) -> Dialect {
     let (escapes, nulls) = (options.escapes(), options.null_values.clone());
-    let dialect = Dialect { escapes, text_time: options.time.clone(), number_time: None, nulls };
+    Dialect { escapes, text_time: options.time.clone(), number_time: None, nulls }
+}
+
+/// What takes records of `declared` apart, for the columns of `projection`.
+fn fields(
+    declared: &Schema,
+    projection: &[usize],
+    options: &CsvOptions,
+    split: &Arc<str>,
+    header: Option<&[u8]>,
+) -> Result<Fields> {
+    let schema = declared.project(projection)?;
     let mut fields = Fields {
         options: options.clone(),
         names: schema.fields().iter().map(|f| f.name().clone()).collect(),
@@ -62,7 +102,7 @@ fn row_decoder(
     if let (true, Some(header)) = (options.header, header) {
         fields.bind(header)?;
     }
-    Ok(RowDecoder::new(fields, dialect, split, schema))
+    Ok(fields)
 }
 
 /// The names in a header line.

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
+use crate::changelog::OP;
 use crate::format::csv::header_names;
 use crate::format::digits::{Digits, is_double, read_unsigned};
+use crate::format::form::Form;
 use crate::format::options::CsvOptions;
 use crate::format::timestamp::TimeFormat;
 use crate::format::values::read_i64;
@@ -164,9 +166,14 @@ pub fn csv_schema(sample: &[u8], options: &CsvOptions) -> Option<Schema> {
             });
         }
     }
-    Some(Schema::new(
-        names?.into_iter().zip(guesses).map(|(n, g)| Field::new(n, g.data_type(), true)).collect::<Vec<_>>(),
-    ))
+    let op = match (options.form, options.header) {
+        (Form::Ops, true) => names.as_ref()?.iter().position(|name| name == OP),
+        // Where no header names it, it stands first.
+        (Form::Ops, false) => Some(0),
+        _ => None,
+    };
+    let columns = names?.into_iter().zip(guesses).enumerate().filter(|(i, _)| Some(*i) != op).map(|(_, column)| column);
+    Some(Schema::new(columns.map(|(n, g)| Field::new(n, g.data_type(), true)).collect::<Vec<_>>()))
 }
 
 fn record_end(sample: &[u8], start: usize, options: &CsvOptions) -> Option<usize> {

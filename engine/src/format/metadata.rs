@@ -65,6 +65,8 @@ pub struct Layout {
     pub projection: Vec<usize>,
     /// The same, as a schema.
     pub content: SchemaRef,
+    /// The names of the columns by which a row replaces another.
+    pub key: Vec<String>,
     schema: SchemaRef,
     parts: Vec<Part>,
 }
@@ -87,7 +89,7 @@ impl Layout {
         let schema = Arc::new(declared.project(projection)?);
         let declared = Arc::new(declared.project(&own)?);
         let content = Arc::new(declared.project(&inner)?);
-        Ok(Layout { declared, projection: inner, content, schema, parts })
+        Ok(Layout { declared, projection: inner, content, key: vec![], schema, parts })
     }
 
     /// The columns that are read.

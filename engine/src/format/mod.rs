@@ -18,10 +18,12 @@ pub mod csv;
 mod csv_lines;
 mod dead_letter;
 pub(crate) mod digits;
+pub mod form;
 pub mod infer;
 pub mod ipc;
 pub mod json;
 pub mod metadata;
+mod ops;
 pub mod options;
 pub mod records;
 pub(crate) mod rows;
@@ -36,6 +38,7 @@ pub mod write;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::DataType;
 
 pub use dead_letter::DeadLetter;
@@ -98,12 +101,17 @@ pub struct Place {
 pub struct Decoded {
     /// The rows of the good lines, in order.
     pub rows: RecordBatch,
+    /// Their weights, where the lines say changes.
+    pub weights: Option<ScalarBuffer<i64>>,
     /// The lines that could not be read, in order.
     pub dead: Vec<DeadLetter>,
     /// How many bytes were taken: all, unless the block has more rows than a batch should.
     pub bytes: usize,
     /// How many lines these were.
     pub lines: u64,
+    /// Whether the next line, of those that were left or of the next block, is half of a change: what follows most likely
+    /// tells the rest. Of a line that was taken, that it is such a half itself.
+    pub is_half: bool,
     /// Where each row stands, if that was asked for.
     pub places: Vec<Place>,
 }

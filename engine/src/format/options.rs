@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::TimeUnit;
 
 use crate::error::{Error, Result};
+use crate::format::form::Form;
 use crate::format::timestamp::TimeFormat;
 use crate::format::values::Escapes;
 use crate::options::{OptionSpec, Options, Takes};
@@ -59,11 +60,18 @@ pub struct JsonOptions {
     pub number_time: TimeUnit,
     /// Strings that are null.
     pub nulls: NullTexts,
+    /// What records say.
+    pub form: Form,
 }
 
 impl Default for JsonOptions {
     fn default() -> Self {
-        JsonOptions { text_time: TimeFormat::Iso, number_time: TimeUnit::Millisecond, nulls: NullTexts::default() }
+        JsonOptions {
+            text_time: TimeFormat::Iso,
+            number_time: TimeUnit::Millisecond,
+            nulls: NullTexts::default(),
+            form: Form::Rows,
+        }
     }
 }
 
@@ -99,6 +107,8 @@ pub struct CsvOptions {
     pub time: TimeFormat,
     /// Whether quoted values may have newlines in them; such a file is read by one task.
     pub newlines_in_values: bool,
+    /// What records say.
+    pub form: Form,
 }
 
 impl Default for CsvOptions {
@@ -111,6 +121,7 @@ impl Default for CsvOptions {
             null_values: NullTexts::default(),
             time: TimeFormat::Iso,
             newlines_in_values: false,
+            form: Form::Rows,
         }
     }
 }
@@ -135,6 +146,7 @@ impl CsvOptions {
             null_values: NullTexts::take(options),
             time: time_format(options)?.unwrap_or(default.time),
             newlines_in_values: true,
+            form: Form::Rows,
         };
         let special = [csv.delimiter, csv.quote];
         if csv.delimiter == csv.quote || special.iter().any(|b| matches!(b, b'\n' | b'\r')) {

@@ -17,13 +17,16 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
+use arrow::buffer::ScalarBuffer;
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 
+use crate::changes::Changes;
 use crate::error::{Error, Result};
 use crate::format::DeadLetter;
 use crate::format::arrow_records::ArrowContent;
 use crate::format::content::{Content, Taken};
+use crate::format::form::{CHANGES, DEBEZIUM_JSON, Form};
 use crate::format::metadata::Layout;
 use crate::format::options::{CsvOptions, JsonOptions, ON_ERROR, RECORD_TEXT};
 use crate::format::{csv, json};
@@ -32,7 +35,8 @@ use crate::options::{OptionSpec, Options, Takes};
 pub use crate::format::content::Records;
 
 const FORMAT: OptionSpec =
-    OptionSpec::new("format", Takes::OneOf(&["json", "csv", "arrow"]), "csv", "what a record holds").or("json");
+    OptionSpec::new("format", Takes::OneOf(&["json", "csv", "arrow", DEBEZIUM_JSON]), "csv", "what a record holds")
+        .or("json");
 
 /// What records hold.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,18 +61,25 @@ pub struct RecordOptions {
 impl RecordOptions {
     /// The options that [`RecordOptions::take`] reads.
     pub fn specs() -> Vec<OptionSpec> {
-        [&[FORMAT, ON_ERROR], RECORD_TEXT].concat()
+        [&[FORMAT, CHANGES, ON_ERROR], RECORD_TEXT].concat()
     }
 
     /// Takes them out of `options`.
     pub fn take(options: &mut Options) -> Result<Self> {
         let fail = options.choice(&ON_ERROR)? == Some("fail");
-        let format = match options.choice(&FORMAT)? {
-            Some("csv") => RecordFormat::Csv(CsvOptions::take_for_records(options)?),
-            Some("arrow") => RecordFormat::Arrow,
-            _ => RecordFormat::Json(JsonOptions::take(options)?),
+        let format = options.choice(&FORMAT)?.unwrap_or("json");
+        let form = Form::take(options, format)?;
+        let format = match format {
+            "csv" => RecordFormat::Csv(CsvOptions { form, ..CsvOptions::take_for_records(options)? }),
+            "arrow" => RecordFormat::Arrow,
+            _ => RecordFormat::Json(JsonOptions { form, ..JsonOptions::take(options)? }),
         };
         Ok(RecordOptions { format, fail })
+    }
+
+    /// What records say under `options`.
+    pub fn form(options: &Options) -> Form {
+        Form::of(options, &FORMAT, "json")
     }
 }
 
@@ -77,8 +88,17 @@ impl RecordOptions {
 pub struct DecodedRecords {
     /// Rows of the columns that are read, in the order of the records.
     pub rows: RecordBatch,
+    /// Their weights, where the records say changes.
+    pub weights: Option<ScalarBuffer<i64>>,
     /// The records, or items of them, that could not be read, in order.
     pub dead: Vec<DeadLetter>,
+}
+
+impl DecodedRecords {
+    /// The rows with their weights, and the records that could not be read.
+    pub fn into_changes(self) -> Result<(Changes, Vec<DeadLetter>)> {
+        Ok((Changes::of_rows(self.rows, self.weights)?, self.dead))
+    }
 }
 
 /// Makes rows of the records of one split.
@@ -93,7 +113,7 @@ impl RecordDecoder {
     /// A decoder to the columns of `layout`; `split` goes into dead letters.
     pub fn new(options: &RecordOptions, layout: Layout, split: Arc<str>) -> Result<Self> {
         let content: Box<dyn Content> = match &options.format {
-            RecordFormat::Json(json) => json::content(layout.content.clone(), json, split.clone()),
+            RecordFormat::Json(json) => json::content(layout.content.clone(), json, &layout.key, split.clone()),
             RecordFormat::Csv(csv) => csv::content(&layout.declared, &layout.projection, csv, split.clone())?,
             RecordFormat::Arrow => Box::new(ArrowContent::new(layout.content.clone(), split.clone())),
         };
@@ -109,7 +129,7 @@ impl RecordDecoder {
     ///
     /// Errors when one cannot be read and that is to end the job.
     pub fn decode(&mut self, records: &Records) -> Result<DecodedRecords> {
-        let Taken { rows, of, dead } = self.content.take(records)?;
+        let Taken { rows, weights, of, dead } = self.content.take(records)?;
         // Mostly each record is a row.
         let all = of.len() == records.len() && dead.is_empty() && of.iter().zip(0..).all(|(record, i)| *record == i);
         let of = UInt32Array::from(of);
@@ -129,7 +149,7 @@ impl RecordDecoder {
                 Err(Error::data(format!("\"{}\", position {}: {}", first.split, first.position, first.reason))
                     .with_hint("Write on_error = 'dead_letter' to set such input aside and go on."))
             }
-            _ => Ok(DecodedRecords { rows, dead }),
+            _ => Ok(DecodedRecords { rows, weights, dead }),
         }
     }
 }

@@ -6,14 +6,14 @@
 //! -(1, c)                   ->  -(1, c)             a changelog takes rows back
 //! -(1, a)                   ->                      what is not there any more is not taken back
 //! ```
-//! Keeps the last row of each key; bounded by the number of keys. Rows that come with weights are those of a changelog with
-//! the same key: they are added up over the epoch, so their order in it does not matter.
+//! Keeps the last row of each key; bounded by the number of keys. Rows that come with weights are those of a changelog: see
+//! [`Weights`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
-use arrow::compute::{concat_batches, filter_record_batch, not};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, make_comparator, new_null_array};
+use arrow::compute::{SortOptions, concat_batches, filter_record_batch, not};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 
@@ -33,6 +33,20 @@ const GONE: &str = "_gone";
 /// Keys without a row that are not worth a new index.
 const FEW: usize = 1024;
 
+/// How rows that come with weights are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// They are those of a changelog with the same key: they are added up over the epoch, so their order in it does not
+    /// matter.
+    Netted,
+    /// Each is said of what there is when it comes. A row that is taken back takes the row of its key along where that has
+    /// the values that it gives; nulls give none, nor do the columns `beside`.
+    InOrder {
+        /// Columns that tell rows, not what is in them.
+        beside: Vec<usize>,
+    },
+}
+
 /// The description.
 #[derive(Clone, Debug)]
 pub struct Upsert {
@@ -40,6 +54,8 @@ pub struct Upsert {
     pub key: Vec<usize>,
     /// The schema of the rows.
     pub schema: SchemaRef,
+    /// What weights say.
+    pub weights: Weights,
 }
 
 impl OperatorSpec for Upsert {
@@ -76,8 +92,15 @@ impl OperatorSpec for Upsert {
     }
 
     fn build(&self, context: &mut BuildContext<'_>) -> Result<Box<dyn Operator>> {
-        let rows = context.state.open("rows", Rows::new(self)?);
-        Ok(Box::new(Running { key: self.key.clone(), schema: self.schema.clone(), rows }))
+        let rows = context.state.open("rows", Rows::new(&self.key, &self.schema)?);
+        let said = match &self.weights {
+            Weights::Netted => None,
+            Weights::InOrder { beside } => {
+                let told = |column: &usize| !self.key.contains(column) && !beside.contains(column);
+                Some((0..self.schema.fields().len()).filter(told).collect())
+            }
+        };
+        Ok(Box::new(Running { key: self.key.clone(), schema: self.schema.clone(), said, rows }))
     }
 }
 
@@ -104,12 +127,12 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(spec: &Upsert) -> Result<Self> {
-        let keys: Vec<_> = spec.key.iter().map(|k| spec.schema.field(*k).clone()).collect();
-        let fields = spec.schema.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
+    fn new(key: &[usize], schema: &SchemaRef) -> Result<Self> {
+        let keys: Vec<_> = key.iter().map(|k| schema.field(*k).clone()).collect();
+        let fields = schema.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
         Ok(Rows {
-            key: spec.key.clone(),
-            schema: spec.schema.clone(),
+            key: key.to_vec(),
+            schema: schema.clone(),
             index: KeyIndex::new(&Schema::new(keys))?,
             converter: RowConverter::new(fields)?,
             rows: vec![],
@@ -180,6 +203,38 @@ impl Rows {
         }
     }
 
+    /// Does what rows of a changelog say, one after the other; `said` are the columns that those give which are taken back.
+    fn follow(&mut self, rows: &RecordBatch, weights: &[i64], said: &[usize]) -> Result<()> {
+        let slots = self.slots(rows)?;
+        let encoded = self.converter.convert_columns(rows.columns())?;
+        for (i, (slot, weight)) in slots.iter().zip(weights).enumerate() {
+            match &self.rows[*slot as usize] {
+                _ if *weight > 0 => self.replace(*slot, Some(encoded.row(i).owned())),
+                Some(held) if held.row() == encoded.row(i) || self.agrees(held, rows, i, said)? => {
+                    self.replace(*slot, None);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `held` has all values that row `i` of `rows` gives in the columns `said`.
+    fn agrees(&self, held: &OwnedRow, rows: &RecordBatch, i: usize, said: &[usize]) -> Result<bool> {
+        let mut given = said.iter().filter(|column| rows.column(**column).is_valid(i)).peekable();
+        if given.peek().is_none() {
+            return Ok(true);
+        }
+        let held = self.converter.convert_rows([held.row()])?;
+        for column in given {
+            let compare = make_comparator(&held[*column], rows.column(*column), SortOptions::default())?;
+            if compare(0, i).is_ne() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Adds up rows of a changelog.
     fn net(&mut self, rows: &RecordBatch, weights: &[i64]) -> Result<()> {
         let encoded = self.converter.convert_columns(rows.columns())?;
@@ -215,8 +270,8 @@ impl Rows {
         if self.gone <= FEW || self.gone <= self.rows.len() / 2 {
             return Ok(());
         }
-        let spec = Upsert { key: self.key.clone(), schema: self.schema.clone() };
-        let old = std::mem::replace(self, Rows::new(&spec)?);
+        let anew = Rows::new(&self.key, &self.schema)?;
+        let old = std::mem::replace(self, anew);
         let mut held = old.rows.iter().flatten().map(|row| row.row()).peekable();
         while held.peek().is_some() {
             let columns = old.converter.convert_rows(held.by_ref().take(8192))?;
@@ -360,6 +415,8 @@ impl State for Rows {
 struct Running {
     key: Vec<usize>,
     schema: SchemaRef,
+    /// Where weights are followed in order, the columns that rows give which are taken back.
+    said: Option<Vec<usize>>,
     rows: Handle<Rows>,
 }
 
@@ -368,9 +425,10 @@ impl Operator for Running {
         debug_assert!(!self.key.is_empty());
         let columns = changes.rows().columns().to_vec();
         let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
-        self.rows.with_rows(rows.num_rows(), |r| match changes.weights() {
-            Some(weights) => r.net(&rows, weights),
-            None => r.put(&rows),
+        self.rows.with_rows(rows.num_rows(), |r| match (changes.weights(), &self.said) {
+            (None, _) => r.put(&rows),
+            (Some(weights), None) => r.net(&rows, weights),
+            (Some(weights), Some(said)) => r.follow(&rows, weights, said),
         })
     }
 
@@ -395,7 +453,7 @@ mod tests {
     }
 
     fn upsert() -> Arc<Upsert> {
-        Arc::new(Upsert { key: vec![0], schema: schema() })
+        Arc::new(Upsert { key: vec![0], schema: schema(), weights: Weights::Netted })
     }
 
     #[test]
@@ -419,6 +477,33 @@ mod tests {
             Mark(0, "-1 a 5; +1 a 7; +1 c null"),
         ];
         check(upsert(), &schema(), &script).expect("the content");
+    }
+
+    #[test]
+    fn rows_are_taken_back_in_their_order() {
+        let upsert = Upsert { weights: Weights::InOrder { beside: vec![] }, ..upsert().as_ref().clone() };
+        let script = [
+            // What comes after is not taken back by what came before.
+            Given("+1 a 1; -1 a 1; +1 a 1; +1 b 1; -1 b 1; +1 c 2"),
+            Mark(0, "+1 a 1; +1 c 2"),
+            // A row that is not there any more; one that only its key tells; one that comes again in the same epoch.
+            Given("-1 a 7; -1 c null; +1 d 4; -1 d 4; -1 d null; +1 d 5"),
+            Mark(0, "-1 c 2; +1 d 5"),
+            Recover,
+            Given("-1 a 1; +1 c 3; -1 d 4"),
+            Mark(0, "-1 a 1; +1 c 3"),
+            Recover,
+            Given("+1 a 2; +1 c 4"),
+            Mark(0, "+1 a 2; -1 c 3; +1 c 4"),
+        ];
+        check(Arc::new(upsert), &schema(), &script).expect("the content");
+    }
+
+    #[test]
+    fn columns_beside_the_content_need_not_agree() {
+        let upsert = Upsert { weights: Weights::InOrder { beside: vec![1] }, ..upsert().as_ref().clone() };
+        let script = [Given("+1 a 1; +1 b 2; -1 a 9"), Mark(0, "+1 b 2")];
+        check(Arc::new(upsert), &schema(), &script).expect("the content");
     }
 
     /// `k` goes from 1 to 2 to 3 by the words of two tasks, in any order and however they are cut.

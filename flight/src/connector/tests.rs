@@ -48,8 +48,16 @@ fn the_lists_of_options_are_what_is_read() {
         let open = |options| {
             let (stream, schema, metadata) = ("s".to_owned(), schema.clone(), BTreeMap::new());
             let projection = vec![0];
-            let request =
-                SourceRequest { stream, schema, projection, metadata, event_time: None, options, parallelism: 1 };
+            let request = SourceRequest {
+                stream,
+                schema,
+                projection,
+                metadata,
+                key: vec![],
+                event_time: None,
+                options,
+                parallelism: 1,
+            };
             source.open(request).err()
         };
         let found: BTreeSet<String> = ways.iter().flat_map(|values| known(open, values)).collect();

@@ -8,7 +8,7 @@ use datafusion::logical_expr::LogicalPlan;
 use millstream_engine::connector::ingest::IngestSource;
 use millstream_engine::graph::{Edge, Exchange, Graph, NodeKind, ScanTime, SinkNode, SourceNode, TimeBound};
 use millstream_engine::operator::aggregate::EmitMode;
-use millstream_engine::operator::upsert::Upsert;
+use millstream_engine::operator::upsert::{Upsert, Weights};
 use millstream_engine::table::TableSink;
 
 use super::Millstream;
@@ -131,7 +131,7 @@ impl Millstream {
         let mut at = graph.add(NodeKind::Source(source), vec![], 1);
         let forward = |from| vec![Edge { from, exchange: Exchange::Forward }];
         if !def.primary_key.is_empty() {
-            let spec = Upsert { key: def.primary_key.clone(), schema: def.schema.clone() };
+            let spec = Upsert { key: def.primary_key.clone(), schema: def.schema.clone(), weights: Weights::Netted };
             at = graph.add(NodeKind::Operator(Arc::new(spec)), forward(at), 1);
         }
         let log = def.log.clone().ok_or_else(|| Error::internal("a stored stream without a log"))?;

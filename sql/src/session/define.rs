@@ -17,6 +17,7 @@ use millstream_engine::table::{Retention, StreamLog};
 
 use super::Millstream;
 use super::column_names::unique_names;
+use super::keys::{check_form, key_columns, with_key};
 use super::metadata::{check_metadata, refuse_metadata, with_metadata};
 use super::outcome::ObjectKind;
 use super::reading::Reading;
@@ -252,15 +253,16 @@ impl Millstream {
         let schema = match (&create.query, connector) {
             (None, Some((connector, options))) => {
                 let connector = self.config().connectors.to_read(&connector)?;
-                check_metadata(create, &connector)?;
                 let options = self.opening(maker).options(&*connector, &options)?;
                 let options = options.with_found(resolved.options.clone());
+                check_metadata(create, &connector, connector.readable()?.form(&options))?;
                 resolved.options.extend(connector.readable()?.find_options(&options)?);
                 let options = options.with_found(resolved.options.clone());
+                let form = connector.readable()?.form(&options);
                 let shape = connector.readable()?.shape(&options)?;
                 let schema = if create.columns.iter().all(|c| c.metadata.is_some()) {
                     let found = connector.own_columns(options)?;
-                    let (found, all) = with_metadata(&found, create);
+                    let (found, all) = with_metadata(&with_key(&found, create), create);
                     write_columns(create, &found);
                     unique_names(&all, &create.name.name)?;
                     all
@@ -268,6 +270,8 @@ impl Millstream {
                     declared(create)?
                 };
                 take_shape(&mut resolved, &shape, &schema);
+                check_form(create, form, &schema)?;
+                resolved.changelog |= form.is_changelog();
                 schema
             }
             (None, None) => {
@@ -309,6 +313,7 @@ impl Millstream {
             primary_key: vec![],
             key: None,
             changelog: false,
+            in_order: false,
             event_time: None,
             idle_timeout: own.idle_timeout.unwrap_or(IDLE_TIMEOUT),
             metadata: BTreeMap::new(),
@@ -345,19 +350,19 @@ impl Millstream {
         create: &CreateStream,
         resolved: &Resolved,
     ) -> Result<()> {
-        if create.primary_key.is_some() {
-            return Err(Error::unsupported(format!(
-                "stream \"{}\": a connector cannot have a PRIMARY KEY yet",
-                def.name
-            ))
-            .with_hint("Read it into a stored stream with a PRIMARY KEY, or leave the key out."));
-        }
         for column in &create.columns {
             if let Some(key) = &column.metadata {
                 def.metadata.insert(def.schema.index_of(&column.name)?, key.clone());
             }
         }
         (def.changelog, def.key) = (resolved.changelog, resolved.key.clone());
+        def.primary_key = key_columns(create, &def.schema)?;
+        if !def.primary_key.is_empty() {
+            (def.changelog, def.key) = (true, Some(def.primary_key.clone()));
+        }
+        if let Some((connector, options)) = &def.connector {
+            def.in_order = !def.primary_key.is_empty() || connector.readable()?.form(options).is_changelog();
+        }
         let declared = self.event_time(create.watermark.as_ref(), &def.schema, &def.name, def.semantics)?;
         // Without one the source may tell the watermark itself.
         def.event_time = declared.or(resolved.event_time.map(|column| (column, None)));
@@ -486,14 +491,4 @@ fn declared(create: &CreateStream) -> Result<SchemaRef> {
     let schema = Arc::new(Schema::new(fields));
     unique_names(&schema, &create.name.name)?;
     Ok(schema)
-}
-
-fn key_columns(create: &CreateStream, schema: &Schema) -> Result<Vec<usize>> {
-    let Some(key) = &create.primary_key else { return Ok(vec![]) };
-    let place = |name: &String| {
-        schema.index_of(name).map_err(|_| {
-            Error::invalid(format!("PRIMARY KEY: stream \"{}\" has no column \"{name}\"", create.name.name))
-        })
-    };
-    key.iter().map(place).collect()
 }

@@ -58,6 +58,12 @@ impl SourcePart {
         Ok(source)
     }
 
+    /// Begins to read it.
+    pub(super) async fn begin(&self) -> Result<Reads> {
+        let opened = self.opened.lock().take();
+        Reads::begin(opened.map_or_else(|| self.open(), Ok)?).await
+    }
+
     /// Reads it once more from its beginning.
     pub(super) async fn again(&self) -> Result<Reads> {
         Reads::begin(self.open()?).await

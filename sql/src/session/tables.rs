@@ -29,13 +29,15 @@ use parking_lot::Mutex;
 
 use super::content::scan_content;
 use super::left_out::LeftOutRows;
+use super::metadata::told_apart;
 use super::opening::Opening;
 use super::outcome::ObjectKind;
+use super::source_content::SourceContent;
 use super::source_part::SourcePart;
 use crate::error::{Error, Result};
 use crate::files::ParquetFiles;
 use crate::plan::Semantics;
-use crate::plan::lower::StreamScan;
+use crate::plan::lower::{Replaces, StreamScan};
 
 /// A stream of the catalog, ready to be read.
 pub struct StreamDef {
@@ -55,6 +57,8 @@ pub struct StreamDef {
     pub(crate) key: Option<Vec<usize>>,
     /// Whether rows can be taken back.
     pub(crate) changelog: bool,
+    /// Whether its rows mean what they say in their order only.
+    pub(crate) in_order: bool,
     /// The event-time column and the bound that rows set.
     pub(crate) event_time: Option<(usize, Option<Arc<dyn PhysicalExpr>>)>,
     pub(crate) idle_timeout: Duration,
@@ -101,6 +105,15 @@ impl StreamScan for StreamDef {
         self.event_time.clone()
     }
 
+    fn replaces(&self) -> Option<Replaces> {
+        let key = Some(self.primary_key.clone()).filter(|key| self.kind == ObjectKind::External && !key.is_empty())?;
+        Some(Replaces { key, beside: self.metadata.keys().copied().collect() })
+    }
+
+    fn is_in_order(&self) -> bool {
+        self.in_order
+    }
+
     fn idle_timeout(&self) -> Duration {
         self.idle_timeout
     }
@@ -122,11 +135,13 @@ impl StreamDef {
             Error::unsupported(format!("stream \"{}\" is written to a connector and cannot be read", self.name))
                 .with_hint("Create a derived stream of the same query without WITH (connector = …) and read that.")
         })?;
+        let (schema, metadata) = told_apart(connector, &self.schema, &self.metadata)?;
         Ok(SourceRequest {
             stream: self.name.clone(),
-            schema: self.schema.clone(),
+            schema,
             projection,
-            metadata: self.metadata.clone(),
+            metadata,
+            key: self.primary_key.clone(),
             event_time: self.event_time.as_ref().map(|(column, _)| *column),
             options: self.opening.options(&**connector, options)?,
             parallelism,
@@ -202,7 +217,8 @@ impl TableProvider for StreamTable {
         // Files are pruned by them.
         let logs = self.def.log.as_ref().is_some_and(|l| !l.is_changelog());
         let source = self.def.connector.as_ref().and_then(|(connector, _)| connector.source());
-        let files = logs || source.is_some_and(|source| source.prunes());
+        // Of rows that are replaced none may be left out before.
+        let files = logs || self.def.replaces().is_none() && source.is_some_and(|source| source.prunes());
         let answer =
             if files { TableProviderFilterPushDown::Inexact } else { TableProviderFilterPushDown::Unsupported };
         Ok(vec![answer; filters.len()])
@@ -244,6 +260,18 @@ impl StreamTable {
                 filters.iter().filter_map(|f| session.create_physical_expr(f.clone(), &all).ok()).collect()
             }
         };
+        if self.def.changelog {
+            let stream: Arc<dyn StreamScan> = self.def.clone();
+            let part = Arc::new(SourceContent::new(&stream, columns, filters, self.left_out.clone())?);
+            return Ok(Arc::new(StreamingTableExec::try_new(
+                part.schema().clone(),
+                vec![part],
+                None,
+                None,
+                false,
+                limit,
+            )?));
+        }
         let part = Arc::new(SourcePart::new(self.def.clone(), columns, filters, self.left_out.clone())?);
         let source = self.def.connector.as_ref().and_then(|(connector, _)| connector.source());
         if !source.is_some_and(|source| source.is_single()) {

@@ -187,6 +187,7 @@ mod tests {
             projection: projection.to_vec(),
             metadata: BTreeMap::new(),
             options: Options::new("stream \"s\"", pairs.collect::<BTreeMap<_, _>>()),
+            key: vec![],
             event_time: None,
             parallelism: 1,
         })

@@ -46,8 +46,10 @@ use self::sample::sample;
 use self::source::FileSource;
 use super::registry::{Connector, Guarantee, Readable, SinkRequest, SourceRequest, Writable};
 use super::{Sink, Source};
+use crate::changelog::OP;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::convert::find_field;
+use crate::format::form::Form;
 use crate::format::metadata::MetadataKey;
 use crate::format::union::union_schema;
 use crate::format::{Format, columnar, csv, infer, json};
@@ -116,6 +118,10 @@ impl Readable for FileConnector {
 
     fn columns(&self, options: Options) -> Result<Option<SchemaRef>> {
         infer_schema(options).map(Some)
+    }
+
+    fn form(&self, options: &Options) -> Form {
+        options::form(options)
     }
 
     fn check(&self, request: SourceRequest) -> Result<()> {
@@ -292,7 +298,8 @@ fn check_columnar(options: &FileOptions, files: &[FoundFile], wanted: &Schema) -
 fn check_header(options: &FileOptions, file: &FoundFile, wanted: &Schema) -> Result<()> {
     let Some(header) = csv::whole_header(&sample(options, file)?, &options.csv) else { return Ok(()) };
     let keys = options.keys_of(&file.path);
-    let own = |name: &&String| !keys.iter().any(|(key, _)| key.eq_ignore_ascii_case(name));
-    let mut names = wanted.fields().iter().map(|f| f.name()).filter(own);
+    let own = |name: &&str| !keys.iter().any(|(key, _)| key.eq_ignore_ascii_case(name));
+    let op = (options.csv.form == Form::Ops).then_some(OP);
+    let mut names = wanted.fields().iter().map(|f| f.name().as_str()).filter(own).chain(op);
     names.try_for_each(|name| csv::find(&header, name, &file.name).map(drop))
 }

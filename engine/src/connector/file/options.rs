@@ -12,6 +12,7 @@ use crate::connector::generator::Pace;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Format;
 use crate::format::compression::Compression;
+use crate::format::form::{CHANGES, DEBEZIUM_JSON, Form};
 use crate::format::options::{CsvOptions, JsonOptions, ON_ERROR, TEXT};
 use crate::options::{OptionSpec, Options, Takes};
 use crate::reach::Reach;
@@ -23,9 +24,13 @@ const PATH: OptionSpec = OptionSpec::new(
     "a file, a folder, a pattern (** for depth), or several between commas; kept absolute",
 )
 .required();
-const FORMAT: OptionSpec =
-    OptionSpec::new("format", Takes::OneOf(&["json", "csv", "parquet", "arrow"]), "csv", "what the files are")
-        .otherwise("by the ending");
+const FORMAT: OptionSpec = OptionSpec::new(
+    "format",
+    Takes::OneOf(&["json", "csv", "parquet", "arrow", DEBEZIUM_JSON]),
+    "csv",
+    "what the files are",
+)
+.otherwise("by the ending");
 pub(super) const COMPRESSION: OptionSpec = OptionSpec::new(
     "compression",
     Takes::OneOf(&["auto", "none", "gzip", "zstd"]),
@@ -79,13 +84,18 @@ pub(super) const SINK_FORMAT: OptionSpec = OptionSpec::new(
 
 /// The options of files that are read.
 pub(super) fn read_options() -> Vec<OptionSpec> {
-    let own = [PATH, FORMAT, COMPRESSION, FOLLOW, POLL_INTERVAL, SETTLE, ORDERED, RATE, PARTITIONS, ON_ERROR];
+    let own = [PATH, FORMAT, CHANGES, COMPRESSION, FOLLOW, POLL_INTERVAL, SETTLE, ORDERED, RATE, PARTITIONS, ON_ERROR];
     [&own, TEXT].concat()
 }
 
 /// The options of files that are written.
 pub(super) fn written_options() -> Vec<OptionSpec> {
     [&[SINK_PATH, SINK_FORMAT, COMPRESSION], TEXT].concat()
+}
+
+/// What the records of files say under `options`.
+pub(super) fn form(options: &Options) -> Form {
+    Form::of(options, &FORMAT, "")
 }
 
 /// Whether `options` say what the files are.
@@ -162,12 +172,14 @@ impl FileOptions {
             Some("json") => Format::Json,
             Some("csv") => Format::Csv,
             Some("parquet") => Format::Parquet,
+            Some(DEBEZIUM_JSON) => Format::Json,
             Some(_) => Format::Arrow,
             None => guess_format(&path, folder.as_deref(), follow, o.owner())?,
         };
+        let form = Form::take(o, named.filter(|named| *named == DEBEZIUM_JSON).unwrap_or(format.name()))?;
         let (json, csv) = match format {
-            Format::Json => (JsonOptions::take(o)?, CsvOptions::default()),
-            Format::Csv => (JsonOptions::default(), CsvOptions::take(o)?),
+            Format::Json => (JsonOptions { form, ..JsonOptions::take(o)? }, CsvOptions::default()),
+            Format::Csv => (JsonOptions::default(), CsvOptions { form, ..CsvOptions::take(o)? }),
             Format::Parquet | Format::Arrow => (JsonOptions::default(), CsvOptions::default()),
         };
         let reach = options.reach().cloned();

@@ -22,6 +22,7 @@ use crate::connector::Offsets;
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::format::compression::Compression;
+use crate::format::form::Form;
 
 /// The bytes of a unit of text: enough to make its cost small, few enough to spread over tasks.
 const UNIT_BYTES: Range<u64> = 1 << 20..8 << 20;
@@ -389,8 +390,11 @@ impl Scanner {
     /// What has not been consumed of `range`, in pieces.
     pub(super) fn cut(&self, name: &str, range: Range<u64>) -> Vec<Range<u64>> {
         let step = ((range.end - range.start) / self.parallelism).clamp(self.unit_bytes.start, self.unit_bytes.end);
-        // Quotes can only be followed from the start, so such a file is one piece.
-        let one = self.options.format == Format::Csv && self.options.csv.newlines_in_values;
+        // Quotes can only be followed from the start, and both halves of a change are read together: such a file is one piece.
+        let one = match self.options.format {
+            Format::Csv => self.options.csv.newlines_in_values || self.options.csv.form == Form::Ops,
+            _ => self.options.json.form == Form::Ops,
+        };
         let pieces = |gap: Range<u64>| {
             let step = if one { u64::MAX } else { step };
             let end = gap.end;

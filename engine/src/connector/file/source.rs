@@ -30,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::format::blocks::{Cut, Want};
 use crate::format::columnar::{Fit, ipc_reader};
 use crate::format::compression::Compression;
+use crate::format::form::Form;
 use crate::format::metadata::Layout;
 use crate::format::{Format, LineDecoder, Place, csv, json};
 
@@ -214,7 +215,12 @@ impl Source for FileSource {
     fn describe(&self) -> String {
         let o = &self.spec.options;
         let follow = if o.follow { ", followed" } else { "" };
-        format!("file {} ({}{follow})", o.shown_path(), o.format.name())
+        let form = match (o.json.form, o.csv.form) {
+            (Form::Debezium, _) => " of Debezium",
+            (Form::Ops, _) | (_, Form::Ops) => ", changes",
+            _ => "",
+        };
+        format!("file {} ({}{form}{follow})", o.shown_path(), o.format.name())
     }
 }
 
@@ -318,7 +324,8 @@ impl Spec {
 
     fn decoder(&self, input: &Input, file: &Arc<File>, start: u64, own: &Partition) -> Result<Box<dyn LineDecoder>> {
         if self.options.format == Format::Json {
-            return Ok(json::decoder(own.projected.clone(), &self.options.json, input.name.clone()));
+            let key = &self.layout.key;
+            return Ok(json::decoder(own.projected.clone(), &self.options.json, key, input.name.clone()));
         }
         let options = &self.options.csv;
         let header = if options.header && start > 0 { Some(first_line(file, input.compression)?) } else { None };

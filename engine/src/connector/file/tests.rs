@@ -32,6 +32,7 @@ fn request(columns: &[(&str, DataType)], projection: &[usize], pairs: &[(&str, &
         projection: projection.to_vec(),
         metadata: BTreeMap::new(),
         options: options(pairs),
+        key: vec![],
         event_time: None,
         parallelism: 2,
     }
@@ -638,6 +639,32 @@ fn columns_of_text_files_are_inferred() {
     let path =
         put(&dir.path().join("a.json"), "{\"z\":1,\"b\":\"2023-10-01\"}\nbad\n{\"z\":1.5,\"c\":true,\"b\":\"x\"}\n");
     assert_eq!(types(&path, &[]), "z DOUBLE, b TEXT, c BOOLEAN");
+}
+
+#[tokio::test]
+async fn both_rows_of_a_change_are_read_together() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut text = "{\"_op\":\"+I\",\"id\":0}\n".to_owned();
+    // More than a batch, and more than a block.
+    for i in 0..60_000 {
+        text += &format!("{{\"_op\":\"-U\",\"id\":{i}}}\n{{\"id\":{},\"_op\":\"+U\"}}\n", i + 1);
+    }
+    let all_rows = 120_001;
+    let path = put(&dir.path().join("a.json"), text);
+    let pairs = [("path", path.as_str()), ("changes", "true")];
+    let source = FileSource::open(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens");
+    source.start(&Offsets::default()).await.expect("starts");
+    let (mut rows, mut sum, mut reads) = (0, 0, 0);
+    while let Some(unit) = source.next_unit().await.expect("more") {
+        let mut reader = source.open(&unit).await.expect("opens");
+        while let Some(read) = reader.next().await.expect("reads") {
+            rows += read.rows.num_rows();
+            sum += (0..read.rows.num_rows()).map(|i| read.rows.weight(i)).sum::<i64>();
+            reads += 1;
+            assert_eq!(sum, 1, "after {rows} rows");
+        }
+    }
+    assert!(rows == all_rows && reads > 6, "{rows} rows in {reads} reads");
 }
 
 fn batch(from: i64, rows: i64) -> RecordBatch {

@@ -117,6 +117,8 @@ pub(super) struct TextReader {
     given: Given,
     /// The block being decoded, and how much of it has been.
     block: Option<(Block, usize)>,
+    /// What is left of that is half of a change, if it is one line.
+    is_half: bool,
     /// All before has been read.
     position: u64,
     /// The number of the next line, where known.
@@ -140,6 +142,7 @@ impl TextReader {
             decoder,
             given,
             block: None,
+            is_half: false,
             position,
             line,
             over: false,
@@ -162,10 +165,11 @@ impl TextReader {
             let decoded = self.decoder.decode(&block.bytes[used..], at)?;
             self.line = self.line.map(|n| n + decoded.lines);
             done += decoded.bytes;
+            self.is_half = decoded.is_half;
             dead = decoded.dead;
-            let places = decoded.places;
+            let (places, weights) = (decoded.places, decoded.weights);
             let positions = || Int64Array::from_iter_values(places.iter().map(|place| place.position as i64));
-            rows = Some(self.given.rows(decoded.rows, positions)?);
+            rows = Some(Changes::of_rows(self.given.rows(decoded.rows, positions)?, weights)?);
         }
         if done < block.bytes.len() {
             self.position = block.position + done as u64;
@@ -188,7 +192,7 @@ impl TextReader {
             }
         }
         self.report.check(&dead)?;
-        let rows = rows.map_or_else(|| Changes::empty(self.given.schema.clone()), Changes::insertions);
+        let rows = rows.unwrap_or_else(|| Changes::empty(self.given.schema.clone()));
         Ok(Read { rows, position: self.position, dead, watermark: None })
     }
 }
@@ -199,20 +203,29 @@ impl UnitReader for TextReader {
         if self.cut {
             return Ok(None);
         }
-        if let Some((block, used)) = self.block.take() {
-            return self.decode(block, used).map(Some);
+        let left = self.block.take();
+        if let Some((block, used)) = left.as_ref()
+            && !(self.is_half && is_one_line(block, *used))
+        {
+            return left.map(|(block, used)| self.decode(block, used)).transpose();
         }
         let split = self.report.unit.split.clone();
-        match self.text.next().await.map_err(|e| e.context(format_args!("file \"{split}\"")))? {
-            Some(Piece::Lines(block)) => return self.decode(block, 0).map(Some),
-            Some(Piece::Cut) => {
+        let piece = self.text.next().await.map_err(|e| e.context(format_args!("file \"{split}\"")))?;
+        match (piece, left) {
+            (Some(Piece::Lines(more)), Some((block, used))) => {
+                let (block, used) = joined(block, used, more);
+                return self.decode(block, used).map(Some);
+            }
+            (Some(Piece::Lines(block)), None) => return self.decode(block, 0).map(Some),
+            (None, Some((block, used))) => return self.decode(block, used).map(Some),
+            (Some(Piece::Cut), _) => {
                 // It is looked for, and the rest is read where it is found.
                 self.cut = true;
                 let rest = Unit { split, start: self.position, end: self.report.unit.end };
                 self.report.queue.lock().give_back(rest);
                 return Ok(None);
             }
-            None => {}
+            (None, None) => {}
         }
         // No line begins in what is left of the unit.
         let end = self.report.unit.end;
@@ -235,6 +248,20 @@ impl UnitReader for TextReader {
     fn is_whole(&self) -> bool {
         !self.cut
     }
+}
+
+/// Whether what is left of `block` is one line, behind which more may follow.
+fn is_one_line(block: &Block, used: usize) -> bool {
+    let rest = block.bytes.get(used..).unwrap_or_default();
+    let lines = rest.split_last().is_some_and(|(_, rest)| memchr::memchr(b'\n', rest).is_some());
+    !lines && !block.ended && block.damage.is_none()
+}
+
+/// What is left of `block`, and what follows on it.
+fn joined(mut block: Block, used: usize, more: Block) -> (Block, usize) {
+    block.bytes.drain(..used);
+    block.bytes.extend_from_slice(&more.bytes);
+    (Block { position: block.position + used as u64, bytes: block.bytes, ..more }, 0)
 }
 
 /// Reads a columnar file.

@@ -25,6 +25,7 @@ fn open_as(schema: SchemaRef, pairs: &[(&str, &str)], projection: Option<Vec<usi
         schema,
         metadata: BTreeMap::new(),
         options: options(pairs),
+        key: vec![],
         event_time: None,
         parallelism: 1,
     })

@@ -2,7 +2,10 @@
 
 use arrow::datatypes::{Field, Schema};
 
+use super::envelope;
 use super::line::Line;
+use crate::changelog::OP;
+use crate::format::form::Form;
 use crate::format::infer::{Guess, SAMPLE, add_field};
 use crate::format::options::JsonOptions;
 use crate::format::spans::{Kind, Span};
@@ -14,14 +17,19 @@ const DEEPEST: usize = 32;
 /// The columns of a JSON lines file that begins with `sample`, in the order in which they first appear. None if it has no
 /// line with an object.
 pub fn json_schema(sample: &[u8], options: &JsonOptions) -> Option<Schema> {
+    if options.form == Form::Debezium {
+        return envelope::columns(sample, options);
+    }
     let mut columns: Vec<(String, Guess)> = vec![];
     let mut objects = 0;
     for line in sample.split(|b| *b == b'\n').take(SAMPLE) {
         let line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
         // Lines that cannot be read become dead letters; they say nothing of the others.
-        let Some(fields) = guess_line(line, options) else { continue };
+        let Some(fields) = guess_object(line, options) else { continue };
         objects += 1;
-        fields.into_iter().for_each(|(name, guess)| add_field(&mut columns, name, guess));
+        let op = (options.form == Form::Ops).then_some(OP);
+        let fields = fields.into_iter().filter(|(name, _)| Some(name.as_str()) != op);
+        fields.for_each(|(name, guess)| add_field(&mut columns, name, guess));
     }
     if objects == 0 {
         return None;
@@ -30,7 +38,8 @@ pub fn json_schema(sample: &[u8], options: &JsonOptions) -> Option<Schema> {
     Some(Schema::new(columns.into_iter().map(field).collect::<Vec<_>>()))
 }
 
-fn guess_line(line: &[u8], options: &JsonOptions) -> Option<Vec<(String, Guess)>> {
+/// The fields of the object that `line` is.
+pub(super) fn guess_object(line: &[u8], options: &JsonOptions) -> Option<Vec<(String, Guess)>> {
     std::str::from_utf8(line).ok()?;
     let whole = Line { bytes: line, start: 0 };
     let start = whole.blank(0);

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use arrow::array::{BinaryArray, StringViewArray, TimestampMicrosecondArray};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use async_trait::async_trait;
-use millstream_engine::changes::Changes;
 use millstream_engine::connector::{DeadLetter, Figure, Read, UnitReader};
 use millstream_engine::error::{Error, Result};
 use millstream_engine::format::records::{RecordDecoder, RecordFormat, Records};
@@ -277,13 +276,13 @@ impl Reader {
             let times = TimestampMicrosecondArray::from(times).with_timezone("UTC");
             records = records.with(ARRIVED, Arc::new(times))?;
         }
-        let decoded = self.decoder.decode(&records)?;
-        dead.extend(decoded.dead.into_iter().map(|letter| {
+        let (rows, more) = self.decoder.decode(&records)?.into_changes()?;
+        dead.extend(more.into_iter().map(|letter| {
             let split = origin(peers.get((letter.position - start) as usize));
             DeadLetter { split, ..letter }
         }));
         dead.sort_by_key(|letter| letter.position);
         self.position += all;
-        Ok(Read { rows: Changes::insertions(decoded.rows), position: self.position, dead, watermark: None })
+        Ok(Read { rows, position: self.position, dead, watermark: None })
     }
 }

@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, RecordBatch, StringViewArray, TimestampMicrosecondArray};
-use millstream_engine::changes::row_bytes;
+use arrow::array::{ArrayRef, StringViewArray, TimestampMicrosecondArray};
+use millstream_engine::changes::Changes;
 use millstream_engine::connector::DeadLetter;
 use millstream_engine::error::{Error, ErrorKind, Result};
 use millstream_engine::format::{LineDecoder, Place, csv, json};
@@ -27,13 +27,13 @@ const REST: Duration = Duration::from_millis(20);
 
 /// Rows that have come, and what is none.
 pub(super) struct Arrived {
-    pub(super) rows: RecordBatch,
+    pub(super) rows: Changes,
     pub(super) dead: Vec<DeadLetter>,
 }
 
 impl Arrived {
     fn bytes(&self) -> usize {
-        row_bytes(&self.rows) + self.dead.iter().map(|d| d.raw.len() + 100).sum::<usize>()
+        self.rows.bytes() + self.dead.iter().map(|d| d.raw.len() + 100).sum::<usize>()
     }
 }
 
@@ -91,7 +91,7 @@ impl<'a> Connection<'a> {
         let origin: Arc<str> = format!("{} from {peer}", spec.way.describe()).into();
         let layout = &spec.layout;
         let decoder = match &spec.decoding {
-            Decoding::Json(options) => json::decoder(layout.content.clone(), options, origin.clone()),
+            Decoding::Json(options) => json::decoder(layout.content.clone(), options, &layout.key, origin.clone()),
             Decoding::Csv(options) => {
                 csv::decoder(&layout.declared, &layout.projection, options, origin.clone(), None)?
             }
@@ -223,6 +223,7 @@ impl<'a> Connection<'a> {
             };
             let count = decoded.rows.num_rows();
             let rows = self.spec.layout.compose(decoded.rows, |key| self.metadata(key, count))?;
+            let rows = Changes::of_rows(rows, decoded.weights)?;
             self.fail_on(decoded.dead.first())?;
             self.position += decoded.bytes as u64;
             self.line += decoded.lines;
@@ -251,7 +252,7 @@ impl<'a> Connection<'a> {
         let letter =
             DeadLetter { split: self.origin.clone(), position: self.position, line: Some(self.line), reason, raw };
         self.fail_on(Some(&letter))?;
-        let rows = RecordBatch::new_empty(self.spec.layout.schema().clone());
+        let rows = Changes::empty(self.spec.layout.schema().clone());
         self.arrived.push(Arrived { rows, dead: vec![letter] });
         Ok(())
     }
@@ -327,6 +328,7 @@ mod tests {
             schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)])),
             projection: vec![0],
             metadata: BTreeMap::new(),
+            key: vec![],
             event_time: None,
             options: Options::new("stream \"s\"", values),
             parallelism: 1,
@@ -350,7 +352,7 @@ mod tests {
         drop(inlet);
         let (mut ids, mut dead) = (vec![], vec![]);
         for arrived in all(outlet).await {
-            ids.extend_from_slice(arrived.rows.column(0).as_primitive::<Int64Type>().values());
+            ids.extend_from_slice(arrived.rows.rows().column(0).as_primitive::<Int64Type>().values());
             dead.extend(arrived.dead.into_iter().map(|d| (d.line.unwrap_or_default(), d.reason)));
         }
         (ids, dead, ended)

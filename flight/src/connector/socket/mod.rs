@@ -26,6 +26,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use millstream_engine::connector::registry::{Connector, Guarantee, Readable, SinkRequest, SourceRequest, Writable};
 use millstream_engine::connector::{Sink, Source};
 use millstream_engine::error::Result;
+use millstream_engine::format::form::Form;
 use millstream_engine::format::metadata::MetadataKey;
 use millstream_engine::options::{OptionSpec, Options};
 use millstream_engine::reach::Touch;
@@ -81,6 +82,10 @@ impl Readable for SocketConnector {
             MetadataKey::new(PEER, DataType::Utf8View, "the address and port that the row came from"),
             MetadataKey::new(ARRIVED, instant, "when the row was received"),
         ]
+    }
+
+    fn form(&self, options: &Options) -> Form {
+        options::form(options)
     }
 
     fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {

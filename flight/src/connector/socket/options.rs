@@ -7,6 +7,7 @@ use std::time::Duration;
 use millstream_engine::connector::registry::{SinkRequest, SourceRequest};
 use millstream_engine::error::{Error, Result};
 use millstream_engine::format::Format;
+use millstream_engine::format::form::{CHANGES, DEBEZIUM_JSON, Form};
 use millstream_engine::format::metadata::Layout;
 use millstream_engine::format::options::{CsvOptions, JsonOptions, ON_ERROR, RECORD_TEXT};
 use millstream_engine::format::records::{RecordFormat, RecordOptions};
@@ -37,6 +38,13 @@ const ADDRESS: OptionSpec = OptionSpec::new(
 const FORMAT: OptionSpec =
     OptionSpec::new("format", Takes::OneOf(&["json", "csv"]), "csv", "how a line, or a datagram, is written")
         .or("json");
+const READ_FORMAT: OptionSpec = OptionSpec::new(
+    "format",
+    Takes::OneOf(&["json", "csv", DEBEZIUM_JSON]),
+    "csv",
+    "how a line, or a datagram, is written",
+)
+.or("json");
 const HEADER: OptionSpec =
     OptionSpec::new("header", Takes::Flag, "true", "tcp, CSV: the first line of each connection names the columns")
         .or("false");
@@ -110,7 +118,8 @@ pub(super) fn source_specs() -> Vec<OptionSpec> {
         PROTOCOL,
         MODE,
         ADDRESS,
-        FORMAT,
+        READ_FORMAT,
+        CHANGES,
         HEADER,
         ON_ERROR,
         QUEUE_BYTES,
@@ -121,6 +130,11 @@ pub(super) fn source_specs() -> Vec<OptionSpec> {
         MAX_RETRY_DELAY,
     ];
     [&own, RECORD_TEXT, &TLS_SPECS].concat()
+}
+
+/// What the records of a source say under `options`.
+pub(super) fn form(options: &Options) -> Form {
+    Form::of(options, &READ_FORMAT, "json")
 }
 
 /// All that a sink may have.
@@ -232,11 +246,12 @@ pub(super) fn take_source(mut request: SourceRequest) -> Result<Reading> {
     let address = take_address(o)?;
     let queue_bytes = at_least(o, &QUEUE_BYTES, 1)?;
     let fail = o.choice(&ON_ERROR)? == Some("fail");
-    let csv = o.choice(&FORMAT)? == Some("csv");
+    let format = o.choice(&READ_FORMAT)?.unwrap_or("json");
+    let (csv, form) = (format == "csv", Form::take(o, format)?);
     let reading = if udp {
         let format = match csv {
-            true => RecordFormat::Csv(CsvOptions::take_for_records(o)?),
-            false => RecordFormat::Json(JsonOptions::take(o)?),
+            true => RecordFormat::Csv(CsvOptions { form, ..CsvOptions::take_for_records(o)? }),
+            false => RecordFormat::Json(JsonOptions { form, ..JsonOptions::take(o)? }),
         };
         let max_bytes = take_max_datagram(o)?;
         Reading::Datagrams(Datagrams {
@@ -249,8 +264,8 @@ pub(super) fn take_source(mut request: SourceRequest) -> Result<Reading> {
     } else {
         let way = take_way(o, address)?;
         let decoding = match csv {
-            true => Decoding::Csv(csv_lines(o)?),
-            false => Decoding::Json(JsonOptions::take(o)?),
+            true => Decoding::Csv(CsvOptions { form, ..csv_lines(o)? }),
+            false => Decoding::Json(JsonOptions { form, ..JsonOptions::take(o)? }),
         };
         let default = matches!(way, Way::Listener(_)).then_some(Duration::from_secs(300));
         let patience = o.duration(&CONNECTION_TIMEOUT)?.or(default).filter(|time| !time.is_zero());

@@ -253,7 +253,7 @@ impl UnitReader for LineReader {
         for arrival in arrivals {
             let arrived = arrival?;
             self.position += (arrived.rows.num_rows() + arrived.dead.len()) as u64;
-            parts.push(Changes::insertions(arrived.rows));
+            parts.push(arrived.rows);
             dead.extend(arrived.dead);
         }
         let rows = Changes::concat(self.spec.layout.schema(), &parts)?;
@@ -280,6 +280,7 @@ mod tests {
             schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)])),
             projection: vec![0],
             metadata: BTreeMap::new(),
+            key: vec![],
             event_time: None,
             options: Options::new("stream \"s\"", values),
             parallelism: 1,

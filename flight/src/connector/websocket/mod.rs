@@ -18,7 +18,9 @@ use arrow::datatypes::{DataType, TimeUnit};
 use millstream_engine::connector::Source;
 use millstream_engine::connector::registry::{Connector, Guarantee, Readable, SourceRequest};
 use millstream_engine::error::Result;
+use millstream_engine::format::form::Form;
 use millstream_engine::format::metadata::MetadataKey;
+use millstream_engine::format::records::RecordOptions;
 use millstream_engine::options::{OptionSpec, Options};
 use millstream_engine::reach::Touch;
 
@@ -65,6 +67,10 @@ impl Readable for WebSocketConnector {
     fn metadata(&self) -> Vec<MetadataKey> {
         let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         vec![MetadataKey::new(ARRIVED, instant, "when the message was received")]
+    }
+
+    fn form(&self, options: &Options) -> Form {
+        RecordOptions::form(options)
     }
 
     fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {

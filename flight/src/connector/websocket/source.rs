@@ -327,10 +327,10 @@ impl Reader {
             let times = TimestampMicrosecondArray::from(times).with_timezone("UTC");
             records = records.with(ARRIVED, Arc::new(times))?;
         }
-        let decoded = self.decoder.decode(&records)?;
-        dead.extend(decoded.dead);
+        let (rows, more) = self.decoder.decode(&records)?.into_changes()?;
+        dead.extend(more);
         dead.sort_by_key(|letter| letter.position);
-        Ok(Changes::insertions(decoded.rows))
+        Ok(rows)
     }
 }
 
@@ -356,6 +356,7 @@ mod tests {
             schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)])),
             projection: vec![0],
             metadata: BTreeMap::new(),
+            key: vec![],
             event_time: None,
             options: Options::new("stream \"s\"", values),
             parallelism: 1,

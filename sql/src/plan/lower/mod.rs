@@ -49,7 +49,7 @@ use requirements::{Requiring, emit_mode};
 use scan::Scans;
 
 pub(super) use refuse::refuse_clauses;
-pub use scan::{SourceTable, StreamScan};
+pub use scan::{Replaces, SourceTable, StreamScan};
 pub use time::{ScanId, TimeProperty, WindowsId, event_column};
 
 /// A lowered query, before its sink.
@@ -87,7 +87,8 @@ pub fn lower(state: &SessionState, plan: &LogicalPlan, emit: Option<Emit>, paral
     let mut requiring = Requiring::new(scans.all().len());
     requiring.node(&mut root, emit);
 
-    let mut lowering = Lowering { state, scans: &scans, graph: Graph::default(), parts: vec![], tasks: parallelism };
+    let graph = Graph::default();
+    let mut lowering = Lowering { state, scans: &scans, graph, parts: vec![], heads: vec![], tasks: parallelism };
     lowering.sources(requiring.closers)?;
     let node = lowering.node(&root)?;
     let graph = lowering.graph;

@@ -102,7 +102,7 @@ impl<'a> Describing<'a> {
             growth: if scanned.stream.is_changelog() { Growth::TakesBack } else { Growth::Grows },
             time: (0..scanned.columns.len()).map(time).collect(),
             key: scanned.stream.key().and_then(|k| k.into_iter().map(|c| scanned.place(c)).collect()),
-            spread: Spread::anyhow(self.tasks),
+            spread: Spread { tasks: self.tasks, by: scanned.replaces().map(|replaces| replaces.key) },
         }
     }
 

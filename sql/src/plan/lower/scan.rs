@@ -35,11 +35,30 @@ pub trait StreamScan: fmt::Debug + Send + Sync {
     /// tells the watermark).
     fn event_time(&self) -> Option<(usize, Option<Arc<dyn PhysicalExpr>>)>;
 
+    /// By what a row replaces an earlier one, where it does and nobody has seen to it before the rows are read.
+    fn replaces(&self) -> Option<Replaces> {
+        None
+    }
+
+    /// Whether its rows mean what they say in their order only: one task reads them then.
+    fn is_in_order(&self) -> bool {
+        self.replaces().is_some()
+    }
+
     /// How long a split may be without rows before it stops holding the watermark.
     fn idle_timeout(&self) -> Duration;
 
     /// Opens it, reading `projection` with `parallelism` tasks.
     fn open(&self, projection: Vec<usize>, parallelism: usize) -> Result<Arc<dyn Source>>;
+}
+
+/// How a row replaces an earlier one.
+#[derive(Clone, Debug)]
+pub struct Replaces {
+    /// The columns in which the two are equal.
+    pub key: Vec<usize>,
+    /// Columns that tell rows, not what is in them: a row that is taken back need not be equal in them.
+    pub beside: Vec<usize>,
 }
 
 /// A stream as a table of a plan that is to run continuously.
@@ -73,7 +92,7 @@ pub(super) struct Scans(Vec<Scanned>);
 /// The scans of a stream.
 pub(super) struct Scanned {
     pub(super) stream: Arc<dyn StreamScan>,
-    /// The columns of all of them and those that tell event time, in order.
+    /// The columns of all of them and those that tell event time and the key by which rows are replaced, in order.
     pub(super) columns: Vec<usize>,
     /// Each, with the condition that stands right above it.
     pub(super) filters: Vec<(TableScan, Option<Expr>)>,
@@ -87,11 +106,16 @@ impl Scans {
         let mut found = Scans(vec![]);
         found.collect(plan)?;
         for scanned in &mut found.0 {
+            scanned.columns.extend(scanned.stream.replaces().into_iter().flat_map(|replaces| replaces.key));
             if let Some((time, bound)) = scanned.stream.event_time() {
                 scanned.time = Some(time);
                 scanned.columns.push(time);
                 let columns = bound.iter().flat_map(datafusion::physical_expr::utils::collect_columns);
                 scanned.columns.extend(columns.map(|c| c.index()));
+            }
+            // What goes from one task to all goes by some column.
+            if scanned.columns.is_empty() && scanned.stream.is_in_order() {
+                scanned.columns.push(0);
             }
             scanned.columns.sort_unstable();
             scanned.columns.dedup();
@@ -150,6 +174,13 @@ impl Scans {
 }
 
 impl Scanned {
+    /// How rows are replaced, by the places of the columns that are read.
+    pub(super) fn replaces(&self) -> Option<Replaces> {
+        let Replaces { key, beside } = self.stream.replaces()?;
+        let places = |columns: Vec<usize>| columns.into_iter().filter_map(|column| self.place(column)).collect();
+        Some(Replaces { key: places(key), beside: places(beside) })
+    }
+
     /// The place of a column among those that are read.
     pub(super) fn place(&self, column: usize) -> Option<usize> {
         self.columns.iter().position(|c| *c == column)

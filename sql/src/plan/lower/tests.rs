@@ -53,6 +53,14 @@ impl StreamScan for Stream {
         self.timed.then_some((3, None))
     }
 
+    fn replaces(&self) -> Option<Replaces> {
+        (self.name == "keyed").then(|| Replaces { key: vec![1], beside: vec![2] })
+    }
+
+    fn is_in_order(&self) -> bool {
+        matches!(self.name, "keyed" | "said")
+    }
+
     fn idle_timeout(&self) -> Duration {
         Duration::from_secs(10)
     }
@@ -72,6 +80,8 @@ impl TableResolver for Streams {
             "more" => ("more", false, true),
             "bare" => ("bare", false, false),
             "log" => ("log", true, true),
+            "keyed" => ("keyed", true, true),
+            "said" => ("said", true, false),
             _ => return Ok(None),
         };
         let stream = SourceTable(Arc::new(Stream { name, changelog, timed }));
@@ -377,4 +387,36 @@ fn windows_of_windows_are_told_apart() {
     );
     // Only one of the two is the time by which groups close; the other tells groups apart.
     assert_eq!(exchanges(&lowered(&sql, 2).graph), ["aggregate on close 1 by window_end"]);
+}
+
+/// What is read of the one source and by how many tasks, and what stands over it in how many.
+fn over_the_source(lowered: &Lowered) -> (Vec<String>, usize, Vec<(String, usize)>) {
+    let nodes = &lowered.graph.nodes;
+    let NodeKind::Source(source) = &nodes[0].kind else { panic!("no source") };
+    let columns = source.schema.fields().iter().map(|f| f.name().clone()).collect();
+    let over = nodes.iter().filter(|node| node.inputs.iter().any(|edge| edge.from == 0));
+    let over = over.filter_map(|node| match &node.kind {
+        NodeKind::Operator(spec) => Some((format!("{} {}", spec.name(), spec.describe()), node.parallelism)),
+        _ => None,
+    });
+    (columns, nodes[0].parallelism, over.collect())
+}
+
+#[test]
+fn rows_are_replaced_over_a_scan_that_one_task_reads() {
+    let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    for tasks in [1, 3] {
+        let one = lowered("SELECT a FROM keyed WHERE v > 1", tasks);
+        // The key and the event time are read, too.
+        let expected = (names(&["a", "b", "v", "ts"]), 1, vec![("upsert by b".to_owned(), tasks)]);
+        assert_eq!(over_the_source(&one), expected);
+        assert!(!one.output.append_only);
+        let none = lowered("SELECT count(*) FROM said", tasks);
+        let (columns, readers, over) = over_the_source(&none);
+        assert_eq!((columns, readers), (names(&["a"]), 1));
+        let spread = over.iter().any(|(what, of)| what.starts_with("project a") && *of == 3);
+        assert_eq!(spread, tasks == 3, "{over:?}");
+    }
+    // Groups of the key lie where its rows are.
+    assert_eq!(exchanges(&lowered("SELECT b, count(*) FROM keyed GROUP BY b", 2).graph), ["upsert 1 by b"]);
 }

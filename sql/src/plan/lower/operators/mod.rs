@@ -28,6 +28,8 @@ pub(super) struct Lowering<'a> {
     pub(super) graph: Graph,
     /// Parts of the plan that are made, with what their readers need, so that one that stands twice runs once.
     pub(super) parts: Vec<(&'a LogicalPlan, Requirements, NodeId)>,
+    /// What the rows of each scan come from.
+    pub(super) heads: Vec<NodeId>,
     /// The tasks of what can run in several.
     pub(super) tasks: usize,
 }

@@ -13,28 +13,37 @@ use datafusion::physical_expr::expressions::Column;
 use millstream_engine::connector::Source;
 use millstream_engine::connector::constant::Constant;
 use millstream_engine::graph::{NodeId, NodeKind, ScanTime, SourceNode, TimeBound};
+use millstream_engine::operator::SpecRef;
 use millstream_engine::operator::project::Project;
+use millstream_engine::operator::upsert::{Upsert, Weights};
 use millstream_engine::operator::window::Closer;
-use millstream_engine::spread::Needed;
+use millstream_engine::spread::{Needed, Spread};
 
 use super::Lowering;
 use crate::error::{Error, Result};
 use crate::plan::bound::is_steady;
 use crate::plan::lower::physical;
-use crate::plan::lower::scan::Scanned;
+use crate::plan::lower::scan::{Replaces, Scanned};
 use crate::plan::lower::time::ScanId;
 use crate::plan::lower::tree::Node;
 
 impl Lowering<'_> {
     /// Makes the sources of all streams, before everything else. `closers` say what closes behind each.
     pub(in crate::plan::lower) fn sources(&mut self, closers: Vec<Vec<Closer>>) -> Result<()> {
-        self.scans.all().iter().zip(closers).try_for_each(|(scanned, closers)| self.source(scanned, closers))
+        let all = self.scans.all();
+        let made = all.iter().zip(closers).map(|(scanned, closers)| self.source(scanned, closers));
+        let made = made.collect::<Result<Vec<_>>>()?;
+        self.heads = all.iter().zip(made).map(|(scanned, source)| self.head(scanned, source)).collect();
+        Ok(())
     }
 
-    fn source(&mut self, scanned: &Scanned, closers: Vec<Closer>) -> Result<()> {
+    fn source(&mut self, scanned: &Scanned, closers: Vec<Closer>) -> Result<NodeId> {
         let Scanned { stream, columns, filters, .. } = scanned;
-        let source = stream.open(columns.clone(), self.tasks)?;
-        source.prune(&filters.iter().map(|filters| self.conditions(filters)).collect::<Vec<_>>());
+        let tasks = if stream.is_in_order() { 1 } else { self.tasks };
+        let source = stream.open(columns.clone(), tasks)?;
+        if stream.replaces().is_none() {
+            source.prune(&filters.iter().map(|filters| self.conditions(filters)).collect::<Vec<_>>());
+        }
         let schema = Arc::new(stream.schema().project(columns)?);
         let time = match stream.event_time() {
             None => None,
@@ -45,8 +54,31 @@ impl Lowering<'_> {
             }
         };
         let kind = SourceNode { stream: stream.name().to_owned(), source, schema, time };
-        self.graph.add(NodeKind::Source(kind), vec![], self.tasks);
-        Ok(())
+        Ok(self.graph.add(NodeKind::Source(kind), vec![], tasks))
+    }
+
+    /// What the rows of a scan come from: its source, or what has seen to it that later rows replace earlier ones. Rows that
+    /// one task reads go to all from here.
+    fn head(&mut self, scanned: &Scanned, source: NodeId) -> NodeId {
+        if !scanned.stream.is_in_order() {
+            return source;
+        }
+        let schema = self.graph.schema(source);
+        let all: Vec<usize> = (0..schema.fields().len()).collect();
+        let (needed, spec): (_, SpecRef) = match scanned.replaces() {
+            Some(Replaces { key, beside }) => {
+                (Needed::hash(key.clone()), Arc::new(Upsert { key, schema, weights: Weights::InOrder { beside } }))
+            }
+            None if self.tasks == 1 => return source,
+            None => {
+                let column =
+                    |c: &usize| -> Arc<dyn PhysicalExpr> { Arc::new(Column::new(schema.field(*c).name(), *c)) };
+                let expressions = all.iter().map(column).collect();
+                (Needed::hash(all), Arc::new(Project { expressions, schema }))
+            }
+        };
+        let edge = Self::exchange(source, &Spread::anyhow(self.tasks), &needed);
+        self.graph.add(NodeKind::Operator(spec), vec![edge], self.tasks)
     }
 
     /// What drops rows whatever comes, of the conditions above a scan.
@@ -61,14 +93,15 @@ impl Lowering<'_> {
 
     /// The rows of one place where a stream is read: its source, or those of its columns that are wanted there.
     pub(super) fn scan(&mut self, node: &Node<'_>, scan: ScanId, places: &[usize]) -> Result<NodeId> {
-        let all = self.graph.schema(scan);
+        let from = *self.heads.get(scan).ok_or_else(|| Error::internal("a scan without a source"))?;
+        let all = self.graph.schema(from);
         if places.len() == all.fields().len() && places.iter().enumerate().all(|(i, p)| i == *p) {
-            return Ok(scan);
+            return Ok(from);
         }
         let column = |p: &usize| -> Arc<dyn PhysicalExpr> { Arc::new(Column::new(all.field(*p).name(), *p)) };
         let expressions = places.iter().map(column).collect();
         let spec = Project { expressions, schema: Arc::new(all.project(places)?) };
-        let edge = Self::exchange(scan, &node.has.spread, &Needed::Anywhere);
+        let edge = Self::exchange(from, &node.has.spread, &Needed::Anywhere);
         Ok(self.graph.add(NodeKind::Operator(Arc::new(spec)), vec![edge], node.has.spread.tasks))
     }
 
