@@ -18,11 +18,17 @@ use hashbrown::HashMap;
 use crate::changes::Changes;
 use crate::error::{Error, Result};
 use crate::float::{canonical, with_one_nan};
+use crate::key::hash_rows;
 
 /// The column that holds the operation.
 pub const OP: &str = "_op";
 /// The column that holds the epoch.
 pub const EPOCH: &str = "_epoch";
+
+/// What of a large epoch is netted at a time, about.
+const PIECE_BYTES: usize = 8 << 20;
+/// Pieces of an epoch at most.
+const MOST_PIECES: usize = 256;
 
 /// A row operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +102,77 @@ impl Outgoing {
         Ok((!changes.is_empty()).then_some((changes, ops)))
     }
 
+    /// The same in pieces, where there is much of it: a key's changes are in one of them, and the order holds within each.
+    pub fn end_in_pieces(&mut self) -> Result<Pieces> {
+        let (schema, key, parts) = (self.schema.clone(), self.key.clone(), std::mem::take(&mut self.parts));
+        let bytes = std::mem::take(&mut self.bytes);
+        if parts.iter().all(|part| part.weights().is_none()) {
+            let count = parts.len();
+            return Ok(Pieces { schema, key, hashes: vec![], parts, at: 0, count });
+        }
+        let count = (bytes / PIECE_BYTES + 1).min(MOST_PIECES);
+        let hashes_of = |part: &Changes| {
+            let columns = match &key {
+                Some(key) => key.iter().map(|at| part.rows().column(*at).clone()).collect(),
+                None => part.rows().columns().to_vec(),
+            };
+            let mut hashes = vec![];
+            hash_rows(&columns, part.num_rows(), &mut hashes)?;
+            Ok(hashes)
+        };
+        let hashes = if count > 1 { parts.iter().map(hashes_of).collect::<Result<Vec<_>>>()? } else { vec![] };
+        Ok(Pieces { schema, key, parts, hashes, at: 0, count })
+    }
+
     /// Bytes kept until the epoch ends.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+/// The changes of an epoch that has ended, a piece after the other, so that what is made to net them is small.
+pub struct Pieces {
+    schema: SchemaRef,
+    key: Option<Vec<usize>>,
+    parts: Vec<Changes>,
+    /// Of the rows of each part, where there are several pieces.
+    hashes: Vec<Vec<u64>>,
+    at: usize,
+    count: usize,
+}
+
+impl Pieces {
+    /// The next piece that has something in it.
+    pub fn next_piece(&mut self) -> Result<Option<(Changes, Vec<Op>)>> {
+        while self.at < self.count {
+            let piece = self.piece(self.at)?;
+            self.at += 1;
+            if piece.is_empty() {
+                continue;
+            }
+            let (changes, ops) = consolidate(&self.schema, &piece, self.key.as_deref())?;
+            if !changes.is_empty() {
+                return Ok(Some((changes, ops)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn piece(&mut self, at: usize) -> Result<Vec<Changes>> {
+        if self.parts.iter().all(|part| part.weights().is_none()) {
+            // Nothing is taken back.
+            let part = self.parts.get_mut(at).map(|part| std::mem::replace(part, Changes::empty(self.schema.clone())));
+            return Ok(part.into_iter().filter(|part| !part.is_empty()).collect());
+        }
+        if self.hashes.is_empty() {
+            return Ok(std::mem::take(&mut self.parts));
+        }
+        let of_part = |(part, hashes): (&Changes, &Vec<u64>)| {
+            let mine = hashes.iter().enumerate().filter(|(_, hash)| (**hash >> 32) as usize % self.count == at);
+            let rows: UInt32Array = mine.map(|(row, _)| row as u32).collect();
+            if rows.is_empty() { Ok(None) } else { part.take(&rows).map(Some) }
+        };
+        self.parts.iter().zip(&self.hashes).filter_map(|pair| of_part(pair).transpose()).collect()
     }
 }
 
@@ -326,6 +400,42 @@ mod tests {
         assert!(log.bytes() == 0 && log.end().expect("ends").is_none());
         log.write(changes(&[(1, 11, -1), (1, 11, 1)])).expect("kept");
         assert!(log.end().expect("ends").is_none(), "nothing is left");
+    }
+
+    #[test]
+    fn much_is_ended_in_pieces_that_add_up_to_the_same() {
+        let n = 500_000;
+        let rows: Vec<(i64, i64, i64)> = (0..n).flat_map(|k| [(k, k, -1), (k, k + k % 2, 1)]).collect();
+        for key in [Some(vec![0]), None] {
+            let (mut whole, mut log) = (vec![], Outgoing::new(changes(&[]).schema(), true, key.clone()));
+            let mut twin = Outgoing::new(changes(&[]).schema(), true, key);
+            for part in rows.chunks(100_000) {
+                log.write(changes(part)).expect("kept");
+                twin.write(changes(part)).expect("kept");
+            }
+            let (mut pieces, mut count) = (log.end_in_pieces().expect("ends"), 0);
+            assert_eq!(log.bytes(), 0);
+            while let Some((c, ops)) = pieces.next_piece().expect("nets") {
+                let shown = show(&c, &ops);
+                let pairs = shown.chunks(2).filter(|pair| pair[0].starts_with("-U") && pair[1].starts_with("+U"));
+                assert!(pairs.count() == if log.key.is_some() { shown.len() / 2 } else { 0 });
+                whole.extend(shown);
+                count += 1;
+            }
+            let (c, ops) = twin.end().expect("ends").expect("something is left");
+            let mut expected = show(&c, &ops);
+            whole.sort();
+            expected.sort();
+            assert!(whole == expected && whole.len() == n as usize, "{} of {}", whole.len(), expected.len());
+            assert!(count > 1, "{count} pieces");
+        }
+        let mut grown = Outgoing::new(changes(&[]).schema(), true, Some(vec![0]));
+        (0..3).for_each(|k| drop(grown.write(changes(&[(k, k, 1)])).expect("kept")));
+        let (mut pieces, mut shown) = (grown.end_in_pieces().expect("ends"), vec![]);
+        while let Some((c, ops)) = pieces.next_piece().expect("passes on") {
+            shown.extend(show(&c, &ops));
+        }
+        assert_eq!(shown, ["+I 0 0", "+I 1 1", "+I 2 2"]);
     }
 
     #[test]

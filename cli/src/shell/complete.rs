@@ -91,6 +91,8 @@ fn qualifier(context: &[&Token<'_>]) -> Option<String> {
 /// Words that only few can follow.
 const NEXT: &[(&str, &[&str])] = &[
     ("CREATE", &["STREAM", "VIEW", "OR"]),
+    ("DELETE", &["FROM"]),
+    ("DO", &["NOTHING", "UPDATE"]),
     ("DROP", &["STREAM", "VIEW"]),
     ("PAUSE", &["STREAM"]),
     ("RESUME", &["STREAM"]),
@@ -107,8 +109,17 @@ fn candidates(names: &Names, line: &str, word: &str, before: &str, context: &[&T
     }
     let opens_window = matches!(context, [.., function, open] if open.text == "("
         && words::WINDOWS.iter().any(|(name, _)| function.is(name.trim_end_matches('('))));
-    if after(&["INTO", "STREAM", "DESCRIBE", "VIEW", "TABLE"]) || opens_window || before.starts_with("\\d ") {
+    // Not the one of ON CONFLICT DO UPDATE.
+    let updates = after(&["UPDATE"]) && context.len() == 1;
+    if after(&["INTO", "STREAM", "DESCRIBE", "VIEW", "TABLE", "TRUNCATE"])
+        || updates
+        || opens_window
+        || before.starts_with("\\d ")
+    {
         return objects().collect();
+    }
+    if after(&["SET"]) && context.iter().any(|t| t.is("UPDATE")) {
+        return named_columns(names, line);
     }
     if after(&["SET", "SHOW"]) {
         let settings = names.settings.iter().map(|(name, about)| (name.clone(), Some(about.clone())));
@@ -243,6 +254,14 @@ mod tests {
         assert_eq!(values("\\d b"), ["bids"]);
         assert_eq!(values("SET idle"), ["idle_timeout"]);
         assert!(values("SHOW J").contains(&"JOBS".to_owned()));
+    }
+
+    #[test]
+    fn what_changes_rows() {
+        assert_eq!(values("DELETE F"), ["FROM"]);
+        assert_eq!(values("UPDATE b"), ["bids"]);
+        assert_eq!(values("UPDATE bids SET "), ["auction", "price"]);
+        assert_eq!(values("TRUNCATE b"), ["bids"]);
     }
 
     #[test]

@@ -32,6 +32,8 @@ use crate::time::EventTime;
 const GONE: &str = "_gone";
 /// Keys without a row that are not worth a new index.
 const FEW: usize = 1024;
+/// Keys of which is said at a time what has become of their rows.
+const PIECE: usize = 8192;
 
 /// How rows that come with weights are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,11 +117,16 @@ struct Rows {
     gone: usize,
     /// What changelogs have said in this epoch, added up.
     netted: HashMap<OwnedRow, i64>,
+    /// What they have said of the rows that are there, by slot: without a copy of each row when many are taken back. Only while no
+    /// row has changed in this epoch.
+    said: HashMap<u32, i64>,
     netted_bytes: usize,
     /// The index was made anew: only a full snapshot tells what is gone.
     renewed: bool,
     /// The rows that keys touched in this epoch had before it.
     before: Vec<(u32, Option<OwnedRow>)>,
+    /// Those of the epoch that has ended of which is still to be said what has become of them.
+    saying: std::vec::IntoIter<(u32, Option<OwnedRow>)>,
     touched: Vec<bool>,
     dirty: Vec<u32>,
     is_dirty: Vec<bool>,
@@ -138,9 +145,11 @@ impl Rows {
             rows: vec![],
             gone: 0,
             netted: HashMap::new(),
+            said: HashMap::new(),
             netted_bytes: 0,
             renewed: false,
             before: vec![],
+            saying: vec![].into_iter(),
             touched: vec![],
             dirty: vec![],
             is_dirty: vec![],
@@ -237,20 +246,39 @@ impl Rows {
 
     /// Adds up rows of a changelog.
     fn net(&mut self, rows: &RecordBatch, weights: &[i64]) -> Result<()> {
+        let slots = self.slots(rows)?;
         let encoded = self.converter.convert_columns(rows.columns())?;
-        for (row, weight) in encoded.iter().zip(weights) {
-            let row = row.owned();
-            let size = row_size(&row);
-            *self.netted.entry(row).or_insert_with(|| {
-                self.netted_bytes += size;
-                0
-            }) += weight;
+        for ((row, slot), weight) in encoded.iter().zip(slots).zip(weights) {
+            let is_there = self.rows[slot as usize].as_ref().is_some_and(|held| held.row() == row);
+            match is_there && self.before.is_empty() {
+                true => *self.said.entry(slot).or_default() += weight,
+                false => self.add_up(row.owned(), *weight),
+            }
         }
         Ok(())
     }
 
+    fn add_up(&mut self, row: OwnedRow, weight: i64) {
+        let size = row_size(&row);
+        *self.netted.entry(row).or_insert_with(|| {
+            self.netted_bytes += size;
+            0
+        }) += weight;
+    }
+
+    /// Rows are about to change: what was said of those that are there is kept with them.
+    fn keep_said(&mut self) {
+        for (slot, weight) in std::mem::take(&mut self.said) {
+            if let Some(row) = self.rows[slot as usize].clone() {
+                self.add_up(row, weight);
+            }
+        }
+    }
+
     /// Does what changelogs have said.
     fn settle(&mut self) -> Result<()> {
+        let said = std::mem::take(&mut self.said);
+        said.into_iter().filter(|(_, weight)| *weight < 0).for_each(|(slot, _)| self.replace(slot, None));
         let netted = std::mem::take(&mut self.netted);
         self.netted_bytes = 0;
         for (is_put, sign) in [(false, -1), (true, 1)] {
@@ -274,7 +302,7 @@ impl Rows {
         let old = std::mem::replace(self, anew);
         let mut held = old.rows.iter().flatten().map(|row| row.row()).peekable();
         while held.peek().is_some() {
-            let columns = old.converter.convert_rows(held.by_ref().take(8192))?;
+            let columns = old.converter.convert_rows(held.by_ref().take(PIECE))?;
             self.put(&RecordBatch::try_new(self.schema.clone(), columns)?)?;
         }
         self.forget_before();
@@ -289,13 +317,32 @@ impl Rows {
         }
     }
 
-    fn difference(&mut self) -> Result<Option<Changes>> {
-        if !self.netted.is_empty() {
+    /// Ends the epoch: what it has changed is to be said.
+    fn end(&mut self) -> Result<()> {
+        if !self.netted.is_empty() || !self.said.is_empty() {
             self.settle()?;
         }
-        let before = std::mem::take(&mut self.before);
+        self.saying = std::mem::take(&mut self.before).into_iter();
+        Ok(())
+    }
+
+    /// Says what the epoch has changed, or as much of it as there is room for.
+    fn say(&mut self, out: &mut Output) -> Result<()> {
+        while out.has_room() {
+            let piece: Vec<_> = self.saying.by_ref().take(PIECE).collect();
+            if piece.is_empty() {
+                return self.renew();
+            }
+            self.difference(&piece)?.into_iter().for_each(|changes| out.emit(changes));
+        }
+        out.come_back();
+        Ok(())
+    }
+
+    /// What has become of rows that slots had before the epoch.
+    fn difference(&mut self, before: &[(u32, Option<OwnedRow>)]) -> Result<Option<Changes>> {
         let (mut rows, mut weights) = (vec![], vec![]);
-        for (slot, old) in &before {
+        for (slot, old) in before {
             self.touched[*slot as usize] = false;
             let new = self.rows[*slot as usize].as_ref();
             if old.as_ref().map(|o| o.row()) == new.map(|n| n.row()) {
@@ -312,7 +359,6 @@ impl Rows {
             return Ok(None);
         }
         let batch = RecordBatch::try_new(self.schema.clone(), self.converter.convert_rows(rows)?)?;
-        self.renew()?;
         Ok(Some(Changes::weighted(batch, weights.into())?))
     }
 
@@ -402,7 +448,8 @@ impl State for Rows {
 
     fn bytes(&self) -> usize {
         let slots = self.rows.capacity() * size_of::<Option<OwnedRow>>() + self.touched.capacity() * 2;
-        self.bytes + self.netted_bytes + self.index.bytes() + slots
+        let said = self.said.capacity() * (size_of::<(u32, i64)>() + 1);
+        self.bytes + self.netted_bytes + said + self.index.bytes() + slots
     }
 
     fn growth(&self, rows: usize) -> usize {
@@ -426,22 +473,31 @@ impl Operator for Running {
         let columns = changes.rows().columns().to_vec();
         let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
         self.rows.with_rows(rows.num_rows(), |r| match (changes.weights(), &self.said) {
-            (None, _) => r.put(&rows),
             (Some(weights), None) => r.net(&rows, weights),
             (Some(weights), Some(said)) => r.follow(&rows, weights, said),
+            (None, _) => {
+                r.keep_said();
+                r.put(&rows)
+            }
         })
     }
 
     fn on_epoch(&mut self, _mark: &EpochMark, out: &mut Output) -> Result<()> {
-        if let Some(changes) = self.rows.with(Rows::difference)? {
-            out.emit(changes);
-        }
-        Ok(())
+        self.rows.with(|rows| {
+            rows.end()?;
+            rows.say(out)
+        })
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<()> {
+        self.rows.with(|rows| rows.say(out))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{Int64Array, StringViewArray};
+
     use super::*;
     use crate::testing::Bench;
     use crate::testing::Step::{Mark, Recover, Rows as Given};
@@ -528,6 +584,43 @@ mod tests {
             said.sort();
             assert_eq!(said, ["+1 k 3", "-1 k 1"], "order {order}");
         }
+    }
+
+    /// What is said of rows that are there is kept by slot, until a row that stands alone takes the place of one.
+    #[test]
+    fn words_and_rows_within_an_epoch() {
+        let script = [
+            Given("+1 a 1; +1 b 2"),
+            Mark(0, "+1 a 1; +1 b 2"),
+            Given("-1 a 1"),
+            Given("+1 b 7"),
+            Given("-1 b 2; +1 c 3"),
+            Mark(0, "-1 a 1; -1 b 2; +1 b 7; +1 c 3"),
+            Recover,
+            Given("-1 b 7; -1 c 3"),
+            Given("-1 d 4; +1 b 7"),
+            Mark(0, "-1 c 3"),
+            Given("-1 b 7; +1 b 8; +1 c 3; -1 c 3"),
+            Mark(0, "-1 b 7; +1 b 8"),
+        ];
+        check(upsert(), &schema(), &script).expect("the content");
+    }
+
+    #[test]
+    fn many_rows_are_taken_back_without_a_copy_of_each_and_told_in_pieces() {
+        let n = 120_000;
+        let keys = StringViewArray::from_iter_values((0..n).map(|k| format!("the key of row {k}")));
+        let columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(Int64Array::from_iter_values(0..n))];
+        let rows = RecordBatch::try_new(schema(), columns).expect("two columns");
+        let mut bench = Bench::new(upsert()).expect("builds");
+        bench.changes(0, Changes::insertions(rows.clone())).expect("room");
+        bench.mark(EventTime(0)).expect("an epoch");
+        let (full, rounds) = (bench.bytes(), bench.rounds());
+        bench.changes(0, Changes::retractions(rows)).expect("room");
+        assert!(bench.bytes() < full / 10 * 14, "{} of {full} bytes", bench.bytes());
+        let said = bench.mark(EventTime(0)).expect("an epoch");
+        assert_eq!(said.iter().map(Changes::num_rows).sum::<usize>(), n as usize);
+        assert!(bench.rounds() > rounds, "all at once");
     }
 
     #[test]

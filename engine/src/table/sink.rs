@@ -393,9 +393,12 @@ impl SinkWriter for Writer {
     }
 
     async fn epoch(&mut self, mark: &EpochMark) -> Result<()> {
-        let Some((changes, ops)) = self.outgoing.end()? else { return Ok(()) };
-        let rows = stored(changes.rows(), &ops, mark.epoch)?;
-        self.append(rows, changes)
+        let mut pieces = self.outgoing.end_in_pieces()?;
+        while let Some((changes, ops)) = pieces.next_piece()? {
+            let rows = stored(changes.rows(), &ops, mark.epoch)?;
+            self.append(rows, changes)?;
+        }
+        Ok(())
     }
 
     async fn stage(&mut self, checkpoint: u64) -> Result<Vec<Staged>> {

@@ -12,7 +12,8 @@ use millstream_engine::operator::upsert::{Upsert, Weights};
 use millstream_engine::table::TableSink;
 
 use super::Millstream;
-use super::define::{IDLE_TIMEOUT, OwnOptions};
+use super::define::IDLE_TIMEOUT;
+use super::own_options::OwnOptions;
 use super::reading::Reading;
 use super::resolve::{cannot_go_on, conform};
 use super::tables::StreamDef;

@@ -38,6 +38,7 @@ impl Session {
             parsed.statement,
             Statement::Query(_)
                 | Statement::Insert(_)
+                | Statement::Change(_)
                 | Statement::CopyTo(_)
                 | Statement::CreateStream(_)
                 | Statement::CreateView(_)
@@ -95,6 +96,7 @@ impl Session {
                 })
             }
             Statement::Insert(insert) => self.insert(insert).await,
+            Statement::Change(change) => self.change(change).await,
             Statement::CopyTo(copy) => self.copy(copy).await,
             Statement::Pause(name) => Ok(match ms.to_the_end(ms.clone().pause(public(name)?.to_owned())).await? {
                 true => Outcome::tag("PAUSE STREAM"),

@@ -59,7 +59,15 @@ impl Session {
             Statement::CreateView(create) => ask(made(&create.name, create.or_replace)),
             Statement::Drop(drop) => ask(Need::On(Right::Admin, &drop.name.name)),
             Statement::Pause(name) | Statement::Resume(name) => ask(Need::On(Right::Admin, &name.name)),
-            Statement::Insert(insert) => ask(Need::On(Right::Write, &insert.target.name)),
+            Statement::Insert(insert) => {
+                ask(Need::On(Right::Write, &insert.target.name))?;
+                // How many rows are new tells which keys were there.
+                if insert.has_conflict() { ask(Need::On(Right::Read, &insert.target.name)) } else { Ok(()) }
+            }
+            Statement::Change(change) => {
+                ask(Need::On(Right::Write, &change.target.name))?;
+                if change.tells() { ask(Need::On(Right::Read, &change.target.name)) } else { Ok(()) }
+            }
             // What it makes lies where files of the server do.
             Statement::CopyTo(_) if self.who.is_remote() => ask(Need::OnAll(Right::Write)),
             Statement::CopyTo(_) => Ok(()),

@@ -23,7 +23,10 @@ use crate::statement::{Insert, Name, quote_name};
 
 impl Session {
     pub(super) async fn insert(&self, insert: &Insert) -> Result<Outcome> {
-        self.insert_all(&insert.target, [Ok(insert.clone())]).await
+        match insert.conflict()? {
+            Some(conflict) => self.insert_conflicting(insert, &conflict).await,
+            None => self.insert_all(&insert.target, [Ok(insert.clone())]).await,
+        }
     }
 
     /// Runs all of `inserts`, which are one statement with different values. All rows are there before the first goes
@@ -89,7 +92,7 @@ impl Gathered {
 
 /// Rows as stream `name` with `schema` takes them: columns by name, missing ones null, each value cast or
 /// refused.
-fn fit(rows: &RecordBatch, schema: &SchemaRef, name: &str) -> Result<RecordBatch> {
+pub(super) fn fit(rows: &RecordBatch, schema: &SchemaRef, name: &str) -> Result<RecordBatch> {
     let given = rows.schema();
     for f in given.fields() {
         if schema.index_of(f.name()).is_err() {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use millstream_engine::connector::ingest::{IngestSource, Known, Parcel, Reserved};
+use millstream_engine::connector::ingest::{Alone, IngestSource, Known, Parcel, Reserved};
 use millstream_engine::runtime::{JobHandle, JobPhase};
 
 use super::jobs::{failed, not_stored};
@@ -25,6 +25,12 @@ pub struct Intake {
     ingest: Arc<IngestSource>,
     job: Arc<JobHandle>,
     run: u64,
+}
+
+/// The same for a statement that nobody else hands anything in beside, until this is dropped.
+pub(super) struct IntakeAlone {
+    intake: Intake,
+    alone: Alone,
 }
 
 /// What became of a key before.
@@ -83,6 +89,17 @@ impl Intake {
         }
     }
 
+    /// The way in for one alone, once all that was handed in before is committed.
+    pub(super) async fn alone(self) -> Result<IntakeAlone> {
+        let alone = tokio::select! {
+            biased;
+            alone = self.ingest.alone() => alone,
+            _ = self.job.wait() => return Err(self.gone()),
+        };
+        self.settle().await?;
+        Ok(IntakeAlone { intake: self, alone })
+    }
+
     async fn hand_in(&self, push: impl Future<Output = millstream_engine::Result<()>>) -> Result<()> {
         let pushed = tokio::select! {
             biased;
@@ -112,6 +129,19 @@ impl Intake {
 
     fn about(&self, e: Error) -> Error {
         e.context(format!("stream \"{}\"", self.stream))
+    }
+}
+
+impl IntakeAlone {
+    /// As [`Intake::push`].
+    pub(super) async fn push(&self, parcel: Parcel) -> Result<()> {
+        let Intake { ingest, run, .. } = &self.intake;
+        self.intake.hand_in(ingest.push_alone(&self.alone, *run, parcel)).await
+    }
+
+    /// As [`Intake::settle`].
+    pub(super) async fn settle(&self) -> Result<()> {
+        self.intake.settle().await
     }
 }
 

@@ -4,7 +4,7 @@ use millstream_engine::connector::registry::Connector;
 use millstream_engine::options::{OptionSpec, SECRET, tells_login, tells_secret};
 
 use super::Millstream;
-use super::define::OwnOptions;
+use super::own_options::OwnOptions;
 use crate::error::{Error, Result};
 use crate::rights::{Need, Principal, Right};
 use crate::statement::CreateStream;

@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::ast;
 use super::Session;
 use super::execute::{one_statement, with_headers};
 use super::left_out::LeftOutRows;
-use super::outcome::{Outcome, Prepared};
+use super::outcome::{Done, Outcome, Prepared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{
     Headed, TableResolver, bind_parameters, count_parameters, parameter_types, result_plan, session_state,
@@ -75,7 +75,7 @@ impl Session {
     }
 
     /// Runs a prepared statement with `parameters`, a batch with one column per parameter. A query takes
-    /// one row; INSERT runs once for each row.
+    /// one row. INSERT takes any number, whose rows go in together; what changes rows runs once for each.
     pub async fn execute_prepared(&self, prepared: &Prepared, parameters: Option<RecordBatch>) -> Result<Outcome> {
         let parsed = one_statement(self.parse(&prepared.sql)?)?;
         self.admit(&parsed.statement)?;
@@ -87,12 +87,19 @@ impl Session {
             };
         };
         let rows = (0..batch.num_rows()).map(|row| with(&parsed, batch.slice(row, 1).columns()));
-        if let Statement::Insert(insert) = &parsed.statement {
+        if let Statement::Insert(insert) = &parsed.statement
+            && !insert.has_conflict()
+        {
             let inserts = rows.map(|bound| match bound?.statement {
                 Statement::Insert(insert) => Ok(*insert),
                 _ => Err(Error::internal("an INSERT that is none")),
             });
             return self.insert_all(&insert.target, inserts).await.map_err(|e| e.or_at(Some(parsed.position)));
+        }
+        if let Statement::Insert(_) | Statement::Change(_) = &parsed.statement
+            && batch.num_rows() > 1
+        {
+            return self.execute_each(rows, batch.num_rows()).await;
         }
         let mut rows = rows;
         match (rows.next(), rows.next()) {
@@ -100,6 +107,27 @@ impl Session {
             _ => Err(Error::invalid(format!("{} rows of parameters for one statement", batch.num_rows()))
                 .with_hint("Bind one row.")),
         }
+    }
+
+    /// Runs changes one after the other: each is committed when the next begins.
+    async fn execute_each(&self, changes: impl Iterator<Item = Result<Parsed>>, all: usize) -> Result<Outcome> {
+        let mut sum: Option<Done> = None;
+        for (i, change) in changes.enumerate() {
+            let done = match change {
+                Ok(change) => self.execute(&change).await,
+                Err(e) => Err(e),
+            };
+            let done = done.map_err(|e| match i {
+                0 => e,
+                n => e.context(format!("after {n} of {all} rows of parameters, whose changes are committed")),
+            });
+            let Outcome::Done(done) = done? else { return Err(Error::internal("a change that gives rows")) };
+            sum = Some(match sum {
+                None => done,
+                Some(sum) => Done { rows: Some(sum.rows.unwrap_or(0) + done.rows.unwrap_or(0)), ..done },
+            });
+        }
+        sum.map(Outcome::Done).ok_or_else(|| Error::invalid("there are no rows of parameters"))
     }
 
     fn is_query(&self, statement: &Statement) -> bool {
@@ -124,8 +152,14 @@ impl Session {
                 Ok(with_headers(analyzed.schema().inner(), &headers))
             }
             statement => {
-                if let Statement::Insert(_) | Statement::CopyTo(_) = statement {
-                    self.planned(statement)?;
+                match statement {
+                    Statement::Insert(insert) => match insert.conflict()? {
+                        Some(conflict) => self.check_conflict(insert, &conflict)?,
+                        None => drop(self.planned(statement)?),
+                    },
+                    Statement::CopyTo(_) => drop(self.planned(statement)?),
+                    Statement::Change(change) => self.check_change(change)?,
+                    _ => {}
                 }
                 Ok(self.listing_schema(statement).unwrap_or_else(|| Arc::new(Schema::empty())))
             }
@@ -141,8 +175,13 @@ impl Session {
                 _ => return Ok(None),
             },
             Statement::Insert(insert) => {
-                let statement = DfStatement::Statement(Box::new(insert.statement.clone()));
+                let statement = DfStatement::Statement(Box::new(insert.alone()));
                 let resolver = self.looking(Some(&insert.target.name));
+                return statement_plan(&session_state(), resolver, statement).map(Some);
+            }
+            Statement::Change(change) => {
+                let statement = DfStatement::Statement(Box::new(change.statement.clone()));
+                let resolver = self.looking(Some(&change.target.name));
                 return statement_plan(&session_state(), resolver, statement).map(Some);
             }
             Statement::CopyTo(copy) => DfStatement::CopyTo(copy.statement.clone()),
@@ -198,6 +237,7 @@ fn count(statement: &mut Statement) -> Result<usize> {
     let count = match statement {
         Statement::Query(query) => count_parameters(query.query.as_mut())?,
         Statement::Insert(insert) => count_parameters(&mut insert.statement)?,
+        Statement::Change(change) => count_parameters(&mut change.statement)?,
         Statement::CopyTo(copy) => match &mut copy.statement.source {
             CopyToSource::Query(query) => count_parameters(query.as_mut())?,
             CopyToSource::Relation(_) => 0,
@@ -240,6 +280,7 @@ fn with(parsed: &Parsed, values: &[ArrayRef]) -> Result<Parsed> {
             bind_parameters(&mut insert.statement, values)?;
             bind_parameters(insert.source.query.as_mut(), values)?;
         }
+        Statement::Change(change) => bind_parameters(&mut change.statement, values)?,
         Statement::CopyTo(copy) => {
             if let CopyToSource::Query(query) = &mut copy.statement.source {
                 bind_parameters(query.as_mut(), values)?;

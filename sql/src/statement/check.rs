@@ -4,8 +4,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, GroupByExpr, Insert, Join, JoinOperator, OrderBy, OrderByKind, Select, SetExpr, Spanned, TableAlias,
-    TableFactor, TableVersion, TableWithJoins, Visit, Visitor,
+    self, Expr, GroupByExpr, Insert, Join, JoinOperator, OnInsert, OrderBy, OrderByKind, Select, SetExpr, Spanned,
+    TableAlias, TableFactor, TableVersion, TableWithJoins, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
@@ -56,21 +56,39 @@ pub(crate) fn no_session() -> Error {
         .with_hint("TUMBLE, HOP and CUMULATE are; SESSION comes later.")
 }
 
+/// Refuses the first of `clauses` that was written, in a statement with these tokens.
+pub(super) fn refuse(clauses: &[Clause], near: Span, tokens: &[TokenWithSpan]) -> Result<()> {
+    match (Check { tokens, in_table: 0 }).refuse(clauses, near) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// Checks the expressions, tables and queries of a statement.
+pub(super) fn check_parts(statement: &ast::Statement, tokens: &[TokenWithSpan]) -> Result<()> {
+    match statement.visit(&mut Check { tokens, in_table: 0 }) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
 /// The same for what INSERT adds.
 pub(super) fn check_insert(insert: &Insert) -> Result<()> {
+    let duplicate = matches!(insert.on, Some(OnInsert::DuplicateKeyUpdate(_)));
     let clauses = [
         (insert.overwrite, "OVERWRITE"),
         (insert.replace_into || insert.or.is_some(), "REPLACE"),
         (insert.ignore, "IGNORE"),
-        (insert.on.is_some(), "ON CONFLICT"),
+        (duplicate, "ON DUPLICATE KEY UPDATE"),
         (insert.returning.is_some(), "RETURNING"),
         (insert.partitioned.is_some(), "PARTITION"),
         (insert.table_alias.is_some() || insert.insert_alias.is_some(), "AS"),
         (!insert.assignments.is_empty(), "SET"),
     ];
     match clauses.into_iter().find(|(written, _)| *written) {
-        Some((_, clause)) => Err(Error::unsupported(format!("INSERT … {clause} is not supported"))
-            .with_hint("In a stream with a PRIMARY KEY, later rows replace earlier ones.")),
+        Some((_, clause)) => Err(Error::unsupported(format!("INSERT … {clause} is not supported")).with_hint(
+            "In a stream with a PRIMARY KEY, later rows replace earlier ones, or what ON CONFLICT (key) DO … says.",
+        )),
         None => Ok(()),
     }
 }
@@ -82,7 +100,7 @@ struct Check<'a> {
 }
 
 /// One clause: whether it was written, what it is called (its first word is searched for), what to write instead.
-type Clause = (bool, &'static str, &'static str);
+pub(super) type Clause = (bool, &'static str, &'static str);
 
 impl Check<'_> {
     fn refuse(&self, clauses: &[Clause], near: Span) -> ControlFlow<Error> {

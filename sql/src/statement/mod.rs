@@ -4,6 +4,7 @@
 //! DataFusion's parser. Nothing is read and then ignored: what has no meaning here is refused by name.
 
 mod access;
+mod change;
 mod check;
 mod create;
 mod cut;
@@ -34,6 +35,8 @@ use crate::error::Position;
 
 pub use crate::quote::quote_name;
 pub use access::{AccessStatement, Grant};
+pub use change::Change;
+pub(crate) use change::{Conflict, SetColumn, calls};
 pub use check::check_query;
 pub(crate) use check::no_session;
 pub use cut::{caret, cut_secrets};
@@ -99,6 +102,8 @@ pub enum Statement {
     Resume(Name),
     /// `INSERT INTO …`.
     Insert(Box<Insert>),
+    /// `DELETE …`, `UPDATE …` or `TRUNCATE …`.
+    Change(Box<Change>),
     /// `SELECT …`, `VALUES …`, `WITH … SELECT …`.
     Query(Query),
     /// `COPY … TO …`. Plan it with [`crate::plan::statement_plan`].
@@ -340,7 +345,7 @@ pub enum ExplainTarget {
     Stream(Name),
 }
 
-/// `INSERT INTO target [(columns)] source`.
+/// `INSERT INTO target [(columns)] source [ON CONFLICT …]`.
 #[derive(Clone, Debug)]
 pub struct Insert {
     /// Where the rows go.
@@ -349,6 +354,6 @@ pub struct Insert {
     pub columns: Vec<String>,
     /// Where the rows come from, with its text.
     pub source: Query,
-    /// The whole statement, for DataFusion to plan.
+    /// The whole statement.
     pub statement: ast::Statement,
 }

@@ -11,14 +11,16 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 use millstream_engine::connector::file::export::Existing;
 use millstream_engine::nearest::nearest;
 
-use super::check::{check_condition, check_insert, check_query_in, known_form};
+use super::check::{check_condition, check_insert, check_parts, check_query_in, known_form};
 use super::cut::cut_secrets;
 use super::dialect::StreamDialect;
 use super::display::fold;
 use super::source::Source;
 use super::trailing::trailing_options_first;
 use super::words::{is_keyword, is_word};
-use super::{Copy, DropObject, Explain, ExplainTarget, Follow, Insert, Name, ObjectKind, Parsed, Query, Statement};
+use super::{
+    Change, Copy, DropObject, Explain, ExplainTarget, Follow, Insert, Name, ObjectKind, Parsed, Query, Statement,
+};
 use crate::error::{Error, Position, Result};
 
 /// Reads a script: statements with `;` between them, comments anywhere.
@@ -110,6 +112,10 @@ impl<'a> StatementParser<'a> {
         }
         match keyword.as_str() {
             "INSERT" => return self.insert(),
+            "DELETE" | "UPDATE" | "TRUNCATE" => {
+                let statement = self.parser.parse_statement()?;
+                return Ok(Statement::Change(Box::new(Change::read(statement, &self.tokens)?)));
+            }
             "COPY" => return self.copy(),
             _ => {}
         }
@@ -174,11 +180,13 @@ impl<'a> StatementParser<'a> {
         let query = insert.source.clone().ok_or_else(|| {
             Error::invalid(format!("insert into \"{target}\" has no rows")).with_hint("Add VALUES (…) or SELECT ….")
         })?;
-        check_query_in(&query, &self.tokens)?;
+        check_parts(&statement, &self.tokens)?;
         let text = self.source.slice(self.insert_source(), self.parser.get_current_token().span).to_owned();
         let source =
             Query { query, text, emit: self.emit()?, follow: Follow::default(), columns: vec![], position: None };
-        Ok(Statement::Insert(Box::new(Insert { target, columns, source, statement })))
+        let insert = Insert { target, columns, source, statement };
+        insert.conflict()?;
+        Ok(Statement::Insert(Box::new(insert)))
     }
 
     /// Where the rows of an INSERT start: the syntax tree has no place for VALUES.
@@ -464,13 +472,11 @@ fn without_secrets(e: Error, text: &str) -> Error {
 /// A statement that is not ours: known elsewhere, mistyped, or neither.
 fn unknown(word: &str) -> Error {
     let other = match word {
-        "DELETE" | "UPDATE" | "MERGE" | "TRUNCATE" => {
-            "Rows change by INSERT into a stream with a PRIMARY KEY: later rows replace."
-        }
+        "MERGE" => "Write INSERT … ON CONFLICT (key) DO UPDATE SET …, UPDATE … FROM, or DELETE … USING.",
         "ALTER" => "Write CREATE OR REPLACE STREAM, or ALTER USER name PASSWORD '…'.",
         "USE" | "ANALYZE" | "VACUUM" | "PREPARE" | "EXECUTE" | "DEALLOCATE" | "DECLARE" | "CALL" | "COMMENT"
         | "LOCK" | "KILL" | "CACHE" | "REFRESH" | "ATTACH" | "LOAD" | "INSTALL" | "PRAGMA" => {
-            "The statements are SELECT, INSERT, CREATE, DROP, SHOW, DESCRIBE, EXPLAIN, PAUSE, RESUME, COPY, SET, FLUSH."
+            "The statements are SELECT, INSERT, UPDATE, DELETE, TRUNCATE, CREATE, DROP, SHOW, DESCRIBE, EXPLAIN, PAUSE, RESUME, COPY, SET, FLUSH."
         }
         _ => {
             let error = Error::invalid(format!("syntax error at or near \"{word}\""));
@@ -483,7 +489,8 @@ fn unknown(word: &str) -> Error {
     Error::unsupported(format!("{word} is not supported")).with_hint(other)
 }
 
-const STATEMENTS: [&str; 23] = [
-    "SELECT", "WITH", "VALUES", "INSERT", "CREATE", "DROP", "SHOW", "DESCRIBE", "EXPLAIN", "PAUSE", "RESUME", "COPY",
-    "SET", "RESET", "FLUSH", "BEGIN", "COMMIT", "ROLLBACK", "FROM", "TABLE", "GRANT", "REVOKE", "ALTER",
+const STATEMENTS: [&str; 26] = [
+    "SELECT", "WITH", "VALUES", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "CREATE", "DROP", "SHOW", "DESCRIBE",
+    "EXPLAIN", "PAUSE", "RESUME", "COPY", "SET", "RESET", "FLUSH", "BEGIN", "COMMIT", "ROLLBACK", "FROM", "TABLE",
+    "GRANT", "REVOKE", "ALTER",
 ];

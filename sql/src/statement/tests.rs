@@ -314,7 +314,12 @@ fn errors_name_the_place_and_what_to_write() {
         ("SELECT * FROM t WHERE )", (1, 23), "syntax error at or near \")\": expected an expression", ""),
         ("SELECT 1 2", (1, 10), "syntax error at or near \"2\": expected end of statement", ""),
         ("SELECT 'a", (1, 8), "unterminated string literal", ""),
-        ("DELETE FROM t", (1, 1), "DELETE is not supported", "Rows change by INSERT"),
+        (
+            "MERGE INTO t USING u ON true WHEN MATCHED THEN DELETE",
+            (1, 1),
+            "MERGE is not supported",
+            "Write INSERT … ON CONFLICT (key)",
+        ),
         ("DROP INDEX i", (1, 6), "DROP INDEX is not known", "Write STREAM"),
         ("DROP TABLE a, b", (1, 13), "DROP of several objects", "Write one DROP"),
         (
@@ -367,9 +372,9 @@ fn errors_name_the_place_and_what_to_write() {
         ("COPY t FROM 'x'", (1, 1), "COPY … FROM is not supported", "Read files with"),
         ("SELECT /*+ BROADCAST(t) */ 1", (1, 8), "optimizer hints", "Write options"),
         (
-            "INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING",
+            "INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 1",
             (1, 1),
-            "INSERT … ON CONFLICT is not supported",
+            "INSERT … ON DUPLICATE KEY UPDATE is not supported",
             "In a stream",
         ),
         ("SET x 1", (1, 7), "syntax error at or near \"1\": expected = or TO", ""),

@@ -7,6 +7,9 @@
 //! Rows may come with a [`Receipt`], which says later that they came (`receipts.rs`). Whoever hands in rows under a key keeps
 //! it meanwhile ([`IngestSource::reserve`]), so that a twin waits. Rows that do not fit may come with those that do, as dead
 //! letters. The coordinate counts those as well, and one for a receipt of nothing.
+//!
+//! Who changes rows by what they are takes the way in for itself ([`IngestSource::alone`]): nothing comes between what it has read and
+//! what it hands in. The others wait for it, in the order in which they came.
 
 mod receipts;
 #[cfg(test)]
@@ -19,7 +22,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedRwLockWriteGuard, RwLock};
 
 pub use receipts::{Kept, Known, MOST_RECEIPTS, RECEIPT_SECONDS, Receipt};
 
@@ -129,7 +132,14 @@ pub struct IngestSource {
     /// The keys under which somebody is about to hand something in.
     reserved: Mutex<HashSet<String>>,
     released: Notify,
+    /// Taken by many who hand something in, or by one who is alone.
+    turns: Arc<RwLock<()>>,
     budget: Arc<MemoryBudget>,
+}
+
+/// Until this is dropped, nobody else hands anything in.
+pub struct Alone {
+    _turn: OwnedRwLockWriteGuard<()>,
 }
 
 /// A key that is kept until this is dropped.
@@ -175,6 +185,7 @@ impl IngestSource {
             receipts: Mutex::default(),
             reserved: Mutex::default(),
             released: Notify::new(),
+            turns: Arc::default(),
             budget,
         })
     }
@@ -202,13 +213,26 @@ impl IngestSource {
         }
     }
 
-    /// Hands in rows, waiting for room. They come into one epoch, and are durable when the job of `run` has
+    /// The way in for one alone, once those have handed in who were before.
+    pub async fn alone(&self) -> Alone {
+        Alone { _turn: self.turns.clone().write_owned().await }
+    }
+
+    /// Hands in rows, waiting for who is alone, and for room. They come into one epoch, and are durable when the job of `run` has
     /// flushed.
     ///
     /// Errors with `Unavailable` when that run is over, and with `Exhausted` when the budget has no room for them; then none
     /// of the rows is there.
     pub async fn push(&self, run: u64, parcel: impl Into<Parcel>) -> Result<()> {
-        let mut parcel = parcel.into();
+        self.hand_in(run, parcel.into(), None).await
+    }
+
+    /// The same for who is `alone` in this source.
+    pub async fn push_alone(&self, alone: &Alone, run: u64, parcel: impl Into<Parcel>) -> Result<()> {
+        self.hand_in(run, parcel.into(), Some(alone)).await
+    }
+
+    async fn hand_in(&self, run: u64, mut parcel: Parcel, alone: Option<&Alone>) -> Result<()> {
         self.arrivals.check(run)?;
         let (length, bytes) = (parcel.length(), parcel.bytes());
         if length == 0 {
@@ -220,6 +244,10 @@ impl IngestSource {
         let mut held = self.budget.account("a batch of rows that is put into a stream");
         held.resize_large(bytes)
             .map_err(|e| e.with_hint("Raise it with SET memory_limit = '8GB', or send the rows in smaller batches."))?;
+        let _turn = match alone {
+            Some(_) => None,
+            None => Some(self.turns.read().await),
+        };
         let room = self.arrivals.room(bytes).await?;
         self.arrivals.put(run, room, parcel.rows(), |start| self.accept(parcel, start, held))
     }

@@ -171,3 +171,27 @@ async fn rows_that_could_not_be_read_come_behind_the_others() {
     }
     assert_eq!(found, [(3, 3, vec![]), (0, 5, vec![3, 4]), (0, 6, vec![5])]);
 }
+
+#[tokio::test]
+async fn who_is_alone_is_waited_for() {
+    let source = started().await;
+    let run = source.run();
+    let alone = source.alone().await;
+    let mut other = Box::pin(source.push(run, rows(5)));
+    let mut next = Box::pin(source.alone());
+    assert!(futures::poll!(&mut other).is_pending());
+    assert!(futures::poll!(&mut next).is_pending());
+    source.push_alone(&alone, run, rows(2)).await.expect("room");
+    assert_eq!(source.acknowledged()[0].end, 2);
+    drop(alone);
+    // In the order in which they came.
+    assert!(futures::poll!(&mut next).is_pending());
+    other.await.expect("room");
+    drop(next.await);
+    // Who gives up is not waited for.
+    let alone = source.alone().await;
+    assert!(futures::poll!(Box::pin(source.alone())).is_pending());
+    drop(alone);
+    source.push(run, rows(1)).await.expect("room");
+    assert_eq!(source.acknowledged()[0].end, 8);
+}

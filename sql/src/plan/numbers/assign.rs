@@ -207,6 +207,32 @@ pub(crate) fn assign_columns(plan: LogicalPlan, stream: &str) -> Result<LogicalP
     Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input.data))?))
 }
 
+/// `plan`, a projection, with assignments around its last expressions, to `targets`: the columns of `stream` by name and type. Where
+/// one is `guarded`, what it gives is assigned within its CASE.
+pub(crate) fn assign_last(
+    plan: LogicalPlan,
+    targets: &[(&str, &DataType)],
+    stream: &str,
+    guarded: bool,
+) -> Result<LogicalPlan> {
+    let LogicalPlan::Projection(Projection { mut expr, input, .. }) = plan else {
+        return Err(Error::internal("a change without its columns"));
+    };
+    let first = expr.len().saturating_sub(targets.len());
+    for (expr, (column, to)) in expr[first..].iter_mut().zip(targets) {
+        let Expr::Alias(alias) = expr else { return Err(Error::internal("a value without a name")) };
+        match (guarded, alias.expr.as_mut()) {
+            (true, Expr::Case(case)) => {
+                for (_, then) in &mut case.when_then_expr {
+                    **then = assign(std::mem::take(then.as_mut()), to, column, stream);
+                }
+            }
+            (_, value) => *value = assign(std::mem::take(value), to, column, stream),
+        }
+    }
+    Ok(LogicalPlan::Projection(Projection::try_new(expr, input)?))
+}
+
 fn assign_cells(values: Values, targets: &HashMap<String, String>, stream: &str) -> LogicalPlan {
     let none = DFSchema::empty();
     let Values { schema, values } = values;
