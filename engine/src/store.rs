@@ -87,9 +87,14 @@ impl Store {
 
     /// Writes `bytes` at `path`, replacing what is there. They outlast a loss of power when this returns.
     pub async fn put(&self, path: &str, bytes: Bytes) -> Result<()> {
-        let payload = PutPayload::from(bytes.clone());
+        self.put_parts(path, vec![bytes]).await
+    }
+
+    /// The same for bytes in parts, which are not put together for it.
+    pub async fn put_parts(&self, path: &str, parts: Vec<Bytes>) -> Result<()> {
+        let payload = PutPayload::from_iter(parts.iter().cloned());
         if let Err(e) = self.objects.put(&Path::from(path), payload).await
-            && !self.has(path, &bytes).await
+            && !self.has(path, &Bytes::from(parts.concat())).await
         {
             return Err(self.failed("write", path, e));
         }

@@ -18,7 +18,7 @@
 mod progress;
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
@@ -333,9 +333,9 @@ impl Claim {
             let (folder, generation) = (&self.checkpoints.folder, self.generation);
             let path = format!("{folder}/state/{checkpoint}-g{generation}-{slug}-{task}.arrow");
             // Compressing takes long, and others wait for this thread.
-            let bytes = blocking(move || encode(&rows).map_err(std::io::Error::other)).await?;
-            let length = bytes.len() as u64;
-            self.checkpoints.store.put(&path, bytes).await?;
+            let parts = blocking(move || encode(&rows).map_err(std::io::Error::other)).await?;
+            let length = parts.iter().map(|part| part.len() as u64).sum();
+            self.checkpoints.store.put_parts(&path, parts).await?;
             files.push(StoredState { file: StateFile { name, task, of, path }, full, bytes: length });
         }
         Ok(files)
@@ -419,14 +419,45 @@ fn generation_of(name: &str) -> u64 {
 }
 
 /// The rows of `parts`, which have one schema, as a file.
-fn encode(parts: &[RecordBatch]) -> Result<Bytes> {
+fn encode(parts: &[RecordBatch]) -> Result<Vec<Bytes>> {
     let Some(first) = parts.first() else { return Err(Error::internal("a state without rows")) };
     let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
-    let mut writer = FileWriter::try_new_with_options(vec![], &first.schema(), options)?;
+    let mut writer = FileWriter::try_new_with_options(Parts::default(), &first.schema(), options)?;
     for some in parts.iter().flat_map(pieces) {
         writer.write(&some)?;
     }
-    Ok(Bytes::from(writer.into_inner()?))
+    Ok(writer.into_inner()?.end())
+}
+
+/// Bytes in parts: one buffer for all would be moved, and held twice, each time that it grows.
+#[derive(Default)]
+struct Parts {
+    full: Vec<Bytes>,
+    last: Vec<u8>,
+}
+
+/// A part has so many bytes, or a little more.
+const PART: usize = 4 << 20;
+
+impl Parts {
+    fn end(mut self) -> Vec<Bytes> {
+        self.full.push(Bytes::from(self.last));
+        self.full
+    }
+}
+
+impl Write for Parts {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.last.len() + bytes.len() > PART && !self.last.is_empty() {
+            self.full.push(Bytes::from(std::mem::take(&mut self.last)));
+        }
+        self.last.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// `rows` in pieces that are soon read back: what is made of one on the way to its table stays in the cache.
