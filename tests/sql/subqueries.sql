@@ -69,3 +69,12 @@ SELECT id FROM bids WHERE NOT (k IN (SELECT k FROM clicks WHERE id < 3) OR k = 2
 
 # in a case
 SELECT id FROM accounts WHERE CASE WHEN k NOT IN (SELECT k FROM loose) THEN price > 1 ELSE price < 3 END
+
+# more than all
+SELECT id, price FROM accounts WHERE price >= ALL (SELECT price FROM loose WHERE k > 3)
+
+# more than any
+SELECT id, price FROM bids WHERE price > ANY (SELECT price FROM accounts)
+
+# one of any, or else
+SELECT id FROM accounts WHERE k = ANY (SELECT k FROM clicks) OR price > 6

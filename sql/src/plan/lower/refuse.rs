@@ -36,13 +36,11 @@ fn clause_of(node: &LogicalPlan) -> Option<(&'static str, &'static str)> {
 }
 
 fn subquery_of(expr: &Expr) -> Option<(&'static str, &'static str)> {
-    let hint = "Create a stream for the subquery, and use it in a SELECT over the results.";
     match expr {
         // More than one row is an error in batch.
         Expr::ScalarSubquery(s) if s.outer_ref_columns.is_empty() && s.subquery.max_rows() != Some(1) => {
             Some(("a subquery as a value that may have several rows", "Aggregate it: (SELECT max(x) FROM …)."))
         }
-        Expr::SetComparison(_) => Some(("ANY or ALL of a subquery", hint)),
         _ => None,
     }
 }
