@@ -8,7 +8,8 @@ import pytest
 from conftest import Server, run
 
 EVENTS = int(os.environ.get("MILLSTREAM_EVENTS", 40_000))
-SEEDS = range(int(os.environ.get("MILLSTREAM_SEED", 1)), int(os.environ.get("MILLSTREAM_SEED", 1)) + int(os.environ.get("MILLSTREAM_ROUNDS", 3)))
+FIRST = int(os.environ.get("MILLSTREAM_SEED", 1))
+SEEDS = range(FIRST, FIRST + int(os.environ.get("MILLSTREAM_ROUNDS", 3)))
 
 RANKS = """
   count(*) FILTER (WHERE price < 10000) AS r1, count(*) FILTER (WHERE price >= 10000 AND price < 1000000) AS r2,
@@ -93,24 +94,24 @@ QUERIES = {
 }
 
 
-def tables(seed, ooo, pace=""):
-    with_ = "connector = 'nexmark', table = '{}', events = {}, rate = 1000, seed = {}, ooo = {}{}"
+def tables(seed, ooo, pace):
     mark = "WATERMARK FOR date_time AS date_time - INTERVAL '4 seconds'"
-    make = f"CREATE STREAM {{0}} ({mark}) WITH ({with_})"
-    return [make.format(table, EVENTS, seed, ooo, pace) for table in ("bid", "auction", "person")]
+    options = f"connector = 'nexmark', events = {EVENTS}, rate = 1000, seed = {seed}, ooo = {ooo}, pace = {pace}"
+    return [f"CREATE STREAM {table} ({mark}) WITH ({options}, table = '{table}')" for table in ("bid", "auction", "person")]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_all_queries_are_those_of_duckdb(tmp_path, seed):
     ooo, parallelism = (1, 1000, 100)[seed % 3], (1, 2, 4)[seed % 3]
     store = tmp_path / "store"
-    with Server(store, "--parallelism", parallelism) as server, server.connect() as connection, connection.cursor() as cursor:
-        for statement in tables(seed, ooo, f", pace = {EVENTS // 4}"):
+    server = Server(store, "--parallelism", parallelism)
+    with server.connect() as connection, connection.cursor() as cursor:
+        for statement in tables(seed, ooo, EVENTS // 4):
             cursor.executescript(statement)
         for name, (sql, _) in QUERIES.items():
             cursor.executescript(f"CREATE STREAM {name} AS {sql}")
         time.sleep(1.5)
-        server.kill()
+    server.kill()
     copies = "".join(f"COPY (SELECT * FROM {name}) TO '{tmp_path}/{name}.parquet';" for name in QUERIES)
     tables_out = "".join(f"COPY (SELECT * FROM {t}) TO '{tmp_path}/{t}.parquet';" for t in ("bid", "auction", "person"))
     run(store, f"FLUSH; {copies} {tables_out}", patience=240)
