@@ -159,3 +159,6 @@ SELECT p.id, p.name, c.id AS other, c.k FROM profiles p LEFT JOIN clicks c ON p.
 
 # two such streams
 SELECT p.id, a.price, p.price AS other FROM profiles p FULL JOIN accounts a ON p.id = a.id AND p.price > a.price
+
+# a field of a struct, and a column that is read twice
+SELECT CAST(c9['a'] AS BIGINT) AS c4 FROM (SELECT ts AS c6 FROM visits WHERE id < 9) v JOIN (SELECT k AS c8, s AS c9, k AS c10 FROM accounts) a ON c10 <> 0

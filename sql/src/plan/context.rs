@@ -131,8 +131,11 @@ fn logical_rules(semantics: Semantics) -> Vec<Arc<dyn OptimizerRule + Send + Syn
     ];
     let own: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(Simplify);
     let replaced = |rule: &dyn OptimizerRule| semantics.exact_expressions() && rule.name() == own.name();
-    // What several operands share would be evaluated before those that guard it.
-    let rules = Optimizer::new().rules.into_iter().filter(|r| r.name() != "common_sub_expression_eliminate");
+    // What several operands share would be evaluated before those that guard it. Fields of structs are pushed down by a rule that
+    // fails where a join reads a column twice under two names (DataFusion 55).
+    const LEFT_OUT: [&str; 3] =
+        ["common_sub_expression_eliminate", "extract_leaf_expressions", "push_down_leaf_projections"];
+    let rules = Optimizer::new().rules.into_iter().filter(|r| !LEFT_OUT.contains(&r.name()));
     let rules = rules.map(|rule| match rule.name() {
         _ if replaced(rule.as_ref()) => Arc::clone(&own),
         "push_down_filter" => Arc::new(AboveOneRow(rule)),
@@ -277,20 +280,16 @@ fn without_order(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 ///   retract, where one count(DISTINCT) keeps a set.
 /// - `eliminate_join` turns inner joins (Nexmark 5 and 8, INTERSECT) into semi joins because of keys that hold
 ///   in batch; the inner join is the cheaper operator here and its output stays append-only.
-/// - `extract_leaf_expressions` and `push_down_leaf_projections` add projections with made-up names
-///   (`__datafusion_extracted_1`), on which the identity of state would depend.
 /// - `eliminate_filter` makes of a filter that is never true a relation without rows, and the stream with its time and
 ///   its end is gone.
 /// - `risky_last`, `guard_arguments` and `pin_risky`: operators evaluate on the rows that reach them anyway.
-const NOT_FOR_STREAMS: [&str; 8] = [
+const NOT_FOR_STREAMS: [&str; 6] = [
     "eliminate_filter",
     "risky_last",
     "guard_arguments",
     "pin_risky",
     "single_distinct_aggregation_to_group_by",
     "eliminate_join",
-    "extract_leaf_expressions",
-    "push_down_leaf_projections",
 ];
 
 /// What the planner asks: functions and settings of the session, tables of the resolver.

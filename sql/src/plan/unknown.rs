@@ -16,7 +16,9 @@ use datafusion::common::{Column, ScalarValue};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, Subquery, lit, when};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, lit, when,
+};
 
 const NULL: &str = "_is_null";
 
@@ -40,13 +42,32 @@ pub(super) fn spelled_out(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 
 /// One term of a WHERE.
 fn within(term: Expr, input: &LogicalPlan) -> DfResult<Transformed<Expr>> {
-    if matches!(term, Expr::InSubquery(_)) {
-        return Ok(Transformed::no(term));
+    match term {
+        term @ Expr::InSubquery(_) => Ok(Transformed::no(term)),
+        term => counting(term, input),
     }
-    term.transform_up(|e| match e {
-        Expr::InSubquery(of) => Ok(Transformed::yes(three_valued(of, input)?)),
-        e => Ok(Transformed::no(e)),
-    })
+}
+
+/// A condition that counts if it is true. What is unknown in it may as well be false, so IN alone may stay as it is.
+fn counting(condition: Expr, input: &LogicalPlan) -> DfResult<Transformed<Expr>> {
+    match condition {
+        Expr::BinaryExpr(b) if matches!(b.op, Operator::And | Operator::Or) => {
+            let (left, right) = (counting(*b.left, input)?, counting(*b.right, input)?);
+            let changed = left.transformed || right.transformed;
+            let both = Expr::BinaryExpr(BinaryExpr::new(Box::new(left.data), b.op, Box::new(right.data)));
+            Ok(if changed { Transformed::yes(both) } else { Transformed::no(both) })
+        }
+        Expr::InSubquery(of) if !of.negated => Ok(Transformed::no(Expr::InSubquery(of))),
+        other => other.transform_up(|e| match e {
+            // A condition that is put above a limit would be taken below it.
+            Expr::InSubquery(of) if !is_limited(&of)? => Ok(Transformed::yes(three_valued(of, input)?)),
+            e => Ok(Transformed::no(e)),
+        }),
+    }
+}
+
+fn is_limited(of: &InSubquery) -> DfResult<bool> {
+    of.subquery.subquery.exists(|node| Ok(matches!(node, LogicalPlan::Limit(_))))
 }
 
 fn three_valued(of: InSubquery, input: &LogicalPlan) -> DfResult<Expr> {

@@ -211,8 +211,12 @@ impl OperatorSpec for Join {
         for (side, expiry) in self.expiry.iter().enumerate() {
             if let Some(Expiry { column, after }) = expiry {
                 let of = ["left", "right"][side];
-                let after = Duration::from_micros(after.unsigned_abs()).max(Duration::ZERO);
-                let later = if after.as_millis() > 0 { format!(" + {after:?}") } else { String::new() };
+                // To the millisecond: a microsecond more or less says which end of a window counts.
+                let sign = if *after < 0 { '-' } else { '+' };
+                let later = match after.unsigned_abs() / 1000 {
+                    0 => String::new(),
+                    millis => format!(" {sign} {:?}", Duration::from_millis(millis)),
+                };
                 kept.push_str(&format!(", {of} until {}{later}", name(side, *column)));
             }
         }
