@@ -9,7 +9,7 @@ use crate::run::{Failures, Trial, check_emits, number};
 use crate::watch::Watchdog;
 
 /// How many queries a run of all tests checks.
-const QUERIES: u64 = 500;
+const QUERIES: u64 = 2000;
 /// What may be refused though it has an answer, by what is then said, and why.
 const REFUSED: &[(&str, &str)] = &[
     (
