@@ -71,7 +71,12 @@ impl Remainder {
                 let mut out = Output::default();
                 let mark = EpochMark { epoch: 1, watermark: EventTime::MAX, checkpoint: None, end: true };
                 operator.on_epoch(&mark, &mut out)?;
-                let rows = out.take().into_iter().map(Changes::into_rows);
+                let mut left = out.take();
+                while out.take_comes_back() {
+                    operator.go_on(&mut out)?;
+                    left.extend(out.take());
+                }
+                let rows = left.into_iter().map(Changes::into_rows);
                 Ok(rows.flat_map(|rows| pieces(&rows)).chain([RecordBatch::new_empty(schema)]).collect())
             }
             Kind::Netted(netted) => netted.end(),
@@ -117,6 +122,7 @@ impl Netted {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{ArrayRef, Int64Array, StringViewArray};
     use arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;
@@ -144,6 +150,21 @@ mod tests {
         let keyed = Remainder::keyed(schema(), vec![0], vec![]).expect("a key");
         let rows = left(keyed, &["+1 a 1; +1 b 1; +1 a 2", "-1 b 1; +1 c 3; -1 a 1"]);
         assert_eq!(rows, ["+1 a 2", "+1 c 3"]);
+    }
+
+    #[test]
+    fn all_that_is_left_is_given_however_much_it_is() {
+        let mut keyed = Remainder::keyed(schema(), vec![0], vec![]).expect("a key");
+        for from in (0..200_000).step_by(50_000) {
+            let keys =
+                StringViewArray::from_iter_values((from..from + 50_000).map(|i| format!("a key of some length {i}")));
+            let columns: Vec<ArrayRef> =
+                vec![Arc::new(keys), Arc::new(Int64Array::from_iter_values(from..from + 50_000))];
+            let rows = RecordBatch::try_new(schema(), columns).expect("rows");
+            keyed.add(Changes::insertions(rows)).expect("room");
+        }
+        let left = keyed.end().expect("ends");
+        assert_eq!(left.iter().map(RecordBatch::num_rows).sum::<usize>(), 200_000);
     }
 
     #[test]
