@@ -94,16 +94,25 @@ impl Chunk {
         let keys: Vec<ArrayRef> = key.iter().map(|k| changes.rows().column(*k).clone()).collect();
         let mut hashes = vec![];
         hash_rows(&keys, changes.num_rows(), &mut hashes)?;
-        let columns = layout.stored(changes.rows())?;
+        Chunk::ordered(layout, &hashes, layout.stored(changes.rows())?, changes.weights().cloned())
+    }
+
+    /// Brings rows whose keys have these hashes into order; `columns` are as they are kept.
+    pub(super) fn ordered(
+        layout: &Layout,
+        hashes: &[u64],
+        columns: Vec<ArrayRef>,
+        weights: Option<ScalarBuffer<i64>>,
+    ) -> Result<Self> {
         let mut places: Vec<(u64, u32)> = hashes.iter().enumerate().map(|(i, h)| (order(*h), i as u32)).collect();
         if places.is_sorted() {
             let orders = places.into_iter().map(|(order, _)| order).collect();
-            return Ok(Chunk::new(layout, orders, columns, changes.weights().cloned()));
+            return Ok(Chunk::new(layout, orders, columns, weights));
         }
         places.sort_unstable();
         let rows: UInt32Array = places.iter().map(|(_, row)| *row).collect();
         let columns = columns.iter().map(|c| take(c, &rows, None)).collect::<Result<Vec<_>, _>>()?;
-        let weights = changes.weights().map(|w| rows.values().iter().map(|row| w[*row as usize]).collect());
+        let weights = weights.map(|w| rows.values().iter().map(|row| w[*row as usize]).collect());
         Ok(Chunk::new(layout, places.into_iter().map(|(order, _)| order).collect(), columns, weights))
     }
 

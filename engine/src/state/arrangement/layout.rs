@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_empty_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_empty_array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -70,13 +70,6 @@ impl Layout {
     /// `rows` in the columns in which they are kept.
     pub(super) fn stored(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
         rows.columns().iter().zip(self.stored.fields()).map(|(c, f)| as_type(c, f.data_type())).collect()
-    }
-
-    /// Kept columns in the columns in which they came.
-    pub(super) fn given(&self, columns: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
-        let given = columns.iter().enumerate().map(|(at, column)| self.given_as(at, column));
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(self.schema.clone(), given.collect::<Result<_>>()?, &options)?)
     }
 
     /// A kept column `at` as it came.

@@ -86,15 +86,20 @@ fn step(inputs: &mut [Run], layout: &Layout, most: usize) -> Result<Chunk> {
         let all = || places.iter().map(|(s, row)| sources[*s].weight(*row)).collect();
         let mut of: Vec<i64> = weights.take().unwrap_or_else(all);
         net(layout, &sources, &places, &doubtful, &mut of)?;
-        let mut kept = of.iter().map(|w| *w != 0);
-        places.retain(|_| kept.next() == Some(true));
-        let mut kept = of.iter().map(|w| *w != 0);
-        orders.retain(|_| kept.next() == Some(true));
+        let left: Vec<bool> = of.iter().map(|w| *w != 0).collect();
+        keep(&mut places, &left);
+        keep(&mut orders, &left);
         of.retain(|w| *w != 0);
         weights = Some(of);
     }
     let columns = gather(&sources, &places)?;
     Ok(Chunk::new(layout, orders, columns, weights.map(Into::into)))
+}
+
+/// Leaves only those of `all` that `kept` says.
+pub(super) fn keep<T>(all: &mut Vec<T>, kept: &[bool]) {
+    let mut kept = kept.iter();
+    all.retain(|_| kept.next() == Some(&true));
 }
 
 /// The rows at `places` of `sources`, a column each.

@@ -153,7 +153,7 @@ impl Arrangement {
         if !self.much {
             self.fresh_bytes += rows.chunk.bytes;
             self.fresh.push(rows.chunk.clone());
-            if self.fresh_bytes > SMALL * 16 && self.fresh_bytes > self.layer_bytes() / 2 {
+            if self.fresh_bytes > SMALL * 16 && self.fresh_bytes > self.kept_bytes() / 2 {
                 self.much = true;
                 self.fresh.clear();
                 self.fresh_bytes = 0;
@@ -228,13 +228,9 @@ impl Arrangement {
         self.layers.iter().flat_map(Layer::runs)
     }
 
-    fn layer_bytes(&self) -> usize {
-        self.runs().map(Run::bytes).sum()
-    }
-
-    /// About the bytes of the rows that are kept.
+    /// The bytes of the rows that are kept.
     pub fn kept_bytes(&self) -> usize {
-        self.layer_bytes()
+        self.runs().map(Run::bytes).sum()
     }
 
     /// The rows that are kept; those that are taken back count until they meet what they take back.
@@ -256,7 +252,7 @@ impl Arrangement {
         let (mut sums, mut cursor) = (vec![0; probe.len()], Cursor::default());
         loop {
             let (pairs, done) = self.pairs(probe, &mut cursor, SMALL)?;
-            pairs.probe.iter().zip(&pairs.weights).for_each(|(row, w)| sums[*row as usize] += w);
+            pairs.add_up(&mut sums);
             if done {
                 return Ok(sums);
             }
@@ -342,14 +338,18 @@ impl State for Arrangement {
 
     fn restore(&mut self, rows: &RecordBatch, owner: Owner) -> Result<()> {
         check_columns(&rows.schema(), &self.layout.snapshot_schema())?;
-        let key: Vec<ArrayRef> = self.layout.key.iter().map(|k| rows.column(*k).clone()).collect();
+        // Rows were routed by the keys as they come, and some types have another hash as they are kept.
+        let key = self.layout.key.iter().map(|k| self.layout.given_as(*k, rows.column(*k)));
         let mut hashes = vec![];
-        hash_rows(&key, rows.num_rows(), &mut hashes)?;
-        let rows = if self.layout.key.is_empty() { rows.clone() } else { owner.part_of(rows, &hashes)? };
+        hash_rows(&key.collect::<Result<Vec<_>>>()?, rows.num_rows(), &mut hashes)?;
+        let mut rows = rows.clone();
+        if !self.layout.key.is_empty() {
+            rows = owner.part_of(&rows, &hashes)?;
+            hashes.retain(|hash| owner.owns(*hash));
+        }
         let (columns, weights) = rows.columns().split_at(self.layout.columns());
         let weights = weights[0].as_primitive::<Int64Type>().values().clone();
-        let changes = Changes::weighted(self.layout.given(columns, rows.num_rows())?, weights)?;
-        let chunk = Chunk::sorted(&self.layout, &self.layout.key, &changes)?;
+        let chunk = Chunk::ordered(&self.layout, &hashes, columns.to_vec(), Some(weights))?;
         // Most of what is read back was written in order.
         if let Some(Layer::Whole(last)) = self.layers.last_mut()
             && chunk.orders.first().is_some_and(|first| last.last().is_some_and(|last| last < *first))
@@ -368,6 +368,6 @@ impl State for Arrangement {
     }
 
     fn bytes(&self) -> usize {
-        self.layer_bytes() + self.fresh_bytes
+        self.kept_bytes() + self.fresh_bytes
     }
 }

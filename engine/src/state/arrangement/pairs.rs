@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 
 use super::chunk::{Chunk, Run};
 use super::layout::Layout;
-use super::merge::gather;
+use super::merge::{gather, keep};
 use crate::error::Result;
 
 /// Rows of a probe, each with a row of the arrangement that has its key.
@@ -34,19 +34,18 @@ impl Pairs {
     }
 
     /// Leaves only the pairs that `keep` says.
-    pub fn retain(&mut self, keep: &[bool]) {
-        if keep.iter().all(|k| *k) {
+    pub fn retain(&mut self, kept: &[bool]) {
+        if kept.iter().all(|kept| *kept) {
             return;
         }
-        let mut at = 0..;
-        let mut kept = || at.next().is_some_and(|i: usize| keep[i]);
-        self.probe.retain(|_| kept());
-        let mut at = 0..;
-        let mut kept = || at.next().is_some_and(|i: usize| keep[i]);
-        self.places.retain(|_| kept());
-        let mut at = 0..;
-        let mut kept = || at.next().is_some_and(|i: usize| keep[i]);
-        self.weights.retain(|_| kept());
+        keep(&mut self.probe, kept);
+        keep(&mut self.places, kept);
+        keep(&mut self.weights, kept);
+    }
+
+    /// Adds the weights of the rows of the arrangement to `sums`, by the row of the probe that they match.
+    pub fn add_up(&self, sums: &mut [i64]) {
+        self.probe.iter().zip(&self.weights).for_each(|(row, weight)| sums[*row as usize] += weight);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Float64Array, Int64Array, ListArray, StringViewArray};
+use arrow::array::{BinaryViewArray, Float64Array, Int64Array, ListArray, StringViewArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -181,6 +181,27 @@ fn tasks_read_back_the_keys_that_they_own() {
             found.extend(looked_up(&part, &probe, 1000));
         }
         assert_eq!((kept, &found), (5000, &all), "{parallelism} tasks");
+    }
+}
+
+#[test]
+fn keys_are_routed_as_they_come_when_they_are_read_back() {
+    let bytes = Arc::new(Schema::new(vec![Field::new("k", DataType::BinaryView, true)]));
+    let new = || Arrangement::new(bytes.clone(), vec![0], false).expect("an arrangement");
+    let keys: ArrayRef = Arc::new(BinaryViewArray::from_iter_values((0..200).map(|i: i32| i.to_le_bytes())));
+    let rows = RecordBatch::try_new(bytes.clone(), vec![keys.clone()]).expect("rows");
+    let mut of = new();
+    of.insert(&of.sorted(&Changes::insertions(rows.clone())).expect("sorted")).expect("put in");
+    let parts = of.snapshot(true).expect("a snapshot");
+    let mut hashes = vec![];
+    hash_rows(&[keys], 200, &mut hashes).expect("hashes");
+    for task in 0..3 {
+        let owner = Owner { task, parallelism: 3 };
+        let mut part = new();
+        parts.iter().for_each(|rows| part.restore(rows, owner).expect("restores"));
+        let probe = part.sorted(&Changes::insertions(owner.part_of(&rows, &hashes).expect("a part"))).expect("sorted");
+        let found = part.sums(&probe).expect("looks up");
+        assert!(found.len() > 40 && found.iter().all(|sum| *sum == 1), "task {task} has {found:?}");
     }
 }
 
