@@ -1,7 +1,6 @@
 //! Which rows of the two sides match: they have one key, and the condition is true.
 
-use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::buffer::BooleanBuffer;
+use arrow::array::{AsArray, RecordBatch, RecordBatchOptions};
 
 use super::{Condition, Join};
 use crate::changes::Changes;
@@ -9,6 +8,7 @@ use crate::error::Result;
 use crate::expr::evaluate;
 use crate::operator::Output;
 use crate::state::Handle;
+use crate::state::accumulate::true_rows;
 use crate::state::arrangement::{Arrangement, Cursor, Pairs, Sorted};
 
 /// About so many bytes are said at once.
@@ -41,24 +41,11 @@ pub(super) fn next_pairs(
     if let Some(condition) = spec.condition.as_ref().filter(|_| !pairs.is_empty()) {
         let rows = read(condition, sides, port, probe, &pairs)?;
         let (mask, failures) = evaluate(&condition.expr, &rows)?;
-        let mut keep: Vec<bool> = vec![];
-        let is_true = |mask: &dyn Array| -> BooleanBuffer {
-            let mask = mask.as_boolean();
-            match mask.nulls() {
-                None => mask.values().clone(),
-                Some(nulls) => mask.values() & nulls.inner(),
-            }
-        };
-        keep.extend(is_true(&mask).iter());
-        let bad: Vec<u32> = failures.iter().map(|(row, _)| row).collect();
-        if !bad.is_empty() {
-            bad.iter().for_each(|row| keep[*row as usize] = false);
-            if let Some(out) = out {
-                let why = failures.iter().map(|(_, failure)| failure.clone()).collect();
-                let weights = bad.iter().map(|row| weight(probe, &pairs, *row as usize)).collect();
-                let rows = arrow::compute::take_record_batch(&rows, &UInt32Array::from(bad))?;
-                out.put_all_aside(Changes::weighted(rows, weights)?, why);
-            }
+        let mut keep: Vec<bool> = true_rows(mask.as_boolean()).iter().collect();
+        failures.iter().for_each(|(row, _)| keep[row as usize] = false);
+        if let Some(out) = out.filter(|_| !failures.is_empty()) {
+            let weights = (0..pairs.len()).map(|i| weight(probe, &pairs, i)).collect();
+            out.put_aside(Changes::weighted(rows, weights)?, &failures)?;
         }
         pairs.retain(&keep);
     }

@@ -14,7 +14,7 @@ use arrow::buffer::NullBuffer;
 use super::alone::Rows;
 use super::matches::{next_pairs, weight};
 use super::{Alone, Join, JoinColumn};
-use crate::changelog::consolidate;
+use crate::changelog::{Outgoing, Pieces};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::Result;
@@ -33,8 +33,9 @@ pub(super) struct Running {
     account: MemoryAccount,
     work: Option<Work>,
     /// What has been said in this epoch, of a join that says only what is left of it.
-    said: Option<Vec<Changes>>,
-    said_bytes: usize,
+    said: Option<Outgoing>,
+    /// What is left of that, and not said yet.
+    left: Option<Pieces>,
 }
 
 /// What is done about rows that have come.
@@ -77,8 +78,8 @@ impl Running {
         };
         let sides = [side("left", 0)?, side("right", 1)?];
         let account = context.state.account();
-        let said = spec.settles.then(Vec::new);
-        Ok(Running { spec, sides, account, work: None, said, said_bytes: 0 })
+        let said = spec.settles.then(|| Outgoing::new(spec.schema.clone(), true, None));
+        Ok(Running { spec, sides, account, work: None, said, left: None })
     }
 
     /// Parts off the rows whose key is null, which match nothing: they say what they say alone.
@@ -103,11 +104,32 @@ impl Running {
         match &mut self.said {
             None => out.emit(changes),
             Some(said) => {
-                self.said_bytes += changes.bytes();
-                said.push(changes);
-                self.account.resize_large(self.said_bytes)?;
+                // It waits for the end of the epoch.
+                said.write(changes)?;
+                self.account.resize_large(self.said_bytes())?;
             }
         }
+        Ok(())
+    }
+
+    fn said_bytes(&self) -> usize {
+        self.said.as_ref().map_or(0, Outgoing::bytes)
+    }
+
+    /// Says what is left of the epoch, or as much of it as there is room for.
+    fn settle(&mut self, out: &mut Output) -> Result<()> {
+        let Some(mut left) = self.left.take() else { return Ok(()) };
+        while out.has_room() {
+            match left.next_piece()? {
+                Some((changes, _)) => out.emit(changes),
+                None => {
+                    self.account.set(0);
+                    return Ok(());
+                }
+            }
+        }
+        out.come_back();
+        self.left = Some(left);
         Ok(())
     }
 
@@ -118,8 +140,7 @@ impl Running {
             Some(_) if self.spec.condition.is_some() => Turns::Rows(Met::default()),
             Some(_) => Turns::Keys(self.turning_keys(port, &rows)?),
         };
-        let (matched, mut step) = (vec![0; rows.len()], Step::Pairs(Cursor::default()));
-        let (mut rows, mut turns) = (rows, turns);
+        let step = Step::Pairs(Cursor::default());
         if let Turns::Keys(keys) = &turns
             && !self.spec.kind.gives_pairs()
         {
@@ -129,13 +150,12 @@ impl Running {
             if turning.is_empty() {
                 return Ok(());
             }
-            rows = self.sides[port].with(|side| rows.only(side, &turning))?;
-            turns = Turns::Keys(turning.iter().map(|row| keys[*row as usize]).collect());
-            step = Step::Pairs(Cursor::default());
+            let rows = self.sides[port].with(|side| rows.only(side, &turning))?;
+            let turns = Turns::Keys(turning.iter().map(|row| keys[*row as usize]).collect());
             self.work = Some(Work { port, rows, matched: vec![], turns, step });
             return Ok(());
         }
-        self.work = Some(Work { port, rows, matched, turns, step });
+        self.work = Some(Work { port, matched: vec![0; rows.len()], rows, turns, step });
         Ok(())
     }
 
@@ -167,7 +187,7 @@ impl Running {
                 self.work = Some(work);
             }
         }
-        self.account.set(self.said_bytes);
+        self.account.set(self.said_bytes());
         Ok(())
     }
 
@@ -225,7 +245,7 @@ impl Running {
             return Ok(());
         }
         if !work.matched.is_empty() {
-            pairs.probe.iter().zip(&pairs.weights).for_each(|(row, w)| work.matched[*row as usize] += w);
+            pairs.add_up(&mut work.matched);
         }
         if self.spec.kind.gives_pairs() {
             let joined = self.joined(work, pairs)?;
@@ -245,7 +265,8 @@ impl Running {
             }
             Turns::Rows(met) => {
                 met.add(pairs, |i| work.rows.weight(pairs.probe[i] as usize));
-                self.account.resize_large(self.said_bytes + met.bytes())?;
+                let held = self.said.as_ref().map_or(0, Outgoing::bytes) + met.bytes();
+                self.account.resize_large(held)?;
             }
         }
         Ok(())
@@ -283,7 +304,7 @@ impl Running {
         loop {
             // Those that fail were put aside when they came.
             let (pairs, done) = next_pairs(&self.spec, &self.sides, side, &rows, &mut cursor, None)?;
-            pairs.probe.iter().zip(&pairs.weights).for_each(|(row, w)| before[*row as usize] += w);
+            pairs.add_up(&mut before);
             if done {
                 break;
             }
@@ -322,19 +343,11 @@ impl Operator for Running {
                 self.sides[side].with(|side| side.expire(bound))?;
             }
         }
-        match &mut self.said {
-            None => Ok(()),
-            Some(said) => {
-                let said = std::mem::take(said);
-                out.emit(consolidate(&self.spec.schema, &said, None)?.0);
-                self.said_bytes = 0;
-                self.account.set(0);
-                Ok(())
-            }
-        }
+        self.left = self.said.as_mut().map(Outgoing::end_in_pieces).transpose()?;
+        self.settle(out)
     }
 
     fn go_on(&mut self, out: &mut Output) -> Result<()> {
-        self.advance(out)
+        if self.left.is_some() { self.settle(out) } else { self.advance(out) }
     }
 }

@@ -34,7 +34,7 @@ impl JoinTimes {
     pub(super) fn of(joining: &Joining<'_>, inputs: &[Node<'_>]) -> Result<Self> {
         let mut found = JoinTimes::default();
         for distance in distances(joining, inputs)? {
-            let windows = distance.columns.map_sides(|side, column| match inputs[side].has.time.get(column) {
+            let windows = [0, 1].map(|side: usize| match inputs[side].has.time.get(distance.columns[side]) {
                 Some(Some(TimeProperty::Window { of, windows, end: true, .. })) => Some((*of, *windows)),
                 _ => None,
             });
@@ -96,16 +96,6 @@ impl JoinTimes {
             }
         };
         joining.columns.iter().map(bound).collect()
-    }
-}
-
-trait Sides {
-    fn map_sides<T>(self, f: impl Fn(usize, usize) -> T) -> [T; 2];
-}
-
-impl Sides for [usize; 2] {
-    fn map_sides<T>(self, f: impl Fn(usize, usize) -> T) -> [T; 2] {
-        [f(0, self[0]), f(1, self[1])]
     }
 }
 

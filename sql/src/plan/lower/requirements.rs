@@ -15,7 +15,7 @@ use millstream_engine::spread::Needed;
 
 use super::column_of;
 use super::scan::Scans;
-use super::time::{TimeProperty, WindowsId, looks_at};
+use super::time::{ScanId, TimeProperty, WindowsId, looks_at};
 use super::tree::{Grouping, Growth, Node, Step};
 use crate::error::{Error, Result};
 use crate::statement::Emit;
@@ -110,7 +110,11 @@ impl Requiring {
             TimeProperty::Window { windows, .. } => Closer::Window(*windows),
             _ => Closer::Function(Arc::new(Column::new("t", 0))),
         };
-        for scan in time.scans() {
+        self.note(time.scans(), &closer);
+    }
+
+    fn note(&mut self, scans: &[ScanId], closer: &Closer) {
+        for scan in scans {
             if let Some(closers) = self.closers.get_mut(*scan) {
                 closers.push(closer.clone());
             }
@@ -119,11 +123,8 @@ impl Requiring {
 
     /// Late is what comes to a scan when this has closed.
     fn note_closer(&mut self, grouping: &Grouping<'_>) {
-        let Some((told, closer)) = grouping.told_by().zip(grouping.closer()) else { return };
-        for scan in told.scans() {
-            if let Some(closers) = self.closers.get_mut(*scan) {
-                closers.push(closer.clone());
-            }
+        if let Some((told, closer)) = grouping.told_by().zip(grouping.closer()) {
+            self.note(told.scans(), &closer);
         }
     }
 }
