@@ -25,6 +25,11 @@ fn joins() -> Result<()> {
 }
 
 #[test]
+fn over() -> Result<()> {
+    check(&cases("over.sql")?)
+}
+
+#[test]
 fn sets() -> Result<()> {
     check(&cases("sets.sql")?)
 }

@@ -5,8 +5,10 @@
 //! emits all that is still to say about that epoch.
 
 pub mod aggregate;
+pub mod expiry;
 pub mod filter;
 pub mod join;
+pub mod over;
 pub mod project;
 pub mod union;
 pub mod unnest;
@@ -173,6 +175,8 @@ pub enum StateBound {
     Watermark,
     /// One entry per distinct value of these columns.
     Keys(String),
+    /// So many rows, or so many for each distinct value of these columns.
+    Rows(u64, String),
     /// It keeps its input.
     Unbounded,
 }
@@ -185,6 +189,8 @@ impl fmt::Display for StateBound {
             StateBound::Watermark => f.write_str("bounded by watermark"),
             StateBound::Keys(keys) if keys.is_empty() => f.write_str("one row"),
             StateBound::Keys(keys) => write!(f, "bounded by keys ({keys})"),
+            StateBound::Rows(most, keys) if keys.is_empty() => write!(f, "bounded by rows ({most})"),
+            StateBound::Rows(most, keys) => write!(f, "bounded by keys ({keys}), {most} rows each"),
             StateBound::Unbounded => f.write_str("unbounded"),
         }
     }

@@ -16,6 +16,7 @@ mod exchange;
 mod join_times;
 mod joins;
 mod operators;
+mod overs;
 mod properties;
 mod refuse;
 mod requirements;

@@ -70,6 +70,7 @@ impl<'a> Describing<'a> {
                 Ok(self.union(u, inputs))
             }
             LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Window(window) => self.over(window),
             LogicalPlan::Unnest(unnest) => {
                 let input = self.node(&unnest.input)?;
                 self.unnest(unnest, input)

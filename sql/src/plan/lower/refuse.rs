@@ -82,11 +82,6 @@ pub(super) fn refuse_volatile(expr: &Expr) -> Result<()> {
 /// Refuses a node that no operator stands for.
 pub(super) fn refused(plan: &LogicalPlan) -> Error {
     match plan {
-        LogicalPlan::Window(_) => {
-            not_yet("OVER", "Aggregate by a window with GROUP BY, or use OVER in a SELECT over the result.")
-        }
-        LogicalPlan::Sort(_) => not_yet("ORDER BY", "Leave it out here and order in a SELECT over the result."),
-        LogicalPlan::Limit(_) => not_yet("LIMIT", "Leave it out here and limit in a SELECT over the result."),
         LogicalPlan::RecursiveQuery(_) => not_yet("WITH RECURSIVE", "Use it in a SELECT over the result."),
         _ => not_yet("this clause", "Use it in a SELECT over the result."),
     }
