@@ -30,6 +30,11 @@ fn over() -> Result<()> {
 }
 
 #[test]
+fn recursive() -> Result<()> {
+    check(&cases("recursive.sql")?)
+}
+
+#[test]
 fn sets() -> Result<()> {
     check(&cases("sets.sql")?)
 }

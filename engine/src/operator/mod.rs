@@ -10,6 +10,7 @@ pub mod filter;
 pub mod join;
 pub mod over;
 pub mod project;
+pub mod recompute;
 pub mod union;
 pub mod unnest;
 pub mod upsert;

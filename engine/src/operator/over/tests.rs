@@ -47,11 +47,11 @@ fn over(functions: Vec<Function>, first: Option<First>, append_only: bool) -> Ov
     }
 }
 
-/// The sum of `v` up to its row.
+/// The sum of `v` up to its row and those that are alike.
 fn running_sum() -> Function {
     let (k, v) = (Arc::new(Column::new("k", 0)), Arc::new(Column::new("v", 1)));
     let order = [PhysicalSortExpr::new(v.clone(), UP)];
-    let frame = Arc::new(WindowFrame::new(Some(true)));
+    let frame = Arc::new(WindowFrame::new(Some(false)));
     let function = WindowFunctionDefinition::AggregateUDF(sum_udaf());
     let made = create_window_expr(&function, "sum".into(), &[v], &[k], &order, frame, input(), false, false, None);
     Function::Other(made.expect("sum of integers"))

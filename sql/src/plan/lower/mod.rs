@@ -18,6 +18,7 @@ mod joins;
 mod operators;
 mod overs;
 mod properties;
+mod recursive;
 mod refuse;
 mod requirements;
 mod scan;

@@ -47,7 +47,7 @@ impl<'p> Overing<'p> {
             let columns: Vec<_> = other.partition_by.iter().filter_map(|e| column_of(e, from)).collect();
             columns.iter().all(|c| key.contains(c)) && key.iter().all(|c| columns.contains(c))
         };
-        if !params.iter().all(|p| same(p)) {
+        if !params.iter().all(same) {
             return Err(Error::internal("calls over different partitions in one node"));
         }
         let options = |asc: bool, nulls_first: bool| SortOptions { descending: !asc, nulls_first };

@@ -71,6 +71,7 @@ impl<'a> Describing<'a> {
             }
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::RecursiveQuery(_) => self.recompute(plan),
             LogicalPlan::Unnest(unnest) => {
                 let input = self.node(&unnest.input)?;
                 self.unnest(unnest, input)

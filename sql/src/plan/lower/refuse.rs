@@ -81,8 +81,7 @@ pub(super) fn refuse_volatile(expr: &Expr) -> Result<()> {
 
 /// Refuses a node that no operator stands for.
 pub(super) fn refused(plan: &LogicalPlan) -> Error {
-    match plan {
-        LogicalPlan::RecursiveQuery(_) => not_yet("WITH RECURSIVE", "Use it in a SELECT over the result."),
-        _ => not_yet("this clause", "Use it in a SELECT over the result."),
-    }
+    let text = plan.display().to_string();
+    let clause = text.split([':', ' ']).next().unwrap_or("this clause");
+    not_yet(clause, "Use it in a SELECT over the result.")
 }

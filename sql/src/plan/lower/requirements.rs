@@ -82,6 +82,7 @@ impl Requiring {
                 };
                 inputs.iter_mut().for_each(|input| input.needs.rows = needed.clone());
             }
+            (Step::Recompute(..), inputs) => inputs.iter_mut().for_each(|input| input.needs.rows = Needed::Single),
             (Step::Over(overing), [input]) => input.needs.rows = overing.needed(),
             (Step::Filter(filter), [input]) => first_of(&filter.predicate, filter.input.schema(), input),
             (Step::Join(joining), inputs) => {
@@ -108,6 +109,7 @@ impl Requiring {
                     && node.has.growth != Growth::TakesBack
                     && emit == EmitMode::OnClose
             }
+            Step::Recompute(..) => false,
             _ if node.inputs.is_empty() => node.has.growth == Growth::Grows,
             _ => node.inputs.iter().all(|input| input.needs.append_only),
         };

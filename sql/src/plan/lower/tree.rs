@@ -50,6 +50,8 @@ pub(super) enum Step<'p> {
     Join(Joining<'p>),
     /// Computes columns of the rows of partitions.
     Over(Overing<'p>),
+    /// Runs a query anew over all rows of its inputs, for which the plan given has empty tables.
+    Recompute(&'p LogicalPlan, LogicalPlan),
     /// Makes rows of lists and columns of structs.
     Unnest(&'p Unnest, Vec<Unnested>),
 }

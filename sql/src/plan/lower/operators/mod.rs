@@ -6,6 +6,7 @@
 mod aggregate;
 mod join;
 mod over;
+mod recompute;
 mod rows;
 mod source;
 
@@ -63,6 +64,7 @@ impl<'a> Lowering<'a> {
             (Step::Aggregate(grouping), [input], [from]) => self.aggregate(grouping, node, input, *from),
             (Step::Join(joining), [_, _], [left, right]) => self.join(joining, node, [*left, *right]),
             (Step::Over(overing), [input], [from]) => self.over(overing, node, input, *from),
+            (Step::Recompute(plan, kept), _, _) => self.recompute(plan, kept, node, &made),
             (Step::Unnest(u, columns), [_], [from]) => Ok(self.unnest(u, columns, node, *from)),
             (Step::Union(u), _, _) => Ok(self.union(u, node, &made)),
             _ => Err(Error::internal("a node with more or fewer inputs than it can have")),

@@ -45,7 +45,7 @@ impl Lowering<'_> {
         let (function, params) = call_of(expr)?;
         let args: Vec<String> = params.args.iter().map(|arg| arg.schema_name().to_string()).collect();
         let mut name = format!("{}({})", function.name(), args.join(", "));
-        let ordered = (!params.order_by.is_empty()).then_some(params.order_by.len() == 1);
+        let ordered = (!params.order_by.is_empty()).then_some(false);
         let function = match function.name() {
             "row_number" => Function::RowNumber,
             "rank" => Function::Rank,
