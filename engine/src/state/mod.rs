@@ -40,6 +40,12 @@ pub trait State: Send {
         false
     }
 
+    /// The bytes that a full snapshot would have, where that is known: one that would be about as large as what is written of it
+    /// already is worth nothing.
+    fn written_whole(&self) -> Option<usize> {
+        None
+    }
+
     /// Bytes held.
     fn bytes(&self) -> usize;
 
@@ -111,8 +117,25 @@ struct Entry {
     parts: usize,
 }
 
-/// After this many parts a full one is written, so that a restore reads few files.
-const MOST_PARTS: usize = 32;
+/// After this many parts a full one is written, so that a restore reads few files, if they are much beside it.
+const MANY_PARTS: usize = 32;
+/// After this many in any case.
+const MOST_PARTS: usize = 256;
+
+impl Entry {
+    /// Whether all of `state` is to be written, not only what has changed.
+    fn is_due(&self, state: &dyn State) -> bool {
+        let replaced = match state.written_whole() {
+            Some(whole) => self.full_bytes + self.delta_bytes > 2 * whole.max(SMALL_PART),
+            None => self.delta_bytes > self.full_bytes,
+        };
+        let many = self.parts >= MANY_PARTS && self.delta_bytes > self.full_bytes / 2;
+        self.parts == 0 || replaced || many || self.parts >= MOST_PARTS || state.needs_full()
+    }
+}
+
+/// Parts of so many bytes are all alike.
+const SMALL_PART: usize = 1 << 16;
 
 impl StateRegistry {
     /// An empty registry for a task of `job`.
@@ -139,6 +162,12 @@ impl StateRegistry {
         Handle { state, account: Mutex::new(self.account()), metrics: self.metrics.clone() }
     }
 
+    /// State of an epoch, which no checkpoint has.
+    pub fn of_epoch<S: State + 'static>(&mut self, state: S) -> Handle<S> {
+        let account = Mutex::new(self.account());
+        Handle { state: Arc::new(Mutex::new(state)), account, metrics: self.metrics.clone() }
+    }
+
     /// Called before some `rows` rows of state `name` are restored.
     pub fn reserve(&mut self, name: &str, rows: usize) {
         self.entries.iter().filter(|e| e.name == name).for_each(|e| e.state.lock().reserve(rows));
@@ -158,7 +187,7 @@ impl StateRegistry {
             let mut state = entry.state.lock();
             state.restored(watermark).map_err(|e| unfit(&entry.name, &self.job, &e))?;
             // What was restored is written whole at the next checkpoint: its keys may come from other tasks.
-            entry.parts = MOST_PARTS;
+            entry.parts = 0;
         }
         Ok(())
     }
@@ -183,10 +212,7 @@ impl StateRegistry {
         let mut parts = vec![];
         for entry in &mut self.entries {
             let mut state = entry.state.lock();
-            let full = entry.parts == 0
-                || entry.parts >= MOST_PARTS
-                || entry.delta_bytes > entry.full_bytes
-                || state.needs_full();
+            let full = entry.is_due(&*state);
             let rows = state.snapshot(full)?;
             if rows.is_empty() {
                 continue;
@@ -194,7 +220,7 @@ impl StateRegistry {
             let part = StatePart { name: entry.name.clone(), full, rows };
             let bytes = part.bytes();
             if full {
-                (entry.full_bytes, entry.delta_bytes, entry.parts) = (bytes.max(1 << 16), 0, 1);
+                (entry.full_bytes, entry.delta_bytes, entry.parts) = (bytes.max(SMALL_PART), 0, 1);
             } else {
                 entry.delta_bytes += bytes;
                 entry.parts += 1;

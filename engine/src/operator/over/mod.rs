@@ -86,6 +86,8 @@ pub struct Over {
     pub append_only: bool,
     /// Whether all rows of a partition come in one epoch, so that none is kept.
     pub settles: bool,
+    /// Whether each task looks at its own rows alone: what is cut off there would be cut off from all.
+    pub of_each_task: bool,
     /// When partitions get no more rows, where that is known.
     pub expiry: Option<Expiry>,
     /// The columns, by name, for each value of which the input has one row, where later rows take the places of earlier ones.
@@ -107,7 +109,8 @@ impl Over {
 
 impl OperatorSpec for Over {
     fn name(&self) -> &'static str {
-        "over"
+        // State goes by names, and this one has none.
+        if self.of_each_task { "first" } else { "over" }
     }
 
     fn describe(&self) -> String {
@@ -132,7 +135,9 @@ impl OperatorSpec for Over {
         if let Some(first) = self.first {
             text.push_str(&format!(", up to {}", first.most));
         }
-        if self.key.is_empty() && !self.forgets() {
+        if self.of_each_task {
+            text.push_str(", of the rows of each task");
+        } else if self.key.is_empty() && !self.forgets() {
             text.push_str(", all rows each time");
         }
         text
@@ -161,6 +166,9 @@ impl OperatorSpec for Over {
     }
 
     fn needs(&self, _port: usize) -> Needed {
+        if self.of_each_task {
+            return Needed::Anywhere;
+        }
         Needed::hash(self.key.clone())
     }
 

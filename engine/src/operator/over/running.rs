@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt8Array, UInt32Array, new_null_array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array, new_null_array};
 use arrow::compute::{filter_record_batch, is_not_null, nullif, take_record_batch};
-use arrow::datatypes::{Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow::row::{RowConverter, SortField};
 
 use super::Over;
@@ -67,17 +67,18 @@ struct Piece {
 
 impl Running {
     pub(super) fn new(spec: Arc<Over>, context: &mut BuildContext<'_>) -> Result<Self> {
-        let nullable = |f: &Arc<arrow::datatypes::Field>| f.as_ref().clone().with_nullable(true);
+        let nullable = |f: &Arc<Field>| f.as_ref().clone().with_nullable(true);
         let schema = Arc::new(Schema::new(spec.schema.fields().iter().map(nullable).collect::<Vec<_>>()));
         let kept = Arrangement::new(schema.clone(), spec.key.clone(), true)?;
-        let kept = context.state.open("rows", kept.expiring(spec.expiry.map(|e| e.column)));
-        let number = || SortField::new(arrow::datatypes::DataType::UInt32);
+        let kept = kept.expiring(spec.expiry.map(|e| e.column));
+        let kept = if spec.settles { context.state.of_epoch(kept) } else { context.state.open("rows", kept) };
+        let number = || SortField::new(DataType::UInt32);
         let ordered = spec.order.iter().map(|(column, options)| {
             SortField::new_with_options(spec.input.field(*column).data_type().clone(), *options)
         });
         let all = spec.input.fields().iter().map(|f| SortField::new(f.data_type().clone()));
-        let age = SortField::new(arrow::datatypes::DataType::UInt8);
-        let order = RowConverter::new([number()].into_iter().chain(ordered).chain([age]).chain(all).collect())?;
+        let place = SortField::new(DataType::UInt64);
+        let order = RowConverter::new([number()].into_iter().chain(ordered).chain([place]).chain(all).collect())?;
         let account = context.state.account();
         Ok(Running {
             spec,
@@ -193,12 +194,9 @@ impl Running {
         let spec = &self.spec;
         let inputs: Vec<ArrayRef> = piece.rows.rows().columns()[..spec.input.fields().len()].to_vec();
         let total = piece.rows.num_rows();
-        // Without an order those stay that are there.
-        let stay = spec.forgets() && spec.order.is_empty();
-        let age = UInt8Array::from_iter_values((0..total).map(|row| u8::from(stay && row >= piece.kept)));
         let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from(piece.partitions.clone()))];
         columns.extend(spec.order.iter().map(|(column, _)| inputs[*column].clone()));
-        columns.push(Arc::new(age));
+        columns.push(Arc::new(self.places(piece)));
         columns.extend(inputs.iter().map(with_one_nan).collect::<Result<Vec<_>, _>>()?);
         let encoded = self.order.convert_columns(&columns)?;
         let mut sorted: Vec<u32> = (0..total as u32).collect();
@@ -220,6 +218,21 @@ impl Running {
         bounds.push(rows.len());
         let inputs = RecordBatch::try_new(spec.input.clone(), inputs)?;
         Ok(Partitions { rows: take_record_batch(&inputs, &UInt32Array::from(rows))?, bounds })
+    }
+
+    /// What comes before all columns where rows are alike in their order. Without an order those stay where they are that are
+    /// there, and others come behind them.
+    fn places(&self, piece: &Piece) -> UInt64Array {
+        let (spec, total) = (&self.spec, piece.rows.num_rows());
+        let call = spec.first.filter(|_| spec.forgets() && spec.order.is_empty()).map(|first| first.call);
+        let column = call.map(|call| piece.rows.rows().column(spec.input.fields().len() + call));
+        match column.and_then(|column| column.as_primitive_opt::<UInt64Type>()) {
+            Some(numbers) => {
+                let place = |row| if row < piece.kept { numbers.value(row) } else { u64::MAX };
+                UInt64Array::from_iter_values((0..total).map(place))
+            }
+            None => UInt64Array::from(vec![0; total]),
+        }
     }
 
     /// `rows` with their values, as they are kept: those that are not wanted are not there, or have none.

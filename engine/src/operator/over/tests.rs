@@ -41,6 +41,7 @@ fn over(functions: Vec<Function>, first: Option<First>, append_only: bool) -> Ov
         first,
         append_only,
         settles: false,
+        of_each_task: false,
         expiry: None,
         one_of: None,
         schema: Arc::new(Schema::new(fields)),

@@ -378,6 +378,10 @@ impl State for Arrangement {
         self.much
     }
 
+    fn written_whole(&self) -> Option<usize> {
+        Some(self.kept_bytes())
+    }
+
     fn bytes(&self) -> usize {
         self.kept_bytes() + self.fresh_bytes
     }

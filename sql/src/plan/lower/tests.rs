@@ -1,6 +1,7 @@
 //! Where exchanges are, what emits when, where panes serve, and what closes behind a scan.
 
 mod joins;
+mod overs;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,9 +6,13 @@ use arrow::array::{RecordBatch, new_null_array};
 use arrow::datatypes::{Field, Schema};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, WindowFrame};
+use datafusion::physical_expr::PhysicalExprRef;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_planner::create_window_expr;
-use millstream_engine::graph::NodeId;
+use millstream_engine::graph::{NodeId, NodeKind};
 use millstream_engine::operator::over::{Call, Function, Over};
+use millstream_engine::operator::project::Project;
+use millstream_engine::spread::{Needed, Spread};
 
 use super::Lowering;
 use crate::error::Result;
@@ -33,11 +37,30 @@ impl Lowering<'_> {
             first: node.needs.first,
             append_only: input.needs.append_only,
             settles: node.needs.append_only,
+            of_each_task: false,
             expiry: overing.expiry,
             one_of: input.has.one_of.clone(),
             schema: Arc::clone(overing.plan.schema.inner()),
         };
+        if spec.key.is_empty() && spec.first.is_some() && spec.append_only && input.has.spread.tasks > 1 {
+            return Ok(self.in_two_steps(spec, node, input, from));
+        }
         Ok(self.operator(Arc::new(spec), node, &[from]))
+    }
+
+    /// Cuts off in each task what comes in an epoch, then of that which is left.
+    fn in_two_steps(&mut self, spec: Over, node: &Node<'_>, input: &Node<'_>, from: NodeId) -> NodeId {
+        let lie = Spread::anyhow(input.has.spread.tasks);
+        let each = Over { settles: true, of_each_task: true, ..spec.clone() };
+        let edge = Self::exchange(from, &input.has.spread, &Needed::Anywhere);
+        let each = self.graph.add(NodeKind::Operator(Arc::new(each)), vec![edge], lie.tasks);
+        let fields = spec.input.fields().iter().enumerate();
+        let expressions = fields.map(|(at, f)| Arc::new(Column::new(f.name(), at)) as PhysicalExprRef).collect();
+        let without = Project { expressions, schema: spec.input.clone() };
+        let edge = Self::exchange(each, &lie, &Needed::Anywhere);
+        let without = self.graph.add(NodeKind::Operator(Arc::new(without)), vec![edge], lie.tasks);
+        let edge = Self::exchange(without, &lie, &Needed::Single);
+        self.graph.add(NodeKind::Operator(Arc::new(spec)), vec![edge], node.has.spread.tasks)
     }
 
     fn window_call(&self, overing: &Overing<'_>, expr: &Expr) -> Result<Call> {
