@@ -162,3 +162,12 @@ SELECT p.id, a.price, p.price AS other FROM profiles p FULL JOIN accounts a ON p
 
 # a field of a struct, and a column that is read twice
 SELECT CAST(c9['a'] AS BIGINT) AS c4 FROM (SELECT ts AS c6 FROM visits WHERE id < 9) v JOIN (SELECT k AS c8, s AS c9, k AS c10 FROM accounts) a ON c10 <> 0
+
+# left by an interval on both sides of each
+SELECT b.id, c.id AS other FROM bids b LEFT JOIN clicks c ON b.k = c.k AND c.ts BETWEEN b.ts - INTERVAL '4 seconds' AND b.ts + INTERVAL '6 seconds'
+
+# full by an interval
+SELECT b.id, c.id AS other FROM bids b FULL JOIN clicks c ON b.k = c.k AND c.ts BETWEEN b.ts - INTERVAL '1 second' AND b.ts + INTERVAL '2 seconds'
+
+# what is near by no other
+SELECT b.id FROM bids b WHERE EXISTS (SELECT 1 FROM clicks c WHERE c.k = b.k AND c.ts BETWEEN b.ts - INTERVAL '1 second' AND b.ts + INTERVAL '1 second') IS FALSE

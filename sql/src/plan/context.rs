@@ -26,9 +26,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::var_provider::{VarType, is_system_variables};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::optimizer::{Optimizer, OptimizerConfig};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
@@ -39,20 +37,16 @@ use datafusion::sql::sqlparser::ast::{self, VisitMut};
 use super::copies;
 use super::exact::ExactExpressions;
 use super::grouping_sets;
-use super::harden::{CheckConstants, HardenExpressions};
 use super::headers::{self, Headed};
 use super::limits::{self, refuse_loose_order};
 use super::lower::refuse_clauses;
 use super::missing;
 use super::not_in;
 use super::numbers;
-use super::one_row::AboveOneRow;
-use super::over::{ComputeBelowOver, over_columns};
+use super::over::over_columns;
 use super::parameters::BoundParameters;
 use super::reworded::reword;
-use super::risk::{GuardArguments, PinRisky, RiskyLast};
-use super::same_types::SameTypes;
-use super::simplify::Simplify;
+use super::rules::{is_for_streams, logical_rules, physical_rules};
 use super::stay_put::StayPutPlanner;
 use super::unknown;
 use super::window_call::WindowFunctions;
@@ -119,39 +113,6 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
     // In batch now() is a constant: that of the statement.
     state.mark_start_execution();
     state
-}
-
-/// DataFusion's rules, with ours where constants are still as they were written, and our own simplification.
-fn logical_rules(semantics: Semantics) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let first: [Arc<dyn OptimizerRule + Send + Sync>; 5] = [
-        Arc::new(CheckConstants),
-        Arc::new(RiskyLast),
-        Arc::new(GuardArguments),
-        Arc::new(ComputeBelowOver),
-        Arc::new(PinRisky),
-    ];
-    let own: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(Simplify);
-    let replaced = |rule: &dyn OptimizerRule| semantics.exact_expressions() && rule.name() == own.name();
-    // What several operands share would be evaluated before those that guard it. Fields of structs are pushed down by a rule that
-    // fails where a join reads a column twice under two names (DataFusion 55).
-    const LEFT_OUT: [&str; 3] =
-        ["common_sub_expression_eliminate", "extract_leaf_expressions", "push_down_leaf_projections"];
-    let rules = Optimizer::new().rules.into_iter().filter(|r| !LEFT_OUT.contains(&r.name()));
-    let rules = rules.map(|rule| match rule.name() {
-        _ if replaced(rule.as_ref()) => Arc::clone(&own),
-        "push_down_filter" => Arc::new(AboveOneRow(rule)),
-        "single_distinct_aggregation_to_group_by" => Arc::new(SameTypes(rule)),
-        _ => rule,
-    });
-    first.into_iter().chain(rules).collect()
-}
-
-/// DataFusion's rules, after ours. One is left out: where an aggregate stands over one that statistics answer, it takes the
-/// columns of the one for those of the other; files tell how many rows they have anyway.
-fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let first: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(HardenExpressions);
-    let rules = PhysicalOptimizer::new().rules.into_iter().filter(|r| r.name() != "aggregate_statistics");
-    [first].into_iter().chain(rules).collect()
 }
 
 /// Plans a query, with names of their own for its columns.
@@ -229,7 +190,7 @@ pub fn optimize(state: &SessionState, plan: LogicalPlan, for_streaming: bool) ->
         return Ok(state.optimize(&plan)?);
     }
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
-    let rules = state.optimizer().rules.iter().filter(|rule| !NOT_FOR_STREAMS.contains(&rule.name())).cloned();
+    let rules = state.optimizer().rules.iter().filter(|rule| is_for_streams(rule.as_ref())).cloned();
     let plan = Optimizer::with_rules(rules.collect()).optimize(plan, &Unfolded(state), |_, _| {})?;
     Ok(CanonicalFloats::new().rewrite(plan)?)
 }
@@ -265,23 +226,6 @@ pub fn streaming_plan(state: &SessionState, plan: LogicalPlan) -> Result<Logical
     let plan = over_columns(limits::by_number(plan, names)?, names)?;
     Ok(grouping_sets::one_by_one(plan)?)
 }
-
-/// Rules that are left out of streaming plans:
-/// - `single_distinct_aggregation_to_group_by` stacks two aggregates: the second would read a changelog and
-///   retract, where one count(DISTINCT) keeps a set.
-/// - `eliminate_join` turns inner joins (Nexmark 5 and 8, INTERSECT) into semi joins because of keys that hold
-///   in batch; the inner join is the cheaper operator here and its output stays append-only.
-/// - `eliminate_filter` makes of a filter that is never true a relation without rows, and the stream with its time and
-///   its end is gone.
-/// - `risky_last`, `guard_arguments` and `pin_risky`: operators evaluate on the rows that reach them anyway.
-const NOT_FOR_STREAMS: [&str; 6] = [
-    "eliminate_filter",
-    "risky_last",
-    "guard_arguments",
-    "pin_risky",
-    "single_distinct_aggregation_to_group_by",
-    "eliminate_join",
-];
 
 /// What the planner asks: functions and settings of the session, tables of the resolver.
 pub struct PlanContext<'a> {

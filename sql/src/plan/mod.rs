@@ -28,6 +28,7 @@ mod parameters;
 mod pauses;
 mod reworded;
 mod risk;
+mod rules;
 mod same_types;
 mod simplify;
 mod stay_put;

@@ -6,7 +6,7 @@
 //! a.window_end = b.window_end             rows that come have window_end > W: both go when window_end <= W
 //! ```
 //! A row may go if nothing that comes matches it, and if nobody has to know any more what it has matched: where a side also says
-//! what has no match, the rows of the other may go only together with those that they match.
+//! what has no match, the rows of the other stay as long as those that they match may find more.
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
@@ -29,6 +29,19 @@ struct Distance {
     most: Option<i64>,
     /// They are parts of the key.
     is_key: bool,
+}
+
+impl Distance {
+    /// The time of `side` less that of the other is so many microseconds at most.
+    fn most_of(&self, side: usize) -> Option<i64> {
+        if side == 0 { self.most } else { self.least.map(|least| -least) }
+    }
+
+    /// So many microseconds behind the time of a row of `side` no more rows come that match it, and what tells their times.
+    fn no_more_for<'n>(&self, side: usize, inputs: &'n [Node<'_>]) -> Option<(i64, &'n TimeProperty)> {
+        let time = inputs[1 - side].has.time.get(self.columns[1 - side])?.as_ref()?;
+        Some((self.most_of(1 - side)?.saturating_sub(first_to_come(time)?), time))
+    }
 }
 
 impl JoinTimes {
@@ -55,18 +68,25 @@ impl JoinTimes {
     /// Notes when rows of `side` go by `distance`, if they do and nothing is known yet.
     fn expire(&mut self, kind: JoinKind, inputs: &[Node<'_>], distance: &Distance, side: usize) {
         let other = 1 - side;
-        let (column, their) = (distance.columns[side], distance.columns[other]);
-        // So much later than the other's its time is at least.
-        let least = if side == 0 { distance.least } else { distance.most.map(|most| -most) };
-        let Some(Some(time)) = inputs[other].has.time.get(their) else { return };
-        let (Some(least), Some(from)) = (least, first_to_come(time)) else { return };
         let takes_back = inputs[other].has.growth == Growth::TakesBack;
         let counted = kind.says_alone(other) && !(distance.is_key && self.windowed.is_some());
-        if takes_back || counted || self.expiry[side].is_some() {
+        if takes_back || self.expiry[side].is_some() || counted && inputs[side].has.growth == Growth::TakesBack {
             return;
         }
-        self.expiry[side] = Some(Expiry { column, after: -(from + least) });
-        self.closing.push(time.clone());
+        let Some((after, time)) = distance.no_more_for(side, inputs) else { return };
+        let mut expiry = after;
+        let mut closing = vec![time];
+        if counted {
+            // Rows of the other side have to know what they match as long as they may find more.
+            let (Some((theirs, time)), Some(most)) = (distance.no_more_for(other, inputs), distance.most_of(other))
+            else {
+                return;
+            };
+            expiry = after.max(most.saturating_add(theirs));
+            closing.push(time);
+        }
+        self.expiry[side] = Some(Expiry { column: distance.columns[side], after: expiry });
+        self.closing.extend(closing.into_iter().cloned());
     }
 
     /// What the columns that a join gives tell of event time: bounds of windows whose rows meet only each other.

@@ -61,8 +61,14 @@ fn state_goes_with_times_and_keys_where_they_bound_it() {
         (format!("SELECT x.v FROM rows x JOIN more y ON {near}"), StateBound::Watermark),
         // One side only.
         ("SELECT x.v FROM rows x JOIN more y ON x.a = y.a AND y.ts >= x.ts".to_owned(), StateBound::Unbounded),
-        // What rows have matched must be known as long as they may be said without a match.
-        (format!("SELECT x.v FROM rows x LEFT JOIN more y ON x.a = y.a AND {near}"), StateBound::Unbounded),
+        // What rows have matched must be known as long as they may find more.
+        (format!("SELECT x.v FROM rows x LEFT JOIN more y ON x.a = y.a AND {near}"), StateBound::Watermark),
+        (format!("SELECT x.v FROM rows x FULL JOIN more y ON x.a = y.a AND {near}"), StateBound::Watermark),
+        (
+            format!("SELECT x.v FROM rows x WHERE NOT EXISTS (SELECT 1 FROM more y WHERE x.a = y.a AND {near})"),
+            StateBound::Watermark,
+        ),
+        ("SELECT x.v FROM rows x LEFT JOIN more y ON x.a = y.a AND y.ts <= x.ts".to_owned(), StateBound::Unbounded),
         (windows("JOIN"), StateBound::Watermark),
         (windows("LEFT JOIN"), StateBound::Watermark),
         (windows("FULL JOIN"), StateBound::Watermark),
