@@ -3,13 +3,14 @@
 //! `cargo bench --workspace --bench hop_slides`: windows of 60 s, slides from 30 s to 1 s, counts by 100 keys. The
 //! number of result rows grows with size/slide and is shown; the work per input row should not.
 
-use millstream_benches::{Bids, Result, median};
+use millstream_benches::{Result, Table, Tables, median};
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let bids = Bids::make(10_000_000).await?;
+        let bids = Table::bids(10_000_000).await?;
         let rows = bids.rows() as f64 / 1e6;
+        let bids = Tables(vec![bids]);
         println!("{:>10} {:>12} {:>14}", "size/slide", "M rows/s", "ns per row");
         for slide in [30, 12, 6, 3, 2, 1] {
             let sql = format!(

@@ -1,4 +1,4 @@
-//! What the benchmarks share: Nexmark bids in memory, and running a query over them continuously.
+//! What the benchmarks share: rows in memory, and running a query over them continuously and in batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::common::TableReference;
-use datafusion::datasource::provider_as_source;
+use datafusion::datasource::{MemTable, TableProvider, provider_as_source};
 use datafusion::logical_expr::TableSource;
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_engine::changes::Changes;
@@ -87,20 +87,30 @@ impl UnitReader for Reader {
     }
 }
 
-/// Bids in memory as the stream `bid`.
+/// Rows in memory as a stream.
 #[derive(Clone, Debug)]
-pub struct Bids {
+pub struct Table {
+    /// The stream's name.
+    pub name: &'static str,
     /// Its columns.
     pub schema: SchemaRef,
     /// Its rows, in batches of up to 8192.
     pub batches: Arc<Vec<RecordBatch>>,
-    bound: Arc<dyn PhysicalExpr>,
-    time: usize,
+    /// The column of event time, and the bound that rows set.
+    time: Option<(usize, Arc<dyn PhysicalExpr>)>,
 }
 
-impl Bids {
-    /// The bids among the first `events` Nexmark events.
-    pub async fn make(events: u64) -> Result<Self> {
+impl Table {
+    /// Rows that tell no time.
+    ///
+    /// Errors where there are none.
+    pub fn of(name: &'static str, batches: Vec<RecordBatch>) -> Result<Self> {
+        let schema = batches.first().ok_or("no rows")?.schema();
+        Ok(Table { name, schema, batches: Arc::new(batches), time: None })
+    }
+
+    /// The bids among the first `events` Nexmark events, as the stream `bid`.
+    pub async fn bids(events: u64) -> Result<Self> {
         let values = [("table", "bid".to_owned()), ("events", events.to_string())];
         let values = values.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
         let options = Options::new("bid", values);
@@ -126,24 +136,14 @@ impl Bids {
                 batches.push(read.rows.into_rows());
             }
         }
-        let time = schema.index_of("date_time")?;
-        let state = session_state();
-        let df = datafusion::common::DFSchema::try_from_qualified_schema("bid", &schema)?;
-        let create = "CREATE STREAM s (date_time TIMESTAMP, \
-                      WATERMARK FOR date_time AS date_time - INTERVAL '4 seconds')";
-        let Some(Statement::CreateStream(create)) = parse(create)?.pop().map(|p| p.statement) else {
-            return Err("not a stream".into());
-        };
-        let watermark = create.watermark.ok_or("no watermark")?;
-        let bound = expression(&state, Arc::new(Nothing), &watermark.expr, &df)?;
-        let bound = state.create_physical_expr(bound, &df)?;
-        Ok(Bids { schema, batches: Arc::new(batches), bound, time })
+        let time = Some((schema.index_of("date_time")?, bound_of_bids(&schema)?));
+        Ok(Table { name: "bid", schema, batches: Arc::new(batches), time })
     }
 
     /// The same rows `times` times over.
     pub fn repeated(&self, times: usize) -> Self {
         let batches = std::iter::repeat_n(&self.batches[..], times).flatten().cloned().collect();
-        Bids { batches: Arc::new(batches), ..self.clone() }
+        Table { batches: Arc::new(batches), ..self.clone() }
     }
 
     /// The number of rows.
@@ -151,11 +151,41 @@ impl Bids {
         self.batches.iter().map(RecordBatch::num_rows).sum()
     }
 
+    /// The same rows for DataFusion, in so many partitions.
+    fn in_batch(&self, partitions: usize) -> Result<Arc<dyn TableProvider>> {
+        let per_part = self.batches.len().div_ceil(partitions);
+        let parts = self.batches.chunks(per_part).map(<[RecordBatch]>::to_vec).collect();
+        Ok(Arc::new(MemTable::try_new(self.schema.clone(), parts)?))
+    }
+}
+
+/// The bound that bids set: four seconds before their time.
+fn bound_of_bids(schema: &SchemaRef) -> Result<Arc<dyn PhysicalExpr>> {
+    let state = session_state();
+    let df = datafusion::common::DFSchema::try_from_qualified_schema("bid", schema)?;
+    let create = "CREATE STREAM s (date_time TIMESTAMP, WATERMARK FOR date_time AS date_time - INTERVAL '4 seconds')";
+    let Some(Statement::CreateStream(create)) = parse(create)?.pop().map(|p| p.statement) else {
+        return Err("not a stream".into());
+    };
+    let watermark = create.watermark.ok_or("no watermark")?;
+    let bound = expression(&state, Arc::new(Nothing), &watermark.expr, &df)?;
+    Ok(state.create_physical_expr(bound, &df)?)
+}
+
+/// The tables that a query reads.
+#[derive(Clone)]
+pub struct Tables(pub Vec<Table>);
+
+impl Tables {
     /// Runs `sql` continuously with so many tasks, to the end, into nothing. Gives the time it took.
     pub async fn run_continuously(&self, sql: &str, parallelism: usize) -> Result<Duration> {
         let state = session_state();
         let query = parse_query(sql)?;
-        let plan = query_plan(&state, Arc::new(self.clone()), &query.query)?;
+        let streams = self.0.iter().map(|t| {
+            let provider: Arc<dyn TableProvider> = Arc::new(SourceTable(Arc::new(t.clone())));
+            (t.name, provider)
+        });
+        let plan = query_plan(&state, Arc::new(Named(streams.collect())), &query.query)?;
         let plan = streaming_plan(&state, plan)?;
         let mut lowered = lower(&state, &plan, query.emit, parallelism)?;
         let sink = built_in().to_write("blackhole")?.writable()?.open(SinkRequest {
@@ -179,14 +209,12 @@ impl Bids {
     /// Runs `sql` once over all rows in DataFusion with so many partitions. Gives the time it took.
     pub async fn run_in_batch(&self, sql: &str, parallelism: usize) -> Result<Duration> {
         use futures::StreamExt;
-        let per_part = self.batches.len().div_ceil(parallelism);
-        let parts = self.batches.chunks(per_part).map(<[RecordBatch]>::to_vec).collect();
-        let table = Arc::new(datafusion::datasource::MemTable::try_new(self.schema.clone(), parts)?);
+        let tables = self.0.iter().map(|t| Ok((t.name, t.in_batch(parallelism)?))).collect::<Result<_>>()?;
         let mut state = session_state();
         state.config_mut().options_mut().execution.target_partitions = parallelism;
         let query = parse_query(sql)?;
         let start = Instant::now();
-        let plan = query_plan(&state, Arc::new(Batch(table)), &query.query)?;
+        let plan = query_plan(&state, Arc::new(Named(tables)), &query.query)?;
         let physical = state.create_physical_plan(&plan).await?;
         let mut running = tokio::task::JoinSet::new();
         for stream in datafusion::physical_plan::execute_stream_partitioned(physical, state.task_ctx())? {
@@ -204,9 +232,9 @@ impl Bids {
     }
 }
 
-impl StreamScan for Bids {
+impl StreamScan for Table {
     fn name(&self) -> &str {
-        "bid"
+        self.name
     }
 
     fn schema(&self) -> SchemaRef {
@@ -222,7 +250,7 @@ impl StreamScan for Bids {
     }
 
     fn event_time(&self) -> Option<(usize, Option<Arc<dyn PhysicalExpr>>)> {
-        Some((self.time, Some(self.bound.clone())))
+        self.time.clone().map(|(column, bound)| (column, Some(bound)))
     }
 
     fn idle_timeout(&self) -> Duration {
@@ -234,17 +262,13 @@ impl StreamScan for Bids {
     }
 }
 
-impl TableResolver for Bids {
-    fn table(&self, _name: &TableReference) -> millstream_sql::Result<Option<Arc<dyn TableSource>>> {
-        Ok(Some(provider_as_source(Arc::new(SourceTable(Arc::new(self.clone()))))))
-    }
-}
+/// Tables by their names.
+struct Named(Vec<(&'static str, Arc<dyn TableProvider>)>);
 
-struct Batch(Arc<datafusion::datasource::MemTable>);
-
-impl TableResolver for Batch {
-    fn table(&self, _name: &TableReference) -> millstream_sql::Result<Option<Arc<dyn TableSource>>> {
-        Ok(Some(provider_as_source(self.0.clone())))
+impl TableResolver for Named {
+    fn table(&self, name: &TableReference) -> millstream_sql::Result<Option<Arc<dyn TableSource>>> {
+        let found = self.0.iter().find(|(known, _)| *known == name.table());
+        Ok(found.map(|(_, table)| provider_as_source(table.clone())))
     }
 }
 

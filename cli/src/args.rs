@@ -292,6 +292,9 @@ pub(crate) struct NexmarkArgs {
     /// Tasks per operator [default: the number of cores]
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) parallelism: Option<u16>,
+    /// How often state becomes durable [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    pub(crate) checkpoint_interval: Option<Duration>,
     /// How the figures look
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: BenchOutput,

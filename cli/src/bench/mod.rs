@@ -110,12 +110,13 @@ async fn measure(query: &'static BenchQuery, args: &NexmarkArgs) -> Result<Figur
     let store = folder.path.join(format!("store-{}-{}", query.name, std::process::id()));
     let mut config = Config::new(store.display().to_string());
     config.parallelism = args.parallelism.map_or(config.parallelism, usize::from);
+    config.checkpoint_interval = args.checkpoint_interval.unwrap_or(config.checkpoint_interval);
     let parallelism = config.parallelism;
     let millstream = Millstream::open(config).await?;
     let session = millstream.session();
     for (table, columns) in TABLES {
         if query.reads(table) {
-            prepare(&session, args, &folder.path, table, columns).await?;
+            prepare(&session, args, parallelism, &folder.path, table, columns).await?;
         }
     }
     let (cpu, start) = (cpu_seconds(), Instant::now());
@@ -160,8 +161,15 @@ const TABLES: [(&str, &str); 3] = [
     ),
 ];
 
-/// Creates the stream of a table, over the generator or over files that are written first.
-async fn prepare(session: &Session, args: &NexmarkArgs, folder: &Path, table: &str, columns: &str) -> Result<()> {
+/// Creates the stream of a table, over the generator or over files that are written first: one for each task.
+async fn prepare(
+    session: &Session,
+    args: &NexmarkArgs,
+    files: usize,
+    folder: &Path,
+    table: &str,
+    columns: &str,
+) -> Result<()> {
     let events = args.events;
     let generator = format!("connector = 'nexmark', \"table\" = '{table}', events = '{events}'");
     if args.source == BenchSource::Generator {
@@ -172,7 +180,7 @@ async fn prepare(session: &Session, args: &NexmarkArgs, folder: &Path, table: &s
         BenchFormat::Csv => ("csv", "csv"),
         BenchFormat::Parquet => ("parquet", "parquet"),
     };
-    let path = folder.join(format!("{table}-{events}-{ending}"));
+    let path = folder.join(format!("{table}-{events}-{files}-{ending}"));
     let text = path.display();
     if !path.exists() {
         done(session, &format!("CREATE STREAM made_{table} ({columns}) WITH ({generator})")).await?;
@@ -180,7 +188,7 @@ async fn prepare(session: &Session, args: &NexmarkArgs, folder: &Path, table: &s
             session,
             &format!(
                 "CREATE STREAM written_{table} WITH (connector = 'file', path = '{text}/', format = '{format}', \
-                 parallelism = '1') AS SELECT * FROM made_{table}"
+                 parallelism = '{files}') AS SELECT * FROM made_{table}"
             ),
         )
         .await?;
@@ -190,7 +198,7 @@ async fn prepare(session: &Session, args: &NexmarkArgs, folder: &Path, table: &s
         session,
         &format!(
             "CREATE STREAM {table} ({columns}, {WATERMARK}) WITH (connector = 'file', path = '{text}/', \
-             format = '{format}', ordered = 'true')"
+             format = '{format}')"
         ),
     )
     .await

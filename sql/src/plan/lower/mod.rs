@@ -120,10 +120,14 @@ fn physical(state: &SessionState, expr: &Expr, schema: &DFSchema) -> Result<Arc<
     Ok(harden(physical, schema.as_arrow())?)
 }
 
-/// The column that an expression merely passes on.
+/// The column that an expression merely passes on, as the engine sees it: a cast to the type that is there is none to it.
 fn column_of(expr: &Expr, schema: &DFSchema) -> Option<usize> {
     match expr {
         Expr::Alias(a) => column_of(&a.expr, schema),
+        Expr::Cast(c) => {
+            let column = column_of(&c.expr, schema)?;
+            (schema.field(column).data_type() == c.field.data_type()).then_some(column)
+        }
         Expr::Column(c) => schema.index_of_column(c).ok(),
         _ => None,
     }

@@ -187,6 +187,8 @@ fn exchanges_are_where_rows_do_not_lie_where_they_are_needed() {
             format!("SELECT a % 7 AS k, sum(n) FROM ({BY_A}) GROUP BY a % 7"),
             vec!["aggregate updating 1 by a", "aggregate updating 2 by rows.a % Int64(7)"],
         ),
+        // A column that stands twice, once behind a cast that does nothing.
+        (format!("SELECT DISTINCT CAST(a AS BIGINT) AS k, a FROM ({BY_A})"), vec!["aggregate updating 1 by a"]),
         // One for all: what follows is in its task.
         (
             "SELECT n, count(*) FROM (SELECT count(*) AS n FROM rows) GROUP BY n".to_owned(),
