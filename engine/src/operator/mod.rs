@@ -173,6 +173,8 @@ pub enum StateBound {
     Watermark,
     /// One entry per distinct value of these columns.
     Keys(String),
+    /// It keeps an input that ends.
+    Input,
     /// It keeps its input.
     Unbounded,
 }
@@ -185,6 +187,7 @@ impl fmt::Display for StateBound {
             StateBound::Watermark => f.write_str("bounded by watermark"),
             StateBound::Keys(keys) if keys.is_empty() => f.write_str("one row"),
             StateBound::Keys(keys) => write!(f, "bounded by keys ({keys})"),
+            StateBound::Input => f.write_str("bounded by an input that ends"),
             StateBound::Unbounded => f.write_str("unbounded"),
         }
     }

@@ -37,6 +37,7 @@ use datafusion::sql::parser::{CopyToSource, CopyToStatement, Statement as DfStat
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{self, VisitMut};
 
+use super::as_of_now::{AsOfNowPlanner, InOrder, Versions};
 use super::copies;
 use super::exact::ExactExpressions;
 use super::grouping_sets;
@@ -97,7 +98,7 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
         .with_expr_planners(planners)
         .with_default_features()
         .with_analyzer_rules(numbers::analyzer_rules(semantics))
-        .with_relation_planners(vec![Arc::new(WindowFunctions)])
+        .with_relation_planners(vec![Arc::new(Versions), Arc::new(WindowFunctions)])
         .with_type_planner(Arc::new(StreamTypes))
         .with_query_planner(Arc::new(BatchPlanner))
         .with_optimizer_rules(logical_rules(semantics))
@@ -138,6 +139,7 @@ fn logical_rules(semantics: Semantics) -> Vec<Arc<dyn OptimizerRule + Send + Syn
     let rules = Optimizer::new().rules.into_iter().filter(|r| !LEFT_OUT.contains(&r.name()));
     let rules = rules.map(|rule| match rule.name() {
         _ if replaced(rule.as_ref()) => Arc::clone(&own),
+        "eliminate_cross_join" => Arc::new(InOrder(rule)),
         "push_down_filter" => Arc::new(AboveOneRow(rule)),
         "single_distinct_aggregation_to_group_by" => Arc::new(SameTypes(rule)),
         _ => rule,
@@ -454,7 +456,7 @@ impl QueryPlanner for BatchPlanner {
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let plan = CanonicalFloats::new().rewrite(plan.clone())?;
         let planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> =
-            vec![Arc::new(WindowPlanner::default()), Arc::new(StayPutPlanner)];
+            vec![Arc::new(WindowPlanner::default()), Arc::new(StayPutPlanner), Arc::new(AsOfNowPlanner)];
         DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(&plan, session).await
     }
 }
