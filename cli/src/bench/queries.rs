@@ -3,7 +3,7 @@
 //! Of q11 the aggregate: sessions come later. q12 counts by event time. Of q5 and q7 also the aggregates alone, which are what
 //! their joins read.
 
-/// A query: its name, and its text over `bid`, `auction` and `person`.
+/// A query: its name, and its text over `bid`, `auction`, `person` and `side_input`.
 pub(crate) struct BenchQuery {
     pub(crate) name: &'static str,
     pub(crate) sql: &'static str,
@@ -23,7 +23,7 @@ fn is_word(text: &str, word: &str) -> bool {
 }
 
 /// The queries in order.
-pub(crate) const QUERIES: [BenchQuery; 20] = [
+pub(crate) const QUERIES: [BenchQuery; 21] = [
     BenchQuery { name: "q0", sql: "SELECT auction, bidder, price, date_time, extra FROM bid" },
     BenchQuery {
         name: "q1",
@@ -90,6 +90,11 @@ pub(crate) const QUERIES: [BenchQuery; 20] = [
         sql: "SELECT bidder, window_start, window_end, count(*) AS bid_count \
               FROM TUMBLE(bid, date_time, INTERVAL '10 seconds') \
               GROUP BY bidder, window_start, window_end EMIT ON WINDOW CLOSE",
+    },
+    BenchQuery {
+        name: "q13",
+        sql: "SELECT b.auction, b.bidder, b.price, b.date_time, s.value \
+              FROM bid b JOIN side_input FOR SYSTEM_TIME AS OF PROCTIME() AS s ON b.auction % 10000 = s.key",
     },
     BenchQuery {
         name: "q14",
