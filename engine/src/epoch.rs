@@ -14,4 +14,6 @@ pub struct EpochMark {
     pub checkpoint: Option<u64>,
     /// The last mark: the input has ended.
     pub end: bool,
+    /// Behind it the sources of this [depth](crate::graph::SourceNode::depth) are read, and all that are deeper.
+    pub depth: usize,
 }

@@ -66,6 +66,9 @@ pub struct SourceNode {
     pub schema: SchemaRef,
     /// Event time, if the stream has any.
     pub time: Option<ScanTime>,
+    /// When it is read: at the start of a job one that is deeper is read up to what is there before others begin, since rows are
+    /// looked up in it.
+    pub depth: usize,
 }
 
 /// How a scan tells event time.
@@ -262,7 +265,7 @@ mod tests {
         let rows = arrow::array::RecordBatch::new_empty(schema.clone());
         let source = Arc::new(Constant::new(rows));
         let mut graph = Graph::default();
-        let kind = SourceNode { stream: "s".to_owned(), source, schema: schema.clone(), time: None };
+        let kind = SourceNode { stream: "s".to_owned(), source, schema: schema.clone(), time: None, depth: 0 };
         let from = graph.add(NodeKind::Source(kind), vec![], 2);
         let column = |p: &usize| -> Arc<dyn PhysicalExpr> { Arc::new(Column::new(schema.field(*p).name(), *p)) };
         let projected = Arc::new(schema.project(places).expect("columns"));

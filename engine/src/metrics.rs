@@ -9,7 +9,7 @@ pub struct NodeMetrics {
     rows_in: AtomicU64,
     rows_out: AtomicU64,
     busy_nanos: AtomicU64,
-    state_bytes: AtomicU64,
+    state_bytes: AtomicI64,
     queued_bytes: AtomicI64,
     late: AtomicU64,
     dead_letters: AtomicU64,
@@ -50,9 +50,9 @@ impl NodeMetrics {
         self.busy_nanos.fetch_add(d.as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// Sets the bytes of state held.
-    pub fn state_bytes(&self, bytes: usize) {
-        self.state_bytes.store(bytes as u64, Ordering::Relaxed);
+    /// Adds to (or takes from) the bytes of state held.
+    pub fn state_bytes(&self, delta: i64) {
+        self.state_bytes.fetch_add(delta, Ordering::Relaxed);
     }
 
     /// Adds to (or takes from) the bytes that wait at the inputs.
@@ -76,7 +76,7 @@ impl NodeMetrics {
             rows_in: self.rows_in.load(Ordering::Relaxed),
             rows_out: self.rows_out.load(Ordering::Relaxed),
             busy: Duration::from_nanos(self.busy_nanos.load(Ordering::Relaxed)),
-            state_bytes: self.state_bytes.load(Ordering::Relaxed),
+            state_bytes: self.state_bytes.load(Ordering::Relaxed).max(0) as u64,
             queued_bytes: self.queued_bytes.load(Ordering::Relaxed).max(0) as u64,
             late: self.late.load(Ordering::Relaxed),
             dead_letters: self.dead_letters.load(Ordering::Relaxed),

@@ -88,7 +88,7 @@ impl Bench {
         self.epoch += 1;
         self.watermark = self.watermark.max(watermark);
         let end = watermark == EventTime::MAX;
-        let mark = EpochMark { epoch: self.epoch, watermark: self.watermark, checkpoint: None, end };
+        let mark = EpochMark { epoch: self.epoch, watermark: self.watermark, checkpoint: None, end, depth: 0 };
         self.operator.on_epoch(&mark, &mut self.out)?;
         self.pass_on()?;
         Ok(std::mem::take(&mut self.said))

@@ -14,6 +14,7 @@ from conftest import BINARY, REPO
 EXPECTED = {
     "windows": ["| 2015-07-15T00:00:02 | 18400 | 99971529 |", "| 2015-07-15T00:00:10 | 18400 | 99979401 |"],
     "changes": ["| +I  | tea    | 2     |", "| +I  | coffee | 1     |", "| -U  | tea    | 2     |", "| +U  | coffee | 2     |"],
+    "lookup": ["| 1  | tea    | 7.00 |", "| 2  | coffee |      |", "| 3  | tea    | 3.80 |"],
     "enrich": ["| +I  | 1  | tea    |      |", "| -D  | 1  | tea  |      |", "| +I  | 1  | tea  | 7.00 |", "| +I  | 1  | tea    | 7.60 |"],
     "ingest": ["3 rows went in", "| hall   | 20.5  |", "| roof   | 29.0  |"],
     "export": ["95 lines of JSON", "113 rows of Parquet"],

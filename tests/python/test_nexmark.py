@@ -68,6 +68,11 @@ QUERIES = {
         """SELECT bidder, count(*) AS n, make_timestamp(epoch_us(date_time) // 10000000 * 10000000 + 10000000) AS window_end
            FROM bid GROUP BY ALL""",
     ),
+    "q13": (
+        """SELECT b.auction, b.bidder, b.price, s.value FROM bid b
+           JOIN side_input FOR SYSTEM_TIME AS OF PROCTIME() AS s ON b.auction % 100 = s.key""",
+        "SELECT b.auction, b.bidder, b.price, s.value FROM bid b JOIN side_input s ON b.auction % 100 = s.key",
+    ),
     "q15": (f"SELECT CAST(date_time AS DATE) AS day, count(*) AS n, {RANKS} FROM bid GROUP BY CAST(date_time AS DATE)", None),
     "q16": (
         f"""SELECT channel, CAST(date_time AS DATE) AS day, max(to_char(date_time, '%H:%M')) AS minute, {RANKS}
@@ -94,6 +99,9 @@ QUERIES = {
 }
 
 
+SIDE = [(key, f"value {key}") for key in range(0, 100, 3)]
+
+
 def tables(seed, ooo, pace):
     mark = "WATERMARK FOR date_time AS date_time - INTERVAL '4 seconds'"
     options = f"connector = 'nexmark', events = {EVENTS}, rate = 1000, seed = {seed}, ooo = {ooo}, pace = {pace}"
@@ -104,8 +112,10 @@ def tables(seed, ooo, pace):
 def test_all_queries_are_those_of_duckdb(tmp_path, seed):
     ooo, parallelism = (1, 1000, 100)[seed % 3], (1, 2, 4)[seed % 3]
     store = tmp_path / "store"
+    (tmp_path / "side.csv").write_text("key,value\n" + "".join(f"{key},{value}\n" for key, value in SIDE))
     server = Server(store, "--parallelism", parallelism)
     with server.connect() as connection, connection.cursor() as cursor:
+        cursor.executescript(f"CREATE STREAM side_input (key BIGINT, value TEXT) WITH (connector = 'file', path = '{tmp_path}/side.csv')")
         for statement in tables(seed, ooo, EVENTS // 4):
             cursor.executescript(statement)
         for name, (sql, _) in QUERIES.items():
@@ -118,6 +128,7 @@ def test_all_queries_are_those_of_duckdb(tmp_path, seed):
     with duckdb.connect() as duck:
         for table in ("bid", "auction", "person"):
             duck.execute(f"CREATE VIEW {table} AS FROM '{tmp_path}/{table}.parquet'")
+        duck.execute(f"CREATE VIEW side_input AS FROM '{tmp_path}/side.csv'")
         for name, (sql, reference) in QUERIES.items():
             found, expected = f"FROM '{tmp_path}/{name}.parquet'", reference or sql
             rows = duck.execute(f"SELECT count(*) FROM ({found})").fetchone()[0]

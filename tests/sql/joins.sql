@@ -171,3 +171,29 @@ SELECT b.id, c.id AS other FROM bids b FULL JOIN clicks c ON b.k = c.k AND c.ts 
 
 # what is near by no other
 SELECT b.id FROM bids b WHERE EXISTS (SELECT 1 FROM clicks c WHERE c.k = b.k AND c.ts BETWEEN b.ts - INTERVAL '1 second' AND b.ts + INTERVAL '1 second') IS FALSE
+
+# lookup, of what is complete when rows come
+SELECT b.id, b.k, c.id AS other, c.name FROM bids b JOIN clicks FOR SYSTEM_TIME AS OF now() AS c ON b.id = c.id
+
+# left lookup, of rows that are taken back, with a condition
+SELECT b.id, l.name, l.price FROM bids b LEFT JOIN loose FOR SYSTEM_TIME AS OF PROCTIME() l ON b.k = l.k AND b.price < l.price
+
+# lookup by a key that is computed, of rows that replace each other
+SELECT b.id, p.name FROM bids b LEFT JOIN profiles FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP AS p ON b.id % 20 = p.id WHERE b.price > 1
+
+# lookup in what a query makes
+WITH sums AS (SELECT k, sum(price) AS total, count(*) AS n FROM accounts GROUP BY k)
+SELECT b.id, s.total, s.n FROM bids b LEFT JOIN sums FOR SYSTEM_TIME AS OF now() AS s ON b.k = s.k
+
+# lookup in a lookup
+WITH s AS (SELECT c.id, a.name FROM clicks c LEFT JOIN accounts FOR SYSTEM_TIME AS OF now() AS a ON c.k = a.k)
+SELECT b.id, s.name FROM bids b JOIN s FOR SYSTEM_TIME AS OF now() ON b.id = s.id
+
+# lookup before windows
+SELECT name, window_end, count(*) AS n FROM TUMBLE((SELECT b.ts, a.name FROM bids b LEFT JOIN accounts FOR SYSTEM_TIME AS OF now() AS a ON b.k = a.k), ts, INTERVAL '10 seconds') GROUP BY name, window_end
+
+# lookup of windows that have closed
+SELECT w.k, w.n, a.name FROM (SELECT k, window_end, count(*) AS n FROM TUMBLE(bids, ts, INTERVAL '10 seconds') GROUP BY k, window_end) w LEFT JOIN accounts FOR SYSTEM_TIME AS OF now() AS a ON w.k = a.k EMIT ON WINDOW CLOSE
+
+# lookup by texts and nulls, two after each other
+SELECT b.id, v.amount, a.id AS other FROM bids b LEFT JOIN visits FOR SYSTEM_TIME AS OF now() AS v ON b.name = v.name LEFT JOIN accounts FOR SYSTEM_TIME AS OF now() AS a ON a.name = v.name AND a.k = b.k

@@ -140,6 +140,10 @@ impl VisitorMut for Rewriter {
     }
 
     fn post_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<Self::Break> {
+        // In batch now is when the query runs.
+        if let TableFactor::Table { version, .. } = table {
+            *version = None;
+        }
         match windows(table) {
             Ok(None) => ControlFlow::Continue(()),
             Ok(Some(sql)) => {

@@ -41,7 +41,7 @@ struct Wire {
 
 /// What is sent: an end of an epoch, or rows in Arrow's stream format, with their weights as the last column.
 enum Sent {
-    Mark([u64; 4]),
+    Mark([u64; 5]),
     Rows(Vec<u8>, bool),
 }
 
@@ -63,7 +63,8 @@ async fn send(mut outgoing: Receiver, wire: mpsc::Sender<Sent>) -> Result<()> {
     while let Some(message) = outgoing.next().await {
         let sent = match message {
             Message::Mark(m) => {
-                Sent::Mark([m.epoch, m.watermark.0 as u64, m.checkpoint.unwrap_or(0), u64::from(m.end)])
+                let end = u64::from(m.end);
+                Sent::Mark([m.epoch, m.watermark.0 as u64, m.checkpoint.unwrap_or(0), end, m.depth as u64])
             }
             Message::Changes(changes) => {
                 let weighted = changes.weights().is_some();
@@ -80,9 +81,10 @@ async fn send(mut outgoing: Receiver, wire: mpsc::Sender<Sent>) -> Result<()> {
 async fn receive(mut wire: mpsc::Receiver<Sent>, incoming: Sender) -> Result<()> {
     while let Some(sent) = wire.recv().await {
         let gone = match sent {
-            Sent::Mark([epoch, watermark, checkpoint, end]) => {
+            Sent::Mark([epoch, watermark, checkpoint, end, depth]) => {
                 let checkpoint = (checkpoint > 0).then_some(checkpoint);
-                let mark = EpochMark { epoch, watermark: EventTime(watermark as i64), checkpoint, end: end == 1 };
+                let (watermark, end, depth) = (EventTime(watermark as i64), end == 1, depth as usize);
+                let mark = EpochMark { epoch, watermark, checkpoint, end, depth };
                 incoming.mark(mark).await
             }
             Sent::Rows(bytes, weighted) => incoming.send(decode(&bytes, weighted)?).await,

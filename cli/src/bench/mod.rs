@@ -119,6 +119,9 @@ async fn measure(query: &'static BenchQuery, args: &NexmarkArgs) -> Result<Figur
             prepare(&session, args, parallelism, &folder.path, table, columns).await?;
         }
     }
+    if query.reads("side_input") {
+        side_input(&session, &folder.path).await?;
+    }
     let (cpu, start) = (cpu_seconds(), Instant::now());
     session.execute_sql(&format!("CREATE STREAM result WITH (connector = 'blackhole') AS {}", query.sql)).await?;
     millstream.flush().await?;
@@ -199,6 +202,22 @@ async fn prepare(
         &format!(
             "CREATE STREAM {table} ({columns}, {WATERMARK}) WITH (connector = 'file', path = '{text}/', \
              format = '{format}')"
+        ),
+    )
+    .await
+}
+
+/// The table in which q13 looks bids up: a file of 10,000 keys, each with its value.
+async fn side_input(session: &Session, folder: &Path) -> Result<()> {
+    let path = folder.join("side_input.csv");
+    let rows: String = (0..10_000).map(|key| format!("{key},{key}\n")).collect();
+    std::fs::write(&path, rows).map_err(|e| report::io_error("cannot write side_input.csv", e))?;
+    let text = path.display();
+    done(
+        session,
+        &format!(
+            "CREATE STREAM side_input (key BIGINT, value TEXT) \
+             WITH (connector = 'file', path = '{text}', format = 'csv', header = false)"
         ),
     )
     .await

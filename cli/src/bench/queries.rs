@@ -4,7 +4,7 @@
 //! has sold, at each sale; rows that are alike in the order of q9, q18 and q19 are told apart by further columns. Of q5 and q7 also the aggregates alone, which are what
 //! their joins read.
 
-/// A query: its name, and its text over `bid`, `auction` and `person`.
+/// A query: its name, and its text over `bid`, `auction`, `person` and `side_input`.
 pub(crate) struct BenchQuery {
     pub(crate) name: &'static str,
     pub(crate) sql: &'static str,
@@ -24,7 +24,7 @@ fn is_word(text: &str, word: &str) -> bool {
 }
 
 /// The queries in order.
-pub(crate) const QUERIES: [BenchQuery; 24] = [
+pub(crate) const QUERIES: [BenchQuery; 25] = [
     BenchQuery { name: "q0", sql: "SELECT auction, bidder, price, date_time, extra FROM bid" },
     BenchQuery {
         name: "q1",
@@ -106,6 +106,11 @@ pub(crate) const QUERIES: [BenchQuery; 24] = [
         sql: "SELECT bidder, window_start, window_end, count(*) AS bid_count \
               FROM TUMBLE(bid, date_time, INTERVAL '10 seconds') \
               GROUP BY bidder, window_start, window_end EMIT ON WINDOW CLOSE",
+    },
+    BenchQuery {
+        name: "q13",
+        sql: "SELECT b.auction, b.bidder, b.price, b.date_time, s.value \
+              FROM bid b JOIN side_input FOR SYSTEM_TIME AS OF PROCTIME() AS s ON b.auction % 10000 = s.key",
     },
     BenchQuery {
         name: "q14",

@@ -97,6 +97,13 @@ pub struct Manifest {
     pub rows_out: Vec<u64>,
     /// Rows dropped as late so far.
     pub late: u64,
+    /// The sources of this depth are read, and all that are deeper.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub depth: usize,
+}
+
+fn is_zero(depth: &usize) -> bool {
+    *depth == 0
 }
 
 /// What every manifest has.
@@ -197,6 +204,7 @@ impl Manifest {
             rows: vec![0; sources],
             rows_out: vec![],
             late: 0,
+            depth: 0,
         }
     }
 

@@ -257,6 +257,12 @@ pub trait Source: Send + Sync {
         vec![]
     }
 
+    /// How far the input reaches now as far as that is known, by split, without watermarks: rows that are looked up in it wait at
+    /// the start of a job until this has been read.
+    fn there(&self) -> Vec<Reach> {
+        self.acknowledged().into_iter().map(|reach| Reach { watermark: None, ..reach }).collect()
+    }
+
     /// How far the job is behind what there is to read, for a source that knows: for `SHOW JOBS`, `EXPLAIN ANALYZE STREAM` and
     /// metrics.
     fn lag(&self) -> Option<lag::Lag> {

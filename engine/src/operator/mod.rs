@@ -178,6 +178,8 @@ pub enum StateBound {
     Keys(String),
     /// So many rows, or so many for each distinct value of these columns.
     Rows(u64, String),
+    /// It keeps an input that ends.
+    Input,
     /// It keeps its input.
     Unbounded,
 }
@@ -192,6 +194,7 @@ impl fmt::Display for StateBound {
             StateBound::Keys(keys) => write!(f, "bounded by keys ({keys})"),
             StateBound::Rows(most, keys) if keys.is_empty() => write!(f, "bounded by rows ({most})"),
             StateBound::Rows(most, keys) => write!(f, "bounded by keys ({keys}), {most} rows each"),
+            StateBound::Input => f.write_str("bounded by an input that ends"),
             StateBound::Unbounded => f.write_str("unbounded"),
         }
     }

@@ -16,7 +16,7 @@ use super::run::{Epoch, Run};
 use super::status::{JobPhase, Shared};
 use crate::checkpoint::Claim;
 use crate::clock::Clock;
-use crate::connector::{Sink, Source};
+use crate::connector::{Reach, Sink, Source};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::EventTime;
@@ -44,6 +44,11 @@ pub(super) struct SourceView {
     pub(super) tasks_ended: usize,
     /// What its tasks waited for at the end of the last epoch.
     pub(super) waits: Vec<Waits>,
+    /// When it is read, and the epoch behind which that begins, once it has.
+    pub(super) depth: usize,
+    pub(super) begun: Option<u64>,
+    /// How far it reached at the start of the job.
+    pub(super) there: Vec<Reach>,
 }
 
 pub(super) struct Coordinator {
@@ -264,7 +269,7 @@ impl Coordinator {
         let stop = s.stopping.is_some();
         let checkpoint = (self.claim.is_some() && (end || stop || checkpoint_due)).then(|| s.manifest.checkpoint + 1);
         let watermark = if end { EventTime::MAX } else { s.watermark };
-        let mark = EpochMark { epoch: s.next_epoch, watermark, checkpoint, end };
+        let mark = EpochMark { epoch: s.next_epoch, watermark, checkpoint, end, depth: s.depth };
         s.next_epoch += 1;
         s.last_cut = self.clock.now();
         s.unsaid = false;
@@ -285,7 +290,12 @@ impl Coordinator {
             late: 0,
         };
         s.epochs.insert(mark.epoch, epoch);
-        for source in &self.sources {
+        for source in &mut self.sources {
+            if source.begun.is_none() && source.depth >= mark.depth {
+                source.begun = Some(mark.epoch);
+                // Of this epoch there is nothing of it, and tasks begin with the next as they hear of it.
+                source.source.epoch_cut();
+            }
             for cuts in &source.cuts {
                 if cuts.send(mark).await.is_err() {
                     return self.why_gone().await;
@@ -383,6 +393,7 @@ impl Coordinator {
         let mut manifest = s.manifest.clone();
         (manifest.checkpoint, manifest.epoch) = (checkpoint, epoch.mark.epoch);
         (manifest.watermark, manifest.end) = (epoch.mark.watermark, epoch.mark.end);
+        manifest.depth = epoch.mark.depth;
         manifest.sources = std::mem::take(&mut epoch.progress);
         manifest.rows = std::mem::take(&mut epoch.rows);
         manifest.late = epoch.late;

@@ -125,10 +125,13 @@ impl Coordinator {
 
     /// Whether `progress` holds all that a flush waits for.
     pub(super) fn is_reached(&self, flush: &Flush, progress: &[Progress]) -> bool {
-        let ended = |i: &usize| {
-            let view = &self.sources[*i];
-            view.tasks_ended == view.cuts.len() && view.source.splits().iter().all(|s| progress[*i].is_done(s))
-        };
-        flush.targets.iter().all(|(i, reach)| progress[*i].reaches(reach)) && flush.ends.iter().all(ended)
+        flush.targets.iter().all(|(i, reach)| progress[*i].reaches(reach))
+            && flush.ends.iter().all(|i| self.has_ended(*i, progress))
+    }
+
+    /// Whether source `i` has ended, and `progress` holds all of it.
+    pub(super) fn has_ended(&self, i: usize, progress: &[Progress]) -> bool {
+        let view = &self.sources[i];
+        view.tasks_ended == view.cuts.len() && view.source.splits().iter().all(|s| progress[i].is_done(s))
     }
 }

@@ -22,7 +22,7 @@ use super::task::{JobPlan, Outputs, Task};
 use super::transport::EdgePlace;
 use crate::checkpoint::{Claim, Manifest};
 use crate::error::{Error, Result};
-use crate::graph::{Exchange, Graph, NodeKind};
+use crate::graph::{Exchange, Graph, NodeKind, SourceNode};
 use crate::state::unfit;
 
 /// A job being put together.
@@ -142,8 +142,12 @@ impl<'a> Launch<'a> {
             }
             if let Some(source) = source {
                 let idle_timeout = source.time.as_ref().map(|t| t.idle_timeout);
-                let (source, stream) = (source.source, source.stream);
-                views.push(SourceView { source, stream, idle_timeout, cuts, tasks_ended: 0, waits: vec![] });
+                let SourceNode { source, stream, depth, .. } = source;
+                let (there, waits) = (source.there(), vec![]);
+                let begun = (depth >= plan.depth()).then_some(0);
+                let view =
+                    SourceView { source, stream, idle_timeout, cuts, tasks_ended: 0, waits, depth, begun, there };
+                views.push(view);
             }
         }
         views
@@ -183,7 +187,7 @@ impl<'a> Launch<'a> {
         let shared = Arc::new(Shared::new(status_tx, self.plan.metrics.clone()));
         let graph = self.plan.graph.clone();
         let coordinator = Coordinator {
-            state: Run::new(self.plan.manifest.clone(), &self.config, self.runtime.clock.now()),
+            state: Run::new(self.plan.manifest.clone(), self.plan.depth(), &self.config, self.runtime.clock.now()),
             clock: self.runtime.clock.clone(),
             config: self.config,
             shared: shared.clone(),

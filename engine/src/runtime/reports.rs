@@ -1,7 +1,8 @@
-//! What source tasks report at the end of an epoch: progress, and the watermark that follows from it.
+//! What source tasks report at the end of an epoch: progress, the watermark that follows from it, and which sources begin.
 
-use super::coordinator::Coordinator;
+use super::coordinator::{Coordinator, SourceView};
 use super::messages::Cut;
+use crate::connector::Reach;
 use crate::table::dead_letters::Letter;
 use crate::time::EventTime;
 
@@ -23,10 +24,11 @@ impl Coordinator {
                 epoch.progress = progress;
                 (epoch.rows, epoch.late) = (rows, late);
             }
-            for source in &self.sources {
+            for source in self.sources.iter().filter(|source| source.begun != Some(n)) {
                 source.source.epoch_cut();
             }
         }
+        self.begin_next();
         self.move_watermark();
         self.time_flushes();
         self.finish_epochs();
@@ -66,6 +68,29 @@ impl Coordinator {
         }
     }
 
+    /// Lets the next sources begin where all that are deeper have been read up to what was there when the job started: the next
+    /// mark says so.
+    fn begin_next(&mut self) {
+        let is_read = |(i, view): (usize, &SourceView)| match view.source.bounded() {
+            true => self.has_ended(i, &self.state.progress),
+            false => self.has_read(i, &view.there),
+        };
+        let mut depth = self.state.depth;
+        while depth > 0 && self.sources.iter().enumerate().filter(|(_, view)| view.depth >= depth).all(is_read) {
+            depth -= 1;
+        }
+        self.state.unsaid |= depth < self.state.depth;
+        self.state.depth = depth;
+    }
+
+    /// Whether source `i` has been read up to `there`, or to the end of a split that ends before.
+    fn has_read(&self, i: usize, there: &[Reach]) -> bool {
+        let progress = &self.state.progress[i];
+        let open: Vec<&Reach> = there.iter().filter(|reach| !progress.reaches(reach)).collect();
+        let splits = if open.is_empty() { vec![] } else { self.sources[i].source.splits() };
+        open.iter().all(|reach| splits.iter().any(|split| split.name == reach.split && progress.is_done(split)))
+    }
+
     fn move_watermark(&mut self) {
         let now = self.clock.now();
         let mut least: Option<(EventTime, String)> = None;
@@ -74,6 +99,11 @@ impl Coordinator {
             let splits = source.source.splits();
             shares.extend(self.state.progress[i].share(&splits));
             let Some(timeout) = source.idle_timeout else { continue };
+            if source.depth < self.state.depth {
+                let why = format!("stream \"{}\" is read once those are in which it is looked up", source.stream);
+                least = Some((EventTime::MIN, why));
+                continue;
+            }
             self.state.idle[i].set(&source.waits, &splits, now);
             let done = source.tasks_ended == source.cuts.len();
             let is_idle = |split: &str| self.state.idle[i].is_idle(split, timeout, now);

@@ -61,6 +61,8 @@ pub(super) struct Run {
     pub(super) progress: Vec<Progress>,
     pub(super) idle: Vec<Idleness>,
     pub(super) watermark: EventTime,
+    /// The sources of this depth may be read, and all that are deeper.
+    pub(super) depth: usize,
     pub(super) next_epoch: u64,
     pub(super) epochs: BTreeMap<u64, Epoch>,
     pub(super) interval: Duration,
@@ -98,11 +100,12 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new(manifest: Manifest, config: &JobConfig, now: Instant) -> Self {
+    pub(super) fn new(manifest: Manifest, depth: usize, config: &JobConfig, now: Instant) -> Self {
         Run {
             progress: manifest.sources.clone(),
             idle: manifest.sources.iter().map(|_| Idleness::default()).collect(),
             watermark: manifest.watermark,
+            depth,
             next_epoch: manifest.epoch + 1,
             epochs: BTreeMap::new(),
             interval: config.min_epoch,

@@ -39,6 +39,10 @@ pub(crate) struct Scan {
     pub(crate) budget: Arc<MemoryBudget>,
     pub(crate) clock: Clock,
     pub(crate) watermark: EventTime,
+    /// Whether it may begin to read: others may have to be read first.
+    pub(crate) begins: bool,
+    /// Its source's depth.
+    pub(crate) depth: usize,
 }
 
 /// The running loop of [`Scan`].
@@ -132,7 +136,7 @@ impl Scanning {
 
     /// Asks for another unit where one more is to be read.
     fn ask(&mut self) {
-        if !self.drained && !self.lanes.is_asking() && self.lanes.len() < self.most_units() {
+        if self.scan.begins && !self.drained && !self.lanes.is_asking() && self.lanes.len() < self.most_units() {
             self.lanes.ask(self.scan.source.clone());
         }
     }
@@ -207,7 +211,7 @@ impl Scanning {
 
     /// Ends an epoch: reports what was read and passes the mark on. Says whether the job goes on.
     async fn cut(&mut self, mark: EpochMark) -> Result<bool> {
-        if self.scan.source.in_groups() {
+        if self.scan.begins && self.scan.source.in_groups() {
             self.finish_group().await?;
         }
         let mut consumed = std::mem::take(&mut self.done);
@@ -230,7 +234,12 @@ impl Scanning {
         let gone = |_| Error::new(ErrorKind::Cancelled, "the job is stopping");
         self.scan.chain.reports.send(Report::Cut(cut)).await.map_err(gone)?;
         self.scan.watermark = mark.watermark;
-        self.scan.chain.mark(mark).await
+        let goes_on = self.scan.chain.mark(mark).await?;
+        if !self.scan.begins && self.scan.depth >= mark.depth {
+            self.scan.begins = true;
+            self.ask();
+        }
+        Ok(goes_on)
     }
 
     /// Reads to the end of the present group: an epoch may not end within it.

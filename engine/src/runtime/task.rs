@@ -57,6 +57,14 @@ impl JobPlan {
         self.graph.nodes[self.head(fragment)].parallelism
     }
 
+    /// The depth of the sources that are read first, or were when the job ended.
+    pub(super) fn depth(&self) -> usize {
+        match self.manifest.is_new() {
+            true => self.graph.sources().map(|source| source.depth).max().unwrap_or_default(),
+            false => self.manifest.depth,
+        }
+    }
+
     /// The node whose input is that of `fragment`.
     pub(super) fn head(&self, fragment: usize) -> usize {
         self.fragments.nodes[fragment][0]
@@ -119,6 +127,8 @@ impl Task {
             budget: here.budget,
             clock: here.clock,
             watermark: job.manifest.watermark,
+            begins: node.depth >= job.depth(),
+            depth: node.depth,
         };
         run_scan(scan).await
     }

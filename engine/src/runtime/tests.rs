@@ -3,6 +3,7 @@
 mod clock;
 mod receipts;
 mod takeover;
+mod turns;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use super::{JobConfig, JobHandle, JobPhase, Runtime};
 use crate::changes::Changes;
 use crate::checkpoint::Checkpoints;
 use crate::clock::Clock;
-use crate::connector::{Commit, Offsets, Read, Sink, SinkWriter, Source, Split, Staged, Unit, UnitReader};
+use crate::connector::{Commit, Offsets, Reach, Read, Sink, SinkWriter, Source, Split, Staged, Unit, UnitReader};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Edge, Exchange, Graph, NodeKind, ScanTime, SinkNode, SourceNode, TimeBound};
@@ -37,6 +38,8 @@ struct Taps {
     taps: Mutex<Vec<Tap>>,
     units: Mutex<VecDeque<Unit>>,
     changed: Notify,
+    /// How far they reach, as far as they say.
+    there: Mutex<Vec<Reach>>,
     /// What was told to be committed.
     told: Mutex<Vec<Offsets>>,
     deaf: AtomicBool,
@@ -139,6 +142,10 @@ impl Source for Shared {
 
     fn side_by_side(&self) -> bool {
         true
+    }
+
+    fn there(&self) -> Vec<Reach> {
+        self.0.there.lock().clone()
     }
 
     async fn committed(&self, offsets: &Offsets) -> Result<()> {
@@ -310,7 +317,7 @@ impl World {
         let mut graph = Graph::default();
         let time = ScanTime { column: 0, bound: Some(TimeBound::Behind(0)), closers: vec![], idle_timeout };
         let source = Arc::new(Shared(self.taps.clone()));
-        let source = SourceNode { stream: "taps".to_owned(), source, schema: schema(), time: Some(time) };
+        let source = SourceNode { stream: "taps".to_owned(), source, schema: schema(), time: Some(time), depth: 0 };
         let from = graph.add(NodeKind::Source(source), vec![], tasks);
         let sink = SinkNode { name: "basin".to_owned(), sink: Arc::new(self.basin.clone()) };
         graph.add(NodeKind::Sink(sink), vec![Edge { from, exchange: Exchange::Forward }], tasks);

@@ -159,13 +159,13 @@ impl StateRegistry {
         let state = Arc::new(Mutex::new(state));
         let name = format!("{}.{name}", self.scope);
         self.entries.push(Entry { name, state: state.clone(), delta_bytes: 0, full_bytes: 0, parts: 0 });
-        Handle { state, account: Mutex::new(self.account()), metrics: self.metrics.clone() }
+        Handle { state, account: Mutex::new(self.account()), counted: Mutex::new(0), metrics: self.metrics.clone() }
     }
 
     /// State of an epoch, which no checkpoint has.
     pub fn of_epoch<S: State + 'static>(&mut self, state: S) -> Handle<S> {
         let account = Mutex::new(self.account());
-        Handle { state: Arc::new(Mutex::new(state)), account, metrics: self.metrics.clone() }
+        Handle { state: Arc::new(Mutex::new(state)), account, counted: Mutex::new(0), metrics: self.metrics.clone() }
     }
 
     /// Called before some `rows` rows of state `name` are restored.
@@ -262,6 +262,8 @@ pub fn unfit(name: &str, stream: &str, why: &Error) -> Error {
 pub struct Handle<S> {
     state: Arc<Mutex<S>>,
     account: Mutex<MemoryAccount>,
+    /// Its bytes among those that the operator's figures have.
+    counted: Mutex<usize>,
     metrics: Arc<NodeMetrics>,
 }
 
@@ -285,7 +287,8 @@ impl<S: State> Handle<S> {
         let mut state = self.state.lock();
         let result = f(&mut state)?;
         let bytes = state.bytes();
-        self.metrics.state_bytes(bytes);
+        let before = std::mem::replace(&mut *self.counted.lock(), bytes);
+        self.metrics.state_bytes(bytes as i64 - before as i64);
         self.account.lock().resize(bytes)?;
         Ok(result)
     }

@@ -69,6 +69,7 @@ impl World {
             watermark: EventTime(7),
             checkpoint: Some(self.checkpoint),
             end: false,
+            depth: 0,
         };
         self.writer.write(rows(n)).await.expect("writes");
         self.writer.epoch(&mark).await.expect("ends an epoch");

@@ -34,6 +34,7 @@ use datafusion::sql::parser::{CopyToSource, CopyToStatement, Statement as DfStat
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{self, VisitMut};
 
+use super::as_of_now::{AsOfNowPlanner, Versions};
 use super::copies;
 use super::exact::ExactExpressions;
 use super::grouping_sets;
@@ -92,7 +93,7 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
         .with_expr_planners(planners)
         .with_default_features()
         .with_analyzer_rules(numbers::analyzer_rules(semantics))
-        .with_relation_planners(vec![Arc::new(WindowFunctions)])
+        .with_relation_planners(vec![Arc::new(Versions), Arc::new(WindowFunctions)])
         .with_type_planner(Arc::new(StreamTypes))
         .with_query_planner(Arc::new(BatchPlanner))
         .with_optimizer_rules(logical_rules(semantics))
@@ -389,7 +390,7 @@ impl QueryPlanner for BatchPlanner {
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let plan = CanonicalFloats::new().rewrite(plan.clone())?;
         let planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> =
-            vec![Arc::new(WindowPlanner::default()), Arc::new(StayPutPlanner)];
+            vec![Arc::new(WindowPlanner::default()), Arc::new(StayPutPlanner), Arc::new(AsOfNowPlanner)];
         DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(&plan, session).await
     }
 }

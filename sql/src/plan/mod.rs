@@ -10,6 +10,7 @@
 //!                └ numbers: exact literals, the types in which numbers meet
 //! ```
 
+mod as_of_now;
 mod bound;
 mod context;
 mod copies;

@@ -9,6 +9,7 @@ use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
+use super::as_of_now::InOrder;
 use super::harden::{CheckConstants, HardenExpressions};
 use super::one_row::AboveOneRow;
 use super::over::ComputeBelowOver;
@@ -124,6 +125,7 @@ pub(super) fn logical_rules(semantics: Semantics) -> Vec<Arc<dyn OptimizerRule +
     let rules = Optimizer::new().rules.into_iter().filter(|rule| used(rule.name()) != Never);
     let rules = rules.map(|rule| match rule.name() {
         _ if replaced(rule.as_ref()) => Arc::clone(&own),
+        "eliminate_cross_join" => Arc::new(InOrder(rule)),
         "push_down_filter" => Arc::new(AboveOneRow(rule)),
         "single_distinct_aggregation_to_group_by" => Arc::new(SameTypes(rule)),
         _ => rule,

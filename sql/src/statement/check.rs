@@ -4,8 +4,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, GroupByExpr, Insert, Join, JoinOperator, OnInsert, OrderBy, OrderByKind, Select, SetExpr, Spanned,
-    TableAlias, TableFactor, TableVersion, TableWithJoins, Visit, Visitor,
+    self, Expr, FunctionArguments, GroupByExpr, Insert, Join, JoinOperator, OnInsert, OrderBy, OrderByKind, Select,
+    SetExpr, Spanned, TableAlias, TableFactor, TableVersion, TableWithJoins, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
@@ -19,7 +19,7 @@ pub fn check_query(query: &ast::Query) -> Result<()> {
 
 /// The same, with the tokens to find the clause in.
 pub(super) fn check_query_in(query: &ast::Query, tokens: &[TokenWithSpan]) -> Result<()> {
-    match query.visit(&mut Check { tokens, in_table: 0 }) {
+    match query.visit(&mut Check::over(tokens)) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -27,7 +27,7 @@ pub(super) fn check_query_in(query: &ast::Query, tokens: &[TokenWithSpan]) -> Re
 
 /// Checks a condition that stands alone.
 pub(super) fn check_condition(condition: &ast::Expr, tokens: &[TokenWithSpan]) -> Result<()> {
-    match condition.visit(&mut Check { tokens, in_table: 0 }) {
+    match condition.visit(&mut Check::over(tokens)) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -58,7 +58,7 @@ pub(crate) fn no_session() -> Error {
 
 /// Refuses the first of `clauses` that was written, in a statement with these tokens.
 pub(super) fn refuse(clauses: &[Clause], near: Span, tokens: &[TokenWithSpan]) -> Result<()> {
-    match (Check { tokens, in_table: 0 }).refuse(clauses, near) {
+    match (Check::over(tokens)).refuse(clauses, near) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -66,7 +66,7 @@ pub(super) fn refuse(clauses: &[Clause], near: Span, tokens: &[TokenWithSpan]) -
 
 /// Checks the expressions, tables and queries of a statement.
 pub(super) fn check_parts(statement: &ast::Statement, tokens: &[TokenWithSpan]) -> Result<()> {
-    match statement.visit(&mut Check { tokens, in_table: 0 }) {
+    match statement.visit(&mut Check::over(tokens)) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -97,6 +97,14 @@ struct Check<'a> {
     tokens: &'a [TokenWithSpan],
     /// How many table factors the walk is inside of: there, TUMBLE is in its place.
     in_table: usize,
+    /// What stands right of an inner or a left join: rows can be looked up there.
+    right: Vec<Span>,
+}
+
+impl<'a> Check<'a> {
+    fn over(tokens: &'a [TokenWithSpan]) -> Self {
+        Check { tokens, in_table: 0, right: vec![] }
+    }
 }
 
 /// One clause: whether it was written, what it is called (its first word is searched for), what to write instead.
@@ -138,9 +146,12 @@ impl Check<'_> {
         self.refuse(&clauses, alias.name.span)
     }
 
-    fn join(&self, join: &Join) -> ControlFlow<Error> {
+    fn join(&mut self, join: &Join) -> ControlFlow<Error> {
         use JoinOperator::*;
         let operator = &join.join_operator;
+        if matches!(operator, Join(_) | Inner(_) | Left(_) | LeftOuter(_)) {
+            self.right.push(join.relation.span());
+        }
         let clauses = [
             (join.global, "GLOBAL JOIN", "Write JOIN."),
             (matches!(operator, AsOf { .. }), "ASOF JOIN", NO_ASOF),
@@ -296,7 +307,22 @@ const WINDOW_IN_FROM: &str =
     "Write FROM TUMBLE(t, ts, size) … GROUP BY window_start, window_end, or GROUP BY date_bin(…).";
 const NO_ASOF: &str = "It comes later: write a JOIN with the conditions on the times, in a SELECT over results.";
 const NO_SAMPLE: &str = "Write WHERE random() < 0.1 over what is stored.";
+const AS_OF_RIGHT: &str = "Rows are looked up in it: FROM b LEFT JOIN s FOR SYSTEM_TIME AS OF now() ON b.x = s.x.";
+const AS_OF_NOW: &str =
+    "Only now() is known yet: what there is when a row comes. Join with conditions on the times for another.";
 const ORDINALITY: &str = "Write generate_series beside it, or row_number() in batch.";
+
+/// `now()`, or what others write for it.
+fn is_now(time: &Expr) -> bool {
+    let Expr::Function(function) = time else { return false };
+    let none = match &function.args {
+        FunctionArguments::None => true,
+        FunctionArguments::List(list) => list.args.is_empty() && list.clauses.is_empty(),
+        FunctionArguments::Subquery(_) => false,
+    };
+    let name = function.name.to_string().to_ascii_lowercase();
+    none && function.over.is_none() && matches!(name.as_str(), "now" | "proctime" | "current_timestamp")
+}
 
 impl Check<'_> {
     fn table(&self, factor: &TableFactor) -> ControlFlow<Error> {
@@ -315,11 +341,16 @@ impl Check<'_> {
         else {
             return ControlFlow::Continue(());
         };
-        let as_of = matches!(version, Some(TableVersion::ForSystemTimeAsOf(_)));
+        let as_of = match version {
+            Some(TableVersion::ForSystemTimeAsOf(time)) => Some(time),
+            _ => None,
+        };
+        let right = self.right.contains(&factor.span());
         let settings = args.as_ref().is_some_and(|args| args.settings.is_some());
         let clauses = [
-            (as_of, "FOR SYSTEM_TIME AS OF", "Join with the conditions on the times written out."),
-            (version.is_some(), "a version of a table", ""),
+            (as_of.is_some() && !right, "FOR SYSTEM_TIME AS OF outside of an inner or left JOIN", AS_OF_RIGHT),
+            (as_of.is_some_and(|time| !is_now(time)), "FOR SYSTEM_TIME AS OF a time other than now()", AS_OF_NOW),
+            (version.is_some() && as_of.is_none(), "a version of a table", ""),
             (sample.is_some(), "TABLESAMPLE", NO_SAMPLE),
             (!with_hints.is_empty(), "WITH after a table", "Table hints have no meaning here: leave them out."),
             (!index_hints.is_empty(), "an index hint", "Leave it out."),

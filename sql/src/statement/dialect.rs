@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 /// The generic dialect, except that
 /// - `EMIT` and `LATE TO` are never taken for an alias,
 /// - `TABLE t` may stand as an argument (Flink's window functions),
-/// - `FOR SYSTEM_TIME AS OF` is read, so that it can be refused by name,
+/// - `FOR SYSTEM_TIME AS OF` is read,
 /// - what only other systems have (MySQL's executed comments, Snowflake's stages) is off.
 #[derive(Debug)]
 pub(crate) struct StreamDialect;
@@ -56,7 +56,7 @@ impl Dialect for StreamDialect {
         supports_comma_separated_trim supports_named_fn_args_with_assignment_operator
     }
 
-    // The generic dialect reads none; one that is read can be refused by name.
+    // The generic dialect reads none. Most that are read are refused by name.
     fn supports_table_versioning(&self) -> bool {
         true
     }

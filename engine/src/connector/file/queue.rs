@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::print::{Identity, Print};
-use crate::connector::{Split, Unit};
+use crate::connector::{Reach, Split, Unit};
 use crate::format::columnar::ParquetFile;
 use crate::format::compression::Compression;
 use crate::time::EventTime;
@@ -181,6 +181,16 @@ impl Queue {
             holds: !ordered || i <= next,
         };
         self.inputs.iter().enumerate().map(split).collect()
+    }
+
+    /// How far what waits reaches, by file.
+    pub(super) fn there(&self) -> Vec<Reach> {
+        let mut ends: HashMap<&Arc<str>, u64> = HashMap::new();
+        for unit in &self.units {
+            let end = ends.entry(&unit.split).or_default();
+            *end = unit.end.max(*end);
+        }
+        ends.into_iter().map(|(split, end)| Reach { split: split.clone(), end, watermark: None }).collect()
     }
 
     /// Adds a file, or takes it for the one of its name.

@@ -25,7 +25,7 @@ use super::scan::Scanner;
 use super::units::{ColumnarReader, Report, Text, TextReader, open_text};
 use super::whole::{first_line, newlines_before};
 use crate::connector::registry::SourceRequest;
-use crate::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
+use crate::connector::{Offsets, Reach, Read, Source, Split, Unit, UnitReader};
 use crate::error::{Error, Result};
 use crate::format::blocks::{Cut, Want};
 use crate::format::columnar::{Fit, ipc_reader};
@@ -201,6 +201,10 @@ impl Source for FileSource {
 
     fn bounded(&self) -> bool {
         !self.spec.options.follow
+    }
+
+    fn there(&self) -> Vec<Reach> {
+        self.queue.lock().there()
     }
 
     fn prune(&self, readers: &[Vec<Arc<dyn PhysicalExpr>>]) {

@@ -23,21 +23,32 @@ pub(super) fn pairs_at_once(probe: &Sorted, other: &Arrangement) -> usize {
     (PIECE / bytes.max(1)).clamp(16, MOST)
 }
 
-/// The next pairs of `probe`, rows of side `port`, that match; `out` takes those aside whose condition fails. Says whether
-/// these were the last.
+/// Rows whose matches are looked for.
+pub(super) struct Probe<'a> {
+    /// Their side.
+    pub(super) port: usize,
+    pub(super) rows: &'a Sorted,
+    /// The rows of the other side that count, where that is not all that it keeps.
+    pub(super) among: Option<&'a Arrangement>,
+}
+
+/// The next pairs of `probe` that match; `out` takes those aside whose condition fails. Says whether these were the last.
 pub(super) fn next_pairs(
     spec: &Join,
     sides: &[Handle<Arrangement>; 2],
-    port: usize,
-    probe: &Sorted,
+    probe: Probe<'_>,
     cursor: &mut Cursor,
     out: Option<&mut Output>,
 ) -> Result<(Pairs, bool)> {
-    let other = &sides[1 - port];
-    let (mut pairs, done) = other.with(|other| {
+    let Probe { port, rows: probe, among } = probe;
+    let mut pairs_of = |other: &Arrangement| {
         let most = pairs_at_once(probe, other);
         other.pairs(probe, cursor, most)
-    })?;
+    };
+    let (mut pairs, done) = match among {
+        Some(among) => pairs_of(among)?,
+        None => sides[1 - port].with(|other| pairs_of(other))?,
+    };
     if let Some(condition) = spec.condition.as_ref().filter(|_| !pairs.is_empty()) {
         let rows = read(condition, sides, port, probe, &pairs)?;
         let (mask, failures) = evaluate(&condition.expr, &rows)?;

@@ -12,8 +12,19 @@
 //! ```
 //! Keeps the rows of both inputs: unbounded, unless times bound which rows match (equal windows, `a.ts BETWEEN b.ts AND b.ts +
 //! INTERVAL …`); then a row goes once the watermark has passed all that it could match. Rows whose key is null match nothing and are not kept, unless nulls are equal.
+//!
+//! `JOIN b FOR SYSTEM_TIME AS OF now()` is a lookup: a row of the left side is joined once, with what the right side holds at the
+//! end of the row's epoch, and not kept. What the right side says later changes nothing of what was said.
+//!
+//! ```text
+//! a LEFT JOIN b FOR SYSTEM_TIME AS OF now() ON a.k = b.k
+//! a: +(1, x)  b: +(1, y)    ->  +(1, x, y)
+//! b: -(1, y) +(1, z)        ->
+//! a: +(1, x)                ->  +(1, x, z)
+//! ```
 
 mod alone;
+mod lookup;
 mod matches;
 mod running;
 #[cfg(test)]
@@ -149,6 +160,11 @@ pub struct Join {
     /// Whether it says at the end of an epoch what is left of all that it had to say: where rows that come in one epoch are
     /// never taken back in a later one, what it says is not either.
     pub settles: bool,
+    /// Whether rows of the left side are looked up once, at the end of the epoch in which they come. They are never taken back, and
+    /// the join is inner or left.
+    pub lookup: bool,
+    /// Whether the right side ends.
+    pub right_ends: bool,
     /// What it gives.
     pub columns: Vec<JoinColumn>,
     /// The schema of that.
@@ -168,7 +184,7 @@ impl Join {
 
 impl OperatorSpec for Join {
     fn name(&self) -> &'static str {
-        "join"
+        if self.lookup { "lookup" } else { "join" }
     }
 
     fn describe(&self) -> String {
@@ -181,7 +197,7 @@ impl OperatorSpec for Join {
         };
         let nulls = if self.nulls_equal { ", null = null" } else { "" };
         let condition = self.condition.as_ref().map(|c| format!(", where {}", c.expr)).unwrap_or_default();
-        let mut kept = String::new();
+        let mut kept = if self.lookup { ", left is not kept".to_owned() } else { String::new() };
         for (side, expiry) in self.expiry.iter().enumerate() {
             if let Some(Expiry { column, after }) = expiry {
                 let of = ["left", "right"][side];
@@ -203,10 +219,12 @@ impl OperatorSpec for Join {
 
     fn state_bound(&self) -> StateBound {
         let mut keys = vec![];
-        for side in [0, 1] {
+        let kept: &[usize] = if self.lookup { &[1] } else { &[0, 1] };
+        for side in kept.iter().copied() {
             match (&self.expiry[side], &self.one_of[side]) {
                 (Some(_), _) => {}
                 (None, Some(key)) => keys.extend(key.iter().map(String::as_str)),
+                (None, None) if self.lookup && self.right_ends => return StateBound::Input,
                 (None, None) => return StateBound::Unbounded,
             }
         }
@@ -222,7 +240,7 @@ impl OperatorSpec for Join {
             let key: Vec<_> = self.keys[side].iter().map(|k| (k + 1).to_string()).collect();
             format!("rows of ({}) by column {}", types.join(", "), key.join(", "))
         };
-        Some(format!("{} and {}", side(0), side(1)))
+        Some(if self.lookup { side(1) } else { format!("{} and {}", side(0), side(1)) })
     }
 
     fn needs(&self, port: usize) -> Needed {

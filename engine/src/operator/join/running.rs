@@ -5,6 +5,8 @@
 //! 3. what the rows that came say alone;
 //! 4. with a condition, the rows of the other side that turn, known only when all pairs are;
 //! 5. the rows are put with those of their side.
+//!
+//! Rows of the left side of a lookup wait for the end of their epoch and go through 2 and 3 then; they are not kept.
 
 use std::sync::Arc;
 
@@ -12,7 +14,8 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOption
 use arrow::buffer::NullBuffer;
 
 use super::alone::Rows;
-use super::matches::{next_pairs, weight};
+use super::lookup::Waiting;
+use super::matches::{Probe, next_pairs, weight};
 use super::{Alone, Join, JoinColumn};
 use crate::changelog::{Outgoing, Pieces};
 use crate::changes::Changes;
@@ -36,6 +39,8 @@ pub(super) struct Running {
     said: Option<Outgoing>,
     /// What is left of that, and not said yet.
     left: Option<Pieces>,
+    /// The rows of this epoch that are to be looked up.
+    waiting: Waiting,
 }
 
 /// What is done about rows that have come.
@@ -46,6 +51,8 @@ struct Work {
     matched: Vec<i64>,
     turns: Turns,
     step: Step,
+    /// The rows in which they are looked up, where the other side keeps some that have been taken back.
+    among: Option<Arrangement>,
 }
 
 /// Which rows of the other side turn.
@@ -79,7 +86,7 @@ impl Running {
         let sides = [side("left", 0)?, side("right", 1)?];
         let account = context.state.account();
         let said = spec.settles.then(|| Outgoing::new(spec.schema.clone(), true, None));
-        Ok(Running { spec, sides, account, work: None, said, left: None })
+        Ok(Running { spec, sides, account, work: None, said, left: None, waiting: Waiting::default() })
     }
 
     /// Parts off the rows whose key is null, which match nothing: they say what they say alone.
@@ -106,14 +113,15 @@ impl Running {
             Some(said) => {
                 // It waits for the end of the epoch.
                 said.write(changes)?;
-                self.account.resize_large(self.said_bytes())?;
+                self.account.resize_large(self.held_bytes())?;
             }
         }
         Ok(())
     }
 
-    fn said_bytes(&self) -> usize {
-        self.said.as_ref().map_or(0, Outgoing::bytes)
+    /// What waits for the end of the epoch.
+    fn held_bytes(&self) -> usize {
+        self.said.as_ref().map_or(0, Outgoing::bytes) + self.waiting.bytes()
     }
 
     /// Says what is left of the epoch, or as much of it as there is room for.
@@ -152,10 +160,14 @@ impl Running {
             }
             let rows = self.sides[port].with(|side| rows.only(side, &turning))?;
             let turns = Turns::Keys(turning.iter().map(|row| keys[*row as usize]).collect());
-            self.work = Some(Work { port, rows, matched: vec![], turns, step });
+            self.work = Some(Work { port, rows, matched: vec![], turns, step, among: None });
             return Ok(());
         }
-        self.work = Some(Work { port, matched: vec![0; rows.len()], rows, turns, step });
+        let among = if self.spec.lookup { self.sides[1].with(|side| side.netted(&rows))? } else { None };
+        if let Some(among) = &among {
+            self.account.resize_large(self.held_bytes() + among.kept_bytes())?;
+        }
+        self.work = Some(Work { port, matched: vec![0; rows.len()], rows, turns, step, among });
         Ok(())
     }
 
@@ -177,18 +189,33 @@ impl Running {
 
     /// Goes on until there is no room, or all is done.
     fn advance(&mut self, out: &mut Output) -> Result<()> {
-        while let Some(mut work) = self.work.take() {
+        while self.work.is_some() || !self.waiting.is_empty() {
             if !out.has_room() {
                 out.come_back();
-                self.work = Some(work);
-                return Ok(());
+                break;
             }
-            if !self.step(&mut work, out)? {
-                self.work = Some(work);
+            match self.work.take() {
+                Some(mut work) => {
+                    if !self.step(&mut work, out)? {
+                        self.work = Some(work);
+                    }
+                }
+                None => self.look_up(out)?,
             }
         }
-        self.account.set(self.said_bytes());
+        self.account.set(self.held_bytes());
         Ok(())
+    }
+
+    /// Begins with the next of the rows that are to be looked up.
+    fn look_up(&mut self, out: &mut Output) -> Result<()> {
+        let rows = self.waiting.take(&self.spec.inputs[0])?;
+        let rows = self.without_nulls(0, rows, out)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let rows = self.sides[0].with(|side| side.sorted(&rows))?;
+        self.begin(0, rows)
     }
 
     /// Does the next step. Says whether it was the last.
@@ -196,8 +223,8 @@ impl Running {
         match &mut work.step {
             Step::Pairs(cursor) => {
                 let mut at = *cursor;
-                let (pairs, done) =
-                    next_pairs(&self.spec, &self.sides, work.port, &work.rows, &mut at, Some(&mut *out))?;
+                let probe = Probe { port: work.port, rows: &work.rows, among: work.among.as_ref() };
+                let (pairs, done) = next_pairs(&self.spec, &self.sides, probe, &mut at, Some(&mut *out))?;
                 *cursor = at;
                 self.pairs(work, &pairs, out)?;
                 if done {
@@ -233,7 +260,9 @@ impl Running {
                 Ok(false)
             }
             Step::Keep => {
-                self.sides[work.port].with(|side| side.insert(&work.rows))?;
+                if !self.spec.lookup {
+                    self.sides[work.port].with(|side| side.insert(&work.rows))?;
+                }
                 Ok(true)
             }
         }
@@ -303,7 +332,8 @@ impl Running {
         let (mut before, mut cursor) = (vec![0; rows.len()], Cursor::default());
         loop {
             // Those that fail were put aside when they came.
-            let (pairs, done) = next_pairs(&self.spec, &self.sides, side, &rows, &mut cursor, None)?;
+            let probe = Probe { port: side, rows: &rows, among: None };
+            let (pairs, done) = next_pairs(&self.spec, &self.sides, probe, &mut cursor, None)?;
             pairs.add_up(&mut before);
             if done {
                 break;
@@ -328,11 +358,18 @@ fn turn(before: i64, more: i64) -> i64 {
 
 impl Operator for Running {
     fn on_changes(&mut self, port: usize, changes: Changes, out: &mut Output) -> Result<()> {
+        if self.spec.lookup && port == 0 {
+            self.waiting.add(changes)?;
+            return self.account.resize_large(self.held_bytes());
+        }
         let changes = self.without_nulls(port, changes, out)?;
         if changes.is_empty() {
             return Ok(());
         }
         let rows = self.sides[port].with(|side| side.sorted(&changes))?;
+        if self.spec.lookup {
+            return self.sides[port].with(|side| side.insert(&rows));
+        }
         self.begin(port, rows)?;
         self.advance(out)
     }
@@ -344,7 +381,8 @@ impl Operator for Running {
             }
         }
         self.left = self.said.as_mut().map(Outgoing::end_in_pieces).transpose()?;
-        self.settle(out)
+        self.settle(out)?;
+        self.advance(out)
     }
 
     fn go_on(&mut self, out: &mut Output) -> Result<()> {

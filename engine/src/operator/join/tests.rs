@@ -1,5 +1,7 @@
 //! Joins against nested loops.
 
+mod lookups;
+
 use std::collections::BTreeMap;
 
 use arrow::array::{Int64Array, StringViewArray, TimestampMillisecondArray};
@@ -62,6 +64,8 @@ fn join(kind: JoinKind, keys: &[usize], nulls_equal: bool, condition: bool) -> A
         expiry: [None, None],
         one_of: [None, None],
         settles: false,
+        lookup: false,
+        right_ends: false,
         columns,
         schema: Arc::new(Schema::new(fields)),
     })

@@ -57,8 +57,13 @@ async fn start(objects: &Arc<InMemory>, stand_before: Option<usize>) -> Option<P
     let log = StreamLog::new(store.clone(), "s", schema(), false, None, Upkeep::new(budget.clone(), handle.clone()));
     let source = IngestSource::new(budget.clone());
     let mut graph = Graph::default();
-    let scan =
-        SourceNode { stream: "s".to_owned(), source: source.clone() as Arc<dyn Source>, schema: schema(), time: None };
+    let scan = SourceNode {
+        stream: "s".to_owned(),
+        source: source.clone() as Arc<dyn Source>,
+        schema: schema(),
+        time: None,
+        depth: 0,
+    };
     let from = graph.add(NodeKind::Source(scan), vec![], 1);
     let sink: Arc<dyn Sink> = Arc::new(TableSink::new(log, "job", None));
     let sink = SinkNode { name: "s".to_owned(), sink };

@@ -24,6 +24,8 @@ pub(super) struct Chunk {
     pub(super) columns: Vec<ArrayRef>,
     /// Their weights, where one is not 1.
     pub(super) weights: Option<ScalarBuffer<i64>>,
+    /// Whether one of them is below 0.
+    pub(super) takes_back: bool,
     /// What it takes.
     pub(super) bytes: usize,
     /// The first and the last time at which its rows expire, where they do.
@@ -81,12 +83,13 @@ impl Chunk {
     ) -> Self {
         let times = layout.times(&columns).and_then(|times| times.range());
         let weights = weights.filter(|w| w.iter().any(|w| *w != 1));
+        let takes_back = weights.as_ref().is_some_and(|w| w.iter().any(|w| *w < 0));
         let bytes = orders.len() * size_of::<u64>()
             + columns.iter().map(array_bytes).sum::<usize>()
             + weights.as_ref().map_or(0, |w| w.len() * size_of::<i64>());
         let fences = Fences::of(&orders);
         let bytes = bytes + fences.as_ref().map_or(0, |f| f.rows.len() * size_of::<u32>());
-        Chunk { orders, columns, weights, bytes, times, fences }
+        Chunk { orders, columns, weights, takes_back, bytes, times, fences }
     }
 
     /// Brings `changes` into order. `key` are the columns of their key.
@@ -215,6 +218,11 @@ impl Run {
     /// Whether a row has another weight than 1.
     pub(super) fn is_weighted(&self) -> bool {
         self.chunks.iter().any(|c| c.weights.is_some())
+    }
+
+    /// Whether it takes rows back of which others may still be kept.
+    pub(super) fn takes_back(&self) -> bool {
+        self.chunks.iter().any(|c| c.takes_back)
     }
 
     /// About how many rows have expired when all before `bound` has.

@@ -54,6 +54,12 @@ impl Layout {
         })
     }
 
+    /// The same for some of the rows.
+    pub(super) fn again(&self) -> Result<Self> {
+        let of = Layout::new(self.schema.clone(), self.key.clone(), !self.exact)?;
+        Ok(Layout { time: self.time, expired: self.expired, ..of })
+    }
+
     /// The column that says when rows expire, of rows as they are kept.
     pub(super) fn times<'a>(&self, columns: &'a [ArrayRef]) -> Option<Times<'a>> {
         let column = columns.get(self.time?)?;

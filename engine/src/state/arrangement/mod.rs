@@ -253,9 +253,21 @@ impl Arrangement {
     /// Nothing may be put in between.
     pub fn pairs(&self, probe: &Sorted, cursor: &mut Cursor, most: usize) -> Result<(Pairs, bool)> {
         let mut pairs = Pairs::default();
-        let done = pairs::candidates(self.runs(), &probe.chunk, cursor, most, &mut pairs);
+        let done = pairs::candidates(self.runs(), &probe.chunk.orders, cursor, most, &mut pairs);
         equal::verify(&self.layout, &probe.chunk, &probe.key, &mut pairs)?;
         Ok((pairs, done))
+    }
+
+    /// Those of its rows that may have the keys of `probe`, without any that has been taken back; nothing where none has.
+    pub fn netted(&self, probe: &Sorted) -> Result<Option<Arrangement>> {
+        if !self.runs().any(Run::takes_back) {
+            return Ok(None);
+        }
+        let mut orders = probe.chunk.orders.clone();
+        orders.dedup();
+        let run = pairs::netted(&self.layout, self.runs(), &orders)?;
+        let (layout, layers) = (self.layout.again()?, vec![Layer::Whole(run)]);
+        Ok(Some(Arrangement { layout, layers, fresh: vec![], fresh_bytes: 0, much: false }))
     }
 
     /// The sum of the weights of the rows that have the key of each row of `probe`.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::chunk::{Chunk, Run};
+use super::chunk::{Chunk, Run, rows_at_once};
 use super::layout::Layout;
-use super::merge::{gather, keep};
+use super::merge::{Merge, gather, keep};
 use crate::error::Result;
 
 /// Rows of a probe, each with a row of the arrangement that has its key.
@@ -127,10 +127,11 @@ pub struct Cursor {
     given: usize,
 }
 
-/// Adds to `pairs` up to `most` pairs of rows with one hash, from `cursor` on. Says whether there are no more.
+/// Adds to `pairs` up to `most` pairs of rows with one hash, from `cursor` on; those of the probe have the orders `probe`. Says whether
+/// there are no more.
 pub(super) fn candidates<'a>(
     runs: impl Iterator<Item = &'a Run>,
-    probe: &Chunk,
+    probe: &[u64],
     cursor: &mut Cursor,
     most: usize,
     pairs: &mut Pairs,
@@ -144,12 +145,11 @@ pub(super) fn candidates<'a>(
     true
 }
 
-fn in_run(run: &Run, probe: &Chunk, cursor: &mut Cursor, most: usize, pairs: &mut Pairs) -> bool {
+fn in_run(run: &Run, probe: &[u64], cursor: &mut Cursor, most: usize, pairs: &mut Pairs) -> bool {
     let mut place = Place { chunk: 0, row: run.start };
     // The chunk that is a source already.
     let mut source = usize::MAX;
-    while cursor.probe < probe.len() {
-        let order = probe.orders[cursor.probe];
+    while let Some(order) = probe.get(cursor.probe).copied() {
         if !seek(run, order, &mut place) {
             return true;
         }
@@ -188,6 +188,30 @@ fn in_run(run: &Run, probe: &Chunk, cursor: &mut Cursor, most: usize, pairs: &mu
 struct Place {
     chunk: usize,
     row: usize,
+}
+
+/// The rows of `runs` with these orders, which ascend, as one run: what is taken back is no more in it than what takes it back.
+pub(super) fn netted<'a>(layout: &Layout, runs: impl Iterator<Item = &'a Run>, orders: &[u64]) -> Result<Run> {
+    let mut parts = vec![];
+    for run in runs {
+        let (mut part, mut cursor, mut done) = (Run::default(), Cursor::default(), false);
+        while !done {
+            let mut pairs = Pairs::default();
+            done = candidates(std::iter::once(run), orders, &mut cursor, rows_at_once([run]), &mut pairs);
+            if pairs.is_empty() {
+                continue;
+            }
+            let of = pairs.places.iter().map(|(s, row)| pairs.sources[*s].orders[*row]).collect();
+            let columns = gather(&pairs.sources, &pairs.places)?;
+            part.push(layout, Chunk::new(layout, of, columns, Some(pairs.weights.into())))?;
+        }
+        if part.rows > 0 {
+            parts.push(part);
+        }
+    }
+    let mut merge = Merge::of(parts);
+    merge.work(layout, usize::MAX)?;
+    Ok(merge.out)
 }
 
 /// Goes on to the first row that is not before `order`. Says whether there is one.

@@ -240,7 +240,7 @@ fn equal_hashes_are_not_equal_keys() {
         let chunk = Arc::new(Chunk::new(&layout, vec![7; 8], columns, None));
         let mut pairs = Pairs::default();
         let runs = [Run::of(chunk.clone())];
-        assert!(pairs::candidates(runs.iter(), &chunk, &mut Cursor::default(), 100, &mut pairs));
+        assert!(pairs::candidates(runs.iter(), &chunk.orders, &mut Cursor::default(), 100, &mut pairs));
         assert_eq!(pairs.probe.len(), 64, "one hash, so all are candidates");
         equal::verify(&layout, &chunk, key, &mut pairs).expect("compares");
         let own: Vec<(u32, usize)> = pairs.probe.iter().zip(&pairs.places).map(|(p, (_, row))| (*p, *row)).collect();

@@ -10,13 +10,18 @@ use super::column_of;
 use super::properties::Describing;
 use super::refuse::not_yet;
 use super::tree::{Growth, JoinTimes, Joining, Node, Properties, Step};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::plan::as_of_now::AsOfNow;
 
 impl Describing<'_> {
     pub(super) fn join<'p>(&mut self, plan: &'p Join) -> Result<Node<'p>> {
-        let inputs = vec![self.node(&plan.left)?, self.node(&plan.right)?];
+        let left = self.node(&plan.left)?;
         let mut joining = Joining::of(plan)?;
-        joining.times = JoinTimes::of(&joining, &inputs)?;
+        self.looks_up = joining.lookup;
+        let inputs = vec![left, self.node(&plan.right)?];
+        if !joining.lookup {
+            joining.times = JoinTimes::of(&joining, &inputs)?;
+        }
         let has = joining.properties(&inputs);
         Ok(Node::new(Step::Join(joining), inputs, has))
     }
@@ -29,6 +34,11 @@ impl<'p> Joining<'p> {
             return Err(not_yet(clause, "Write NOT EXISTS (SELECT … WHERE …)."));
         }
         let kind = kind_of(plan.join_type);
+        let lookup = AsOfNow::is_right(&plan.right);
+        if lookup && plan.on.is_empty() {
+            return Err(Error::unsupported("a JOIN with FOR SYSTEM_TIME AS OF now() needs a column to look up by")
+                .with_hint("Write one equality at least: ON b.item = s.item."));
+        }
         let inputs = [plan.left.schema(), plan.right.schema()];
         let mut keys = [vec![], vec![]];
         let mut computed = [vec![], vec![]];
@@ -51,7 +61,7 @@ impl<'p> Joining<'p> {
             }
         }
         let columns = columns_of(kind, inputs, plan.schema.fields().len());
-        Ok(Joining { plan, kind, keys, computed, columns, times: JoinTimes::default() })
+        Ok(Joining { plan, kind, keys, computed, columns, times: JoinTimes::default(), lookup })
     }
 
     /// Whether nulls are one value among its keys.
@@ -66,11 +76,12 @@ impl<'p> Joining<'p> {
 
     /// Whether rows that grow give rows that grow.
     pub(super) fn only_grows(&self) -> bool {
-        matches!(self.kind, JoinKind::Inner | JoinKind::Semi(_))
+        self.lookup || matches!(self.kind, JoinKind::Inner | JoinKind::Semi(_))
     }
 
     fn properties(&self, inputs: &[Node<'_>]) -> Properties {
-        let most = inputs.iter().map(|input| input.has.growth).max().unwrap_or(Growth::Grows);
+        let counting = if self.lookup { &inputs[..1] } else { inputs };
+        let most = counting.iter().map(|input| input.has.growth).max().unwrap_or(Growth::Grows);
         let closes =
             self.times.windowed.is_some() && inputs.iter().all(|input| input.has.growth == Growth::GrowsOnClose);
         let growth = if self.only_grows() || closes { most } else { Growth::TakesBack };
@@ -87,7 +98,16 @@ impl<'p> Joining<'p> {
             JoinKind::Semi(side) | JoinKind::Anti(side) | JoinKind::Mark(side) => inputs[side].has.one_of.clone(),
             _ => inputs[0].has.one_of.clone().zip(inputs[1].has.one_of.clone()).map(|(a, b)| [a, b].concat()),
         };
-        Properties { growth, time: self.times.given(self, inputs), key: self.key(inputs), one_of, spread }
+        // Rows that are looked up pass as they come.
+        let time_of = |c: &JoinColumn| match c {
+            JoinColumn::Of(0, column) => inputs[0].has.time.get(*column).cloned().flatten(),
+            _ => None,
+        };
+        let time = match self.lookup {
+            true => self.columns.iter().map(time_of).collect(),
+            false => self.times.given(self, inputs),
+        };
+        Properties { growth, time, key: self.key(inputs), one_of, spread }
     }
 
     /// Columns that tell its rows apart.

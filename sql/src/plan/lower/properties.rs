@@ -19,6 +19,7 @@ use super::tree::{Grouping, Growth, Node, Properties, Step};
 use super::windows::engine_windows;
 use super::{closing, column_of};
 use crate::error::{Error, Result};
+use crate::plan::as_of_now::AsOfNow;
 use crate::plan::windows::WindowAssign;
 use crate::semantics::Semantics;
 
@@ -33,17 +34,20 @@ pub(super) struct Describing<'a> {
     windows: WindowsId,
     /// The windows of unions, by those of their inputs.
     unions: BTreeMap<Vec<WindowsId>, WindowsId>,
+    /// How deep the node at hand stands, and whether it is one in which rows are looked up.
+    depth: usize,
+    pub(super) looks_up: bool,
 }
 
 impl<'a> Describing<'a> {
     pub(super) fn new(state: &'a SessionState, scans: &'a Scans, tasks: usize) -> Self {
-        Describing { state, scans, tasks, windows: 0, unions: BTreeMap::new() }
+        Describing { state, scans, tasks, windows: 0, unions: BTreeMap::new(), depth: 0, looks_up: false }
     }
 
     /// The tree of `plan`.
     pub(super) fn node<'p>(&mut self, plan: &'p LogicalPlan) -> Result<Node<'p>> {
         let node = self.described(plan)?;
-        Ok(Node { plan: node.plan.or(Some(plan)), ..node })
+        Ok(Node { plan: node.plan.or(Some(plan)), depth: self.depth, ..node })
     }
 
     fn described<'p>(&mut self, plan: &'p LogicalPlan) -> Result<Node<'p>> {
@@ -76,6 +80,7 @@ impl<'a> Describing<'a> {
                 let input = self.node(&unnest.input)?;
                 self.unnest(unnest, input)
             }
+            plan if let Some(of) = AsOfNow::of(plan) => self.looked_up(of),
             LogicalPlan::Extension(e) => match e.node.as_any().downcast_ref::<WindowAssign>() {
                 Some(window) => {
                     let input = self.node(window.input())?;
@@ -88,9 +93,20 @@ impl<'a> Describing<'a> {
     }
 
     fn scan<'p>(&self, scan: &'p TableScan) -> Result<Node<'p>> {
-        let (scan, places) = self.scans.places_of(scan)?;
+        let (scan, places) = self.scans.places_of(scan, self.depth)?;
         let has = self.scanned(scan).of_columns(&places.iter().copied().map(Some).collect::<Vec<_>>());
         Ok(Node::new(Step::Scan { scan, places }, vec![], has))
+    }
+
+    /// A relation in which rows are looked up.
+    fn looked_up<'p>(&mut self, of: &'p AsOfNow) -> Result<Node<'p>> {
+        if !std::mem::take(&mut self.looks_up) {
+            return Err(Error::internal("FOR SYSTEM_TIME AS OF now() is not right of a join any more"));
+        }
+        self.depth += 1;
+        let node = self.node(&of.input);
+        self.depth -= 1;
+        node
     }
 
     /// What is so for all that is read by scan `id`.

@@ -90,13 +90,16 @@ impl Requiring {
             }
             _ => {}
         }
-        // Rows that are said once are made of rows that are, where they can be.
-        node.inputs.iter_mut().for_each(|input| self.node(input, emit));
+        // Rows that are said once are made of rows that are, where they can be. Rows are looked up among all that there are.
+        let lookup = matches!(&node.step, Step::Join(joining) if joining.lookup);
+        let emit_of = |side: usize| if lookup && side == 1 { EmitMode::Changes } else { emit };
+        node.inputs.iter_mut().enumerate().for_each(|(side, input)| self.node(input, emit_of(side)));
         node.needs.append_only = match &node.step {
             Step::Aggregate(grouping) => {
                 self.note_closer(grouping);
                 emit == EmitMode::OnClose
             }
+            Step::Join(joining) if joining.lookup => node.inputs.first().is_some_and(|left| left.needs.append_only),
             Step::Join(joining) => {
                 joining.times.closing.iter().for_each(|time| self.note_times(time));
                 let stays = node.inputs.iter().all(|input| input.needs.append_only);

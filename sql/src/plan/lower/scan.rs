@@ -1,4 +1,5 @@
-//! Scans: the streams that a query reads, each once whatever the number of places where it does.
+//! Scans: the streams that a query reads, each once whatever the number of places where it does, but that one in which rows are looked
+//! up is read for itself.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,9 +15,12 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use millstream_engine::connector::Source;
+#[cfg(doc)]
+use millstream_engine::graph::SourceNode;
 
 use super::time::ScanId;
 use crate::error::{Error, Result};
+use crate::plan::as_of_now::AsOfNow;
 
 /// A stream as a query reads it.
 pub trait StreamScan: fmt::Debug + Send + Sync {
@@ -99,13 +103,15 @@ pub(super) struct Scanned {
     pub(super) filters: Vec<(TableScan, Option<Expr>)>,
     /// The column with the event time, of all that the stream has.
     pub(super) time: Option<usize>,
+    /// When it is read: see [`SourceNode::depth`].
+    pub(super) depth: usize,
 }
 
 impl Scans {
     /// Those of `plan`.
     pub(super) fn of(plan: &LogicalPlan) -> Result<Self> {
         let mut found = Scans(vec![]);
-        found.collect(plan)?;
+        found.collect(plan, 0)?;
         for scanned in &mut found.0 {
             scanned.columns.extend(scanned.stream.replaces().into_iter().flat_map(|replaces| replaces.key));
             if let Some((time, bound)) = scanned.stream.event_time() {
@@ -124,27 +130,30 @@ impl Scans {
         Ok(found)
     }
 
-    fn collect(&mut self, plan: &LogicalPlan) -> Result<()> {
+    fn collect(&mut self, plan: &LogicalPlan, depth: usize) -> Result<()> {
         let (scan, predicate) = match plan {
             LogicalPlan::TableScan(scan) if work_table(scan).is_some() => return Ok(()),
             LogicalPlan::TableScan(scan) => (scan, None),
             LogicalPlan::Filter(filter) => match filter.input.as_ref() {
                 LogicalPlan::TableScan(scan) if work_table(scan).is_none() => (scan, Some(filter.predicate.clone())),
-                input => return self.collect(input),
+                input => return self.collect(input, depth),
             },
-            _ => return plan.inputs().into_iter().try_for_each(|input| self.collect(input)),
+            _ => {
+                let depth = depth + usize::from(AsOfNow::of(plan).is_some());
+                return plan.inputs().into_iter().try_for_each(|input| self.collect(input, depth));
+            }
         };
         if !scan.filters.is_empty() {
             return Err(Error::internal("a filter was pushed into a stream"));
         }
         let stream = stream_of(scan)?;
         let (columns, filter) = (columns_of(scan), (scan.clone(), predicate));
-        match self.0.iter_mut().find(|f| f.stream.name() == stream.name()) {
+        match self.0.iter_mut().find(|f| f.stream.name() == stream.name() && f.depth == depth) {
             Some(found) => {
                 found.columns.extend(columns);
                 found.filters.push(filter);
             }
-            None => self.0.push(Scanned { stream, columns, filters: vec![filter], time: None }),
+            None => self.0.push(Scanned { stream, columns, filters: vec![filter], time: None, depth }),
         }
         Ok(())
     }
@@ -154,10 +163,11 @@ impl Scans {
         &self.0
     }
 
-    /// Which one `scan` is of, and the places of its columns there.
-    pub(super) fn places_of(&self, scan: &TableScan) -> Result<(ScanId, Vec<usize>)> {
+    /// Which one `scan` is of, which stands at `depth`, and the places of its columns there.
+    pub(super) fn places_of(&self, scan: &TableScan, depth: usize) -> Result<(ScanId, Vec<usize>)> {
         let stream = stream_of(scan)?;
-        let found = self.0.iter().enumerate().find(|(_, f)| f.stream.name() == stream.name());
+        let is_it = |f: &Scanned| f.stream.name() == stream.name() && f.depth == depth;
+        let found = self.0.iter().enumerate().find(|(_, f)| is_it(f));
         let (id, found) =
             found.ok_or_else(|| Error::internal(format!("stream \"{}\" was not collected", stream.name())))?;
         Ok((id, columns_of(scan).into_iter().filter_map(|c| found.place(c)).collect()))

@@ -20,6 +20,8 @@ pub(super) struct Node<'p> {
     pub(super) plan: Option<&'p LogicalPlan>,
     /// What it does.
     pub(super) step: Step<'p>,
+    /// In how many lookups it stands on the side that is looked up.
+    pub(super) depth: usize,
     /// What it reads.
     pub(super) inputs: Vec<Node<'p>>,
     /// What is so whoever reads it: the first pass.
@@ -70,6 +72,8 @@ pub(super) struct Joining<'p> {
     pub(super) columns: Vec<JoinColumn>,
     /// What it knows of times.
     pub(super) times: JoinTimes,
+    /// Whether rows of the left side are looked up once, among those that the right side holds then.
+    pub(super) lookup: bool,
 }
 
 /// What a join knows of times.
@@ -157,7 +161,7 @@ impl<'p> Node<'p> {
     pub(super) fn new(step: Step<'p>, inputs: Vec<Node<'p>>, has: Properties) -> Self {
         let (emit, rows) = (EmitMode::Changes, Needed::Anywhere);
         let needs = Requirements { emit, append_only: false, panes: false, two_phases: false, first: None, rows };
-        Node { plan: None, step, inputs, has, needs }
+        Node { plan: None, depth: 0, step, inputs, has, needs }
     }
 
     /// Leaves no node more tasks than `most`.
@@ -166,13 +170,20 @@ impl<'p> Node<'p> {
         self.inputs.iter_mut().for_each(|input| input.narrow(most));
     }
 
-    /// Every `GROUP BY` of the query, inputs first.
+    /// Every `GROUP BY` of the query that has to do with when it emits, inputs first: rows are looked up among those that
+    /// there are.
     pub(super) fn groupings(&self) -> Vec<&Grouping<'p>> {
-        let mut found: Vec<_> = self.inputs.iter().flat_map(Node::groupings).collect();
+        let mut found: Vec<_> = self.emitting().flat_map(Node::groupings).collect();
         if let Step::Aggregate(grouping) = &self.step {
             found.push(grouping);
         }
         found
+    }
+
+    /// The inputs that emit when it does.
+    fn emitting(&self) -> impl Iterator<Item = &Node<'p>> {
+        let lookup = matches!(&self.step, Step::Join(joining) if joining.lookup);
+        self.inputs.iter().take(if lookup { 1 } else { usize::MAX })
     }
 }
 

@@ -15,14 +15,20 @@ use millstream_engine::operator::project::Project;
 use millstream_engine::spread::Needed;
 
 use super::Lowering;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::lower::physical;
 use crate::plan::lower::refuse::refuse_volatile;
 use crate::plan::lower::tree::{Joining, Node};
 
 impl Lowering<'_> {
     pub(super) fn join(&mut self, joining: &Joining<'_>, node: &Node<'_>, made: [NodeId; 2]) -> Result<NodeId> {
-        if !node.inputs.iter().all(|input| input.needs.append_only) {
+        if joining.lookup && !node.needs.append_only {
+            return Err(Error::unsupported("rows that are taken back cannot be looked up AS OF now()").with_hint(
+                "Write a JOIN without FOR SYSTEM_TIME: it follows the changes of both sides. Windows that close once are looked \
+                 up with EMIT ON WINDOW CLOSE.",
+            ));
+        }
+        if !joining.lookup && !node.inputs.iter().all(|input| input.needs.append_only) {
             joining.expressions().try_for_each(refuse_volatile)?;
         }
         let mut edges = vec![];
@@ -42,10 +48,21 @@ impl Lowering<'_> {
             expiry: joining.times.expiry,
             one_of: [0, 1].map(|side: usize| node.inputs[side].has.one_of.clone()),
             settles: node.needs.append_only && !joining.only_grows(),
+            lookup: joining.lookup,
+            right_ends: joining.lookup && self.ends(made[1]),
             columns: joining.columns.clone(),
             schema: Arc::clone(joining.plan.schema.inner()),
         };
         Ok(self.graph.add(NodeKind::Operator(Arc::new(spec)), edges, node.has.spread.tasks))
+    }
+
+    /// Whether all that node `id` reads ends.
+    fn ends(&self, id: NodeId) -> bool {
+        let node = &self.graph.nodes[id];
+        match &node.kind {
+            NodeKind::Source(of) => of.source.bounded(),
+            _ => node.inputs.iter().all(|edge| self.ends(edge.from)),
+        }
     }
 
     /// The edge from an input of a join that runs in `tasks`.

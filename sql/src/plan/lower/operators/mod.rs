@@ -28,8 +28,8 @@ pub(super) struct Lowering<'a> {
     pub(super) scans: &'a Scans,
     /// What is made already.
     pub(super) graph: Graph,
-    /// Parts of the plan that are made, with what their readers need, so that one that stands twice runs once.
-    pub(super) parts: Vec<(&'a LogicalPlan, Requirements, NodeId)>,
+    /// Parts of the plan that are made, with their depth and what their readers need, so that one that stands twice runs once.
+    pub(super) parts: Vec<(&'a LogicalPlan, usize, Requirements, NodeId)>,
     /// What the rows of each scan come from.
     pub(super) heads: Vec<NodeId>,
     /// The tasks of what can run in several.
@@ -42,11 +42,11 @@ impl<'a> Lowering<'a> {
         let Some(plan) = node.plan.filter(|_| Semantics::of(self.state).shares_parts()) else { return self.made(node) };
         // Where its rows are needed says the edge.
         let needs = Requirements { rows: Needed::Anywhere, ..node.needs.clone() };
-        match self.parts.iter().find(|(other, of, _)| *of == needs && *other == plan) {
-            Some((_, _, made)) => Ok(*made),
+        match self.parts.iter().find(|(other, depth, of, _)| *depth == node.depth && *of == needs && *other == plan) {
+            Some((_, _, _, made)) => Ok(*made),
             None => {
                 let made = self.made(node)?;
-                self.parts.push((plan, needs, made));
+                self.parts.push((plan, node.depth, needs, made));
                 Ok(made)
             }
         }
@@ -56,8 +56,8 @@ impl<'a> Lowering<'a> {
         let made = node.inputs.iter().map(|input| self.node(input)).collect::<Result<Vec<_>>>()?;
         match (&node.step, node.inputs.as_slice(), made.as_slice()) {
             (Step::Scan { scan, places }, [], []) => self.scan(node, *scan, places),
-            (Step::Values(values), [], []) => self.values(values),
-            (Step::Empty(empty), [], []) => self.empty(empty),
+            (Step::Values(values), [], []) => self.values(values, node.depth),
+            (Step::Empty(empty), [], []) => self.empty(empty, node.depth),
             (Step::Project(p), [_], [from]) => self.project(p, node, *from),
             (Step::Filter(f), [_], [from]) => self.filter(f, node, *from),
             (Step::Window { time, windows, .. }, [_], [from]) => self.window(node, *from, *time, *windows),

@@ -38,7 +38,7 @@ impl Lowering<'_> {
     }
 
     fn source(&mut self, scanned: &Scanned, closers: Vec<Closer>) -> Result<NodeId> {
-        let Scanned { stream, columns, filters, .. } = scanned;
+        let Scanned { stream, columns, filters, depth, .. } = scanned;
         let tasks = if stream.is_in_order() { 1 } else { self.tasks };
         let source = stream.open(columns.clone(), tasks)?;
         if stream.replaces().is_none() {
@@ -53,7 +53,7 @@ impl Lowering<'_> {
                 Some(ScanTime { column, bound, closers, idle_timeout: stream.idle_timeout() })
             }
         };
-        let kind = SourceNode { stream: stream.name().to_owned(), source, schema, time };
+        let kind = SourceNode { stream: stream.name().to_owned(), source, schema, time, depth: *depth };
         Ok(self.graph.add(NodeKind::Source(kind), vec![], tasks))
     }
 
@@ -106,7 +106,7 @@ impl Lowering<'_> {
     }
 
     /// Rows that are written in the query.
-    pub(super) fn values(&mut self, values: &Values) -> Result<NodeId> {
+    pub(super) fn values(&mut self, values: &Values, depth: usize) -> Result<NodeId> {
         let one = RecordBatchOptions::new().with_row_count(Some(1));
         let one = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &one)?;
         let none = DFSchema::empty();
@@ -121,21 +121,21 @@ impl Lowering<'_> {
             let cells: Vec<&dyn Array> = cells.iter().map(AsRef::as_ref).collect();
             columns.push(concat(&cells)?);
         }
-        self.constant(schema, columns, values.values.len())
+        self.constant(schema, columns, values.values.len(), depth)
     }
 
     /// One row without a column, or no row.
-    pub(super) fn empty(&mut self, empty: &EmptyRelation) -> Result<NodeId> {
+    pub(super) fn empty(&mut self, empty: &EmptyRelation, depth: usize) -> Result<NodeId> {
         let (schema, rows) = (empty.schema.inner(), usize::from(empty.produce_one_row));
         let columns = schema.fields().iter().map(|f| new_null_array(f.data_type(), rows)).collect();
-        self.constant(schema, columns, rows)
+        self.constant(schema, columns, rows, depth)
     }
 
-    fn constant(&mut self, schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<NodeId> {
+    fn constant(&mut self, schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize, depth: usize) -> Result<NodeId> {
         let rows = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &rows)?;
         let source: Arc<dyn Source> = Arc::new(Constant::new(batch));
-        let kind = SourceNode { stream: "values".to_owned(), source, schema: schema.clone(), time: None };
+        let kind = SourceNode { stream: "values".to_owned(), source, schema: schema.clone(), time: None, depth };
         Ok(self.graph.add(NodeKind::Source(kind), vec![], self.tasks))
     }
 }

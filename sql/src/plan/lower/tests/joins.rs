@@ -84,6 +84,82 @@ fn state_goes_with_times_and_keys_where_they_bound_it() {
 }
 
 #[test]
+fn rows_are_looked_up_once_and_what_they_are_looked_up_in_is_read_first() {
+    let lookup = |kind: &str, right: &str| {
+        format!("SELECT x.v, y.b FROM rows x {kind} JOIN {right} FOR SYSTEM_TIME AS OF now() y ON x.a = y.a")
+    };
+    let of = |found: &Lowered| {
+        let spec = found.graph.nodes.iter().find_map(|n| match &n.kind {
+            NodeKind::Operator(o) if o.name() == "lookup" => Some((o.state_bound(), o.describe())),
+            _ => None,
+        });
+        spec.expect("a lookup")
+    };
+    let depths = |found: &Lowered| found.graph.sources().map(|s| (s.stream.clone(), s.depth)).collect::<Vec<_>>();
+    for (sql, bound, stream) in [
+        (lookup("", "log"), StateBound::Keys("a".to_owned()), "log"),
+        (lookup("LEFT", "log"), StateBound::Keys("a".to_owned()), "log"),
+        // The same stream is read twice.
+        (lookup("LEFT", "rows"), StateBound::Input, "rows"),
+        (
+            format!(
+                "WITH g AS ({BY_A}) SELECT x.b, g.n FROM rows x JOIN g FOR SYSTEM_TIME AS OF PROCTIME() ON x.a = g.a"
+            ),
+            StateBound::Keys("rows.a".to_owned()),
+            "rows",
+        ),
+    ] {
+        let found = lowered(&sql, 2);
+        assert_eq!((found.output.append_only, found.output.emit), (true, EmitMode::Changes), "{sql}");
+        assert_eq!(of(&found).0, bound, "{sql}");
+        assert!(of(&found).1.contains("on a = a, left is not kept"), "{}", of(&found).1);
+        assert_eq!(depths(&found), [("rows".to_owned(), 0), (stream.to_owned(), 1)], "{sql}");
+        assert!(exchanges(&found.graph).iter().filter(|e| *e == "lookup 1 by a").count() > 0, "{sql}");
+    }
+    // Deeper is earlier.
+    let inner = "SELECT l.a, m.b FROM more l JOIN log FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP m ON l.a = m.a";
+    let deep =
+        format!("WITH s AS ({inner}) SELECT x.v, s.b FROM rows x JOIN s FOR SYSTEM_TIME AS OF now() ON x.a = s.a");
+    let all = [("rows".to_owned(), 0), ("more".to_owned(), 1), ("log".to_owned(), 2)];
+    assert_eq!(depths(&lowered(&deep, 2)), all);
+    // Time goes on with the rows, and closes what follows.
+    let timed = "SELECT x.ts, y.b FROM rows x LEFT JOIN log FOR SYSTEM_TIME AS OF now() y ON x.a = y.a";
+    let windows = format!("TUMBLE(({timed}), ts, INTERVAL '1 minute')");
+    let counted = format!("SELECT b, window_end, count(*) FROM {windows} GROUP BY b, window_end EMIT ON WINDOW CLOSE");
+    let found = lowered(&counted, 2);
+    assert_eq!((found.output.append_only, found.output.emit), (true, EmitMode::OnClose));
+    // Conditions on either side go below; what stands before a lookup stays before it.
+    let three =
+        "SELECT x.v FROM rows x CROSS JOIN more m JOIN log FOR SYSTEM_TIME AS OF now() y ON x.a = y.a WHERE x.b > 3";
+    let found = lowered(three, 2);
+    let names = labels(&found.graph);
+    assert_eq!(names.iter().filter(|n| *n == "lookup 1" || *n == "join 1").collect::<Vec<_>>(), ["join 1", "lookup 1"]);
+}
+
+#[test]
+fn lookups_that_cannot_be_are_refused() {
+    for (sql, message) in [
+        (
+            "SELECT x.v FROM log x JOIN more FOR SYSTEM_TIME AS OF now() y ON x.a = y.a",
+            "rows that are taken back cannot be looked up AS OF now()",
+        ),
+        (
+            "SELECT x.n, y.b FROM (SELECT a, count(*) AS n FROM rows GROUP BY a) x \
+             JOIN log FOR SYSTEM_TIME AS OF now() y ON x.a = y.a",
+            "rows that are taken back cannot be looked up AS OF now()",
+        ),
+        (
+            "SELECT x.v FROM rows x LEFT JOIN log FOR SYSTEM_TIME AS OF now() y ON x.a < y.a",
+            "a JOIN with FOR SYSTEM_TIME AS OF now() needs a column to look up by",
+        ),
+    ] {
+        let found = error(sql);
+        assert_eq!(found.message(), message, "{sql}");
+        assert!(found.hint().is_some(), "{sql}");
+    }
+}
+
+#[test]
 fn joins_of_windows_say_what_is_final() {
     let counted = |stream: &str| {
         format!(
