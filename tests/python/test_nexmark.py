@@ -48,6 +48,13 @@ QUERIES = {
            SELECT auction, num, make_timestamp((s + 10) * 1000000) AS window_end FROM counts
            QUALIFY num = max(num) OVER (PARTITION BY s)""",
     ),
+    "q6": (
+        """SELECT seller, id, sum(price) OVER (PARTITION BY seller ORDER BY sold, id ROWS BETWEEN 9 PRECEDING AND CURRENT ROW) AS ten
+           FROM (SELECT a.seller, a.id, b.price, b.date_time AS sold
+                 FROM auction a JOIN bid b ON a.id = b.auction AND b.date_time BETWEEN a.date_time AND a.expires
+                 QUALIFY row_number() OVER (PARTITION BY a.id ORDER BY b.price DESC, b.date_time, b.bidder) = 1)""",
+        None,
+    ),
     "q7": (
         f"""SELECT b.auction, b.bidder, b.price, b.date_time FROM bid b
             JOIN (SELECT window_start, window_end, max(price) AS top FROM TUMBLE(bid, date_time, {TEN}) GROUP BY window_start, window_end) m
@@ -62,6 +69,12 @@ QUERIES = {
             ON p.id = a.seller AND p.window_start = a.window_start AND p.window_end = a.window_end""",
         """SELECT DISTINCT p.id, p.name, make_timestamp(epoch_us(p.date_time) // 10000000 * 10000000) AS window_start
            FROM person p JOIN auction a ON p.id = a.seller AND epoch_us(p.date_time) // 10000000 = epoch_us(a.date_time) // 10000000""",
+    ),
+    "q9": (
+        """SELECT a.id, a.item_name, a.seller, a.category, b.bidder, b.price, b.date_time
+           FROM auction a JOIN bid b ON a.id = b.auction AND b.date_time BETWEEN a.date_time AND a.expires
+           QUALIFY row_number() OVER (PARTITION BY a.id ORDER BY b.price DESC, b.date_time, b.bidder) = 1""",
+        None,
     ),
     "q12": (
         f"SELECT bidder, count(*) AS n, window_end FROM TUMBLE(bid, date_time, {TEN}) GROUP BY bidder, window_end",
@@ -85,6 +98,17 @@ QUERIES = {
            FROM bid GROUP BY auction, CAST(date_time AS DATE)""",
         None,
     ),
+    "q18": (
+        """SELECT auction, bidder, price, date_time FROM bid
+           QUALIFY row_number() OVER (PARTITION BY bidder, auction ORDER BY date_time DESC, price DESC) = 1""",
+        None,
+    ),
+    "q19": (
+        """SELECT auction, bidder, price, date_time, row_number() OVER (PARTITION BY auction ORDER BY price DESC, date_time, bidder) AS n
+           FROM bid QUALIFY n <= 10""",
+        None,
+    ),
+    "top": ("SELECT auction, bidder, price FROM bid ORDER BY price DESC, auction, bidder LIMIT 20 OFFSET 3", None),
     "q20": (
         """SELECT b.auction, b.bidder, b.price, b.url, b.date_time, a.item_name, a.reserve, a.expires, a.category
            FROM bid b JOIN auction a ON b.auction = a.id WHERE a.category = 10""",
