@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::commit::Committed;
 use super::config::JobConfig;
+use super::horizon::Horizon;
 use super::idle::Idleness;
 use super::messages::{Cut, Parts};
 use crate::checkpoint::{Manifest, Progress};
@@ -61,6 +62,9 @@ pub(super) struct Run {
     pub(super) progress: Vec<Progress>,
     pub(super) idle: Vec<Idleness>,
     pub(super) watermark: EventTime,
+    pub(super) horizon: Horizon,
+    /// Some task waits for the watermark to come nearer.
+    pub(super) ahead: bool,
     pub(super) next_epoch: u64,
     pub(super) epochs: BTreeMap<u64, Epoch>,
     pub(super) interval: Duration,
@@ -103,6 +107,8 @@ impl Run {
             progress: manifest.sources.clone(),
             idle: manifest.sources.iter().map(|_| Idleness::default()).collect(),
             watermark: manifest.watermark,
+            horizon: Horizon::default(),
+            ahead: false,
             next_epoch: manifest.epoch + 1,
             epochs: BTreeMap::new(),
             interval: config.min_epoch,
