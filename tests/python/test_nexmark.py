@@ -21,6 +21,8 @@ COUNTS = """
   FROM HOP(bid, date_time, INTERVAL '2 seconds', INTERVAL '10 seconds') GROUP BY auction, window_start, window_end
 """
 TEN = "INTERVAL '10 seconds'"
+CHANNELS = "lower(channel) WHEN 'apple' THEN '0' WHEN 'google' THEN '1' WHEN 'facebook' THEN '2' WHEN 'baidu' THEN '3'"
+CHANNEL_ID = "(&|^)channel_id=([^&]*)"
 
 # What Millstream runs, and what DuckDB says of all events; where both read alike, once.
 QUERIES = {
@@ -86,6 +88,14 @@ QUERIES = {
            JOIN side_input FOR SYSTEM_TIME AS OF PROCTIME() AS s ON b.auction % 100 = s.key""",
         "SELECT b.auction, b.bidder, b.price, s.value FROM bid b JOIN side_input s ON b.auction % 100 = s.key",
     ),
+    "q14": (
+        """SELECT auction, bidder, CAST(0.908 AS DECIMAL(4, 3)) * price AS price,
+             CASE WHEN date_part('hour', date_time) BETWEEN 8 AND 18 THEN 'dayTime'
+                  WHEN date_part('hour', date_time) <= 6 OR date_part('hour', date_time) >= 20 THEN 'nightTime' ELSE 'otherTime' END AS part,
+             date_time, extra, character_length(extra) - character_length(replace(extra, 'c', '')) AS c_counts
+           FROM bid WHERE CAST(0.908 AS DECIMAL(4, 3)) * price > 1000000 AND CAST(0.908 AS DECIMAL(4, 3)) * price < 50000000""",
+        None,
+    ),
     "q15": (f"SELECT CAST(date_time AS DATE) AS day, count(*) AS n, {RANKS} FROM bid GROUP BY CAST(date_time AS DATE)", None),
     "q16": (
         f"""SELECT channel, CAST(date_time AS DATE) AS day, max(to_char(date_time, '%H:%M')) AS minute, {RANKS}
@@ -113,6 +123,12 @@ QUERIES = {
         """SELECT b.auction, b.bidder, b.price, b.url, b.date_time, a.item_name, a.reserve, a.expires, a.category
            FROM bid b JOIN auction a ON b.auction = a.id WHERE a.category = 10""",
         None,
+    ),
+    "q21": (
+        f"""SELECT auction, bidder, price, channel, CASE {CHANNELS} ELSE (regexp_match(url, '{CHANNEL_ID}'))[2] END AS channel_id FROM bid
+            WHERE (regexp_match(url, '{CHANNEL_ID}'))[2] IS NOT NULL OR lower(channel) IN ('apple', 'google', 'facebook', 'baidu')""",
+        f"""SELECT auction, bidder, price, channel, CASE {CHANNELS} ELSE regexp_extract(url, '{CHANNEL_ID}', 2) END AS channel_id FROM bid
+            WHERE regexp_matches(url, '{CHANNEL_ID}') OR lower(channel) IN ('apple', 'google', 'facebook', 'baidu')""",
     ),
     "q22": ("SELECT auction, split_part(url, '/', 4) AS a, split_part(url, '/', 5) AS b FROM bid", None),
     "q23": (

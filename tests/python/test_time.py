@@ -1,9 +1,10 @@
-"""Event time: what a row closes is seen, FLUSH waits for it, and a quiet input does not hold the others."""
+"""Event time: what a row closes is seen, FLUSH waits for it, a quiet input does not hold the others, and one that is ahead waits for them."""
 
 import json
+import re
 import time
 
-from conftest import Process
+from conftest import Process, Server
 
 PATIENCE = 10
 
@@ -93,3 +94,37 @@ def test_a_watermark_that_nothing_acts_on_is_shown(store, tmp_path):
     ) as process:
         plan = [row["plan"] for row in rows(process)]
         assert any(line.startswith("watermark: 2020-01-01 00:05:00") for line in plan), plan
+
+
+def test_a_history_that_is_ahead_waits_for_the_other(store):
+    mark, events = "WATERMARK FOR date_time AS date_time - INTERVAL '4 seconds'", 4_000_000
+    table = lambda name, of, more: f"CREATE STREAM {name} ({mark}) WITH (connector = 'nexmark', \"table\" = '{of}', events = {events}{more})"
+    joined = lambda auctions: (
+        f"SELECT a.id, b.price FROM {auctions} a JOIN bids b ON a.id = b.auction "
+        "AND b.date_time BETWEEN a.date_time AND a.date_time + INTERVAL '10 seconds'"
+    )
+    with Server(store, "--parallelism", "2") as server, server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(table("bids", "bid", ""))
+        cursor.execute(table("auctions", "auction", ""))
+        cursor.execute(table("slow", "auction", f", pace = {events // 4}"))
+        cursor.execute(f"CREATE STREAM near AS {joined('slow')}")
+        apart = []
+        while True:
+            cursor.execute("EXPLAIN ANALYZE STREAM near")
+            plan = "\n".join(row[0] for row in cursor.fetchall())
+            read = {name: int(n) for name, n in re.findall(r"scan \d x2: (bids|slow) .*?\| in (\d+)", plan)}
+            slow = read["slow"] / (events * 3 / 50)
+            if slow > 0.8:
+                break
+            apart.append(read["bids"] / (events * 46 / 50) - slow)
+            time.sleep(0.05)
+        # Alone they would all have been read in a part of that time.
+        assert len(apart) > 10 and max(apart[5:]) < 0.4, apart
+        cursor.execute("FLUSH")
+        cursor.execute("EXPLAIN ANALYZE STREAM near")
+        assert "late rows: 0" in "\n".join(row[0] for row in cursor.fetchall())
+        cursor.execute("SELECT count(*), sum(price) FROM near")
+        found = cursor.fetchall()
+        cursor.execute(f"SELECT count(*), sum(price) FROM ({joined('auctions')})")
+        assert found == cursor.fetchall()
+        assert found[0][0] > 100_000

@@ -11,7 +11,7 @@ use super::aside::Asides;
 use super::commit::{CommitJob, Committed};
 use super::config::JobConfig;
 use super::idle::Waits;
-use super::messages::{Command, Pulse, Report};
+use super::messages::{Command, CutHere, Pulse, Report};
 use super::run::{Epoch, Run};
 use super::status::{JobPhase, Shared};
 use crate::checkpoint::Claim;
@@ -40,7 +40,7 @@ pub(super) struct SourceView {
     pub(super) stream: String,
     /// The idle timeout, where the source tells event time.
     pub(super) idle_timeout: Option<Duration>,
-    pub(super) cuts: Vec<mpsc::Sender<EpochMark>>,
+    pub(super) cuts: Vec<mpsc::Sender<CutHere>>,
     pub(super) tasks_ended: usize,
     /// What its tasks waited for at the end of the last epoch.
     pub(super) waits: Vec<Waits>,
@@ -171,7 +171,7 @@ impl Coordinator {
             // The last epoch follows all others and their checkpoint.
             return s.is_quiet();
         }
-        self.pulse.is_set() || s.unsaid || s.next_epoch == 1 || self.checkpoint_due()
+        self.pulse.is_set() || s.unsaid || s.ahead || s.next_epoch == 1 || self.checkpoint_due()
     }
 
     fn all_ended(&self) -> bool {
@@ -290,14 +290,15 @@ impl Coordinator {
             late: 0,
         };
         s.epochs.insert(mark.epoch, epoch);
-        for source in &mut self.sources {
+        for (i, source) in self.sources.iter_mut().enumerate() {
             if source.begun.is_none() && source.depth >= mark.depth {
                 source.begun = Some(mark.epoch);
                 // Of this epoch there is nothing of it, and tasks begin with the next as they hear of it.
                 source.source.epoch_cut();
             }
+            let horizon = self.state.horizon.of(i);
             for cuts in &source.cuts {
-                if cuts.send(mark).await.is_err() {
+                if cuts.send(CutHere { mark, horizon }).await.is_err() {
                     return self.why_gone().await;
                 }
             }

@@ -127,6 +127,13 @@ impl Lanes {
         self.lanes.values_mut().map(|lane| &mut lane.current)
     }
 
+    /// Nothing is waited for in a lane whose next read has not begun.
+    pub(super) fn rest(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.since = self.clock.now();
+        }
+    }
+
     /// Ends a lane.
     pub(super) fn remove(&mut self, id: LaneId) -> Option<Current> {
         self.lanes.remove(&id).map(|lane| lane.current)

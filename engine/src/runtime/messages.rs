@@ -1,5 +1,5 @@
 //! What the tasks of a job tell its coordinator, and what others ask of it. From the coordinator to tasks goes only the
-//! epoch mark, in band with the rows.
+//! epoch mark, in band with the rows; to those that read, with how far they may.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +9,10 @@ use tokio::sync::{Notify, oneshot};
 use super::idle::Waits;
 use crate::checkpoint::{Consumed, StoredState};
 use crate::connector::{DeadLetter, Staged};
+use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
 use crate::table::dead_letters::Letter;
+use crate::time::EventTime;
 
 /// What a task tells the coordinator.
 ///
@@ -30,6 +32,13 @@ pub(crate) enum Report {
     Failed(Error),
 }
 
+/// Where a source task ends an epoch, and how far it reads in the next.
+pub(crate) struct CutHere {
+    pub(crate) mark: EpochMark,
+    /// Once rows have set a bound beyond this, it reads no more until the next mark.
+    pub(crate) horizon: EventTime,
+}
+
 /// A source task's part of an epoch.
 pub(crate) struct Cut {
     pub(crate) epoch: u64,
@@ -38,6 +47,8 @@ pub(crate) struct Cut {
     /// What it waits for; nothing when its input has ended.
     pub(crate) waits: Vec<Waits>,
     pub(crate) ended: bool,
+    /// It reads no more until the next mark.
+    pub(crate) ahead: bool,
     pub(crate) dead: Vec<DeadLetter>,
     /// How many rows were passed on, and how many came too late.
     pub(crate) rows: u64,

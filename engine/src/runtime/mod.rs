@@ -19,6 +19,7 @@ mod fingerprint;
 mod flush;
 mod fragment;
 mod heavy;
+mod horizon;
 mod idle;
 mod job;
 mod lanes;

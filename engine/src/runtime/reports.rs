@@ -36,6 +36,7 @@ impl Coordinator {
 
     fn merge(&mut self, cuts: Vec<Cut>) {
         let now = self.clock.now();
+        self.state.ahead = false;
         for source in &mut self.sources {
             source.tasks_ended = 0;
             source.waits.clear();
@@ -44,6 +45,7 @@ impl Coordinator {
             let source = &mut self.sources[cut.source];
             source.tasks_ended += usize::from(cut.ended);
             source.waits.extend(cut.waits);
+            self.state.ahead |= cut.ahead;
             for consumed in cut.consumed {
                 if consumed.end > consumed.start {
                     self.state.idle[cut.source].read(&consumed.split, now);
@@ -93,7 +95,7 @@ impl Coordinator {
 
     fn move_watermark(&mut self) {
         let now = self.clock.now();
-        let mut least: Option<(EventTime, String)> = None;
+        let mut least: Option<(EventTime, usize, String)> = None;
         let mut shares: Vec<f64> = vec![];
         for (i, source) in self.sources.iter().enumerate() {
             let splits = source.source.splits();
@@ -101,7 +103,7 @@ impl Coordinator {
             let Some(timeout) = source.idle_timeout else { continue };
             if source.depth < self.state.depth {
                 let why = format!("stream \"{}\" is read once those are in which it is looked up", source.stream);
-                least = Some((EventTime::MIN, why));
+                least = Some((EventTime::MIN, i, why));
                 continue;
             }
             self.state.idle[i].set(&source.waits, &splits, now);
@@ -116,16 +118,19 @@ impl Coordinator {
                 None => (EventTime::MIN, format!("no split of stream \"{stream}\" is open yet")),
             };
             if least.as_ref().is_none_or(|l| bound < l.0) {
-                least = Some((bound, why));
+                least = Some((bound, i, why));
             }
         }
-        if let Some((bound, why)) = least {
+        let holder = least.as_ref().map(|(_, holder, _)| *holder);
+        if let Some((bound, _, why)) = least {
             if bound > self.state.watermark {
                 self.state.watermark = bound;
                 self.state.unsaid = true;
             }
             self.shared.set_holder(why);
         }
+        let waits = holder.and_then(|i| self.sources.get(i)).into_iter().flat_map(|source| &source.waits);
+        self.state.horizon.look(self.state.watermark, holder, waits.map(|wait| wait.time));
         let share = (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64);
         self.shared.set_share(share);
     }

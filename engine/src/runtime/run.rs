@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::commit::Committed;
 use super::config::JobConfig;
+use super::horizon::Horizon;
 use super::idle::Idleness;
 use super::messages::{Cut, Parts};
 use crate::checkpoint::{Manifest, Progress};
@@ -63,6 +64,9 @@ pub(super) struct Run {
     pub(super) watermark: EventTime,
     /// The sources of this depth may be read, and all that are deeper.
     pub(super) depth: usize,
+    pub(super) horizon: Horizon,
+    /// Some task waits for the watermark to come nearer.
+    pub(super) ahead: bool,
     pub(super) next_epoch: u64,
     pub(super) epochs: BTreeMap<u64, Epoch>,
     pub(super) interval: Duration,
@@ -106,6 +110,8 @@ impl Run {
             idle: manifest.sources.iter().map(|_| Idleness::default()).collect(),
             watermark: manifest.watermark,
             depth,
+            horizon: Horizon::default(),
+            ahead: false,
             next_epoch: manifest.epoch + 1,
             epochs: BTreeMap::new(),
             interval: config.min_epoch,

@@ -8,12 +8,11 @@ use tokio::sync::mpsc;
 
 use super::chain::Chain;
 use super::lanes::{LaneId, Lanes, Step};
-use super::messages::{Cut, Pulse, Report};
+use super::messages::{Cut, CutHere, Pulse, Report};
 use super::reading::Current;
 use crate::checkpoint::Consumed;
 use crate::clock::Clock;
-use crate::connector::{DeadLetter, Read, Source, Unit};
-use crate::epoch::EpochMark;
+use crate::connector::{DeadLetter, Read, Source, Unit, UnitReader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{ScanTime, TimeBound};
 use crate::memory::MemoryBudget;
@@ -34,7 +33,7 @@ pub(crate) struct Scan {
     /// Nothing acts on the watermark: to show it, the last rows of an epoch are enough. What they tell is
     /// never more than what all tell.
     pub(crate) sampled: bool,
-    pub(crate) cuts: mpsc::Receiver<EpochMark>,
+    pub(crate) cuts: mpsc::Receiver<CutHere>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) budget: Arc<MemoryBudget>,
     pub(crate) clock: Clock,
@@ -56,6 +55,12 @@ struct Scanning {
     late: u64,
     /// There were no more units when last asked.
     drained: bool,
+    /// How far it may read, and the bound that rows of the present split have set.
+    horizon: EventTime,
+    reached: Option<EventTime>,
+    split: Option<Arc<str>>,
+    /// Lanes that are read on in when the watermark has come nearer.
+    resting: Vec<(LaneId, Box<dyn UnitReader>)>,
     /// Since when other tasks of the thread have been waiting.
     turn_since: Instant,
 }
@@ -71,6 +76,10 @@ pub(crate) async fn run_scan(scan: Scan) -> Result<()> {
         rows: 0,
         late: 0,
         drained: false,
+        horizon: EventTime::MAX,
+        reached: None,
+        split: None,
+        resting: vec![],
         turn_since: Instant::now(),
     };
     s.ask();
@@ -79,8 +88,8 @@ pub(crate) async fn run_scan(scan: Scan) -> Result<()> {
             biased;
             cut = s.scan.cuts.recv() => match cut {
                 None => return Ok(()),
-                Some(mark) => {
-                    if !s.cut(mark).await? {
+                Some(cut) => {
+                    if !s.cut(cut).await? {
                         return Ok(());
                     }
                     continue;
@@ -101,13 +110,19 @@ impl Scanning {
                     // This one may have been had without waiting; nothing was lost.
                     self.lanes.ask_no_more();
                 }
+                if self.split.as_ref() != Some(&unit.split) {
+                    (self.split, self.reached) = (Some(unit.split.clone()), None);
+                }
                 self.lanes.add(Current::new(unit), reader);
             }
             Step::Rows(lane, reader, read) => {
                 self.rows(lane, read).await?;
                 self.relieve().await;
                 self.share().await;
-                self.lanes.read_on(lane, reader);
+                match self.is_ahead() {
+                    true => self.resting.push((lane, reader)),
+                    false => self.lanes.read_on(lane, reader),
+                }
                 return Ok(());
             }
             Step::Done(lane) => self.unit_done(lane, true)?,
@@ -136,7 +151,8 @@ impl Scanning {
 
     /// Asks for another unit where one more is to be read.
     fn ask(&mut self) {
-        if self.scan.begins && !self.drained && !self.lanes.is_asking() && self.lanes.len() < self.most_units() {
+        let more = self.scan.begins && !self.drained && !self.is_ahead();
+        if more && !self.lanes.is_asking() && self.lanes.len() < self.most_units() {
             self.lanes.ask(self.scan.source.clone());
         }
     }
@@ -149,6 +165,16 @@ impl Scanning {
             true => 1,
             false => source.splits().len().div_ceil(self.scan.tasks),
         }
+    }
+
+    /// Whether it has read further than it may. Only a source that has an end can wait, and only where what it gives is
+    /// kept until the watermark gets there.
+    fn is_ahead(&self) -> bool {
+        let (source, time) = (&self.scan.source, self.scan.time.as_ref());
+        self.reached > Some(self.horizon)
+            && source.bounded()
+            && !source.in_groups()
+            && time.is_some_and(|time| !time.closers.is_empty())
     }
 
     /// Whether all that there is has been read.
@@ -175,6 +201,7 @@ impl Scanning {
             } else {
                 current.note(changes.rows(), time)?;
             }
+            self.reached = self.reached.max(current.bound);
             let column = changes.rows().column(time.column).clone();
             let mut late: Option<arrow::buffer::BooleanBuffer> = None;
             for closer in &time.closers {
@@ -210,7 +237,7 @@ impl Scanning {
     }
 
     /// Ends an epoch: reports what was read and passes the mark on. Says whether the job goes on.
-    async fn cut(&mut self, mark: EpochMark) -> Result<bool> {
+    async fn cut(&mut self, CutHere { mark, horizon }: CutHere) -> Result<bool> {
         if self.scan.begins && self.scan.source.in_groups() {
             self.finish_group().await?;
         }
@@ -218,7 +245,12 @@ impl Scanning {
         for current in self.lanes.all() {
             consumed.push(current.consumed(self.scan.time.as_ref())?);
         }
+        self.resting.iter().for_each(|(lane, _)| self.lanes.rest(*lane));
         let (ended, waits) = (self.ended(), self.lanes.waits());
+        self.horizon = horizon;
+        if !self.is_ahead() {
+            self.resting.drain(..).for_each(|(lane, reader)| self.lanes.read_on(lane, reader));
+        }
         // There may be more splits now.
         self.ask();
         let cut = Cut {
@@ -227,6 +259,7 @@ impl Scanning {
             consumed,
             waits,
             ended,
+            ahead: self.is_ahead(),
             dead: std::mem::take(&mut self.dead),
             rows: std::mem::take(&mut self.rows),
             late: std::mem::take(&mut self.late),

@@ -11,11 +11,10 @@ use super::chain::{AsideRows, Body, Chain, OutEdge, RunNode, Target, Uploads, ru
 use super::channel::{Gate, Receiver};
 use super::fragment::Fragments;
 use super::heavy::heavy;
-use super::messages::{Pulse, Report};
+use super::messages::{CutHere, Pulse, Report};
 use super::scan::{Scan, run_scan};
 use crate::checkpoint::{Claim, Manifest};
 use crate::clock::Clock;
-use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, NodeKind};
 use crate::memory::MemoryBudget;
@@ -84,7 +83,7 @@ pub struct Task {
     /// The sending ends of those out of it.
     pub(super) outputs: Outputs,
     /// Where it reads a source: which of the job's, and how it hears of the epochs that are cut.
-    pub(super) source: Option<(usize, mpsc::Receiver<EpochMark>)>,
+    pub(super) source: Option<(usize, mpsc::Receiver<CutHere>)>,
     pub(super) reports: mpsc::Sender<Report>,
     /// Set once all tasks have their state.
     pub(super) start: watch::Receiver<bool>,
