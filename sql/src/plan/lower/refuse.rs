@@ -87,6 +87,10 @@ pub(super) fn refused(plan: &LogicalPlan) -> Error {
         }
         LogicalPlan::Sort(_) => not_yet("ORDER BY", "Leave it out here and order in a SELECT over the result."),
         LogicalPlan::Limit(_) => not_yet("LIMIT", "Leave it out here and limit in a SELECT over the result."),
+        LogicalPlan::Subquery(_) => not_yet(
+            "a LATERAL subquery of this form",
+            "Join unnest(…) by LEFT JOIN … ON true and put conditions into WHERE, or write a subquery that can be a JOIN.",
+        ),
         LogicalPlan::RecursiveQuery(_) => not_yet("WITH RECURSIVE", "Use it in a SELECT over the result."),
         _ => not_yet("this clause", "Use it in a SELECT over the result."),
     }

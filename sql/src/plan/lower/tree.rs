@@ -1,8 +1,9 @@
 //! A query between its logical plan and its graph: the plan's nodes, with what the passes find out about each.
 
 use datafusion::logical_expr::{
-    Aggregate, EmptyRelation, Expr, Filter, Join, LogicalPlan, Projection, Union, Unnest, Values,
+    Aggregate, EmptyRelation, Expr, Filter, Join, LogicalPlan, Projection, TableScan, Union, Unnest, Values,
 };
+use millstream_engine::connector::series::Series;
 use millstream_engine::operator::aggregate::{EmitMode, TimeKey};
 use millstream_engine::operator::join::{Expiry, JoinColumn, JoinKind};
 use millstream_engine::operator::unnest::Unnested;
@@ -33,6 +34,8 @@ pub(super) enum Step<'p> {
     Scan { scan: ScanId, places: Vec<usize> },
     /// Gives rows that are written in the query.
     Values(&'p Values),
+    /// Counts.
+    Series(Series, &'p TableScan),
     /// Gives one row without columns, or none.
     Empty(&'p EmptyRelation),
     /// Computes columns.
