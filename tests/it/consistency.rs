@@ -25,6 +25,16 @@ fn joins() -> Result<()> {
 }
 
 #[test]
+fn over() -> Result<()> {
+    check(&cases("over.sql")?)
+}
+
+#[test]
+fn recursive() -> Result<()> {
+    check(&cases("recursive.sql")?)
+}
+
+#[test]
 fn sets() -> Result<()> {
     check(&cases("sets.sql")?)
 }

@@ -51,6 +51,10 @@ const RULES: &[Rule] = &[
     rule(Way::Start("SET TimeZone = 'UTC'"), "TIMESTAMPTZ is counted and shown in UTC here"),
     rule(Way::Start("SET threads = 1"), "the tests of a run share the cores"),
     rule(
+        Way::Start("SET default_null_order = 'nulls_last_on_asc_first_on_desc'"),
+        "nulls are the largest here, as in PostgreSQL; there they come last either way",
+    ),
+    rule(
         Way::Start("CREATE MACRO ms_div(a BIGINT, b BIGINT) AS a // b, (a DOUBLE, b DOUBLE) AS a / b"),
         "/ of integers is an integer here, as in PostgreSQL; there it is a DOUBLE",
     ),

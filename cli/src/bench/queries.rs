@@ -1,6 +1,7 @@
 //! The Nexmark queries in Millstream's SQL, as far as they run continuously today.
 //!
-//! Of q11 the aggregate: sessions come later. q12 counts by event time. Of q5 and q7 also the aggregates alone, which are what
+//! Of q11 the aggregate: sessions come later. q12 counts by event time. q6 has the mean of the last ten prices for which a seller
+//! has sold, at each sale; rows that are alike in the order of q9, q18 and q19 are told apart by further columns. Of q5 and q7 also the aggregates alone, which are what
 //! their joins read.
 
 /// A query: its name, and its text over `bid`, `auction`, `person` and `side_input`.
@@ -23,7 +24,7 @@ fn is_word(text: &str, word: &str) -> bool {
 }
 
 /// The queries in order.
-pub(crate) const QUERIES: [BenchQuery; 21] = [
+pub(crate) const QUERIES: [BenchQuery; 25] = [
     BenchQuery { name: "q0", sql: "SELECT auction, bidder, price, date_time, extra FROM bid" },
     BenchQuery {
         name: "q1",
@@ -61,6 +62,14 @@ pub(crate) const QUERIES: [BenchQuery; 21] = [
               GROUP BY auction, window_start, window_end EMIT ON WINDOW CLOSE",
     },
     BenchQuery {
+        name: "q6",
+        sql: "SELECT seller, id, avg(price) OVER ( \
+                PARTITION BY seller ORDER BY sold, id ROWS BETWEEN 9 PRECEDING AND CURRENT ROW) AS avg_price \
+              FROM (SELECT a.seller, a.id, b.price, b.date_time AS sold \
+                    FROM auction a JOIN bid b ON a.id = b.auction AND b.date_time BETWEEN a.date_time AND a.expires \
+                    QUALIFY row_number() OVER (PARTITION BY a.id ORDER BY b.price DESC, b.date_time, b.bidder) = 1)",
+    },
+    BenchQuery {
         name: "q7",
         sql: "SELECT b.auction, b.bidder, b.price, b.date_time, b.extra FROM bid b \
               JOIN (SELECT window_start, window_end, max(price) AS top \
@@ -83,6 +92,13 @@ pub(crate) const QUERIES: [BenchQuery; 21] = [
                     GROUP BY seller, window_start, window_end) a \
                 ON p.id = a.seller AND p.window_start = a.window_start AND p.window_end = a.window_end \
               EMIT ON WINDOW CLOSE",
+    },
+    BenchQuery {
+        name: "q9",
+        sql: "SELECT a.id, a.item_name, a.description, a.initial_bid, a.reserve, a.date_time, a.expires, a.seller, \
+                a.category, a.extra, b.auction, b.bidder, b.price, b.date_time AS bid_date_time, b.extra AS bid_extra \
+              FROM auction a JOIN bid b ON a.id = b.auction AND b.date_time BETWEEN a.date_time AND a.expires \
+              QUALIFY row_number() OVER (PARTITION BY a.id ORDER BY b.price DESC, b.date_time, b.bidder) = 1",
     },
     BenchQuery { name: "q11", sql: "SELECT bidder, count(*) AS bid_count FROM bid GROUP BY bidder EMIT CHANGES" },
     BenchQuery {
@@ -149,6 +165,16 @@ pub(crate) const QUERIES: [BenchQuery; 21] = [
                 count(*) FILTER (WHERE price >= 1000000) AS rank3_bids, \
                 min(price) AS min_price, max(price) AS max_price, avg(price) AS avg_price, sum(price) AS sum_price \
               FROM bid GROUP BY auction, CAST(date_time AS DATE) EMIT CHANGES",
+    },
+    BenchQuery {
+        name: "q18",
+        sql: "SELECT auction, bidder, price, channel, url, date_time, extra FROM bid \
+              QUALIFY row_number() OVER (PARTITION BY bidder, auction ORDER BY date_time DESC, price DESC) = 1",
+    },
+    BenchQuery {
+        name: "q19",
+        sql: "SELECT *, row_number() OVER (PARTITION BY auction ORDER BY price DESC, date_time, bidder) AS rank_number \
+              FROM bid QUALIFY rank_number <= 10",
     },
     BenchQuery {
         name: "q20",

@@ -5,9 +5,12 @@
 //! emits all that is still to say about that epoch.
 
 pub mod aggregate;
+pub mod expiry;
 pub mod filter;
 pub mod join;
+pub mod over;
 pub mod project;
+pub mod recompute;
 pub mod union;
 pub mod unnest;
 pub mod upsert;
@@ -175,6 +178,8 @@ pub enum StateBound {
     Keys(String),
     /// It keeps an input that ends.
     Input,
+    /// So many rows, or so many for each distinct value of these columns.
+    Rows(u64, String),
     /// It keeps its input.
     Unbounded,
 }
@@ -188,6 +193,8 @@ impl fmt::Display for StateBound {
             StateBound::Keys(keys) if keys.is_empty() => f.write_str("one row"),
             StateBound::Keys(keys) => write!(f, "bounded by keys ({keys})"),
             StateBound::Input => f.write_str("bounded by an input that ends"),
+            StateBound::Rows(most, keys) if keys.is_empty() => write!(f, "bounded by rows ({most})"),
+            StateBound::Rows(most, keys) => write!(f, "bounded by keys ({keys}), {most} rows each"),
             StateBound::Unbounded => f.write_str("unbounded"),
         }
     }

@@ -14,7 +14,6 @@ use datafusion::common::alias::AliasGenerator;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::datatype::DataTypeExt;
 use datafusion::common::file_options::file_type::FileType;
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::file_format::format_as_file_type;
 use datafusion::datasource::provider_as_source;
@@ -44,11 +43,13 @@ use super::grouping_sets;
 use super::harden::{CheckConstants, HardenExpressions};
 use super::headers::{self, Headed};
 use super::lateral::beside_rows;
+use super::limits::{self, refuse_loose_order};
 use super::lower::refuse_clauses;
+use super::missing;
 use super::not_in;
 use super::numbers;
 use super::one_row::AboveOneRow;
-use super::over::ComputeBelowOver;
+use super::over::{ComputeBelowOver, over_columns};
 use super::parameters::BoundParameters;
 use super::reworded::reword;
 use super::risk::{GuardArguments, PinRisky, RiskyLast};
@@ -263,21 +264,11 @@ impl OptimizerConfig for Unfolded<'_> {
 /// The plan of a continuous query; what cannot run is refused by name where the optimizer would rewrite it.
 pub fn streaming_plan(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
     refuse_clauses(&plan)?;
-    let ordered = plan.exists(|node| Ok(matches!(node, LogicalPlan::Sort(_))))?;
-    let mut plan = not_in::by_key(optimize(state, plan, true)?)?;
-    if !ordered {
-        plan = without_order(plan)?;
-    }
+    refuse_loose_order(&plan)?;
+    let names = &state.execution_props().alias_generator;
+    let plan = not_in::by_key(optimize(state, missing::in_order(plan)?, true)?)?;
+    let plan = over_columns(limits::by_number(plan, names)?, names)?;
     Ok(grouping_sets::one_by_one(plan)?)
-}
-
-/// `plan` without the order in which DISTINCT ON is planned to give its rows: a stream has none.
-fn without_order(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let rows = plan.transform_up(|node| match node {
-        LogicalPlan::Sort(sort) if sort.fetch.is_none() => Ok(Transformed::yes(Arc::unwrap_or_clone(sort.input))),
-        node => Ok(Transformed::no(node)),
-    })?;
-    Ok(rows.data)
 }
 
 /// Rules that are left out of streaming plans:

@@ -53,7 +53,8 @@ impl Generator {
             let few = columns.iter().find(|c| c.name == "id").or(columns.iter().find(|c| c.name == "price"));
             filters.extend(few.map(|c| format!("({} % 7 = 1)", c.name)));
         }
-        let select = Select { distinct: self.chance(0.1), items, from, filters, groups: false, having: None };
+        let select =
+            Select { distinct: self.chance(0.1), items, from, filters, groups: false, having: None, limit: None };
         Body { parts: vec![select], op: Op::UnionAll }
     }
 

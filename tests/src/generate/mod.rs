@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! body   = select | select UNION [ALL] | INTERSECT | EXCEPT select …
-//! select = SELECT [DISTINCT] items FROM from [WHERE …] [GROUP BY …] [HAVING …]
+//! select = SELECT [DISTINCT] items FROM from [WHERE …] [GROUP BY …] [HAVING …] [ORDER BY … LIMIT …], items with OVER
 //! from   = stream | TUMBLE/HOP/CUMULATE(from, ts, …) | (body) | (body) JOIN (body) ON …
 //! ```
 //! A query is kept as a tree, so that one that fails can be made smaller. Its expressions are text: `expr.rs`.
 
 mod expr;
 mod join;
+mod over;
 mod shrink;
 
 use std::fmt;
@@ -54,6 +55,8 @@ pub struct Select {
     pub groups: bool,
     /// Its `HAVING`.
     pub having: Option<String>,
+    /// Its `ORDER BY … LIMIT …`.
+    pub limit: Option<String>,
 }
 
 /// A column of a result.
@@ -109,7 +112,8 @@ impl fmt::Display for Select {
         if self.groups && !keys.is_empty() {
             write!(f, " GROUP BY {}", keys.join(", "))?;
         }
-        self.having.iter().try_for_each(|h| write!(f, " HAVING {h}"))
+        self.having.iter().try_for_each(|h| write!(f, " HAVING {h}"))?;
+        self.limit.iter().try_for_each(|l| write!(f, " {l}"))
     }
 }
 
@@ -185,7 +189,7 @@ impl Generator {
             });
             let items = items.collect();
             let filters = self.filters(&columns);
-            parts.push(Select { distinct: false, items, from, filters, groups: false, having: None });
+            parts.push(Select { distinct: false, items, from, filters, groups: false, having: None, limit: None });
         }
         let op = match self.rng.random_range(0..10) {
             0..6 => Op::UnionAll,
@@ -208,8 +212,10 @@ impl Generator {
     }
 
     fn select(&mut self, depth: usize) -> Select {
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..12) {
             0..3 => self.rows(depth),
+            10 => self.over(depth),
+            11 => self.limited(depth),
             3 => Select { distinct: true, ..self.keys_only(depth) },
             _ => self.groups(depth),
         }
@@ -254,7 +260,7 @@ impl Generator {
             items.extend(self.passed(&columns));
         }
         let filters = self.filters(&columns);
-        Select { distinct: false, items, from, filters, groups: false, having: None }
+        Select { distinct: false, items, from, filters, groups: false, having: None, limit: None }
     }
 
     /// A column as it is.
@@ -269,7 +275,7 @@ impl Generator {
         let columns = from.columns();
         let items = self.keys(&columns, 3);
         let filters = self.filters(&columns);
-        Select { distinct: false, items, from, filters, groups: false, having: None }
+        Select { distinct: false, items, from, filters, groups: false, having: None, limit: None }
     }
 
     fn keys(&mut self, columns: &[Column], most: usize) -> Vec<Item> {
@@ -319,7 +325,7 @@ impl Generator {
         let filters = self.filters(&columns);
         let having =
             self.chance(0.2).then(|| format!("count(*) {} {}", self.comparison(), self.rng.random_range(0..9)));
-        Select { distinct: false, items, from, filters, groups: true, having }
+        Select { distinct: false, items, from, filters, groups: true, having, limit: None }
     }
 
     fn aggregate(&mut self, columns: &[Column]) -> Item {

@@ -63,6 +63,9 @@ fn selects(select: &Select, alone: bool) -> Vec<Select> {
             s.filters.remove(i);
         });
     }
+    if select.limit.is_some() {
+        push(&|s| s.limit = None);
+    }
     if select.having.is_some() {
         push(&|s| s.having = None);
     }

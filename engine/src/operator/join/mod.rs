@@ -33,14 +33,14 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
 
+use super::expiry::Expiry;
 use super::{BuildContext, Operator, OperatorSpec, StateBound};
 use crate::error::Result;
 use crate::format::sql_name;
 use crate::spread::Needed;
-use crate::time::EventTime;
 
 /// Which rows a join gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,32 +138,6 @@ pub struct Condition {
     pub columns: Vec<(usize, usize)>,
     /// Their schema.
     pub schema: SchemaRef,
-}
-
-/// When a row matches nothing any more: once the watermark has passed its time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expiry {
-    /// The column with its time, a timestamp.
-    pub column: usize,
-    /// So many microseconds later.
-    pub after: i64,
-}
-
-impl Expiry {
-    /// What is before this in the column, in its unit, has expired at `watermark`.
-    fn bound(&self, schema: &SchemaRef, watermark: EventTime) -> Option<i64> {
-        if watermark == EventTime::MIN || watermark == EventTime::MAX {
-            return None;
-        }
-        let micros = watermark.0.saturating_sub(self.after);
-        match schema.field(self.column).data_type() {
-            DataType::Timestamp(TimeUnit::Second, _) => Some(micros.div_euclid(1_000_000)),
-            DataType::Timestamp(TimeUnit::Millisecond, _) => Some(micros.div_euclid(1000)),
-            DataType::Timestamp(TimeUnit::Microsecond, _) => Some(micros),
-            DataType::Timestamp(TimeUnit::Nanosecond, _) => Some(micros.saturating_mul(1000)),
-            _ => None,
-        }
-    }
 }
 
 /// The description.

@@ -5,7 +5,7 @@ mod lookups;
 use std::collections::BTreeMap;
 
 use arrow::array::{Int64Array, StringViewArray, TimestampMillisecondArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion_physical_expr::expressions::{BinaryExpr, Column};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

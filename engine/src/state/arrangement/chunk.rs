@@ -144,6 +144,15 @@ impl Chunk {
         self.weights.as_ref().map_or(1, |w| w[row])
     }
 
+    /// The rows from `start` on, as they came.
+    pub(super) fn changes(&self, layout: &Layout, start: usize) -> Result<Changes> {
+        let rows = self.len() - start;
+        let given = |(at, c): (usize, &ArrayRef)| layout.given_as(at, &c.slice(start, rows));
+        let columns = self.columns.iter().enumerate().map(given).collect::<Result<Vec<_>>>()?;
+        let weights = (start..self.len()).map(|row| self.weight(row)).collect();
+        Changes::weighted(layout.given(columns, rows)?, weights)
+    }
+
     /// The rows from `start` on, as a snapshot has them.
     pub(super) fn snapshot(&self, layout: &Layout, start: usize) -> Result<RecordBatch> {
         let rows = self.len() - start;

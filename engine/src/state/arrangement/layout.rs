@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_empty_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_empty_array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -81,6 +81,12 @@ impl Layout {
     /// A kept column `at` as it came.
     pub(super) fn given_as(&self, at: usize, column: &ArrayRef) -> Result<ArrayRef> {
         as_type(column, self.schema.field(at).data_type())
+    }
+
+    /// `rows` rows of all columns, as they came.
+    pub(super) fn given(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
     }
 
     /// How many columns rows have.

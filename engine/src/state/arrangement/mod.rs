@@ -238,6 +238,17 @@ impl Arrangement {
         self.runs().map(|run| run.rows).sum()
     }
 
+    /// All rows, with their weights, in pieces: what is taken back may lie in another than what it takes back.
+    pub fn all(&self) -> Result<Vec<Changes>> {
+        let mut pieces = vec![];
+        for run in self.runs() {
+            for (i, chunk) in run.chunks.iter().enumerate() {
+                pieces.push(chunk.changes(&self.layout, if i == 0 { run.start } else { 0 })?);
+            }
+        }
+        Ok(pieces)
+    }
+
     /// The rows that have the keys of `probe`, from `cursor` on, in pairs; about `most` of them. Says whether that was all.
     /// Nothing may be put in between.
     pub fn pairs(&self, probe: &Sorted, cursor: &mut Cursor, most: usize) -> Result<(Pairs, bool)> {

@@ -12,7 +12,8 @@ use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Between, Expr, Operator};
-use millstream_engine::operator::join::{Expiry, JoinColumn, JoinKind};
+use millstream_engine::operator::expiry::Expiry;
+use millstream_engine::operator::join::{JoinColumn, JoinKind};
 use millstream_engine::operator::window::{Length, WindowSpec};
 
 use super::time::{ScanId, TimeProperty};
@@ -100,7 +101,7 @@ impl JoinTimes {
 }
 
 /// How many microseconds behind the watermark the first time may be that is still to come.
-fn first_to_come(time: &TimeProperty) -> Option<i64> {
+pub(super) fn first_to_come(time: &TimeProperty) -> Option<i64> {
     match time {
         TimeProperty::Event { .. } => Some(0),
         TimeProperty::Window { end: true, .. } => Some(1),

@@ -78,6 +78,8 @@ impl<'a> Describing<'a> {
                 Ok(self.union(u, inputs))
             }
             LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::RecursiveQuery(_) => self.recompute(plan),
             LogicalPlan::Unnest(unnest) => {
                 let input = self.node(&unnest.input)?;
                 self.unnest(unnest, input)

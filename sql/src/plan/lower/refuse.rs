@@ -81,17 +81,12 @@ pub(super) fn refuse_volatile(expr: &Expr) -> Result<()> {
 
 /// Refuses a node that no operator stands for.
 pub(super) fn refused(plan: &LogicalPlan) -> Error {
-    match plan {
-        LogicalPlan::Window(_) => {
-            not_yet("OVER", "Aggregate by a window with GROUP BY, or use OVER in a SELECT over the result.")
-        }
-        LogicalPlan::Sort(_) => not_yet("ORDER BY", "Leave it out here and order in a SELECT over the result."),
-        LogicalPlan::Limit(_) => not_yet("LIMIT", "Leave it out here and limit in a SELECT over the result."),
-        LogicalPlan::Subquery(_) => not_yet(
-            "a LATERAL subquery of this form",
-            "Join unnest(…) by LEFT JOIN … ON true and put conditions into WHERE, or write a subquery that can be a JOIN.",
-        ),
-        LogicalPlan::RecursiveQuery(_) => not_yet("WITH RECURSIVE", "Use it in a SELECT over the result."),
-        _ => not_yet("this clause", "Use it in a SELECT over the result."),
+    if matches!(plan, LogicalPlan::Subquery(_)) {
+        let hint =
+            "Join unnest(…) by LEFT JOIN … ON true with conditions in WHERE, or write a subquery that can be a JOIN.";
+        return not_yet("a LATERAL subquery of this form", hint);
     }
+    let text = plan.display().to_string();
+    let clause = text.split([':', ' ']).next().unwrap_or("this clause");
+    not_yet(clause, "Use it in a SELECT over the result.")
 }

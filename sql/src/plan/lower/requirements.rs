@@ -14,6 +14,7 @@ use millstream_engine::operator::window::Closer;
 use millstream_engine::spread::Needed;
 
 use super::column_of;
+use super::overs::first_of;
 use super::scan::Scans;
 use super::time::{ScanId, TimeProperty, WindowsId, looks_at};
 use super::tree::{Grouping, Growth, Node, Step};
@@ -81,6 +82,9 @@ impl Requiring {
                 };
                 inputs.iter_mut().for_each(|input| input.needs.rows = needed.clone());
             }
+            (Step::Recompute(..), inputs) => inputs.iter_mut().for_each(|input| input.needs.rows = Needed::Single),
+            (Step::Over(overing), [input]) => input.needs.rows = overing.needed(),
+            (Step::Filter(filter), [input]) => first_of(&filter.predicate, filter.input.schema(), input),
             (Step::Join(joining), inputs) => {
                 inputs.iter_mut().enumerate().for_each(|(side, input)| input.needs.rows = joining.needed(side));
             }
@@ -102,6 +106,13 @@ impl Requiring {
                 // Rows of a window all come as it closes.
                 stays && (joining.only_grows() || node.has.growth != Growth::TakesBack && emit == EmitMode::OnClose)
             }
+            Step::Over(overing) => {
+                overing.closing.iter().for_each(|time| self.note_times(time));
+                node.inputs.iter().all(|input| input.needs.append_only)
+                    && node.has.growth != Growth::TakesBack
+                    && emit == EmitMode::OnClose
+            }
+            Step::Recompute(..) => false,
             _ if node.inputs.is_empty() => node.has.growth == Growth::Grows,
             _ => node.inputs.iter().all(|input| input.needs.append_only),
         };

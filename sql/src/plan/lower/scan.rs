@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
+use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::Result as DfResult;
@@ -132,9 +133,10 @@ impl Scans {
 
     fn collect(&mut self, plan: &LogicalPlan, depth: usize) -> Result<()> {
         let (scan, predicate) = match plan {
+            LogicalPlan::TableScan(scan) if work_table(scan).is_some() => return Ok(()),
             LogicalPlan::TableScan(scan) => (scan, None),
             LogicalPlan::Filter(filter) => match filter.input.as_ref() {
-                LogicalPlan::TableScan(scan) => (scan, Some(filter.predicate.clone())),
+                LogicalPlan::TableScan(scan) if work_table(scan).is_none() => (scan, Some(filter.predicate.clone())),
                 input => return self.collect(input, depth),
             },
             _ => {
@@ -206,6 +208,13 @@ fn columns_of(scan: &TableScan) -> Vec<usize> {
         Some(columns) => columns.clone(),
         None => (0..scan.source.schema().fields().len()).collect(),
     }
+}
+
+/// The name by which a recursive query looks at itself, where `scan` is that.
+pub(super) fn work_table(scan: &TableScan) -> Option<String> {
+    let provider = source_as_provider(&scan.source).ok()?;
+    let table: Option<&CteWorkTable> = provider.downcast_ref();
+    table.map(|table| table.name().to_owned())
 }
 
 fn stream_of(scan: &TableScan) -> Result<Arc<dyn StreamScan>> {

@@ -1,11 +1,14 @@
 //! A query between its logical plan and its graph: the plan's nodes, with what the passes find out about each.
 
+use arrow::compute::SortOptions;
 use datafusion::logical_expr::{
-    Aggregate, EmptyRelation, Expr, Filter, Join, LogicalPlan, Projection, TableScan, Union, Unnest, Values,
+    Aggregate, EmptyRelation, Expr, Filter, Join, LogicalPlan, Projection, TableScan, Union, Unnest, Values, Window,
 };
 use millstream_engine::connector::series::Series;
 use millstream_engine::operator::aggregate::{EmitMode, TimeKey};
-use millstream_engine::operator::join::{Expiry, JoinColumn, JoinKind};
+use millstream_engine::operator::expiry::Expiry;
+use millstream_engine::operator::join::{JoinColumn, JoinKind};
+use millstream_engine::operator::over::First;
 use millstream_engine::operator::unnest::Unnested;
 use millstream_engine::operator::window::WindowSpec;
 use millstream_engine::spread::{Needed, Spread};
@@ -50,6 +53,10 @@ pub(super) enum Step<'p> {
     Union(&'p Union),
     /// Puts rows of two inputs together.
     Join(Joining<'p>),
+    /// Computes columns of the rows of partitions.
+    Over(Overing<'p>),
+    /// Runs a query anew over all rows of its inputs, for which the plan given has empty tables.
+    Recompute(&'p LogicalPlan, LogicalPlan),
     /// Makes rows of lists and columns of structs.
     Unnest(&'p Unnest, Vec<Unnested>),
 }
@@ -81,6 +88,20 @@ pub(super) struct JoinTimes {
     pub(super) closing: Vec<TimeProperty>,
     /// The windows of both sides whose rows meet only each other.
     pub(super) windowed: Option<[WindowsId; 2]>,
+}
+
+/// Calls with `OVER` of one partition and one order.
+pub(super) struct Overing<'p> {
+    /// As planned, over columns and constants.
+    pub(super) plan: &'p Window,
+    /// The columns of `PARTITION BY`.
+    pub(super) key: Vec<usize>,
+    /// Those of `ORDER BY`.
+    pub(super) order: Vec<(usize, SortOptions)>,
+    /// When partitions get no more rows.
+    pub(super) expiry: Option<Expiry>,
+    /// What comes late behind this is late for them.
+    pub(super) closing: Option<TimeProperty>,
 }
 
 /// A `GROUP BY`.
@@ -133,6 +154,8 @@ pub(super) struct Requirements {
     pub(super) panes: bool,
     /// Whether groups are added up before an exchange, too.
     pub(super) two_phases: bool,
+    /// Up to which number rows are wanted, of calls with `OVER` that number them.
+    pub(super) first: Option<First>,
     /// In which tasks the reader needs its rows.
     pub(super) rows: Needed,
 }
@@ -140,7 +163,7 @@ pub(super) struct Requirements {
 impl<'p> Node<'p> {
     pub(super) fn new(step: Step<'p>, inputs: Vec<Node<'p>>, has: Properties) -> Self {
         let (emit, rows) = (EmitMode::Changes, Needed::Anywhere);
-        let needs = Requirements { emit, append_only: false, panes: false, two_phases: false, rows };
+        let needs = Requirements { emit, append_only: false, panes: false, two_phases: false, first: None, rows };
         Node { plan: None, depth: 0, step, inputs, has, needs }
     }
 

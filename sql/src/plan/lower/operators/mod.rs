@@ -5,6 +5,8 @@
 
 mod aggregate;
 mod join;
+mod over;
+mod recompute;
 mod rows;
 mod source;
 
@@ -62,6 +64,8 @@ impl<'a> Lowering<'a> {
             (Step::Window { time, windows, .. }, [_], [from]) => self.window(node, *from, *time, *windows),
             (Step::Aggregate(grouping), [input], [from]) => self.aggregate(grouping, node, input, *from),
             (Step::Join(joining), [_, _], [left, right]) => self.join(joining, node, [*left, *right]),
+            (Step::Over(overing), [input], [from]) => self.over(overing, node, input, *from),
+            (Step::Recompute(plan, kept), _, _) => self.recompute(plan, kept, node, &made),
             (Step::Unnest(u, columns), [_], [from]) => Ok(self.unnest(u, columns, node, *from)),
             (Step::Union(u), _, _) => Ok(self.union(u, node, &made)),
             _ => Err(Error::internal("a node with more or fewer inputs than it can have")),
