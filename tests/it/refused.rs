@@ -6,7 +6,8 @@ use millstream_tests::run::plan;
 use millstream_tests::world::World;
 
 const REFUSED: &[(&str, &str)] = &[
-    ("SELECT id FROM bids b WHERE id NOT IN (SELECT id FROM clicks c WHERE c.k = b.k)", "NOT IN"),
+    ("SELECT b.id, u.x FROM bids b LEFT JOIN unnest(b.l) AS u(x) ON u.x > 1", "LATERAL"),
+    ("SELECT * FROM generate_series(DATE '2024-01-01', DATE '2024-01-03', INTERVAL '1 day')", "whole numbers"),
     ("SELECT id, (SELECT k FROM clicks) FROM bids", "several rows"),
     ("SELECT a.id FROM bids a JOIN accounts b ON a.id = b.id AND a.price + random() > b.price", "another value"),
     ("SELECT id FROM bids ORDER BY ts", "ORDER BY"),

@@ -110,3 +110,36 @@ SELECT id, name, price + 1 AS more FROM profiles WHERE price > 0
 
 # of rows that are replaced, without the key
 SELECT k, x FROM profiles
+
+# a series beside rows
+SELECT id, g.n FROM bids, generate_series(1, 3) AS g(n) WHERE id < 20
+
+# two series
+SELECT a.n, b.n AS m FROM generate_series(1, 5) AS a(n) LEFT JOIN range(0, 9, 2) AS b(n) ON a.n = b.n
+
+# a series of each row
+SELECT a.id, g.value FROM accounts a CROSS JOIN LATERAL generate_series(1, a.k) AS g(value)
+
+# the elements of a list beside it
+SELECT b.id, u.x FROM bids b, unnest(b.l) AS u(x) WHERE u.x > b.k
+
+# the elements of a list that changes
+SELECT l.k, u.x FROM loose l CROSS JOIN LATERAL unnest(l.l) AS u(x)
+
+# the elements of a list, or a row without
+SELECT l.k, l.name, u.x FROM loose l LEFT JOIN LATERAL unnest(l.l) AS u(x) ON true
+
+# elements with their places
+SELECT b.id, u.x, u.o FROM bids b LEFT JOIN unnest(b.l) WITH ORDINALITY AS u(x, o) ON true
+
+# a subquery beside each row
+SELECT b.id, v.y, v.z FROM bids b, LATERAL (SELECT b.k + 1 AS y, b.name AS z) v
+
+# a subquery with a list beside each row
+SELECT l.k, v.y FROM loose l JOIN LATERAL (SELECT u.x * 2 AS y FROM unnest(l.l) AS u(x) WHERE u.x > l.k) v ON v.y <> 8
+
+# elements added up
+SELECT l.k, count(*) AS n, sum(u.x) AS s FROM loose l, unnest(l.l) AS u(x) GROUP BY l.k
+
+# a list of what another list has
+SELECT l.k, u.x, w.y FROM loose l, unnest(l.l) AS u(x), unnest([u.x, u.x + 1]) AS w(y)

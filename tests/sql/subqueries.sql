@@ -78,3 +78,21 @@ SELECT id, price FROM bids WHERE price > ANY (SELECT price FROM accounts)
 
 # one of any, or else
 SELECT id FROM accounts WHERE k = ANY (SELECT k FROM clicks) OR price > 6
+
+# not in, by columns outside
+SELECT id, k FROM bids b WHERE k NOT IN (SELECT c.k FROM clicks c WHERE c.name = b.name)
+
+# not in by columns outside, where nulls come and go
+SELECT a.id, a.k FROM accounts a WHERE a.price NOT IN (SELECT l.price FROM loose l WHERE l.k = a.k)
+
+# not in by several columns outside, and a comparison
+SELECT a.id FROM accounts a WHERE a.price + 1 NOT IN (SELECT l.price FROM loose l WHERE l.k = a.k AND l.name = a.name AND l.x > a.x)
+
+# not in by columns outside, beside another condition
+SELECT a.id FROM accounts a WHERE a.price > 5 AND a.k NOT IN (SELECT DISTINCT l.k FROM loose l WHERE l.name = a.name)
+
+# not in by columns outside, or else
+SELECT a.id FROM accounts a WHERE a.price > 100 OR a.price NOT IN (SELECT l.price FROM loose l WHERE l.k = a.k)
+
+# not in by columns outside, of groups
+SELECT a.id FROM accounts a WHERE a.price NOT IN (SELECT max(l.price) FROM loose l WHERE l.k = a.k GROUP BY l.name)

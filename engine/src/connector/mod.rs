@@ -23,6 +23,7 @@ pub mod outbox;
 pub mod position;
 pub mod registry;
 pub mod remainder;
+pub mod series;
 pub mod spool;
 pub mod stdio;
 

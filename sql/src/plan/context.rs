@@ -8,8 +8,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use datafusion::catalog::Session;
 use datafusion::catalog::cte_worktable::CteWorkTable;
+use datafusion::catalog::{Session, TableFunctionArgs};
 use datafusion::common::alias::AliasGenerator;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::datatype::DataTypeExt;
@@ -39,6 +39,7 @@ use super::copies;
 use super::exact::ExactExpressions;
 use super::grouping_sets;
 use super::headers::{self, Headed};
+use super::lateral::beside_rows;
 use super::limits::{self, refuse_loose_order};
 use super::lower::refuse_clauses;
 use super::missing;
@@ -47,7 +48,9 @@ use super::numbers;
 use super::over::over_columns;
 use super::parameters::BoundParameters;
 use super::reworded::reword;
+use super::row_functions::as_lists;
 use super::rules::{is_for_streams, logical_rules, physical_rules};
+use super::series::SeriesTable;
 use super::stay_put::StayPutPlanner;
 use super::unknown;
 use super::window_call::WindowFunctions;
@@ -250,11 +253,12 @@ impl<'a> PlanContext<'a> {
             _ => {}
         }
         let plan = self.planner().statement_to_plan(statement)?;
-        unknown::spelled_out(copies::counted(plan)?)
+        unknown::spelled_out(copies::counted(beside_rows(SeriesTable::told_apart(plan)?)?)?)
     }
 
     /// Makes of `syntax` what the planner reads as it is meant.
     fn prepare(&self, syntax: &mut impl VisitMut) -> Result<()> {
+        as_lists(syntax);
         reword(syntax, Semantics::of(self.state).written_names())?;
         numbers::mark_literals(syntax);
         if Semantics::of(self.state).exact_expressions() {
@@ -300,8 +304,8 @@ impl ContextProvider for PlanContext<'_> {
         let schema = DFSchema::empty();
         let constant = |arg| simplifier.coerce(arg, &schema).and_then(|arg| simplifier.simplify(arg));
         let args = args.into_iter().map(constant).collect::<DfResult<Vec<_>>>()?;
-        let args = datafusion::catalog::TableFunctionArgs::new(&args, self.state);
-        Ok(provider_as_source(function.create_table_provider_with_args(args)?))
+        let table = function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;
+        Ok(provider_as_source(SeriesTable::over(&name, args, table)))
     }
 
     fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DfResult<Arc<dyn TableSource>> {

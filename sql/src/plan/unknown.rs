@@ -8,6 +8,12 @@
 //!      WHEN EXISTS (SELECT DISTINCT y IS NULL AS n … WHERE n OR x IS NULL) THEN NULL
 //!      ELSE false END
 //! ```
+//! As a term of a WHERE, `x NOT IN (SELECT y …)` that looks at columns outside of it is two conditions, each of which is a join by those
+//! columns:
+//!
+//! ```text
+//! NOT EXISTS (SELECT … WHERE y = x) AND NOT EXISTS (SELECT … WHERE y IS NULL OR x IS NULL)
+//! ```
 
 use std::sync::Arc;
 
@@ -43,6 +49,9 @@ pub(super) fn spelled_out(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 /// One term of a WHERE.
 fn within(term: Expr, input: &LogicalPlan) -> DfResult<Transformed<Expr>> {
     match term {
+        Expr::InSubquery(of) if looks_outside(&of) && can_stand_alone(&of)? => {
+            Ok(Transformed::yes(found_nowhere(of, input)?))
+        }
         term @ Expr::InSubquery(_) => Ok(Transformed::no(term)),
         term => counting(term, input),
     }
@@ -70,27 +79,79 @@ fn is_limited(of: &InSubquery) -> DfResult<bool> {
     of.subquery.subquery.exists(|node| Ok(matches!(node, LogicalPlan::Limit(_))))
 }
 
+/// Whether it is a NOT IN whose subquery looks at columns outside of it.
+fn looks_outside(of: &InSubquery) -> bool {
+    of.negated && !of.subquery.outer_ref_columns.is_empty()
+}
+
+/// Whether conditions may be put above the subquery: they would be taken below a limit, and of an aggregate of all rows, which has a
+/// row where there are none, one by the columns outside would be made.
+fn can_stand_alone(of: &InSubquery) -> DfResult<bool> {
+    let stands = |node: &LogicalPlan| match node {
+        LogicalPlan::Limit(_) => false,
+        LogicalPlan::Aggregate(aggregate) => !aggregate.group_expr.is_empty(),
+        _ => true,
+    };
+    of.subquery.subquery.exists(|node| Ok(!stands(node))).map(|not| !not)
+}
+
+fn found_nowhere(of: InSubquery, input: &LogicalPlan) -> DfResult<Expr> {
+    let parts = Parts::of(of, input)?;
+    Ok(parts.exists(parts.equal()?, true).and(parts.exists(parts.unknown()?, true)))
+}
+
 fn three_valued(of: InSubquery, input: &LogicalPlan) -> DfResult<Expr> {
-    let (x, columns) = outer(*of.expr, input)?;
-    let Some(y) = of.subquery.subquery.schema().columns().into_iter().next() else {
-        return datafusion::common::plan_err!("IN (SELECT …): the subquery has no column");
-    };
-    let outer_ref_columns = [of.subquery.outer_ref_columns.clone(), columns].concat();
-    let exists = |plan: LogicalPlan| {
-        let subquery = Subquery {
-            subquery: Arc::new(plan),
-            outer_ref_columns: outer_ref_columns.clone(),
-            spans: of.subquery.spans.clone(),
-        };
-        Expr::Exists(Exists { subquery, negated: false })
-    };
-    let rows = || LogicalPlanBuilder::from(Arc::clone(&of.subquery.subquery));
-    let y = Expr::Column(y);
-    let equal = rows().filter(y.clone().eq(x.clone()))?.build()?;
-    let nulls = rows().project([y.is_null().alias(NULL)])?.distinct()?;
-    let nulls = nulls.filter(Expr::Column(Column::from_name(NULL)).or(x.is_null()))?.build()?;
     let known = !of.negated;
-    when(exists(equal), lit(known)).when(exists(nulls), lit(ScalarValue::Boolean(None))).otherwise(lit(!known))
+    let parts = Parts::of(of, input)?;
+    when(parts.exists(parts.equal()?, false), lit(known))
+        .when(parts.exists(parts.unknown()?, false), lit(ScalarValue::Boolean(None)))
+        .otherwise(lit(!known))
+}
+
+/// An IN taken apart.
+struct Parts {
+    /// What is looked for, as the subquery sees it.
+    x: Expr,
+    /// Among these.
+    y: Expr,
+    subquery: Subquery,
+    is_correlated: bool,
+}
+
+impl Parts {
+    fn of(of: InSubquery, input: &LogicalPlan) -> DfResult<Self> {
+        let (x, columns) = outer(*of.expr, input)?;
+        let mut subquery = of.subquery;
+        let Some(y) = subquery.subquery.schema().columns().into_iter().next() else {
+            return datafusion::common::plan_err!("IN (SELECT …): the subquery has no column");
+        };
+        let is_correlated = !subquery.outer_ref_columns.is_empty();
+        subquery.outer_ref_columns.extend(columns);
+        Ok(Parts { x, y: Expr::Column(y), subquery, is_correlated })
+    }
+
+    fn rows(&self) -> LogicalPlanBuilder {
+        LogicalPlanBuilder::from(Arc::clone(&self.subquery.subquery))
+    }
+
+    /// The rows that are what is looked for.
+    fn equal(&self) -> DfResult<LogicalPlan> {
+        self.rows().filter(self.y.clone().eq(self.x.clone()))?.build()
+    }
+
+    /// The rows of which it is not known, or one for all of them.
+    fn unknown(&self) -> DfResult<LogicalPlan> {
+        if self.is_correlated {
+            return self.rows().filter(self.y.clone().is_null().or(self.x.clone().is_null()))?.build();
+        }
+        let nulls = self.rows().project([self.y.clone().is_null().alias(NULL)])?.distinct()?;
+        nulls.filter(Expr::Column(Column::from_name(NULL)).or(self.x.clone().is_null()))?.build()
+    }
+
+    fn exists(&self, rows: LogicalPlan, negated: bool) -> Expr {
+        let subquery = Subquery { subquery: Arc::new(rows), ..self.subquery.clone() };
+        Expr::Exists(Exists { subquery, negated })
+    }
 }
 
 /// `expr` over `input` as a subquery sees it, with the columns that it looks at.

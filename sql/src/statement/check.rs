@@ -264,15 +264,13 @@ impl Visitor for Check<'_> {
                 self.refuse(&[(sample.is_some(), "TABLESAMPLE", NO_SAMPLE)], near)?;
                 self.alias(alias.as_ref())
             }
-            TableFactor::Function { with_ordinality, alias, .. } => {
-                self.refuse(&[(*with_ordinality, "WITH ORDINALITY", ORDINALITY)], near)?;
+            TableFactor::Function { name, with_ordinality, alias, .. } => {
+                let other = *with_ordinality && row_function(name).is_none();
+                self.refuse(&[(other, "WITH ORDINALITY", ORDINALITY)], near)?;
                 self.alias(alias.as_ref())
             }
-            TableFactor::UNNEST { alias, with_offset, with_ordinality, .. } => {
-                self.refuse(
-                    &[(*with_ordinality, "WITH ORDINALITY", ORDINALITY), (*with_offset, "WITH OFFSET", ORDINALITY)],
-                    near,
-                )?;
+            TableFactor::UNNEST { alias, with_offset, .. } => {
+                self.refuse(&[(*with_offset, "WITH OFFSET", "Write WITH ORDINALITY, which counts from 1.")], near)?;
                 self.alias(alias.as_ref())
             }
             TableFactor::NestedJoin { table_with_joins, alias } => {
@@ -310,7 +308,25 @@ const NO_SAMPLE: &str = "Write WHERE random() < 0.1 over what is stored.";
 const AS_OF_RIGHT: &str = "Rows are looked up in it: FROM b LEFT JOIN s FOR SYSTEM_TIME AS OF now() ON b.x = s.x.";
 const AS_OF_NOW: &str =
     "Only now() is known yet: what there is when a row comes. Join with conditions on the times for another.";
-const ORDINALITY: &str = "Write generate_series beside it, or row_number() in batch.";
+const ORDINALITY: &str = "unnest, generate_series and range have it.";
+
+/// A function that makes rows where a table stands.
+pub(crate) enum RowFunction {
+    /// Of the elements of lists.
+    Unnest,
+    /// Of a series; its name.
+    Series(&'static str),
+}
+
+/// The function of that name, if it makes rows.
+pub(crate) fn row_function(name: &ast::ObjectName) -> Option<RowFunction> {
+    match name.to_string().to_ascii_lowercase().as_str() {
+        "unnest" => Some(RowFunction::Unnest),
+        "generate_series" => Some(RowFunction::Series("generate_series")),
+        "range" => Some(RowFunction::Series("range")),
+        _ => None,
+    }
+}
 
 /// `now()`, or what others write for it.
 fn is_now(time: &Expr) -> bool {
@@ -327,6 +343,7 @@ fn is_now(time: &Expr) -> bool {
 impl Check<'_> {
     fn table(&self, factor: &TableFactor) -> ControlFlow<Error> {
         let TableFactor::Table {
+            name,
             alias,
             args,
             with_hints,
@@ -354,7 +371,7 @@ impl Check<'_> {
             (sample.is_some(), "TABLESAMPLE", NO_SAMPLE),
             (!with_hints.is_empty(), "WITH after a table", "Table hints have no meaning here: leave them out."),
             (!index_hints.is_empty(), "an index hint", "Leave it out."),
-            (*with_ordinality, "WITH ORDINALITY", ORDINALITY),
+            (*with_ordinality && (args.is_none() || row_function(name).is_none()), "WITH ORDINALITY", ORDINALITY),
             (!partitions.is_empty(), "PARTITION after a table", "Write WHERE."),
             (json_path.is_some(), "a path after a table", ""),
             (settings, "SETTINGS", ""),

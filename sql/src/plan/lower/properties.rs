@@ -20,6 +20,7 @@ use super::windows::engine_windows;
 use super::{closing, column_of};
 use crate::error::{Error, Result};
 use crate::plan::as_of_now::AsOfNow;
+use crate::plan::series::SeriesTable;
 use crate::plan::windows::WindowAssign;
 use crate::semantics::Semantics;
 
@@ -52,7 +53,10 @@ impl<'a> Describing<'a> {
 
     fn described<'p>(&mut self, plan: &'p LogicalPlan) -> Result<Node<'p>> {
         match plan {
-            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::TableScan(scan) => match SeriesTable::of(scan) {
+                Some(series) => Ok(self.written(Step::Series(series?, scan), scan.projected_schema.fields().len())),
+                None => self.scan(scan),
+            },
             LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
             LogicalPlan::Projection(p) => {
                 let input = self.node(&p.input)?;

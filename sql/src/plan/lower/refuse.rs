@@ -81,6 +81,11 @@ pub(super) fn refuse_volatile(expr: &Expr) -> Result<()> {
 
 /// Refuses a node that no operator stands for.
 pub(super) fn refused(plan: &LogicalPlan) -> Error {
+    if matches!(plan, LogicalPlan::Subquery(_)) {
+        let hint =
+            "Join unnest(…) by LEFT JOIN … ON true with conditions in WHERE, or write a subquery that can be a JOIN.";
+        return not_yet("a LATERAL subquery of this form", hint);
+    }
     let text = plan.display().to_string();
     let clause = text.split([':', ' ']).next().unwrap_or("this clause");
     not_yet(clause, "Use it in a SELECT over the result.")

@@ -21,6 +21,7 @@ use millstream_engine::graph::SourceNode;
 use super::time::ScanId;
 use crate::error::{Error, Result};
 use crate::plan::as_of_now::AsOfNow;
+use crate::plan::series::SeriesTable;
 
 /// A stream as a query reads it.
 pub trait StreamScan: fmt::Debug + Send + Sync {
@@ -145,6 +146,9 @@ impl Scans {
         };
         if !scan.filters.is_empty() {
             return Err(Error::internal("a filter was pushed into a stream"));
+        }
+        if SeriesTable::of(scan).is_some() {
+            return Ok(());
         }
         let stream = stream_of(scan)?;
         let (columns, filter) = (columns_of(scan), (scan.clone(), predicate));

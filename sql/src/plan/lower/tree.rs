@@ -2,8 +2,9 @@
 
 use arrow::compute::SortOptions;
 use datafusion::logical_expr::{
-    Aggregate, EmptyRelation, Expr, Filter, Join, LogicalPlan, Projection, Union, Unnest, Values, Window,
+    Aggregate, EmptyRelation, Expr, Filter, Join, LogicalPlan, Projection, TableScan, Union, Unnest, Values, Window,
 };
+use millstream_engine::connector::series::Series;
 use millstream_engine::operator::aggregate::{EmitMode, TimeKey};
 use millstream_engine::operator::expiry::Expiry;
 use millstream_engine::operator::join::{JoinColumn, JoinKind};
@@ -36,6 +37,8 @@ pub(super) enum Step<'p> {
     Scan { scan: ScanId, places: Vec<usize> },
     /// Gives rows that are written in the query.
     Values(&'p Values),
+    /// Counts.
+    Series(Series, &'p TableScan),
     /// Gives one row without columns, or none.
     Empty(&'p EmptyRelation),
     /// Computes columns.

@@ -57,6 +57,7 @@ impl<'a> Lowering<'a> {
         match (&node.step, node.inputs.as_slice(), made.as_slice()) {
             (Step::Scan { scan, places }, [], []) => self.scan(node, *scan, places),
             (Step::Values(values), [], []) => self.values(values, node.depth),
+            (Step::Series(series, scan), [], []) => Ok(self.series(*series, scan, node.depth)),
             (Step::Empty(empty), [], []) => self.empty(empty, node.depth),
             (Step::Project(p), [_], [from]) => self.project(p, node, *from),
             (Step::Filter(f), [_], [from]) => self.filter(f, node, *from),

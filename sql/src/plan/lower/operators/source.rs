@@ -12,6 +12,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use millstream_engine::connector::Source;
 use millstream_engine::connector::constant::Constant;
+use millstream_engine::connector::series::{Series, SeriesSource};
 use millstream_engine::graph::{NodeId, NodeKind, ScanTime, SourceNode, TimeBound};
 use millstream_engine::operator::SpecRef;
 use millstream_engine::operator::project::Project;
@@ -129,6 +130,20 @@ impl Lowering<'_> {
         let (schema, rows) = (empty.schema.inner(), usize::from(empty.produce_one_row));
         let columns = schema.fields().iter().map(|f| new_null_array(f.data_type(), rows)).collect();
         self.constant(schema, columns, rows, depth)
+    }
+
+    /// Numbers that the query counts.
+    pub(super) fn series(&mut self, series: Series, scan: &TableScan, depth: usize) -> NodeId {
+        let schema = Arc::clone(scan.projected_schema.inner());
+        let source: Arc<dyn Source> = Arc::new(SeriesSource::new(series, schema.clone()));
+        let kind = SourceNode {
+            stream: scan.table_name.schema().unwrap_or("series").to_owned(),
+            source,
+            schema,
+            time: None,
+            depth,
+        };
+        self.graph.add(NodeKind::Source(kind), vec![], self.tasks)
     }
 
     fn constant(&mut self, schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize, depth: usize) -> Result<NodeId> {
