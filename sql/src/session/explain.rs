@@ -98,15 +98,29 @@ pub(super) fn unbounded_words(graph: &Graph) -> Option<String> {
         |node: &Node| matches!(&node.kind, NodeKind::Operator(spec) if spec.state_bound() == StateBound::Unbounded);
     let unbounded: Vec<&str> =
         graph.nodes.iter().zip(&names).filter(|(node, _)| keeps(node)).map(|(_, n)| n.as_str()).collect();
-    let verb = if unbounded.len() == 1 { "keeps all rows that it" } else { "keep all rows that they" };
-    let read = if unbounded.len() == 1 { "reads" } else { "read" };
-    (!unbounded.is_empty()).then(|| {
-        format!(
-            "{} {verb} {read} (EXPLAIN shows which). To bound that compare event times (a.ts BETWEEN b.ts AND b.ts + \
-             INTERVAL '1 hour') or join equal windows; a stream with a PRIMARY KEY keeps one row a key",
-            unbounded.join(", ")
-        )
-    })
+    if unbounded.is_empty() {
+        return None;
+    }
+    let (verb, read) = if unbounded.len() == 1 { ("keeps", "it reads") } else { ("keep", "they read") };
+    let is = |kind: &str, node: &Node| matches!(&node.kind, NodeKind::Operator(spec) if spec.name() == kind);
+    let some = |kind: &str| graph.nodes.iter().any(|node| keeps(node) && is(kind, node));
+    let mut ways = vec![];
+    if some("join") {
+        ways.push("compare event times (a.ts BETWEEN b.ts AND b.ts + INTERVAL '1 hour') or join equal windows");
+    }
+    if some("over") {
+        ways.push(
+            "partition by window_start and window_end, or take the first rows alone (QUALIFY row_number() OVER (…) <= 3)",
+        );
+    }
+    let ways = match ways.is_empty() {
+        true => "A".to_owned(),
+        false => format!("To bound that {}; a", ways.join(", or ")),
+    };
+    Some(format!(
+        "{} {verb} all rows that {read} (EXPLAIN shows which). {ways} stream with a PRIMARY KEY keeps one row a key",
+        unbounded.join(", ")
+    ))
 }
 
 fn plan_lines(planned: &Planned, query: &Query) -> Vec<String> {

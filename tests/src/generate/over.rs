@@ -1,5 +1,6 @@
 //! Calls with OVER, and ORDER BY … LIMIT. What depends on the order of rows is asked of an order by all columns, in which only
-//! rows that are the same are alike, so that there is one answer.
+//! rows that are the same are alike, and once in a query: two such calls tell rows apart that are the same, in whichever order
+//! they come. So there is one answer.
 
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -18,8 +19,9 @@ impl Generator {
             })
             .collect();
         let mut numbers = vec![];
+        let mut of_order = self.chance(0.6);
         for _ in 0..self.rng.random_range(1..4) {
-            let (call, kind, numbering) = self.over_call(&columns);
+            let (call, kind, numbering) = self.over_call(&columns, std::mem::take(&mut of_order));
             let column = Column { name: self.name(), kind, wild: kind == Kind::Double };
             numbers.extend(numbering.then(|| column.name.clone()));
             items.push(Item { sql: call, column, key: false });
@@ -83,8 +85,8 @@ impl Generator {
         format!("{}{way}", column.name)
     }
 
-    /// A call, its kind, and whether it numbers rows.
-    fn over_call(&mut self, columns: &[Column]) -> (String, Kind, bool) {
+    /// A call that depends on the order of rows, or does not, its kind, and whether it numbers rows.
+    fn over_call(&mut self, columns: &[Column], of_order: bool) -> (String, Kind, bool) {
         let mut over = String::new();
         if self.chance(0.7) {
             let by: Vec<&str> = (0..self.rng.random_range(1..3))
@@ -102,32 +104,32 @@ impl Generator {
         let rows = rows[self.rng.random_range(0..3)];
         let groups = ["", " GROUPS BETWEEN 1 PRECEDING AND CURRENT ROW", " RANGE UNBOUNDED PRECEDING"];
         let groups = groups[self.rng.random_range(0..3)];
-        let (call, of, kind, numbers) = match self.rng.random_range(0..12) {
-            0..2 => ("row_number()".to_owned(), format!("ORDER BY {whole}"), Kind::Int, true),
-            2 => ("rank()".to_owned(), format!("ORDER BY {part}"), Kind::Int, true),
-            3 => ("dense_rank()".to_owned(), format!("ORDER BY {part}"), Kind::Int, true),
-            4 => {
-                let call = ["percent_rank()", "cume_dist()"][self.rng.random_range(0..2)];
-                (call.to_owned(), format!("ORDER BY {part}"), Kind::Double, false)
-            }
-            5 => {
+        let (call, of, kind, numbers) = match (of_order, self.rng.random_range(0..6)) {
+            (true, 0 | 1) => ("row_number()".to_owned(), format!("ORDER BY {whole}"), Kind::Int, true),
+            (true, 2) => {
                 let tiles = self.rng.random_range(1..5);
                 (format!("ntile({tiles})"), format!("ORDER BY {whole}"), Kind::Int, false)
             }
-            6 => {
+            (true, 3) => {
                 let call = ["lag", "lead"][self.rng.random_range(0..2)];
                 let by = ["", ", 2"][self.rng.random_range(0..2)];
                 (format!("{call}({value}{by})"), format!("ORDER BY {whole}"), kind, false)
             }
-            7 => {
+            (true, 4) => {
                 let call = ["first_value", "last_value"][self.rng.random_range(0..2)];
                 (format!("{call}({value})"), format!("ORDER BY {whole}{rows}"), kind, false)
             }
-            8 => {
+            (true, _) => {
                 let (call, kind) = self.added(columns);
                 (call, format!("ORDER BY {whole}{rows}"), kind, false)
             }
-            9 => {
+            (_, 0) => ("rank()".to_owned(), format!("ORDER BY {part}"), Kind::Int, true),
+            (_, 1) => ("dense_rank()".to_owned(), format!("ORDER BY {part}"), Kind::Int, true),
+            (_, 2) => {
+                let call = ["percent_rank()", "cume_dist()"][self.rng.random_range(0..2)];
+                (call.to_owned(), format!("ORDER BY {part}"), Kind::Double, false)
+            }
+            (_, 3) => {
                 let (call, kind) = self.added(columns);
                 (call, String::new(), kind, false)
             }
