@@ -28,6 +28,9 @@ use crate::plan::lower::scan::{Replaces, Scanned};
 use crate::plan::lower::time::ScanId;
 use crate::plan::lower::tree::Node;
 
+/// Rows that a query has itself are read before those of streams: in batch they are there, too, when the first row comes.
+const READ_BEFORE: usize = 1;
+
 impl Lowering<'_> {
     /// Makes the sources of all streams, before everything else. `closers` say what closes behind each.
     pub(in crate::plan::lower) fn sources(&mut self, closers: Vec<Vec<Closer>>) -> Result<()> {
@@ -136,13 +139,8 @@ impl Lowering<'_> {
     pub(super) fn series(&mut self, series: Series, scan: &TableScan, depth: usize) -> NodeId {
         let schema = Arc::clone(scan.projected_schema.inner());
         let source: Arc<dyn Source> = Arc::new(SeriesSource::new(series, schema.clone()));
-        let kind = SourceNode {
-            stream: scan.table_name.schema().unwrap_or("series").to_owned(),
-            source,
-            schema,
-            time: None,
-            depth,
-        };
+        let stream = scan.table_name.schema().unwrap_or("series").to_owned();
+        let kind = SourceNode { stream, source, schema, time: None, depth: depth + READ_BEFORE };
         self.graph.add(NodeKind::Source(kind), vec![], self.tasks)
     }
 
@@ -150,7 +148,13 @@ impl Lowering<'_> {
         let rows = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &rows)?;
         let source: Arc<dyn Source> = Arc::new(Constant::new(batch));
-        let kind = SourceNode { stream: "values".to_owned(), source, schema: schema.clone(), time: None, depth };
+        let kind = SourceNode {
+            stream: "values".to_owned(),
+            source,
+            schema: schema.clone(),
+            time: None,
+            depth: depth + READ_BEFORE,
+        };
         Ok(self.graph.add(NodeKind::Source(kind), vec![], self.tasks))
     }
 }
