@@ -80,9 +80,8 @@ LISTING = {
         ("INSERT INTO dear VALUES (1, 2)", "dear"),
     ],
     "continuous": [
-        ("CREATE STREAM x AS\nSELECT id,\n  sum(id) OVER (ORDER BY at) FROM bids", "OVER cannot run continuously yet"),
-        ("CREATE STREAM x AS\nSELECT id FROM bids\nORDER BY id", "ORDER BY cannot run continuously yet"),
-        ("CREATE STREAM x AS\nSELECT id FROM bids\nLIMIT 3", "LIMIT cannot run continuously yet"),
+        ("CREATE STREAM x AS\nSELECT id,\n  rank() OVER (ORDER BY at < now()) FROM bids", "now()"),
+        ("CREATE STREAM x AS\nSELECT id FROM bids\nORDER BY id", "ORDER BY without LIMIT says nothing"),
         ("CREATE STREAM x AS SELECT id, (SELECT id FROM dear) AS d FROM bids", "may have several rows"),
         ("CREATE STREAM x AS SELECT DISTINCT ON (id) id FROM bids", "ORDER BY"),
         ("CREATE STREAM x AS\nSELECT id FROM bids\nWHERE at < now()", "now()"),
