@@ -31,6 +31,8 @@ const AWAITED_GAP: Duration = Duration::from_millis(10);
 const DEAD_BYTES: usize = 16 << 20;
 /// How often a job that waits for input looks for idle splits.
 const TICK: Duration = Duration::from_millis(500);
+/// How often at most epochs end for those alone who wait for the watermark.
+const HOPE: Duration = Duration::from_millis(1);
 /// How long the end of a task is waited for.
 const LONGEST_END: Duration = Duration::from_secs(10);
 
@@ -236,6 +238,8 @@ impl Coordinator {
             Some(_) => Duration::ZERO,
             // Nothing more will come: there is nothing to gather.
             None if self.all_ended() => Duration::ZERO,
+            // Nothing has come but the hope that the watermark has moved: those who read are left time to.
+            None if self.state.ahead && !self.pulse.is_set() && !self.state.unsaid => self.state.interval.max(HOPE),
             None => self.state.interval,
         }
     }

@@ -167,7 +167,22 @@ fn distances(joining: &Joining<'_>, inputs: &[Node<'_>]) -> Result<Vec<Distance>
             _ => {}
         }
     }
-    Ok(found)
+    Ok(put_together(found))
+}
+
+/// What several comparisons say of the same columns, in one.
+fn put_together(found: Vec<Distance>) -> Vec<Distance> {
+    let mut all: Vec<Distance> = vec![];
+    for distance in found {
+        match all.iter_mut().find(|d| d.columns == distance.columns && !d.is_key && !distance.is_key) {
+            Some(same) => {
+                same.least = same.least.max(distance.least);
+                same.most = same.most.into_iter().chain(distance.most).min();
+            }
+            None => all.push(distance),
+        }
+    }
+    all
 }
 
 /// A column and the microseconds that are added to it.
