@@ -111,6 +111,8 @@ impl Coordinator {
     }
 
     async fn drive(&mut self) -> Result<JobPhase> {
+        // What the last checkpoint has read may have moved it after its own mark, and may be all that says so.
+        self.move_watermark();
         loop {
             if self.finished() {
                 let phase = if self.state.ending { JobPhase::Finished } else { JobPhase::Stopped };

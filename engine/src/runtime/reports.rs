@@ -93,7 +93,7 @@ impl Coordinator {
         open.iter().all(|reach| splits.iter().any(|split| split.name == reach.split && progress.is_done(split)))
     }
 
-    fn move_watermark(&mut self) {
+    pub(super) fn move_watermark(&mut self) {
         let now = self.clock.now();
         let mut least: Option<(EventTime, usize, String)> = None;
         let mut shares: Vec<f64> = vec![];
