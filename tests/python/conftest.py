@@ -136,6 +136,21 @@ def start(store, path, sql, *args):
     return Process("run", path, "--store", store, *args)
 
 
+def run_through_kills(file, args, store, seen, chance, kills=4):
+    """Runs the script `file` through kills, of which the first comes once stream `seen` has kept something, then to its end."""
+    for life in range(kills):
+        with Process("run", file, *args) as process:
+            until = time.monotonic() + PATIENCE
+            while life == 0 and not list((store / "streams" / seen).glob("*.parquet")):
+                assert time.monotonic() < until and process.process.poll() is None, process.stderr
+                time.sleep(0.02)
+            time.sleep(chance.uniform(0.1, 0.5))
+            assert process.process.poll() is None, "the job has to outlive the kills"
+            process.kill()
+    with Process("run", file, *args) as process:
+        assert process.wait(60) == 0, process.stderr
+
+
 def parquet(store, stream):
     """The pattern that DuckDB reads a stream's files with."""
     return f"{pathlib.Path(store)}/streams/{stream}/*.parquet"

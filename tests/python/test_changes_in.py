@@ -3,10 +3,9 @@ parallelism, and through kills, the result is that of the rows in their order.""
 
 import json
 import random
-import time
 
 import pytest
-from conftest import PATIENCE, Process, duck, parquet, run
+from conftest import duck, parquet, run, run_through_kills
 
 SEED = 20240607
 OFTEN = ("--checkpoint-interval", "50ms")
@@ -70,18 +69,7 @@ def killed_and_checked(tmp_path, create, kept, parallelism, rows, kills=4):
     chance, store, file = random.Random(SEED + parallelism), tmp_path / f"store{parallelism}", tmp_path / "script.sql"
     args = ("--store", store, "--parallelism", parallelism, *OFTEN)
     file.write_text(script(create, f", rate = {rows // 5}"))
-    for life in range(kills):
-        with Process("run", file, *args) as process:
-            until = time.monotonic() + PATIENCE
-            # Something is kept from before the other kills.
-            while life == 0 and not list((store / "streams" / "kept").glob("*.parquet")):
-                assert time.monotonic() < until and process.process.poll() is None, process.stderr
-                time.sleep(0.02)
-            time.sleep(chance.uniform(0.1, 0.5))
-            assert process.process.poll() is None, "the job has to outlive the kills"
-            process.kill()
-    with Process("run", file, *args) as process:
-        assert process.wait(60) == 0, process.stderr
+    run_through_kills(file, args, store, "kept", chance, kills)
     check(store, kept, valid=True)
 
 

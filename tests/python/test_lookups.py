@@ -5,7 +5,7 @@ import random
 import time
 
 import pytest
-from conftest import PATIENCE, Process, Server, duck, parquet, run
+from conftest import PATIENCE, Server, duck, parquet, run, run_through_kills
 
 SEED = 20241130
 OFTEN = ("--checkpoint-interval", "50ms")
@@ -38,17 +38,7 @@ def test_rows_are_looked_up_once_through_kills(tmp_path, parallelism):
     side(tmp_path / "words.csv", 3000, chance)
     args = ("--store", store, "--parallelism", parallelism, *OFTEN)
     file.write_text(script(tmp_path, f", pace = {EVENTS // 4}"))
-    for life in range(4):
-        with Process("run", file, *args) as process:
-            until = time.monotonic() + PATIENCE
-            while life == 0 and not list((store / "streams" / "found").glob("*.parquet")):
-                assert time.monotonic() < until and process.process.poll() is None, process.stderr
-                time.sleep(0.02)
-            time.sleep(chance.uniform(0.1, 0.6))
-            assert process.process.poll() is None, "the job has to outlive the kills"
-            process.kill()
-    with Process("run", file, *args) as process:
-        assert process.wait(60) == 0, process.stderr
+    run_through_kills(file, args, store, "found", chance)
     run(store, f"COPY (SELECT * FROM bid) TO '{tmp_path}/bid.parquet';")
     words = f"(SELECT column0 AS k, column1 AS word FROM read_csv('{tmp_path}/words.csv', header = false))"
     joins = {
