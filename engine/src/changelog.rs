@@ -9,13 +9,12 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt32Array};
-use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashMap;
 
-use crate::changes::Changes;
+use crate::changes::{Changes, rows_at};
 use crate::error::{Error, Result};
 use crate::float::{canonical, with_one_nan};
 use crate::key::hash_rows;
@@ -88,7 +87,7 @@ impl Outgoing {
         }
         let times = weights.iter().enumerate();
         let rows = times.flat_map(|(row, w)| std::iter::repeat_n(row as u32, w.unsigned_abs() as usize));
-        Ok(Some(take_record_batch(changes.rows(), &rows.collect::<UInt32Array>())?))
+        Ok(Some(rows_at(changes.rows(), &rows.collect())?))
     }
 
     /// Ends the epoch: what its changes come to, each with its operation; nothing where nothing is left of them.
@@ -191,7 +190,7 @@ pub fn consolidate(schema: &SchemaRef, parts: &[Changes], key: Option<&[usize]>)
         None => plain_order(&net),
         Some(key) => paired_order(&all, &net, key)?,
     };
-    let rows = take_record_batch(all.rows(), &UInt32Array::from(order))?;
+    let rows = rows_at(all.rows(), &UInt32Array::from(order))?;
     let weights = ops.iter().map(|op| if matches!(op, Op::Insert | Op::After) { 1 } else { -1 }).collect();
     Ok((Changes::weighted(rows, weights)?, ops))
 }
@@ -206,7 +205,7 @@ pub(crate) fn content(schema: &SchemaRef, parts: &[Changes]) -> Result<RecordBat
     }
     let net = net_rows(&all, canonical)?;
     let left = net.iter().flat_map(|(row, w)| std::iter::repeat_n(*row, (*w).max(0) as usize));
-    Ok(take_record_batch(all.rows(), &left.collect::<UInt32Array>())?)
+    rows_at(all.rows(), &left.collect())
 }
 
 /// (last row that arrived, net weight) of each distinct row whose weight is not 0, in order of appearance; rows are told apart

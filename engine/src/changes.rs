@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, GenericListArray, OffsetSizeTrait, RecordBatch, UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, GenericListArray, OffsetSizeTrait, RecordBatch, RecordBatchOptions,
+    UInt32Array,
 };
 use arrow::buffer::ScalarBuffer;
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::compute::{concat_batches, filter_record_batch, take};
 use arrow::datatypes::{DataType, SchemaRef};
 
 use crate::error::{Error, Result};
@@ -125,7 +126,7 @@ impl Changes {
 
     /// The rows at `indices`.
     pub fn take(&self, indices: &UInt32Array) -> Result<Self> {
-        let rows = take_record_batch(&self.rows, indices)?;
+        let rows = rows_at(&self.rows, indices)?;
         let weights = self.weights.as_ref().map(|w| indices.values().iter().map(|i| w[*i as usize]).collect());
         Ok(Changes { rows, weights })
     }
@@ -157,6 +158,13 @@ impl Changes {
         let weights = self.weights.as_ref().map_or(0, |w| w.len() * 8);
         weights + row_bytes(&self.rows)
     }
+}
+
+/// The rows of `rows` at `indices`, as many as these where there is no column.
+pub fn rows_at(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
+    let columns = rows.columns().iter().map(|column| take(column, indices, None)).collect::<Result<_, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+    Ok(RecordBatch::try_new_with_options(rows.schema(), columns, &options)?)
 }
 
 /// The bytes of rows: their own values, as [`array_bytes`].

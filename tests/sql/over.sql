@@ -143,3 +143,12 @@ SELECT window_end, sum(n) AS s FROM (
 
 # by the event time
 SELECT ts, id, count(*) OVER (PARTITION BY ts) AS n FROM bids
+
+# of rows of which no column is read
+SELECT count(*) OVER () AS n, row_number() OVER () AS r FROM loose
+
+# a few rows of which no column is read
+SELECT count(*) AS n FROM (SELECT * FROM accounts LIMIT 3)
+
+# all but a few of them, of rows that only come
+SELECT count(*) AS n FROM (SELECT * FROM bids OFFSET 4)

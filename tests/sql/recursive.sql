@@ -22,3 +22,6 @@ WITH RECURSIVE a(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM a WHERE n < 4),
 WITH RECURSIVE chain(id, price, depth) AS (SELECT id, price, 0 FROM bids WHERE id = 0
   UNION ALL SELECT b.id, a.price, c.depth + 1 FROM chain c JOIN bids b ON b.id = c.id + 1 LEFT JOIN accounts a ON a.id = b.id WHERE c.depth < 10)
 SELECT id, price, depth FROM chain
+
+# beside rows of which no column is read
+WITH RECURSIVE t(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM t CROSS JOIN (SELECT id FROM accounts WHERE id IN (1, 4)) a WHERE n < 4) SELECT n, count(*) AS c FROM t GROUP BY n

@@ -41,12 +41,13 @@ pub(super) fn by_number(plan: LogicalPlan, names: &AliasGenerator) -> DfResult<L
             }
             LogicalPlan::Sort(sort) => {
                 let (skip, fetch) = bounds(&limit)?;
-                let fetch = fetch.or(sort.fetch.map(|most| most.saturating_sub(skip)));
+                let most = sort.fetch.map(|most| most.saturating_sub(skip));
+                let fetch = fetch.into_iter().chain(most).min();
                 numbered(&sort.input, sort.expr.clone(), skip, fetch, names)?
             }
-            other => {
+            _ => {
                 let (skip, fetch) = bounds(&limit)?;
-                numbered(&Arc::new(other.clone()), vec![], skip, fetch, names)?
+                numbered(&limit.input, vec![], skip, fetch, names)?
             }
         },
         LogicalPlan::Sort(sort) => match sort.fetch {

@@ -54,16 +54,21 @@ pub enum Function {
 }
 
 impl Function {
-    /// Whether it is the number of a row, which rows that come behind do not change.
-    pub fn numbers(&self) -> bool {
-        !matches!(self, Function::Other(_))
+    /// The function of that name, if it is a number of a row, which rows that come behind do not change.
+    pub fn numbering(name: &str) -> Option<Function> {
+        match name {
+            "row_number" => Some(Function::RowNumber),
+            "rank" => Some(Function::Rank),
+            "dense_rank" => Some(Function::DenseRank),
+            _ => None,
+        }
     }
 }
 
 /// Only rows that a call gives at most this number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct First {
-    /// The call, one that [numbers](Function::numbers), as all are then.
+    /// The call, one that is [numbering](Function::numbering), as all are then.
     pub call: usize,
     /// The largest number.
     pub most: u64,

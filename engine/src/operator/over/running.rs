@@ -3,15 +3,17 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array, new_null_array};
-use arrow::compute::{filter_record_batch, is_not_null, nullif, take_record_batch};
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array, new_null_array,
+};
+use arrow::compute::{filter_record_batch, is_not_null, nullif};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow::row::{RowConverter, SortField};
 
 use super::Over;
 use super::evaluate::{Partitions, values};
 use crate::changelog::consolidate;
-use crate::changes::Changes;
+use crate::changes::{Changes, rows_at};
 use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
 use crate::float::with_one_nan;
@@ -216,8 +218,9 @@ impl Running {
             rows.extend(std::iter::repeat_n(first, copies as usize));
         }
         bounds.push(rows.len());
-        let inputs = RecordBatch::try_new(spec.input.clone(), inputs)?;
-        Ok(Partitions { rows: take_record_batch(&inputs, &UInt32Array::from(rows))?, bounds })
+        let options = RecordBatchOptions::new().with_row_count(Some(total));
+        let inputs = RecordBatch::try_new_with_options(spec.input.clone(), inputs, &options)?;
+        Ok(Partitions { rows: rows_at(&inputs, &UInt32Array::from(rows))?, bounds })
     }
 
     /// What comes before all columns where rows are alike in their order. Without an order those stay where they are that are

@@ -29,8 +29,11 @@ fn input() -> SchemaRef {
 fn over(functions: Vec<Function>, first: Option<First>, append_only: bool) -> Over {
     let mut fields = input().fields().to_vec();
     for (i, function) in functions.iter().enumerate() {
-        let of = if function.numbers() { DataType::UInt64 } else { DataType::Int64 };
-        fields.push(Arc::new(Field::new(format!("c{i}"), of, !function.numbers())));
+        let (of, nullable) = match function {
+            Function::Other(_) => (DataType::Int64, true),
+            _ => (DataType::UInt64, false),
+        };
+        fields.push(Arc::new(Field::new(format!("c{i}"), of, nullable)));
     }
     let calls = functions.into_iter().enumerate().map(|(i, function)| Call { name: format!("c{i}"), function });
     Over {

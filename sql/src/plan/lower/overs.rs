@@ -8,7 +8,7 @@ use datafusion::logical_expr::expr::WindowFunctionParams;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, Operator, Window, WindowFunctionDefinition};
 use millstream_engine::operator::expiry::Expiry;
-use millstream_engine::operator::over::First;
+use millstream_engine::operator::over::{First, Function};
 use millstream_engine::spread::{Needed, Spread};
 
 use super::column_of;
@@ -18,14 +18,11 @@ use super::time::{TimeProperty, WindowsId};
 use super::tree::{Growth, Node, Overing, Properties, Step};
 use crate::error::{Error, Result};
 
-/// Functions that number rows, which rows that come behind do not change.
-pub(super) const NUMBERING: [&str; 3] = ["row_number", "rank", "dense_rank"];
-
 impl Describing<'_> {
     pub(super) fn over<'p>(&mut self, plan: &'p Window) -> Result<Node<'p>> {
         let input = self.node(&plan.input)?;
         let overing = Overing::of(plan, &input)?;
-        let has = overing.properties(&input, self.tasks);
+        let has = overing.properties(&input);
         Ok(Node::new(Step::Over(overing), vec![input], has))
     }
 }
@@ -93,7 +90,7 @@ impl<'p> Overing<'p> {
         Needed::hash(self.key.clone())
     }
 
-    fn properties(&self, input: &Node<'_>, tasks: usize) -> Properties {
+    fn properties(&self, input: &Node<'_>) -> Properties {
         let mut columns: Vec<Option<usize>> = (0..input.has.time.len()).map(Some).collect();
         columns.resize(self.plan.schema.fields().len(), None);
         let has = input.has.of_columns(&columns);
@@ -106,7 +103,7 @@ impl<'p> Overing<'p> {
             time: has.time.into_iter().map(|time| time.filter(stays)).collect(),
             spread: match self.key.is_empty() {
                 true => Spread::anyhow(1),
-                false => Spread { tasks: input.has.spread.tasks.min(tasks), by: Some(self.key.clone()) },
+                false => Spread { tasks: input.has.spread.tasks, by: Some(self.key.clone()) },
             },
             ..has
         }
@@ -115,7 +112,8 @@ impl<'p> Overing<'p> {
     /// The call that gives column `column`, if all calls number rows.
     fn numbering(&self, column: usize) -> Option<usize> {
         let call = column.checked_sub(self.plan.input.schema().fields().len())?;
-        let numbers = |call: &Expr| call_of(call).is_ok_and(|(function, _)| NUMBERING.contains(&function.name()));
+        let numbers =
+            |call: &Expr| call_of(call).is_ok_and(|(function, _)| Function::numbering(function.name()).is_some());
         self.plan.window_expr.iter().all(numbers).then_some(call)
     }
 }

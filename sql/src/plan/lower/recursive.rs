@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::MemTable;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -114,7 +114,8 @@ pub(super) fn over_inputs(plan: &LogicalPlan, inputs: &[RecordBatch]) -> DfResul
             return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
         };
         let schema = scan.source.schema();
-        let rows = RecordBatch::try_new(schema.clone(), rows.columns().to_vec())?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let rows = RecordBatch::try_new_with_options(schema.clone(), rows.columns().to_vec(), &options)?;
         let source = provider_as_source(given(schema, vec![rows])?);
         Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
     })?;

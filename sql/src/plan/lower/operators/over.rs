@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, new_null_array};
+use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{Field, Schema};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, WindowFrame};
@@ -69,11 +69,9 @@ impl Lowering<'_> {
         let args: Vec<String> = params.args.iter().map(|arg| arg.schema_name().to_string()).collect();
         let mut name = format!("{}({})", function.name(), args.join(", "));
         let ordered = (!params.order_by.is_empty()).then_some(false);
-        let function = match function.name() {
-            "row_number" => Function::RowNumber,
-            "rank" => Function::Rank,
-            "dense_rank" => Function::DenseRank,
-            _ => {
+        let function = match Function::numbering(function.name()) {
+            Some(function) => function,
+            None => {
                 if params.window_frame != WindowFrame::new(ordered) {
                     name.push_str(&format!(" {}", params.window_frame));
                 }
@@ -83,7 +81,8 @@ impl Lowering<'_> {
                 let nullable = |f: &Arc<Field>| f.as_ref().clone().with_nullable(true);
                 let nullable: Vec<Field> = schema.fields().iter().map(nullable).collect();
                 let nulls = nullable.iter().map(|f| new_null_array(f.data_type(), 1)).collect();
-                made.evaluate(&RecordBatch::try_new(Arc::new(Schema::new(nullable)), nulls)?)?;
+                let one = RecordBatchOptions::new().with_row_count(Some(1));
+                made.evaluate(&RecordBatch::try_new_with_options(Arc::new(Schema::new(nullable)), nulls, &one)?)?;
                 Function::Other(made)
             }
         };

@@ -99,3 +99,17 @@ fn what_is_over_groups_of_windows_is_final() {
     let found = lowered(&best("a"), 2);
     assert_eq!((found.output.emit, found.output.append_only), (EmitMode::Changes, false));
 }
+
+#[test]
+fn columns_that_order_needs_alone_have_one_place() {
+    let keeps = |_| {
+        let graph = lowered("SELECT v FROM rows ORDER BY b + a, ts, v LIMIT 3", 2).graph;
+        let kept = graph.nodes.iter().find_map(|n| match &n.kind {
+            NodeKind::Operator(o) if o.name() == "over" => o.fingerprint(),
+            _ => None,
+        });
+        kept.expect("the operator keeps rows")
+    };
+    let all: std::collections::BTreeSet<String> = (0..20).map(keeps).collect();
+    assert_eq!(all.len(), 1, "{all:?}");
+}
