@@ -29,8 +29,8 @@ Documentation of SQL is in the shell: type \\? or press Tab.";
 #[derive(Parser, Debug)]
 #[command(name = "millstream", version, after_help = EXAMPLES, subcommand_negates_reqs = true)]
 pub(crate) struct Cli {
-    /// Folder of the store, made when it does not exist [env: MILLSTREAM_STORE] [default: ./millstream-data]
-    #[arg(long, global = true, value_name = "DIR")]
+    /// The store: a folder, made when it does not exist, or s3://bucket/prefix, gs://…, az://… [env: MILLSTREAM_STORE] [default: ./millstream-data]
+    #[arg(long, global = true, value_name = "DIR|URL")]
     pub(crate) store: Option<String>,
     #[command(flatten)]
     pub(crate) shell: ShellArgs,

@@ -11,6 +11,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
 use futures::StreamExt;
+use millstream_engine::store::Place;
 use millstream_engine::time::EventTime;
 use millstream_sql::session::ChangeFeed;
 use millstream_sql::{ErrorKind, Outcome, Result};
@@ -41,7 +42,7 @@ const SHOWN: usize = 5;
 /// Runs the demo.
 pub(crate) async fn run(store: Option<String>, args: DemoArgs) -> Result<ExitCode> {
     let store = match store {
-        Some(store) => store,
+        Some(store) => in_a_folder(store)?,
         None => fresh_store()?,
     };
     let flights = write_flights(Path::new(&store))?;
@@ -53,6 +54,17 @@ pub(crate) async fn run(store: Option<String>, args: DemoArgs) -> Result<ExitCod
     match closing::close(&backend).await? {
         Some(code) => Ok(ExitCode::from(code)),
         None => shown,
+    }
+}
+
+/// `store`, if it is a folder: the demo puts its data there, and shows how files in it are used.
+fn in_a_folder(store: String) -> Result<String> {
+    match Place::parse(&store)? {
+        Place::Folder(_) => Ok(store),
+        Place::Bucket(_) => {
+            let e = report::fail(ErrorKind::Unsupported, format!("the demo needs a folder, \"{store}\" is a bucket"));
+            Err(e.with_hint("Name a folder: millstream demo --store DIR"))
+        }
     }
 }
 

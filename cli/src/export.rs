@@ -1,6 +1,5 @@
 //! `millstream export`: a stream to a file.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use millstream_sql::catalog::is_store;
@@ -15,18 +14,18 @@ use crate::{config, lex, report, run};
 /// Writes the stream to the file.
 pub(crate) async fn run(store: Option<String>, args: ExportArgs) -> Result<ExitCode> {
     let script = Script { name: None, text: statement(&args.stream, &args.file)? };
-    let store = existing(config::store(store))?;
+    let store = existing(config::store(store)).await?;
     let backend = Embedded::open(config::engine(store, &args.engine)?).await?;
     run::execute_and_close(&backend as &dyn Backend, &[script], Format::Table).await
 }
 
 /// `store`, if there is one: an export from a new store would find nothing.
-fn existing(store: String) -> Result<String> {
-    if is_store(Path::new(&store)) {
+async fn existing(store: String) -> Result<String> {
+    if is_store(&store).await? {
         return Ok(store);
     }
     let e = report::fail(ErrorKind::NotFound, format!("there is no store at \"{store}\""));
-    Err(e.with_hint("Name its folder with --store DIR or in MILLSTREAM_STORE."))
+    Err(e.with_hint("Name its folder or URL with --store or in MILLSTREAM_STORE."))
 }
 
 /// The COPY statement; the extension decides the format.

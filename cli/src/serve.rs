@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use millstream_engine::reach::Reach;
+use millstream_engine::store::Place as StorePlace;
 use millstream_flight::doors::tls::Identity;
 use millstream_flight::doors::{OidcOptions, ServerTls};
 use millstream_flight::{Acceptor, Doors, DoorsOptions, HttpOptions, serve_http, serve_with};
@@ -111,7 +112,9 @@ async fn listen(place: &str, args: &DoorArgs, protocols: &[&str]) -> Result<Plac
 fn reach(config: &Config, args: &DoorArgs, engine: &EngineArgs) -> Result<Reach> {
     let own = [&args.tls_cert, &args.tls_key, &args.tls_client_ca, &args.oidc_jwks, &engine.key_file];
     let mut except: Vec<PathBuf> = own.into_iter().flatten().cloned().collect();
-    except.push(PathBuf::from(&config.store));
+    if let StorePlace::Folder(store) = StorePlace::parse(&config.store)? {
+        except.push(store);
+    }
     Ok(Reach::new(args.files.as_deref(), &except, &args.connect_to)?)
 }
 

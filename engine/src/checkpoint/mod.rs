@@ -231,18 +231,14 @@ impl Checkpoints {
         format!("{}/checkpoints/{checkpoint:020}.json", self.folder)
     }
 
-    /// The folder that is the job's source `place`'s alone, where the store is a folder.
-    pub fn source_folder(&self, place: usize) -> Option<PathBuf> {
-        self.own_folder("sources", place)
+    /// The folder on this machine that is the job's source `place`'s alone. What a run leaves there is of no use to the next.
+    pub fn source_folder(&self, place: usize) -> PathBuf {
+        self.store.scratch().join(&self.folder).join("sources").join(place.to_string())
     }
 
-    /// The same for its sink `place`.
+    /// The folder that is its sink `place`'s alone, where the store is a folder.
     pub fn sink_folder(&self, place: usize) -> Option<PathBuf> {
-        self.own_folder("sinks", place)
-    }
-
-    fn own_folder(&self, of: &str, place: usize) -> Option<PathBuf> {
-        self.store.root().map(|root| root.join(&self.folder).join(of).join(place.to_string()))
+        self.store.root().map(|root| root.join(&self.folder).join("sinks").join(place.to_string()))
     }
 
     /// The last committed manifest.
@@ -274,7 +270,9 @@ impl Checkpoints {
             if *before.get_or_insert(last.generation) != last.generation {
                 break;
             }
-            let claim = Claim { checkpoints: self.clone(), generation: last.generation + 1 };
+            // What a job writes waits for a store that is away, once the job runs.
+            let checkpoints = Checkpoints { store: self.store.patient(), folder: self.folder.clone() };
+            let claim = Claim { checkpoints, generation: last.generation + 1 };
             let (checkpoint, owner) = (last.checkpoint + 1, token()?);
             let claimed = Manifest { checkpoint, generation: claim.generation, owner, ..last };
             match claim.commit(&claimed).await {
@@ -282,6 +280,8 @@ impl Checkpoints {
                 Err(e) if e.kind() == ErrorKind::Fenced => {}
                 Err(e) => return Err(e),
                 Ok(_) => {
+                    // Before anything is removed.
+                    claim.check(&claimed).await?;
                     claim.tidy(&claimed, &[]).await?;
                     return Ok((claim, claimed));
                 }
@@ -379,27 +379,35 @@ impl Claim {
     }
 
     /// Checks that nobody has claimed the job since `last` was committed here. What shows the result to others cannot be
-    /// created only once, so whoever changes it looks first.
+    /// created only once, so whoever changes it looks first. And in a bucket, which no lock keeps others out of, one that stood
+    /// still for long may have created a number that others have created and removed.
     ///
     /// Errors with `Fenced`.
     pub async fn check(&self, last: &Manifest) -> Result<()> {
-        match self.checkpoints.store.size(&self.checkpoints.path(last.checkpoint + 1)).await {
+        let Checkpoints { store, .. } = &self.checkpoints;
+        if store.root().is_none() {
+            let name = format!("{:020}.json", last.checkpoint);
+            let is_last = store.is_last(&format!("{}/checkpoints", self.checkpoints.folder), &name).await?;
+            return if is_last { Ok(()) } else { Err(self.checkpoints.taken()) };
+        }
+        match store.size(&self.checkpoints.path(last.checkpoint + 1)).await {
             Ok(_) => Err(self.checkpoints.taken()),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             Err(e) => Err(e),
         }
     }
 
+    /// Whether what the job reads and writes waits as long as it takes for a store that is away.
+    pub fn wait_long(&self, is_patient: bool) {
+        self.checkpoints.store.wait_long(is_patient);
+    }
+
     /// Removes manifests that are no longer needed and state files that the last ones do not name.
     pub async fn tidy(&self, last: &Manifest, before: &[StateFile]) -> Result<()> {
         let Checkpoints { store, .. } = &self.checkpoints;
-        if last.checkpoint > KEPT {
-            store.delete(&self.checkpoints.path(last.checkpoint - KEPT - 1)).await?;
-        }
-        for file in before.iter().filter(|f| !last.states.contains(f)) {
-            store.delete(&file.path).await?;
-        }
-        Ok(())
+        let old = last.checkpoint.checked_sub(KEPT + 1).map(|old| self.checkpoints.path(old));
+        let states = before.iter().filter(|f| !last.states.contains(f)).map(|f| f.path.clone());
+        store.delete_all(old.into_iter().chain(states).collect()).await
     }
 
     /// Removes what earlier generations have written for checkpoints that were never committed. `claimed` is the manifest from
@@ -408,15 +416,16 @@ impl Claim {
         let Checkpoints { store, folder } = &self.checkpoints;
         let named = |path: &str| claimed.states.iter().any(|f| f.path == path);
         let dead = |path: &str| claimed.dead_letters.iter().any(|f| f == path);
+        let mut left = vec![];
         for kind in ["state", "dead_letters"] {
             for name in store.list(&format!("{folder}/{kind}")).await? {
                 let path = format!("{folder}/{kind}/{name}");
                 if generation_of(&name) < self.generation && !named(&path) && !dead(&path) {
-                    store.delete(&path).await?;
+                    left.push(path);
                 }
             }
         }
-        Ok(())
+        store.delete_all(left).await
     }
 }
 

@@ -190,8 +190,8 @@ pub trait Source: Send + Sync {
     /// Called before [`Source::start`]: what it holds of input that has not been read counts in `budget`.
     fn draw_on(&self, _budget: &Arc<MemoryBudget>) {}
 
-    /// Called before [`Source::start`], where the job keeps what it has read and the store is a folder: `folder` in it is the job's,
-    /// and this source's alone, for what need not outlast the process. It may have to be made, and goes with the job.
+    /// Called before [`Source::start`], where the job keeps what it has read: `folder` is the job's, and this source's alone, for what
+    /// need not outlast the process. It may have to be made, and goes with the job.
     fn keep_in(&self, _folder: &Path) {}
 
     /// Called once before reading: `consumed` was read and checkpointed by an earlier run.

@@ -111,6 +111,7 @@ impl Coordinator {
     }
 
     async fn drive(&mut self) -> Result<JobPhase> {
+        self.wait_long(true);
         // What the last checkpoint has read may have moved it after its own mark, and may be all that says so.
         self.move_watermark();
         loop {
@@ -440,9 +441,14 @@ impl Coordinator {
         self.answer_flushes();
     }
 
-    /// Sinks are to keep nobody waiting.
+    /// Sinks are to keep nobody waiting, and a store that is away is not waited for any more.
     fn let_go(&self) {
+        self.wait_long(false);
         self.sinks.values().for_each(|sink| sink.let_go());
+    }
+
+    fn wait_long(&self, is_patient: bool) {
+        self.claim.iter().for_each(|claim| claim.wait_long(is_patient));
     }
 
     fn command(&mut self, command: Command) {

@@ -37,8 +37,8 @@ impl Runtime {
         self.restore_sinks(&graph, &manifest).await?;
         for (i, source) in graph.sources().enumerate() {
             source.source.draw_on(&self.budget);
-            if let Some(folder) = checkpoints.as_ref().and_then(|c| c.source_folder(i)) {
-                source.source.keep_in(&folder);
+            if let Some(checkpoints) = &checkpoints {
+                source.source.keep_in(&checkpoints.source_folder(i));
             }
             source.source.read_by(&config.name, i, checkpoints.is_some());
             if let Some(state) = manifest.source_states.get(&i) {

@@ -141,11 +141,13 @@ impl Replaced {
         let folder = files_of_job(job);
         let mut replaced = Replaced::default();
         let live: BTreeSet<&String> = committed.files.iter().map(|f| &f.name).collect();
-        for StoredFile { name, changed: at, .. } in store.files(&folder).await? {
+        for StoredFile { name, changed, .. } in store.files(&folder).await? {
             if live.contains(&name) || generation_of(&name) >= generation {
                 continue;
             }
             let Some(checkpoint) = checkpoint_of(&name) else { continue };
+            // A bucket tells when a file was made, by a clock of its own, and not when it was replaced.
+            let at = if store.root().is_some() { changed } else { SystemTime::now() };
             if checkpoint > committed.checkpoint || is_over(at, grace) {
                 store.delete(&format!("{folder}/{name}")).await?;
             } else {

@@ -171,14 +171,16 @@ async fn merge(
                 }
             }
         }
-        None => match copy(log, FileWriter::new(schema)?, &files, cancelled).await? {
-            Some((rows, out)) => {
-                let bytes = out.len() as u64;
-                store.put(&path, Bytes::from(out)).await?;
-                Some((rows, bytes))
+        None => {
+            let draft = BufWriter::new(store.draft().await?);
+            match copy(log, FileWriter::to(schema, draft)?, &files, cancelled).await? {
+                Some((rows, out)) => {
+                    let draft = out.into_inner().map_err(|e| Error::from(e.into_error()))?;
+                    Some((rows, store.put_draft(&path, draft).await?))
+                }
+                None => None,
             }
-            None => None,
-        },
+        }
     };
     let (Some((rows, bytes)), Some(first)) = (written, files.first()) else { return Ok(None) };
     let merged = FileEntry { name, start: first.start, rows, bytes, ..ending(&files) };

@@ -6,7 +6,7 @@
 //! <store>/jobs/<id>/files/0000000042-000-m0000000051-g3.parquet   it and its neighbours merged, for 51 or later
 //! <store>/jobs/<id>/base/                            what a changelog adds up to as of some commit, see `base.rs`
 //! <store>/live/<name>.json                           which of them count, for other tools
-//! <store>/streams/<name>/…parquet                    the same files again, by hard links: those that count
+//! <store>/streams/<name>/…parquet                    the same files again, by hard links or as copies: those that count
 //! ```
 //! A file counts once a manifest names it. What it holds never changes; one that is no longer named stays for
 //! a while, for those that still read it. The log counts rows through all files: a row's number is its offset,
@@ -16,6 +16,7 @@ mod base;
 mod boundaries;
 mod committed;
 mod content;
+mod copied;
 pub mod dead_letters;
 mod epochs;
 mod handout;

@@ -17,7 +17,7 @@ use parquet::file::properties::WriterProperties;
 use crate::error::{Error, Result};
 use crate::float::without_float_statistics;
 use crate::format::stored::{cast_rows, file_schema};
-use crate::store::Store;
+use crate::store::{Fetched, Store};
 
 /// Rows per row group.
 const ROW_GROUP: usize = 256 << 10;
@@ -86,8 +86,8 @@ impl<W: Write + Send> FileWriter<W> {
     }
 }
 
-/// The rows `rows` of the file at `path`, of columns `columns` (by name), in batches of up to 8192 rows.
-/// In a folder the file is read as it is needed; else it is fetched first.
+/// The rows `rows` of the file at `path`, of columns `columns` (by name), in batches of up to 8192 rows. The file is read as it is
+/// needed; from a bucket it is fetched before.
 pub async fn open_rows(
     store: &Store,
     path: &str,
@@ -95,11 +95,17 @@ pub async fn open_rows(
     columns: &[String],
 ) -> Result<ParquetRecordBatchReader> {
     let damaged = |e: parquet::errors::ParquetError| Error::from(e).context(format!("file \"{}\"", store.locate(path)));
-    if store.root().is_some() {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(opened(store, path)?).map_err(damaged)?;
-        return select(builder, rows, columns).map_err(damaged);
-    }
-    let builder = ParquetRecordBatchReaderBuilder::try_new(store.get(path).await?).map_err(damaged)?;
+    let file = match store.root() {
+        Some(_) => opened(store, path)?,
+        None => match store.fetch(path).await? {
+            Fetched::File(file) => file,
+            Fetched::Bytes(bytes) => {
+                let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(damaged)?;
+                return select(builder, rows, columns).map_err(damaged);
+            }
+        },
+    };
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
     select(builder, rows, columns).map_err(damaged)
 }
 
@@ -114,7 +120,10 @@ pub(super) async fn note_of(store: &Store, path: &str, key: &str) -> Result<Opti
     let mut reader = ParquetMetaDataReader::new();
     match store.root() {
         Some(_) => reader.try_parse(&opened(store, path)?),
-        None => reader.try_parse(&store.get(path).await?),
+        None => match store.fetch(path).await? {
+            Fetched::File(file) => reader.try_parse(&file),
+            Fetched::Bytes(bytes) => reader.try_parse(&bytes),
+        },
     }
     .map_err(damaged)?;
     let metadata = reader.finish().map_err(damaged)?;

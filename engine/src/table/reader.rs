@@ -16,6 +16,7 @@ use crate::changes::Changes;
 use crate::connector::{Read, UnitReader};
 use crate::error::{Error, Result};
 use crate::format::stored::cast_rows;
+use crate::store::Store;
 
 /// Where the rows are.
 pub(super) enum Rows {
@@ -28,6 +29,8 @@ pub(super) enum Rows {
 /// See the module's text.
 pub(super) struct Reader {
     pub(super) log: Arc<StreamLog>,
+    /// That of the log. A job waits for it as long as it takes.
+    pub(super) store: Store,
     pub(super) projection: Vec<usize>,
     pub(super) schema: SchemaRef,
     /// The base to which the unit belongs.
@@ -54,7 +57,7 @@ impl Reader {
         let range = self.at - file.start..(self.end - file.start).min(file.rows);
         let path = self.log.path(&file.name);
         let last = file.start + range.end;
-        let rows = open_rows(self.log.store(), &path, range, &names).await?;
+        let rows = open_rows(&self.store, &path, range, &names).await?;
         self.rows = Rows::File(Box::new(rows), file, last);
         Ok(())
     }

@@ -188,11 +188,11 @@ pub(super) async fn write_content(
     let rows = file_schema(log.schema());
     let held = log.upkeep.budget.hold(0);
     let Some(root) = store.root() else {
-        let written = write(content, FileWriter::new(&schema)?, &rows, epoch, held, cancelled).await?;
+        let draft = BufWriter::new(store.draft().await?);
+        let written = write(content, FileWriter::to(&schema, draft)?, &rows, epoch, held, cancelled).await?;
         let Some((rows, out)) = written else { return Ok(None) };
-        let bytes = out.len() as u64;
-        store.put(path, Bytes::from(out)).await?;
-        return Ok(Some((rows, bytes)));
+        let draft = out.into_inner().map_err(|e| Error::from(e.into_error()))?;
+        return Ok(Some((rows, store.put_draft(path, draft).await?)));
     };
     let new = std::fs::File::create_new(root.join(path))?;
     match write(content, FileWriter::to(&schema, BufWriter::new(new))?, &rows, epoch, held, cancelled).await {

@@ -7,6 +7,8 @@
 //!
 //! The list names the files themselves. They stay for longer after they were replaced, so whoever goes by it
 //! finds all of them.
+//!
+//! In a bucket there are no links, and no step that changes many names: see `copied.rs`.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -19,6 +21,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::committed::{Committed, FileEntry};
+use super::copied::Copied;
 use super::layout::{checkpoint_of, files_of_job, list_path, shown_folder};
 use crate::error::{Error, Result};
 use crate::store::{Store, blocking};
@@ -55,6 +58,8 @@ pub(super) struct Shown {
     stream: String,
     job: String,
     folder: Arc<Mutex<Folder>>,
+    /// In its place, where the store is a bucket.
+    copied: tokio::sync::Mutex<Copied>,
 }
 
 #[derive(Default)]
@@ -78,13 +83,16 @@ struct Places {
 impl Shown {
     /// Of `stream`, which `job` writes.
     pub(super) fn new(store: Store, stream: &str, job: &str) -> Self {
-        Shown { store, stream: stream.to_owned(), job: job.to_owned(), folder: Arc::default() }
+        let (folder, copied) = (Arc::default(), Default::default());
+        Shown { store, stream: stream.to_owned(), job: job.to_owned(), folder, copied }
     }
 
     /// Shows the files of `committed` and no others.
     pub(super) async fn show(&self, committed: &Committed) -> Result<()> {
         let list = self.list(committed)?;
         let Some(root) = self.store.root() else {
+            let (from, to) = (files_of_job(&self.job), shown_folder(&self.stream));
+            self.copied.lock().await.show(&self.store, &from, &to, &committed.files).await?;
             return self.store.put(&list_path(&self.stream), Bytes::from(list)).await;
         };
         let places = Places {

@@ -76,6 +76,8 @@ pub async fn schema_of_files(
 /// See the module's text.
 pub struct TableSink {
     log: Arc<StreamLog>,
+    /// That of the log, which this waits for while the job runs.
+    store: Store,
     job: String,
     /// The columns that identify a row, for pairing updates.
     key: Option<Vec<usize>>,
@@ -94,9 +96,11 @@ impl TableSink {
     /// Job `job` writes into `log`. `key` are the columns that identify a row, where known.
     pub fn new(log: Arc<StreamLog>, job: impl Into<String>, key: Option<Vec<usize>>) -> Self {
         let job = job.into();
-        let shown = Shown::new(log.store().clone(), log.name(), &job);
+        let store = log.store().patient();
+        let shown = Shown::new(store.clone(), log.name(), &job);
         TableSink {
             log,
+            store,
             job,
             key,
             unwritten: Arc::default(),
@@ -166,7 +170,7 @@ impl TableSink {
         match merge.end().await {
             Ok(Some(m)) if m.file.upto.is_some() && !self.log.lets_go(&m.file, &m.replaces) => {
                 // Meanwhile somebody has begun to read what would go.
-                self.log.store().delete(&self.log.path(&m.file.name)).await?;
+                self.store.delete(&self.log.path(&m.file.name)).await?;
                 Ok(None)
             }
             Ok(Some(m)) => {
@@ -213,7 +217,7 @@ impl TableSink {
         let schema = file_schema(&self.log);
         let (rows, bytes) = blocking(move || encode(&schema, &rows).map_err(std::io::Error::other)).await?;
         let name = file_name(checkpoint, tasks.first().copied().unwrap_or_default(), self.generation());
-        put(&self.log, name, rows, bytes).await
+        put(&self.store, &self.log, name, rows, bytes).await
     }
 
     /// Removes replaced files that nobody can be reading any more, and notes those that this commit has replaced.
@@ -221,11 +225,10 @@ impl TableSink {
         let (now, held) = self.log.held_since();
         let mut replaced = self.replaced.lock().await;
         for name in gone {
-            replaced.add(self.log.store(), &self.job, &name, now).await?;
+            replaced.add(&self.store, &self.job, &name, now).await?;
         }
-        for name in replaced.take_over(self.grace, held) {
-            self.log.store().delete(&self.log.path(&name)).await?;
-        }
+        let over = replaced.take_over(self.grace, held);
+        self.store.delete_all(over.iter().map(|name| self.log.path(name)).collect()).await?;
         self.log.remove_old_bases().await
     }
 }
@@ -244,9 +247,9 @@ fn encode(schema: &SchemaRef, rows: &[RecordBatch]) -> Result<(u64, Bytes)> {
     Ok((rows, Bytes::from(bytes)))
 }
 
-async fn put(log: &StreamLog, name: String, rows: u64, bytes: Bytes) -> Result<Staged> {
+async fn put(store: &Store, log: &StreamLog, name: String, rows: u64, bytes: Bytes) -> Result<Staged> {
     let size = bytes.len() as u64;
-    log.store().put(&log.path(&name), bytes).await?;
+    store.put(&log.path(&name), bytes).await?;
     StagedFile { name, rows, bytes: size, at: now(), ..StagedFile::default() }.staged()
 }
 
@@ -256,7 +259,7 @@ impl Sink for TableSink {
         self.generation.store(generation, Ordering::Relaxed);
         self.log.written_by(&self.job);
         let staged = committed.iter().map(StagedFile::of).collect::<Result<Vec<_>>>()?;
-        let (store, committed) = (self.log.store(), self.log.committed());
+        let (store, committed) = (&self.store, self.log.committed());
         adopt(store, self.log.name(), &self.job, &committed, &staged).await?;
         *self.replaced.lock().await = Replaced::found(store, &self.job, &committed, self.grace, generation).await?;
         if committed.checkpoint > 0 || !committed.files.is_empty() {
@@ -296,7 +299,10 @@ impl Sink for TableSink {
     }
 
     fn open(&self, task: usize) -> Result<Box<dyn SinkWriter>> {
+        // The job runs from here on.
+        self.store.wait_long(true);
         Ok(Box::new(Writer {
+            store: self.store.clone(),
             log: self.log.clone(),
             outgoing: Outgoing::new(self.log.schema().clone(), self.log.is_changelog(), self.key.clone()),
             task,
@@ -321,6 +327,10 @@ impl Sink for TableSink {
         Ok(())
     }
 
+    fn let_go(&self) {
+        self.store.wait_long(false);
+    }
+
     async fn stop(&self) {
         let merge = self.merge.lock().take();
         if let Some(merge) = merge {
@@ -343,6 +353,7 @@ impl Sink for TableSink {
 }
 
 struct Writer {
+    store: Store,
     log: Arc<StreamLog>,
     outgoing: Outgoing,
     task: usize,
@@ -408,7 +419,7 @@ impl SinkWriter for Writer {
             self.log.stage(checkpoint, self.task, kept);
             let (rows, bytes) = file.finish()?;
             let name = file_name(checkpoint, self.task, self.generation);
-            return Ok(vec![put(&self.log, name, rows, Bytes::from(bytes)).await?]);
+            return Ok(vec![put(&self.store, &self.log, name, rows, Bytes::from(bytes)).await?]);
         }
         let small = std::mem::take(&mut self.small);
         if small.is_empty() {

@@ -334,8 +334,11 @@ impl Source for StreamSource {
             _ if unit.start < unit.end => Rows::Closed,
             _ => Rows::Memory(vec![].into_iter()),
         };
+        let store = self.log.store().patient();
+        store.wait_long(true);
         Ok(Box::new(Reader {
             log: self.log.clone(),
+            store,
             projection: self.projection.clone(),
             schema: self.schema.clone(),
             first,

@@ -94,7 +94,7 @@ pub(super) async fn decode(server: &Server, target: Target<'_>, body: &Arc<Recei
         work.run()
     });
     let mut rows = Gathered::Nothing;
-    let folder = server.millstream.store().root().map_or_else(std::env::temp_dir, std::path::Path::to_owned);
+    let folder = server.millstream.store().scratch();
     while let Some(batch) = batches.recv().await {
         rows = match rows {
             Gathered::Nothing => Gathered::One(batch),

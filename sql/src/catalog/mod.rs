@@ -6,11 +6,10 @@
 mod columns;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_engine::store::Store;
+use millstream_engine::store::{Place, Store};
 use millstream_engine::token::token;
 use serde::{Deserialize, Serialize};
 
@@ -134,9 +133,12 @@ fn path(version: u64) -> String {
     format!("{FOLDER}/{version:020}.json")
 }
 
-/// Whether anything was ever created in a store at `root`.
-pub fn is_store(root: &Path) -> bool {
-    root.join(FOLDER).is_dir()
+/// Whether anything was ever created in a store at `place`, a folder or a URL.
+pub async fn is_store(place: &str) -> Result<bool> {
+    match Place::parse(place)? {
+        Place::Folder(root) => Ok(root.join(FOLDER).is_dir()),
+        bucket => Ok(!Store::at(&bucket, &token()?).await?.list(FOLDER).await?.is_empty()),
+    }
 }
 
 impl Catalog {
@@ -163,11 +165,12 @@ impl Catalog {
         let bytes = serde_json::to_vec_pretty(self)
             .map_err(|e| Error::new(ErrorKind::Internal, format!("the catalog cannot be written: {e}")))?;
         match store.create_private(&path(self.version), Bytes::from(bytes)).await {
-            Err(e) if e.kind() == ErrorKind::Exists => {
-                return Err(Error::new(ErrorKind::Fenced, "another process has changed the catalog")
-                    .with_hint("Run one process per store."));
-            }
+            Err(e) if e.kind() == ErrorKind::Exists => return Err(changed()),
             other => other?,
+        }
+        // A bucket has no lock: who stood still for long may have created a number that others created and removed.
+        if store.root().is_none() && !store.is_last(FOLDER, &format!("{:020}.json", self.version)).await? {
+            return Err(changed());
         }
         if self.version > KEPT {
             store.delete(&path(self.version - KEPT)).await?;
@@ -190,6 +193,10 @@ impl Catalog {
     pub fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|e| e.name == name)
     }
+}
+
+fn changed() -> Error {
+    Error::new(ErrorKind::Fenced, "another process has changed the catalog").with_hint("Run one process per store.")
 }
 
 /// A catalog shared by sessions.

@@ -16,8 +16,10 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SpillFile, TaskContext, TempFileFactory};
 use millstream_engine::memory::{MemoryBudget, human_bytes};
+use millstream_engine::store::Store;
 use parking_lot::Mutex;
 
+use super::tables::reach_objects;
 use crate::error::Result;
 
 /// The folder of a store for rows that do not fit into memory. What a process leaves there is of no use to the next.
@@ -32,12 +34,15 @@ const MERGE: &str = "ExternalSorterMerge";
 /// The most that a sort sets aside for merging what it has put on the disk.
 const MOST_FOR_MERGING: usize = 10 << 20;
 
-/// Where statements of a store at `root` run in batch.
-pub(super) fn batch_environment(budget: Arc<MemoryBudget>, root: PathBuf) -> Result<Arc<RuntimeEnv>> {
+/// Where statements of `store` run in batch.
+pub(super) fn batch_environment(budget: Arc<MemoryBudget>, store: &Store) -> Result<Arc<RuntimeEnv>> {
     let pool = Arc::new(BatchPool { budget, spilling: Mutex::default() });
-    let files: Arc<dyn TempFileFactory> = Arc::new(SpillFolder { path: root.join(SPILL), disk: Mutex::new(None) });
+    let files: Arc<dyn TempFileFactory> =
+        Arc::new(SpillFolder { path: store.scratch().join(SPILL), disk: Mutex::new(None) });
     let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Custom(files));
-    Ok(RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk).build_arc()?)
+    let environment = RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk).build_arc()?;
+    reach_objects(store, &environment)?;
+    Ok(environment)
 }
 
 /// The context of a statement of `state` that runs in `environment`, within a budget of `limit` bytes.

@@ -199,7 +199,7 @@ impl Millstream {
         delivery: &Delivery,
         mut rows: BoxStream<'static, Result<RecordBatch>>,
     ) -> Result<(Spooled, u64)> {
-        let folder = self.store().root().map_or_else(std::env::temp_dir, std::path::Path::to_owned);
+        let folder = self.store().scratch();
         let held = self.budget().account(format!("a delivery into stream \"{}\"", def.name));
         let schema = if delivery.changelog { op_schema(&def.schema) } else { def.schema.clone() };
         let mut spool = Spool::new(folder, schema, held);

@@ -46,7 +46,7 @@ impl Session {
         );
         // What another statement failed with, as FLUSH and RESUME tell it, has its place in the other's text.
         let own = |e: Error| if plans_its_text { e } else { e.elsewhere() };
-        let done = match self.admit(&parsed.statement) {
+        let done = match self.admit(&parsed.statement).and_then(|()| self.millstream.check_held()) {
             Ok(()) => self.run(parsed).await,
             Err(e) => Err(e),
         };

@@ -105,7 +105,7 @@ impl Millstream {
     ) -> Result<u64> {
         let target = self.target(who, stream, mode, &schema)?;
         let nothing = |e: Error| e.context("nothing was ingested");
-        let folder = self.store().root().map_or_else(std::env::temp_dir, std::path::Path::to_owned);
+        let folder = self.store().scratch();
         let held = self.budget().account(format!("a bulk ingestion into stream \"{stream}\""));
         let mut spool = Spool::new(folder, target.schema.clone(), held);
         while let Some(batch) = rows.next().await {

@@ -122,7 +122,13 @@ impl Job {
 impl Millstream {
     /// The jobs, by stream name.
     pub fn jobs(&self) -> Vec<JobInfo> {
-        self.jobs.read().values().map(|j| j.info()).collect()
+        let trouble = self.store_trouble();
+        let info = |job: &Arc<Job>| {
+            let info = job.info();
+            let waits = trouble.clone().filter(|_| info.state == JobState::Running);
+            JobInfo { error: info.error.or(waits), ..info }
+        };
+        self.jobs.read().values().map(info).collect()
     }
 
     pub(super) fn job(&self, stream: &str) -> Option<Arc<Job>> {

@@ -2,6 +2,7 @@
 //! SQL on it ([`Session`]).
 
 mod access;
+mod alone;
 mod audit;
 mod audit_table;
 mod batch_memory;

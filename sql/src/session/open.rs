@@ -1,7 +1,6 @@
 //! Opening and closing a store.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use millstream_engine::table::Upkeep;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, watch};
 
+use super::alone::{Hold, Made};
 use super::audit::Audit;
 use super::batch_memory::{SPILL, batch_environment};
 use super::ddl::sweep_dropped;
@@ -58,7 +58,7 @@ pub struct Millstream {
     /// Kept to be shut down; and the lock on the store.
     threads: Mutex<Vec<tokio::runtime::Runtime>>,
     made: Made,
-    _lock: std::fs::File,
+    pub(super) hold: Hold,
 }
 
 /// What there is, by name.
@@ -71,19 +71,14 @@ pub(super) struct Objects {
 impl Millstream {
     /// Opens (or makes) the store and starts its jobs.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
-        let root = Path::new(&config.store);
-        let made = Made::by_opening(root);
-        let store = Store::open(root)?;
-        let lock = lock(root)?;
-        store.sweep().await?;
-        store.delete_folder(SPILL).await?;
+        let (store, made, hold) = Hold::take(&config.store).await?;
         // Before there are threads: those cannot be dropped here.
         let catalog = Catalog::load(&store).await?;
         sweep_dropped(&store, &catalog).await?;
         let (cpu, io) = (threads("millstream-cpu", config.parallelism)?, threads("millstream-io", 2)?);
         let budget = MemoryBudget::new(config.memory_limit);
         let runtime = Runtime::new(cpu.handle().clone(), io.handle().clone(), budget);
-        let batch = batch_environment(runtime.budget.clone(), root.to_owned())?;
+        let batch = batch_environment(runtime.budget.clone(), &store)?;
         let upkeep = Upkeep::new(runtime.budget.clone(), runtime.io.clone());
         let entries = catalog.entries.clone();
         let (failures, _) = broadcast::channel(FAILURES);
@@ -107,7 +102,7 @@ impl Millstream {
             batch,
             threads: Mutex::new(vec![cpu, io]),
             made,
-            _lock: lock,
+            hold,
         });
         millstream.find_positions(&entries).await;
         let mut now = entries.clone();
@@ -211,11 +206,14 @@ impl Millstream {
         let stopped = futures::future::join_all(jobs.iter().map(|job| job.stop())).await;
         let logs: Vec<_> = self.objects.read().streams.values().filter_map(|def| def.log.clone()).collect();
         futures::future::join_all(logs.iter().map(|log| log.close(PATIENCE))).await;
-        self.audit.settle().await?;
-        if self.catalog.lock().await.version == 0 {
+        let settled = self.audit.settle().await;
+        let is_new = self.catalog.lock().await.version == 0;
+        if is_new && self.store.root().is_some() {
             self.store.delete_folder(SPILL).await?;
             self.made.remove();
         }
+        self.hold.release(is_new).await;
+        settled?;
         // A job that has failed says so in SHOW JOBS; here only the stop itself counts.
         stopped
             .into_iter()
@@ -240,76 +238,4 @@ fn threads(name: &str, n: usize) -> Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .map_err(|e| Error::internal(format!("cannot start threads: {e}")))
-}
-
-/// The file that says that a process has the store open.
-const LOCK: &str = "LOCK";
-
-/// One process per store.
-fn lock(root: &Path) -> Result<std::fs::File> {
-    let path = root.join(LOCK);
-    loop {
-        let file = std::fs::File::options().create(true).append(true).open(&path).map_err(|e| {
-            Error::new(ErrorKind::Unavailable, format!("cannot write to store \"{}\": {e}", root.display()))
-                .with_hint("Choose another folder with --store, or make this one writable.")
-        })?;
-        if file.try_lock().is_err() {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                format!("store \"{}\" is open in another process", root.display()),
-            )
-            .with_hint(
-                "End that process, use another --store, or connect to its server with millstream shell --connect.",
-            ));
-        }
-        // A process that leaves an empty store behind may have removed the file in between.
-        if is_at(&file, &path) {
-            return Ok(file);
-        }
-    }
-}
-
-/// Whether `path` still leads to `file`.
-fn is_at(file: &std::fs::File, path: &Path) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        let id = |of: std::fs::Metadata| (of.dev(), of.ino());
-        file.metadata().map(id).ok() == std::fs::metadata(path).map(id).ok()
-    }
-    #[cfg(not(unix))]
-    {
-        // an open file cannot be removed here
-        let _ = (file, path);
-        true
-    }
-}
-
-/// What opening a store has made of it on the disk, so that a look into a store that is not there leaves none.
-struct Made {
-    lock: Option<PathBuf>,
-    /// Folders, the innermost first.
-    folders: Vec<PathBuf>,
-}
-
-impl Made {
-    /// What is about to be made.
-    fn by_opening(root: &Path) -> Self {
-        let lock = root.join(LOCK);
-        let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
-        Made {
-            folders: root.ancestors().take_while(missing).map(Path::to_owned).collect(),
-            lock: (!lock.exists()).then_some(lock),
-        }
-    }
-
-    /// Takes it away again, as far as nothing else lies there.
-    fn remove(&self) {
-        let Some(lock) = &self.lock else { return };
-        let alone = lock.parent().and_then(|root| std::fs::read_dir(root).ok()).is_some_and(|all| all.count() == 1);
-        if alone && std::fs::remove_file(lock).is_ok() {
-            // a folder that is not empty stays
-            let _ = self.folders.iter().try_for_each(std::fs::remove_dir);
-        }
-    }
 }

@@ -15,6 +15,8 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::Result as DfResult;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
@@ -308,6 +310,18 @@ fn each_table(plan: &LogicalPlan, mut see: impl FnMut(&StreamTable)) -> Result<(
     Ok(())
 }
 
+/// By what URL DataFusion knows the objects of a store that is no folder.
+const OBJECTS: &str = "store://objects/";
+
+/// Lets plans that run in `environment` read the objects of `store`. Files of a folder they find without.
+pub(super) fn reach_objects(store: &Store, environment: &RuntimeEnv) -> DfResult<()> {
+    if store.root().is_none() {
+        let url = ObjectStoreUrl::parse(OBJECTS)?;
+        environment.register_object_store(url.as_ref(), store.objects().clone());
+    }
+    Ok(())
+}
+
 /// A plan over Parquet files of the store, pruned by their statistics.
 pub(super) async fn scan_files(
     store: &Store,
@@ -322,10 +336,12 @@ pub(super) async fn scan_files(
         let plan = MemorySourceConfig::try_new_exec(&[vec![]], schema.clone(), projection.cloned())?;
         return Ok(plan);
     }
-    let urls = files
-        .iter()
-        .map(|f| ListingTableUrl::parse(format!("file://{}", store.locate(f))))
-        .collect::<DfResult<Vec<_>>>()?;
+    reach_objects(store, session.runtime_env())?;
+    let url = |file: &String| match store.root() {
+        Some(_) => format!("file://{}", store.locate(file)),
+        None => format!("{OBJECTS}{file}"),
+    };
+    let urls = files.iter().map(|f| ListingTableUrl::parse(url(f))).collect::<DfResult<Vec<_>>>()?;
     let options = ListingOptions::new(Arc::new(ParquetFiles::default())).with_file_extension("parquet");
     let config =
         ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(schema.clone());

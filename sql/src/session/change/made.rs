@@ -48,7 +48,7 @@ const ROW: usize = 32;
 impl Made {
     /// None yet, of the statement `what`. `meets` says that it may meet a row more than once.
     pub(super) fn new(ms: &Millstream, def: Arc<StreamDef>, making: Making, meets: bool, what: &str) -> Result<Self> {
-        let folder = ms.store().root().map_or_else(std::env::temp_dir, std::path::Path::to_owned);
+        let folder = ms.store().scratch();
         let schema = match making {
             Making::Replaced(_) => def.schema.clone(),
             Making::Deleted | Making::Exchanged(_) => op_schema(&def.schema),

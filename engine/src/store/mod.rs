@@ -1,10 +1,18 @@
-//! The one place of durable truth: a folder (or any object store) with create-if-absent as the only
-//! atomic step.
+//! The one place of durable truth: a folder or a part of a bucket, with create-if-absent as the only atomic step.
+//!
+//! In a folder, what a process does is on the disk when it has been done. A bucket is asked over a network (`remote.rs`): what may
+//! pass is tried again (`patience.rs`), and of a write whose answer was lost, what is there says whether it was done.
+
+mod folder;
+mod lease;
+mod patience;
+mod place;
+mod remote;
+mod scratch;
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,10 +20,19 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use parking_lot::Mutex;
 
+pub(crate) use folder::blocking;
+pub use lease::{Held, LENGTH as LEASE, Lease};
+pub use patience::Away;
+pub use place::{Bucket, Place};
+pub(crate) use remote::Fetched;
+
 use crate::error::{Error, ErrorKind, Result};
+use folder::{Readers, create_file, settle_name, sweep_folder};
+use patience::Patience;
+use remote::Remote;
 
 /// `name` as a folder's name on any file system and object store: all but ASCII letters, digits, `_`, `-`, and
 /// `.` and space within becomes `+` and two hexadecimal digits a byte.
@@ -35,6 +52,7 @@ pub fn folder_name(name: &str) -> String {
 /// A file of the store.
 pub(crate) struct StoredFile {
     pub(crate) name: String,
+    pub(crate) bytes: u64,
     /// When it was last changed.
     pub(crate) changed: SystemTime,
 }
@@ -46,6 +64,9 @@ pub struct Store {
     root: Option<PathBuf>,
     /// Folders whose names are known to be on the disk, as are those above them.
     settled: Arc<Mutex<BTreeSet<PathBuf>>>,
+    /// Where it is no folder.
+    remote: Option<Arc<Remote>>,
+    patience: Patience,
 }
 
 impl Store {
@@ -59,12 +80,18 @@ impl Store {
         std::fs::create_dir_all(root).map_err(cannot)?;
         let root = root.canonicalize().map_err(cannot)?;
         let objects = object_store::local::LocalFileSystem::new_with_prefix(&root)?.with_automatic_cleanup(false);
-        Ok(Store { objects: Arc::new(objects), root: Some(root), settled: Arc::default() })
+        let (settled, patience) = (Arc::default(), Patience::default());
+        Ok(Store { objects: Arc::new(objects), root: Some(root), settled, remote: None, patience })
     }
 
-    /// A store over any object store, for tests.
+    /// A store over any object store.
     pub fn over(objects: Arc<dyn ObjectStore>) -> Self {
-        Store { objects, root: None, settled: Arc::default() }
+        Store::remote(objects, Remote::default())
+    }
+
+    fn remote(objects: Arc<dyn ObjectStore>, remote: Remote) -> Self {
+        let (settled, patience) = (Arc::default(), Patience::default());
+        Store { objects, root: None, settled, remote: Some(Arc::new(remote)), patience }
     }
 
     /// The folder, where the store is one.
@@ -79,9 +106,10 @@ impl Store {
 
     /// Where `path` lies, for messages and for readers of files.
     pub fn locate(&self, path: &str) -> String {
-        match &self.root {
-            Some(root) => root.join(path).display().to_string(),
-            None => path.to_owned(),
+        match (&self.root, &self.remote) {
+            (Some(root), _) => root.join(path).display().to_string(),
+            (None, Some(remote)) => remote.locate(path),
+            (None, None) => path.to_owned(),
         }
     }
 
@@ -92,6 +120,9 @@ impl Store {
 
     /// The same for bytes in parts, which are not put together for it.
     pub async fn put_parts(&self, path: &str, parts: Vec<Bytes>) -> Result<()> {
+        if self.remote.is_some() {
+            return self.upload(path, &parts).await.map_err(|e| self.failed("write", path, e));
+        }
         let payload = PutPayload::from_iter(parts.iter().cloned());
         if let Err(e) = self.objects.put(&Path::from(path), payload).await
             && !self.has(path, &Bytes::from(parts.concat())).await
@@ -113,27 +144,21 @@ impl Store {
     }
 
     async fn create_for(&self, readers: Readers, path: &str, bytes: Bytes) -> Result<()> {
-        match self.create_once(readers, path, &bytes).await {
-            Err(_) if self.has(path, &bytes).await => {}
+        let created = match &self.root {
+            None => self.create_object(path, &bytes).await,
+            Some(root) => {
+                let (path_in, bytes) = (root.join(path), bytes.clone());
+                blocking(move || create_file(readers, &path_in, &bytes)).await.map_err(|e| match e.kind() {
+                    io::ErrorKind::AlreadyExists => Error::new(ErrorKind::Exists, format!("\"{path}\" exists already")),
+                    _ => self.failed("write", path, e),
+                })
+            }
+        };
+        match created {
+            Err(_) if self.root.is_some() && self.has(path, &bytes).await => {}
             created => created?,
         }
         self.settle(path, false).await
-    }
-
-    async fn create_once(&self, readers: Readers, path: &str, bytes: &Bytes) -> Result<()> {
-        let exists = || Error::new(ErrorKind::Exists, format!("\"{path}\" exists already"));
-        if let Some(root) = &self.root {
-            let (path_in, bytes) = (root.join(path), bytes.clone());
-            return match blocking(move || create_file(readers, &path_in, &bytes)).await {
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(exists()),
-                created => created.map_err(|e| self.failed("write", path, e)),
-            };
-        }
-        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        match self.objects.put_opts(&Path::from(path), PutPayload::from(bytes.clone()), options).await {
-            Err(object_store::Error::AlreadyExists { .. }) => Err(exists()),
-            created => created.map(|_| ()).map_err(|e| self.failed("write", path, e)),
-        }
     }
 
     /// Whether `bytes` are at `path`: the answer to a write may be lost, and the write done all the same.
@@ -152,18 +177,25 @@ impl Store {
 
     /// Reads `path`; the error's kind is `NotFound` when there is nothing.
     pub async fn get(&self, path: &str) -> Result<Bytes> {
-        let got = self.objects.get(&Path::from(path)).await.map_err(|e| self.failed("read", path, e))?;
-        got.bytes().await.map_err(|e| self.failed("read", path, e))
+        let at = Path::from(path);
+        let got = self.ask(|| async { self.objects.get(&at).await?.bytes().await }).await;
+        got.map_err(|e| self.failed("read", path, e))
     }
 
     /// The bytes at `path`; the error's kind is `NotFound` when there is nothing.
     pub async fn size(&self, path: &str) -> Result<u64> {
-        let meta = self.objects.head(&Path::from(path)).await.map_err(|e| self.failed("find", path, e))?;
+        let at = Path::from(path);
+        let meta = self.ask(|| self.objects.head(&at)).await.map_err(|e| self.failed("find", path, e))?;
         Ok(meta.size)
     }
 
     /// The names directly below `folder`, sorted.
     pub async fn list(&self, folder: &str) -> Result<Vec<String>> {
+        if self.remote.is_some() {
+            let mut names: Vec<String> = self.files(folder).await?.into_iter().map(|file| file.name).collect();
+            names.sort();
+            return Ok(names);
+        }
         let prefix = Path::from(folder);
         let metas: Vec<_> =
             self.objects.list(Some(&prefix)).try_collect().await.map_err(|e| self.failed("list", folder, e))?;
@@ -180,7 +212,7 @@ impl Store {
     /// The names of the folders directly below `folder`, sorted.
     pub async fn folders(&self, folder: &str) -> Result<Vec<String>> {
         let prefix = Path::from(folder);
-        let listed = self.objects.list_with_delimiter(Some(&prefix)).await;
+        let listed = self.ask(|| self.objects.list_with_delimiter(Some(&prefix))).await;
         let listed = listed.map_err(|e| self.failed("list", folder, e))?;
         let mut names: Vec<String> =
             listed.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect();
@@ -190,47 +222,43 @@ impl Store {
 
     /// Deletes `path`; that there is nothing is no error.
     pub async fn delete(&self, path: &str) -> Result<()> {
-        match self.objects.delete(&Path::from(path)).await {
+        let at = Path::from(path);
+        match self.ask(|| self.objects.delete(&at)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(self.failed("delete", path, e)),
         }
     }
 
-    /// Deletes everything below `folder`.
-    pub async fn delete_folder(&self, folder: &str) -> Result<()> {
-        if let Some(root) = &self.root {
-            let folder_in = root.join(folder);
-            let removed = tokio::fs::remove_dir_all(&folder_in).await;
-            self.settled.lock().retain(|settled| !settled.starts_with(&folder_in));
-            return match removed {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    Err(Error::from(e).context(format!("cannot delete \"{folder}\"")))
-                }
-                _ => Ok(()),
-            };
+    /// Deletes all of `paths`.
+    pub(crate) async fn delete_all(&self, paths: Vec<String>) -> Result<()> {
+        if self.remote.is_some() {
+            return self.delete_objects(paths).await;
         }
-        for name in self.list(folder).await? {
-            self.delete(&format!("{folder}/{name}")).await?;
+        for path in &paths {
+            self.delete(path).await?;
         }
         Ok(())
     }
 
-    /// Moves `from` to `to`. Repeating it after it was done is no error.
-    pub async fn rename(&self, from: &str, to: &str) -> Result<()> {
-        match self.objects.rename(&Path::from(from), &Path::from(to)).await {
-            Ok(()) => {}
-            Err(object_store::Error::NotFound { .. }) => {
-                self.objects.head(&Path::from(to)).await.map_err(|e| self.failed("find", to, e))?;
+    /// Deletes everything below `folder`.
+    pub async fn delete_folder(&self, folder: &str) -> Result<()> {
+        let Some(root) = &self.root else { return self.delete_below(folder).await };
+        let folder_in = root.join(folder);
+        let removed = tokio::fs::remove_dir_all(&folder_in).await;
+        self.settled.lock().retain(|settled| !settled.starts_with(&folder_in));
+        match removed {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::from(e).context(format!("cannot delete \"{folder}\"")))
             }
-            Err(e) => return Err(self.failed("move", from, e)),
+            _ => Ok(()),
         }
-        self.settle(to, false).await
     }
 
-    /// Gives the file at `from` the name `to` as well; that it has it already is no error.
+    /// Gives the file at `from` the name `to` as well; that it has it already is no error. In a bucket it is a copy.
     pub(crate) async fn link(&self, from: &str, to: &str) -> Result<()> {
         let Some(root) = &self.root else {
-            let copied = self.objects.copy(&Path::from(from), &Path::from(to)).await;
+            let (old, new) = (Path::from(from), Path::from(to));
+            let copied = self.ask(|| self.objects.copy(&old, &new)).await;
             return copied.map_err(|e| self.failed("copy", from, e));
         };
         let (old, new) = (root.join(from), root.join(to));
@@ -258,10 +286,11 @@ impl Store {
     /// The files directly below `folder`.
     pub(crate) async fn files(&self, folder: &str) -> Result<Vec<StoredFile>> {
         let prefix = Path::from(folder);
-        let listed = self.objects.list_with_delimiter(Some(&prefix)).await;
+        let listed = self.ask(|| self.objects.list_with_delimiter(Some(&prefix))).await;
         let listed = listed.map_err(|e| self.failed("list", folder, e))?;
         let stored = |m: object_store::ObjectMeta| {
-            Some(StoredFile { name: m.location.filename()?.to_owned(), changed: m.last_modified.into() })
+            let name = m.location.filename()?.to_owned();
+            Some(StoredFile { name, bytes: m.size, changed: m.last_modified.into() })
         };
         Ok(listed.objects.into_iter().filter_map(stored).collect())
     }
@@ -286,88 +315,6 @@ impl Store {
     fn failed(&self, what: &str, path: &str, e: impl Into<Error>) -> Error {
         e.into().context(format!("cannot {what} \"{}\"", self.locate(path)))
     }
-}
-
-/// Who may read a file of a folder.
-#[derive(Clone, Copy, Debug)]
-enum Readers {
-    /// Who owns it.
-    Owner,
-    /// As the system says.
-    Others,
-}
-
-impl Readers {
-    fn create_new(self, name: &OsStr) -> io::Result<File> {
-        let mut options = File::options();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        if matches!(self, Readers::Owner) {
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        }
-        options.open(name)
-    }
-}
-
-/// Runs `work` on a thread that may wait for the disk.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
-}
-
-/// Waits until the name of `file`, and those of the folders up to `root` that are not known to be `settled`, are on the disk.
-fn settle_name(file: &FsPath, root: &FsPath, settled: &Mutex<BTreeSet<PathBuf>>) -> io::Result<()> {
-    let mut new = vec![];
-    for folder in file.ancestors().skip(1).take_while(|f| f.starts_with(root)) {
-        File::open(folder)?.sync_all()?;
-        if folder == root || settled.lock().contains(folder) {
-            break;
-        }
-        new.push(folder.to_owned());
-    }
-    settled.lock().extend(new);
-    Ok(())
-}
-
-/// Writes a file under a name that readers of the store pass over, and then links it to its own.
-fn create_file(readers: Readers, path: &FsPath, bytes: &[u8]) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let (staged, mut file) = (1..)
-        .find_map(|n| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!("#{n}"));
-            match readers.create_new(&name) {
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => None,
-                made => Some(made.map(|file| (name, file))),
-            }
-        })
-        .ok_or_else(|| io::Error::other("no name is free"))??;
-    let linked = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::hard_link(&staged, path));
-    let removed = std::fs::remove_file(&staged);
-    linked.and(removed)
-}
-
-/// Removes names that end in `#` and a number: those of writes that were not finished.
-fn sweep_folder(folder: &FsPath) -> io::Result<()> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let staged =
-            |n: &str| n.rsplit_once('#').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-        if entry.file_type()?.is_dir() {
-            sweep_folder(&entry.path())?;
-        } else if name.to_str().is_some_and(staged) {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
