@@ -24,6 +24,7 @@ step "set up"
 need openssl openssl
 need promtool prometheus
 need curl curl
+need npm npm
 browsers=(chromium-headless-shell chromium chromium-browser google-chrome)
 command -v "${browsers[@]}" >/dev/null || need "${browsers[0]}" chromium-headless-shell
 if ! cargo nextest --version >/dev/null 2>&1; then
@@ -31,12 +32,14 @@ if ! cargo nextest --version >/dev/null 2>&1; then
 fi
 venv=.venv
 needed=tests/python/requirements
-wanted=$(cat $needed.txt $needed-httpfs.txt | python3 -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
+azurite=azurite@3.37.0
+wanted=$( (cat $needed.txt $needed-httpfs.txt; echo $azurite) | python3 -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
 if [[ ! -x $venv/bin/python || $(cat "$venv/requirements.sha256" 2>/dev/null) != "$wanted" ]]; then
     python3 -m venv --clear "$venv" || fail "python3 cannot make a virtual environment: install its venv module"
     "$venv/bin/python" -m pip install --quiet --requirement $needed.txt || fail "cannot install what $needed.txt names"
     "$venv/bin/python" -m pip install --quiet --target "$venv/httpfs" --requirement $needed-httpfs.txt ||
         fail "cannot install what $needed-httpfs.txt names"
+    npm install --silent --no-audit --no-fund --prefix "$venv/azurite" $azurite || fail "cannot install Azurite"
     printf '%s\n' "$wanted" >"$venv/requirements.sha256"
 fi
 cargo nextest --version | head -n 1

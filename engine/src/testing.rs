@@ -7,7 +7,11 @@
 //! Recover                        a checkpoint, and a new operator restored from it
 //! ```
 
+mod faulty;
+
 use std::sync::Arc;
+
+pub use faulty::Faulty;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::cast;

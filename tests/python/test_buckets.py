@@ -144,10 +144,10 @@ def test_duckdb_reads_the_bucket_while_the_job_runs():
         script = f"""
 import sys
 sys.path.insert(0, {HTTPFS!r})
-import duckdb, duckdb_extension_httpfs, duckdb_extensions
-duckdb_extensions.import_extension('httpfs')
+import pathlib, duckdb, duckdb_extension_httpfs
 c = duckdb.connect()
-c.execute("LOAD httpfs")
+(extension,) = pathlib.Path(duckdb_extension_httpfs.__file__).parent.glob("extensions/*/httpfs.duckdb_extension")
+c.load_extension(str(extension))
 c.execute("CREATE SECRET (TYPE s3, KEY_ID 'key', SECRET 'secret', REGION 'us-east-1', ENDPOINT '{bucket.endpoint.removeprefix('http://')}', URL_STYLE 'path', USE_SSL false)")
 print(c.execute("SELECT count(*), count(DISTINCT id), max(id) FROM read_parquet('s3://lake/live/streams/orders/*.parquet')").fetchone())
 """

@@ -12,9 +12,11 @@ use millstream_engine::memory::MemoryBudget;
 use millstream_engine::operator::aggregate::EmitMode;
 use millstream_engine::runtime::{JobConfig, JobHandle, JobPhase, Runtime};
 use millstream_engine::store::Store;
+use millstream_engine::testing::Faulty;
 use millstream_sql::plan::lower::{Lowered, finish, lower};
 use millstream_sql::plan::{query_plan, session_state, streaming_plan};
 use millstream_sql::statement::{Emit, Query};
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -168,7 +170,12 @@ struct Setup {
 pub fn check_one(trial: &Trial, emit: Option<Emit>) -> Result<Checked> {
     let mut rng = StdRng::seed_from_u64(trial.seed);
     let world = World::of(trial.seed)?;
-    let store = Store::over(Arc::new(InMemory::new()));
+    let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    // Some have a store that fails now and then.
+    let store = match trial.seed % 4 {
+        3 => Store::over(Arc::new(Faulty::new(objects, trial.seed, 2))),
+        _ => Store::over(objects),
+    };
     let changes = plan(&world, &trial.query, emit, 1)?.0.graph.nodes.iter().any(|n| match &n.kind {
         NodeKind::Source(s) => world.streams.get(&s.stream).is_some_and(|s| s.is_changing()),
         _ => false,

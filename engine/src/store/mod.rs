@@ -230,7 +230,7 @@ impl Store {
     }
 
     /// Deletes all of `paths`.
-    pub(crate) async fn delete_all(&self, paths: Vec<String>) -> Result<()> {
+    pub async fn delete_all(&self, paths: Vec<String>) -> Result<()> {
         if self.remote.is_some() {
             return self.delete_objects(paths).await;
         }

@@ -151,7 +151,7 @@ impl Store {
     }
 
     /// Writes what is in `draft` as an object, and gives its bytes.
-    pub(crate) async fn put_draft(&self, path: &str, draft: File) -> Result<u64> {
+    pub async fn put_draft(&self, path: &str, draft: File) -> Result<u64> {
         let failed = |e: std::io::Error| Error::from(e).context("cannot read a temporary file");
         let (length, mut draft) = blocking(move || Ok((draft.metadata()?.len(), draft))).await.map_err(failed)?;
         if length <= AT_ONCE as u64 {
@@ -220,6 +220,15 @@ impl Store {
         let (prefix, from) = (Path::from(folder), Path::from(format!("{folder}/{name}")));
         let later = self.ask(|| async { self.objects.list_with_offset(Some(&prefix), &from).try_next().await });
         Ok(later.await.map_err(|e| self.failed("list", folder, e))?.is_none())
+    }
+
+    /// The names of all objects below `folder`, at any depth, sorted.
+    pub async fn list_below(&self, folder: &str) -> Result<Vec<String>> {
+        let prefix = Path::from(folder);
+        let below = self.ask(|| self.objects.list(Some(&prefix)).map_ok(|m| m.location.to_string()).try_collect());
+        let mut names: Vec<String> = below.await.map_err(|e| self.failed("list", folder, e))?;
+        names.sort();
+        Ok(names)
     }
 
     pub(super) async fn delete_objects(&self, paths: Vec<String>) -> Result<()> {

@@ -12,10 +12,11 @@ use millstream_engine::format::Format;
 use millstream_engine::options::Options;
 
 use super::Session;
+use super::bucket::BucketTarget;
 use super::execute::snapshot;
 use super::left_out::LeftOutRows;
 use super::outcome::Outcome;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{session_state, statement_plan};
 use crate::statement::Copy;
 
@@ -24,12 +25,18 @@ impl Session {
     pub(super) async fn copy(&self, copy: &Copy) -> Result<Outcome> {
         let CopyToStatement { target, stored_as, partitioned_by, options, .. } = &copy.statement;
         let path = target.strip_prefix("file://").unwrap_or(target);
-        if path.contains("://") {
-            return Err(Error::unsupported(format!("COPY TO '{target}' is not supported yet"))
-                .with_hint("Write to a local file or folder: COPY … TO 'result.parquet'."));
-        }
-        if let Some(reach) = self.millstream.reach_of(&self.who) {
-            reach.check_file(Path::new(path))?;
+        match self.millstream.reach_of(&self.who) {
+            Some(_) if path.contains("://") => {
+                return Err(Error::new(
+                    ErrorKind::Denied,
+                    format!("\"{path}\" is no place that statements from outside may touch"),
+                )
+                .with_hint(
+                    "Write to a file, or run COPY where the store is open: millstream run, or the shell with --store.",
+                ));
+            }
+            Some(reach) => reach.check_file(Path::new(path))?,
+            None => {}
         }
         let (state, left_out) = (session_state(), LeftOutRows::default());
         // Only the rows are DataFusion's: the rest it need not know.
@@ -48,7 +55,7 @@ impl Session {
         else {
             return Err(Error::internal("a query without rows"));
         };
-        let request = ExportRequest {
+        let mut request = ExportRequest {
             target: path.to_owned(),
             format: stored_as.as_deref().map(format_of).transpose()?,
             schema: rows.schema.clone(),
@@ -56,6 +63,7 @@ impl Session {
             existing: copy.existing,
             options: Options::new(format!("COPY TO '{target}'"), options_of(options)?),
         };
+        let bucket = BucketTarget::of(&mut request).await?;
         let mut export = blocking(move || Export::begin(request)).await?;
         let mut account = self.millstream.budget().account(format!("COPY TO '{target}'"));
         while let Some(batch) = rows.rows.try_next().await? {
@@ -81,6 +89,9 @@ impl Session {
         }
         let count = export.rows();
         blocking(move || export.finish()).await?;
+        if let Some(bucket) = bucket {
+            bucket.finish().await?;
+        }
         Ok(Outcome::rows("COPY", count, &left_out))
     }
 }

@@ -6,6 +6,7 @@ mod alone;
 mod audit;
 mod audit_table;
 mod batch_memory;
+mod bucket;
 mod change;
 mod column_names;
 mod content;

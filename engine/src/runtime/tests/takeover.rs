@@ -30,6 +30,7 @@ use crate::memory::MemoryBudget;
 use crate::runtime::{JobConfig, JobHandle, JobPhase, Runtime};
 use crate::store::Store;
 use crate::table::{StreamLog, TableSink, Upkeep};
+use crate::testing::Faulty;
 
 /// Where an owner stands still, and which answer it never hears. Writes are counted from 0.
 #[derive(Default)]
@@ -82,7 +83,7 @@ impl Gate {
 /// The store as one owner sees it.
 #[derive(Clone)]
 pub(super) struct View {
-    pub(super) objects: Arc<InMemory>,
+    pub(super) objects: Arc<dyn ObjectStore>,
     pub(super) gate: Arc<Gate>,
 }
 
@@ -154,8 +155,12 @@ struct Owner {
 impl Owner {
     /// Starts the job in a store whose row times so far are `poured`.
     fn start(objects: &Arc<InMemory>, gate: Gate, poured: &[i64]) -> Self {
+        Owner::start_over(objects.clone(), gate, poured)
+    }
+
+    fn start_over(objects: Arc<dyn ObjectStore>, gate: Gate, poured: &[i64]) -> Self {
         let gate = Arc::new(gate);
-        let store = Store::over(Arc::new(View { objects: objects.clone(), gate: gate.clone() }));
+        let store = Store::over(Arc::new(View { objects, gate: gate.clone() }));
         let taps = Taps::new(1);
         poured.iter().for_each(|t| taps.pour(0, *t));
         let (budget, handle) = (MemoryBudget::new(1 << 30), tokio::runtime::Handle::current());
@@ -225,6 +230,9 @@ async fn committed(objects: &Arc<InMemory>) -> Vec<i64> {
     let listed =
         list["files"].as_array().expect("files").iter().map(|f| f["path"].as_str().expect("a path").to_owned());
     assert_eq!(listed.collect::<BTreeSet<_>>(), paths, "what readers are shown");
+    let copies = store.list("streams/s").await.expect("lists");
+    let copies: BTreeSet<_> = copies.iter().map(|name| format!("jobs/job/files/{name}")).collect();
+    assert_eq!(copies, paths, "what is there for readers");
     times
 }
 
@@ -278,6 +286,56 @@ async fn whoever_is_taken_over_is_fenced_wherever_it_stands() {
             first += step;
         }
         assert!(first >= 12, "only {first} writes, the second before {second:?}");
+    }
+}
+
+/// The first owner stands before its write `first` while the second commits so often that the numbers the first has not
+/// created yet are long gone. Says whether the first ever came so far.
+async fn left_behind(first: usize) -> bool {
+    let objects = Arc::new(InMemory::new());
+    let mut rows: Vec<i64> = (0..10).collect();
+    let a = Owner::start(&objects, Gate::before(Some(first)), &rows);
+    if !a.gate.stands().await {
+        return false;
+    }
+    rows.extend(10..20);
+    let b = Owner::start(&objects, Gate::default(), &rows);
+    for row in 20..28 {
+        super::until("a commit of the second", || b.taps.has_heard(row)).await;
+        b.taps.pour(0, row as i64);
+    }
+    a.taps.pour(0, 100);
+    a.gate.release();
+    assert_eq!(a.ends().await, ErrorKind::Fenced);
+    b.taps.pour(0, 28);
+    b.stops_after(29).await;
+    let again = Owner::start(&objects, Gate::default(), &(0..30).collect::<Vec<_>>());
+    again.stops_after(30).await;
+    assert_eq!(committed(&objects).await, (0..30).collect::<Vec<_>>());
+    true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stood_still_for_long_is_fenced() {
+    let mut first = 0;
+    while first < 14 && left_behind(first).await {
+        first += 1;
+    }
+    assert!(first >= 5, "only {first} writes");
+}
+
+/// The job runs over a store that fails now and then, before or after it has done what it was asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_a_store_change_nothing() {
+    for seed in 0..6 {
+        let objects = Arc::new(InMemory::new());
+        for life in 1..4 {
+            let rows: Vec<i64> = (0..life * 10).collect();
+            let faulty = Arc::new(Faulty::new(objects.clone(), seed * 10 + life as u64, 20));
+            Owner::start_over(faulty.clone(), Gate::default(), &rows).stops_after(life as u64 * 10).await;
+            assert!(faulty.failed() > 0, "seed {seed}");
+            assert_eq!(committed(&objects).await, rows, "seed {seed}");
+        }
     }
 }
 
