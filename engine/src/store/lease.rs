@@ -210,7 +210,7 @@ async fn last(store: &Store) -> Result<Option<(u64, Term)>> {
 /// Waits until `term`, of number `number`, is over.
 async fn wait_until_free(store: &Store, number: u64, term: &Term, clock: &Clock) -> Result<()> {
     let seen = clock.now();
-    if term.released || Scratch::was_left(&term.holder) {
+    if Scratch::was_left(&term.holder) || term.released {
         return Ok(());
     }
     let length = Duration::from_millis(term.milliseconds).min(LONGEST);

@@ -99,11 +99,6 @@ impl Store {
         self.root.as_deref()
     }
 
-    /// The object store below.
-    pub fn objects(&self) -> &Arc<dyn ObjectStore> {
-        &self.objects
-    }
-
     /// Where `path` lies, for messages and for readers of files.
     pub fn locate(&self, path: &str) -> String {
         match (&self.root, &self.remote) {

@@ -8,10 +8,9 @@ use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
-use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// What to write instead of a place that is none.
 const PLACES: &str = "Write a folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix.";
@@ -91,21 +90,26 @@ impl Bucket {
         format!("{}/{}", self.root, self.prefix).trim_end_matches('/').to_owned()
     }
 
-    /// The client of it, as the environment says how (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
+    /// What the names of all its objects begin with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The client of the whole bucket, as the environment says how (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
     pub(super) fn open(&self) -> Result<Arc<dyn ObjectStore>> {
         let (url, retry) = (self.root.clone(), retry());
         let opened: object_store::Result<Arc<dyn ObjectStore>> = match self.cloud {
             Cloud::S3 => {
                 let built = AmazonS3Builder::from_env().with_url(url).with_retry(retry).build();
-                built.map(|objects| self.below(objects))
+                built.map(|objects| Arc::new(objects) as Arc<dyn ObjectStore>)
             }
             Cloud::Google => {
                 let built = GoogleCloudStorageBuilder::from_env().with_url(url).with_retry(retry).build();
-                built.map(|objects| self.below(objects))
+                built.map(|objects| Arc::new(objects) as Arc<dyn ObjectStore>)
             }
             Cloud::Azure => {
                 let built = MicrosoftAzureBuilder::from_env().with_url(url).with_retry(retry).build();
-                built.map(|objects| self.below(objects))
+                built.map(|objects| Arc::new(objects) as Arc<dyn ObjectStore>)
             }
         };
         opened.map_err(|e| {
@@ -116,37 +120,32 @@ impl Bucket {
         })
     }
 
-    fn below<T: ObjectStore>(&self, objects: T) -> Arc<dyn ObjectStore> {
-        match self.prefix.is_empty() {
-            true => Arc::new(objects),
-            false => Arc::new(PrefixStore::new(objects, self.prefix.as_str())),
-        }
-    }
-
     /// What is wrong where the first look at it has failed with `e`.
     pub(super) fn refused(&self, e: object_store::Error) -> Error {
         let (url, root, set) = (self.url(), &self.root, self.cloud.credentials());
         let why = Error::from(e);
         let text = why.message().to_owned();
-        let said = |part: &str| text.contains(part);
-        let is = |e: &Error, kinds: &[&str]| kinds.iter().any(|kind| e.message().contains(kind));
-        let (message, hint) = if said("NoSuchBucket")
-            || said("ContainerNotFound")
-            || why.kind() == crate::error::ErrorKind::NotFound
-        {
-            (
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        let (message, hint) = match why.kind() {
+            _ if says(&["status code: 401", "status code: 403", "lacked"]) => (
+                format!("no permission for store \"{url}\""),
+                format!("Set {set} of one who may list, read, write and delete there."),
+            ),
+            kind if kind == ErrorKind::NotFound || says(&["NoSuchBucket", "ContainerNotFound"]) => (
                 format!("there is no bucket \"{root}\""),
                 format!("Make it, or name another one with --store. Its server is the one of {set}."),
-            )
-        } else if is(&why, &["lacked", "status code: 401", "status code: 403", "AccessDenied", "InvalidAccessKeyId"]) {
-            let hint = format!("Set {set} of one who may list, read, write and delete there.");
-            (format!("no permission for store \"{url}\""), hint)
-        } else if said("169.254.169.254") || said("metadata.google") || said("credential") {
-            (format!("no credentials for store \"{url}\""), format!("Set {set}."))
-        } else {
-            let hint =
-                format!("See whether it can be reached from here, and that {set} are right. It was asked for a while.");
-            (format!("store \"{url}\" does not answer"), hint)
+            ),
+            _ if says(&["scheme is not allowed"]) => (
+                format!("the server of store \"{url}\" has no TLS"),
+                "Set AWS_ALLOW_HTTP=true (AZURE_ALLOW_HTTP=true) if the network is yours alone.".to_owned(),
+            ),
+            _ if says(&["169.254.169.254", "metadata.google", "credential"]) => {
+                (format!("no credentials for store \"{url}\""), format!("Set {set}."))
+            }
+            _ => (
+                format!("store \"{url}\" does not answer"),
+                format!("See whether it can be reached from here, and that {set} are right. It was asked for a while."),
+            ),
         };
         Error::unavailable(format!("{message}: {text}")).with_hint(hint).with_source(why)
     }
@@ -162,7 +161,6 @@ fn retry() -> RetryConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     fn bucket(text: &str) -> Bucket {
         match Place::parse(text).expect("a place") {

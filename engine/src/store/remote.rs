@@ -4,10 +4,12 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{
     MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, Result as Answer, WriteMultipart,
 };
@@ -28,6 +30,8 @@ const PARTS: usize = 3;
 #[derive(Debug, Default)]
 pub(super) struct Remote {
     bucket: Option<Bucket>,
+    /// All of the bucket.
+    whole: Option<Arc<dyn ObjectStore>>,
     scratch: Option<Scratch>,
     health: Health,
 }
@@ -56,11 +60,23 @@ impl Store {
             Place::Folder(root) => return Store::open(root),
             Place::Bucket(bucket) => bucket,
         };
-        let (bucket, scratch) = (Some(bucket.clone()), Some(Scratch::make(name)?));
-        let objects = bucket.as_ref().map_or_else(|| Err(Error::internal("no bucket")), Bucket::open)?;
-        let store = Store::remote(objects, Remote { bucket, scratch, health: Health::default() });
+        let whole = bucket.open()?;
+        let objects: Arc<dyn ObjectStore> = match bucket.prefix() {
+            "" => whole.clone(),
+            prefix => Arc::new(PrefixStore::new(whole.clone(), prefix)),
+        };
+        let (bucket, scratch, health) = (Some(bucket.clone()), Some(Scratch::make(name)?), Health::default());
+        let store = Store::remote(objects, Remote { bucket, whole: Some(whole), scratch, health });
         store.look().await?;
         Ok(store)
+    }
+
+    /// Where others find the objects of a store that is no folder, and what they put before a name. A client with a prefix is not
+    /// for them: it calls what it gets by other names than what it lists.
+    pub fn outright(&self) -> Option<(Arc<dyn ObjectStore>, &str)> {
+        let remote = self.remote.as_ref()?;
+        let prefix = remote.bucket.as_ref().map_or("", Bucket::prefix);
+        Some((remote.whole.as_ref().unwrap_or(&self.objects).clone(), prefix))
     }
 
     /// Whether it answers at all.

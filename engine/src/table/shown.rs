@@ -92,7 +92,7 @@ impl Shown {
         let list = self.list(committed)?;
         let Some(root) = self.store.root() else {
             let (from, to) = (files_of_job(&self.job), shown_folder(&self.stream));
-            self.copied.lock().await.show(&self.store, &from, &to, &committed.files).await?;
+            self.copied.lock().await.show(&self.store, &from, &to, committed).await?;
             return self.store.put(&list_path(&self.stream), Bytes::from(list)).await;
         };
         let places = Places {

@@ -73,8 +73,13 @@ impl Millstream {
     pub async fn open(config: Config) -> Result<Arc<Self>> {
         let (store, made, hold) = Hold::take(&config.store).await?;
         // Before there are threads: those cannot be dropped here.
-        let catalog = Catalog::load(&store).await?;
-        sweep_dropped(&store, &catalog).await?;
+        let catalog = match known(&store).await {
+            Ok(catalog) => catalog,
+            Err(e) => {
+                hold.release(false).await;
+                return Err(e);
+            }
+        };
         let (cpu, io) = (threads("millstream-cpu", config.parallelism)?, threads("millstream-io", 2)?);
         let budget = MemoryBudget::new(config.memory_limit);
         let runtime = Runtime::new(cpu.handle().clone(), io.handle().clone(), budget);
@@ -220,6 +225,13 @@ impl Millstream {
             .find(|stopped| matches!(stopped, Err(e) if e.kind() == ErrorKind::Internal))
             .unwrap_or(Ok(()))
     }
+}
+
+/// The catalog of a store, from which what was dropped has gone.
+async fn known(store: &Store) -> Result<Catalog> {
+    let catalog = Catalog::load(store).await?;
+    sweep_dropped(store, &catalog).await?;
+    Ok(catalog)
 }
 
 impl Drop for Millstream {

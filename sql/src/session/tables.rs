@@ -315,9 +315,8 @@ const OBJECTS: &str = "store://objects/";
 
 /// Lets plans that run in `environment` read the objects of `store`. Files of a folder they find without.
 pub(super) fn reach_objects(store: &Store, environment: &RuntimeEnv) -> DfResult<()> {
-    if store.root().is_none() {
-        let url = ObjectStoreUrl::parse(OBJECTS)?;
-        environment.register_object_store(url.as_ref(), store.objects().clone());
+    if let Some((objects, _)) = store.outright() {
+        environment.register_object_store(ObjectStoreUrl::parse(OBJECTS)?.as_ref(), objects);
     }
     Ok(())
 }
@@ -337,9 +336,10 @@ pub(super) async fn scan_files(
         return Ok(plan);
     }
     reach_objects(store, session.runtime_env())?;
-    let url = |file: &String| match store.root() {
-        Some(_) => format!("file://{}", store.locate(file)),
-        None => format!("{OBJECTS}{file}"),
+    let prefix = store.outright().map(|(_, prefix)| prefix);
+    let url = |file: &String| match prefix {
+        None => format!("file://{}", store.locate(file)),
+        Some(prefix) => format!("{OBJECTS}{prefix}{file}"),
     };
     let urls = files.iter().map(|f| ListingTableUrl::parse(url(f))).collect::<DfResult<Vec<_>>>()?;
     let options = ListingOptions::new(Arc::new(ParquetFiles::default())).with_file_extension("parquet");
