@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.request
 
 import pyarrow.fs
 from conftest import PATIENCE
@@ -38,6 +39,8 @@ class S3:
         self.server = make_server("127.0.0.1", 0, self, threaded=True, request_handler=Quiet)
         self.endpoint = f"http://127.0.0.1:{self.server.port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        # What the last server of this process had is kept otherwise.
+        urllib.request.urlopen(f"{self.endpoint}/moto-api/reset", data=b"").close()
 
     def __call__(self, environ, start):
         # Read here, since a body that nobody reads would be taken for the next request.

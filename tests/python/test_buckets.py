@@ -183,7 +183,7 @@ def test_faults_of_the_store_and_kills_lose_and_double_nothing(tmp_path, seed):
         bucket.chance = 0.05
         for _ in range(3):
             with Process("run", file, "--store", "s3://lake/faults", *OFTEN, env=bucket.environment) as process:
-                time.sleep(chance.uniform(1.5, 3))
+                time.sleep(chance.uniform(1, 2.5))
                 assert process.process.poll() is None, process.stderr
                 process.kill()
         with Process("run", file, "--store", "s3://lake/faults", *OFTEN, env=bucket.environment) as process:
@@ -290,3 +290,31 @@ def test_what_is_wrong_is_said():
         # A look leaves nothing.
         run("s3://lake/a", "SHOW STREAMS;", env=here)
         assert names(bucket.files, "lake") == []
+
+
+def test_copy_to_a_bucket():
+    with s3("lake") as bucket:
+        here = {"env": bucket.environment}
+        rows = "SELECT i AS id, i % 3 AS part FROM unnest(range(1000)) AS t(i)"
+        run("s3://lake/store", f"COPY ({rows}) TO 's3://lake/out/all.parquet'; COPY ({rows}) TO 's3://lake/top.csv';", **here)
+        table = pyarrow.parquet.read_table("lake/out/all.parquet", filesystem=bucket.files)
+        assert sorted(table["id"].to_pylist()) == list(range(1000))
+        with bucket.files.open_input_stream("lake/top.csv") as f:
+            assert f.read().decode().splitlines()[:2] == ["id,part", "0,0"]
+        parts = f"COPY ({rows}) TO 's3://lake/parts/' STORED AS PARQUET PARTITIONED BY (part)"
+        run("s3://lake/store", f"{parts};", **here)
+        first = names(bucket.files, "lake/parts")
+        assert [name.split("/")[0] for name in first] == ["part=0", "part=1", "part=2"]
+        refused = run("s3://lake/store", f"{parts};", ok=False, **here)
+        assert 'folder "s3://lake/parts/" has files already' in refused.stderr and "OVERWRITE" in refused.stderr
+        assert names(bucket.files, "lake/parts") == first
+        run("s3://lake/store", f"{parts} OVERWRITE;", **here)
+        assert not set(names(bucket.files, "lake/parts")) & set(first) and len(names(bucket.files, "lake/parts")) == 3
+        run("s3://lake/store", f"{parts} APPEND;", **here)
+        tables = [pyarrow.parquet.read_table(f"lake/parts/{n}", filesystem=bucket.files) for n in names(bucket.files, "lake/parts")]
+        assert sorted(pyarrow.concat_tables(tables)["id"].to_pylist()) == sorted(list(range(1000)) * 2)
+        nowhere = run("s3://lake/store", f"COPY ({rows}) TO 's3://sea/x.parquet';", ok=False, **here)
+        assert 'there is no bucket "s3://sea"' in nowhere.stderr
+        with Server("s3://lake/served", **here) as server, server.connect() as connection:
+            with pytest.raises(adbc_driver_manager.Error, match="no place that statements from outside may touch"):
+                execute(connection, "COPY (SELECT 1 AS a) TO 's3://lake/x.parquet'")
