@@ -33,6 +33,7 @@ pub(crate) use progress::Consumed;
 pub use progress::Progress;
 
 use crate::connector::Staged;
+use crate::connector::outbox::SinkPlace;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::key_groups;
 use crate::state::{Owner, StatePart, StateRegistry};
@@ -236,9 +237,14 @@ impl Checkpoints {
         self.store.scratch().join(&self.folder).join("sources").join(place.to_string())
     }
 
-    /// The folder that is its sink `place`'s alone, where the store is a folder.
-    pub fn sink_folder(&self, place: usize) -> Option<PathBuf> {
-        self.store.root().map(|root| root.join(&self.folder).join("sinks").join(place.to_string()))
+    /// The place that is its sink `place`'s alone.
+    fn sink_place(&self, place: usize) -> SinkPlace {
+        let below = format!("{}/sinks/{place}", self.folder);
+        let folder = self.store.scratch().join(&below);
+        match self.store.root() {
+            Some(_) => SinkPlace::from(folder),
+            None => SinkPlace::in_bucket(folder, self.store.clone(), below),
+        }
     }
 
     /// The last committed manifest.
@@ -395,6 +401,11 @@ impl Claim {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             Err(e) => Err(e),
         }
+    }
+
+    /// The place that is the job's sink `place`'s alone.
+    pub fn sink_place(&self, place: usize) -> SinkPlace {
+        self.checkpoints.sink_place(place)
     }
 
     /// Whether what the job reads and writes waits as long as it takes for a store that is away.

@@ -334,9 +334,9 @@ pub struct Staged {
 /// Where a job's result goes; builds one writer a task and commits what they staged.
 #[async_trait]
 pub trait Sink: Send + Sync {
-    /// Called before [`Sink::start`], where the store is a folder: `folder` in it is the job's, and this sink's alone. It may
-    /// have to be made, holds what an earlier run has put there, and goes with the job.
-    fn keep_in(&self, _folder: &Path) {}
+    /// Called before [`Sink::start`]: `place` is the job's, and this sink's alone. It may have to be made, holds what an earlier run
+    /// has put there, and goes with the job.
+    fn keep_in(&self, _place: outbox::SinkPlace) {}
 
     /// Called once before writing. `committed` is what was committed last: make it visible if a crash came between.
     /// What earlier generations than `generation` have staged besides may go; what later ones have must stay.

@@ -4,9 +4,12 @@
 //! A writer packs bytes, in memory while they are few. A checkpoint makes a file of them, a [`Parcel`], which its manifest
 //! notes. Once that is written the parcel may be sent; one that has been sent is taken out. So those that are there at a
 //! start and were committed have not been sent for certain, and those that were not committed go.
+//!
+//! Where the store is a bucket a parcel is sealed when its object is there. It is sent from a file on this machine all the same; a start
+//! fetches those that an earlier process has left.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +19,7 @@ use tokio::task::spawn_blocking;
 use super::Staged;
 use super::lag::Lag;
 use crate::error::{Error, Result};
+use crate::store::{Fetched, Store};
 use crate::token::token;
 
 /// What the manifest calls a parcel.
@@ -60,50 +64,117 @@ impl Parcel {
     }
 }
 
-/// A folder of parcels.
+/// Where a sink keeps what must outlast the process: a folder, and where that does not, objects of a store besides.
+#[derive(Clone, Debug)]
+pub struct SinkPlace {
+    folder: PathBuf,
+    objects: Option<(Store, String)>,
+}
+
+impl SinkPlace {
+    /// `folder` is on this machine, and what is in it goes with the process. `below` is the way to what stays in `store`.
+    pub(crate) fn in_bucket(folder: PathBuf, store: Store, below: String) -> Self {
+        SinkPlace { folder, objects: Some((store, below)) }
+    }
+
+    /// The names of the parcels that outlast the process.
+    async fn names(&self) -> Result<Vec<String>> {
+        if let Some((store, below)) = &self.objects {
+            return store.list(below).await;
+        }
+        let folder = self.folder.clone();
+        let names = move || {
+            let entries = fs::read_dir(&folder).map_err(|e| failed(&folder, e))?;
+            let name = |entry: io::Result<fs::DirEntry>| {
+                entry.map(|e| e.file_name().to_string_lossy().into_owned()).map_err(|e| failed(&folder, e))
+            };
+            entries.map(name).collect()
+        };
+        blocking(names).await
+    }
+
+    /// Puts what another process has left as an object into the folder, unless it is there.
+    async fn fetch(&self, name: &str) -> Result<()> {
+        let (Some((store, below)), path) = (&self.objects, self.folder.join(name)) else { return Ok(()) };
+        if tokio::fs::try_exists(&path).await.map_err(|e| failed(&path, e))? {
+            return Ok(());
+        }
+        let fetched = store.fetch(&format!("{below}/{name}")).await?;
+        blocking(move || {
+            let written = match fetched {
+                Fetched::Bytes(bytes) => fs::write(&path, bytes),
+                Fetched::File(mut file) => {
+                    file.rewind().and_then(|()| io::copy(&mut file, &mut File::create(&path)?)).map(drop)
+                }
+            };
+            written.map_err(|e| failed(&path, e))
+        })
+        .await
+    }
+
+    async fn remove(&self, name: &str) -> Result<()> {
+        let path = self.folder.join(name);
+        blocking(move || match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(&path, e)),
+            _ => Ok(()),
+        })
+        .await?;
+        match &self.objects {
+            Some((store, below)) => store.delete(&format!("{below}/{name}")).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<PathBuf> for SinkPlace {
+    fn from(folder: PathBuf) -> Self {
+        SinkPlace { folder, objects: None }
+    }
+}
+
+/// A place of parcels.
 #[derive(Debug)]
 pub struct Outbox {
-    folder: PathBuf,
+    place: SinkPlace,
     generation: u64,
     /// What tells this run from others.
     run: String,
 }
 
 impl Outbox {
-    /// The outbox in `folder`, of a job's start number `generation`. Gives those of `committed` that are still there,
+    /// The outbox in `place`, of a job's start number `generation`. Gives those of `committed` that are still there,
     /// in order; what earlier starts have left besides goes.
-    pub async fn open(folder: PathBuf, generation: u64, committed: Vec<Parcel>) -> Result<(Arc<Self>, Vec<Parcel>)> {
-        let outbox = Outbox { folder, generation, run: token()? };
-        blocking(move || {
-            fs::create_dir_all(&outbox.folder).map_err(|e| failed(&outbox.folder, e))?;
-            for entry in fs::read_dir(&outbox.folder).map_err(|e| failed(&outbox.folder, e))? {
-                let path = entry.map_err(|e| failed(&outbox.folder, e))?.path();
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                let of = name.strip_prefix('g').and_then(|n| n.split('-').next()?.parse::<u64>().ok());
-                let kept = committed.iter().any(|parcel| parcel.name == name);
-                if !kept && of.is_some_and(|of| of < generation) {
-                    fs::remove_file(&path).map_err(|e| failed(&path, e))?;
-                }
+    pub async fn open(
+        place: impl Into<SinkPlace>,
+        generation: u64,
+        committed: Vec<Parcel>,
+    ) -> Result<(Arc<Self>, Vec<Parcel>)> {
+        let outbox = Outbox { place: place.into(), generation, run: token()? };
+        let folder = outbox.place.folder.clone();
+        blocking(move || fs::create_dir_all(&folder).map_err(|e| failed(&folder, e))).await?;
+        let names = outbox.place.names().await?;
+        for name in &names {
+            let of = name.strip_prefix('g').and_then(|n| n.split('-').next()?.parse::<u64>().ok());
+            let kept = committed.iter().any(|parcel| parcel.name == *name);
+            if !kept && of.is_some_and(|of| of < generation) {
+                outbox.place.remove(name).await?;
             }
-            let there = committed.into_iter().filter(|parcel| outbox.path(parcel).exists()).collect();
-            Ok((Arc::new(outbox), there))
-        })
-        .await
+        }
+        let there: Vec<Parcel> = committed.into_iter().filter(|parcel| names.contains(&parcel.name)).collect();
+        for parcel in &there {
+            outbox.place.fetch(&parcel.name).await?;
+        }
+        Ok((Arc::new(outbox), there))
     }
 
     /// The file of `parcel`.
     pub fn path(&self, parcel: &Parcel) -> PathBuf {
-        self.folder.join(&parcel.name)
+        self.place.folder.join(&parcel.name)
     }
 
     /// `parcel` has been sent. May be said twice.
     pub async fn take_out(&self, parcel: &Parcel) -> Result<()> {
-        let path = self.path(parcel);
-        blocking(move || match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(&path, e)),
-            _ => Ok(()),
-        })
-        .await
+        self.place.remove(&parcel.name).await
     }
 }
 
@@ -176,18 +247,23 @@ impl Packing {
         let Outbox { generation, run, .. } = &*self.outbox;
         let name = format!("g{generation}-{checkpoint}-{}-{run}", self.task);
         let parcel = Parcel { name, bytes: std::mem::take(&mut self.bytes), rows: std::mem::take(&mut self.rows) };
-        let (from, to, folder) = (self.open_path(), self.outbox.path(&parcel), self.outbox.folder.clone());
+        let (from, to, folder) = (self.open_path(), self.outbox.path(&parcel), self.outbox.place.folder.clone());
         let seal = move || {
             file.sync_all().map_err(|e| failed(&from, e))?;
             fs::rename(&from, &to).map_err(|e| failed(&to, e))?;
             File::open(&folder).and_then(|folder| folder.sync_all()).map_err(|e| failed(&folder, e))
         };
         blocking(seal).await?;
+        if let Some((store, below)) = &self.outbox.place.objects {
+            let path = self.outbox.path(&parcel);
+            let file = blocking(move || File::open(&path).map_err(|e| failed(&path, e))).await?;
+            store.put_draft(&format!("{below}/{}", parcel.name), file).await?;
+        }
         Ok(Some(parcel))
     }
 
     fn open_path(&self) -> PathBuf {
-        self.outbox.folder.join(format!("g{}-open-{}", self.outbox.generation, self.task))
+        self.outbox.place.folder.join(format!("g{}-open-{}", self.outbox.generation, self.task))
     }
 }
 
@@ -253,7 +329,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_makes_no_parcel() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (outbox, _) = Outbox::open(folder.path().into(), 1, vec![]).await.expect("opens");
+        let (outbox, _) = Outbox::open(folder.path().to_owned(), 1, vec![]).await.expect("opens");
         let mut packing = Packing::new(outbox.clone(), 0);
         assert_eq!(packing.seal(1).await.expect("a disk"), None);
         let write = |out: &mut Vec<u8>| {

@@ -30,8 +30,8 @@ impl Runtime {
             claim.check(&manifest).await?;
         }
         for (place, (_, sink)) in graph.sinks().enumerate() {
-            if let Some(folder) = checkpoints.as_ref().and_then(|c| c.sink_folder(place)) {
-                sink.sink.keep_in(&folder);
+            if let Some(claim) = &claim {
+                sink.sink.keep_in(claim.sink_place(place));
             }
         }
         self.restore_sinks(&graph, &manifest).await?;

@@ -261,7 +261,12 @@ impl Store {
             let below: Vec<Path> = self.objects.list(Some(&prefix)).map_ok(|m| m.location).try_collect().await?;
             self.delete_each(below).await
         });
-        deleted.await.map_err(|e| self.failed("delete", folder, e))
+        deleted.await.map_err(|e| self.failed("delete", folder, e))?;
+        if self.remote.as_ref().is_some_and(|remote| remote.scratch.is_some()) {
+            // What goes with the process may go before.
+            let _ = tokio::fs::remove_dir_all(self.scratch().join(folder)).await;
+        }
+        Ok(())
     }
 
     async fn delete_each(&self, paths: Vec<Path>) -> Answer<()> {

@@ -4,7 +4,6 @@
 //! How parcels are written and sent is a [`Carrier`]'s business. It knows who it is by a name that no other sink has, and what
 //! it sends by what is the same after a crash, so that the other side can tell a repetition.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +12,7 @@ use async_trait::async_trait;
 use millstream_engine::changelog::{Outgoing, with_ops};
 use millstream_engine::changes::Changes;
 use millstream_engine::connector::lag::Lag;
-use millstream_engine::connector::outbox::{Outbox, Packing, Parcel};
+use millstream_engine::connector::outbox::{Outbox, Packing, Parcel, SinkPlace};
 use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged};
 use millstream_engine::epoch::EpochMark;
 use millstream_engine::error::{Error, Result};
@@ -29,9 +28,6 @@ use tokio::task::JoinSet;
 pub(super) trait Carrier: Send + Sync + 'static {
     /// Packs what one task writes.
     type Packer: Packer + 'static;
-
-    /// The connector's name.
-    fn connector(&self) -> &'static str;
 
     /// The stream whose rows are sent.
     fn stream(&self) -> &str;
@@ -100,7 +96,7 @@ struct Courier<C> {
 
 #[derive(Default)]
 struct State {
-    folder: Option<PathBuf>,
+    place: Option<SinkPlace>,
     outbox: Option<Arc<Outbox>>,
     kept: Kept,
 }
@@ -210,8 +206,8 @@ impl<C: Carrier> Courier<C> {
 
 #[async_trait]
 impl<C: Carrier> Sink for Dispatch<C> {
-    fn keep_in(&self, folder: &Path) {
-        self.courier.state.lock().folder = Some(folder.to_owned());
+    fn keep_in(&self, place: SinkPlace) {
+        self.courier.state.lock().place = Some(place);
     }
 
     fn restore(&self, state: &Value) -> Result<()> {
@@ -221,16 +217,12 @@ impl<C: Carrier> Sink for Dispatch<C> {
 
     async fn start(&self, _committed: &[Staged], generation: u64) -> Result<()> {
         let courier = &self.courier;
-        let (folder, open) = {
+        let (place, open) = {
             let state = courier.state.lock();
-            (state.folder.clone(), state.kept.open.clone())
+            (state.place.clone(), state.kept.open.clone())
         };
-        let folder = folder.ok_or_else(|| {
-            let connector = courier.carrier.connector();
-            Error::unsupported(format!("connector '{connector}' sends from stores that are folders only"))
-                .with_hint("Open a store on a disk with --store DIR.")
-        })?;
-        let (outbox, open) = Outbox::open(folder, generation, open).await?;
+        let place = place.ok_or_else(|| Error::internal("a sink that sends, of a job that keeps nothing"))?;
+        let (outbox, open) = Outbox::open(place, generation, open).await?;
         courier.room.letting_go.send_replace(false);
         courier.room.undelivered.send_replace(0);
         let is_late = !open.is_empty();

@@ -25,19 +25,7 @@ impl Session {
     pub(super) async fn copy(&self, copy: &Copy) -> Result<Outcome> {
         let CopyToStatement { target, stored_as, partitioned_by, options, .. } = &copy.statement;
         let path = target.strip_prefix("file://").unwrap_or(target);
-        match self.millstream.reach_of(&self.who) {
-            Some(_) if path.contains("://") => {
-                return Err(Error::new(
-                    ErrorKind::Denied,
-                    format!("\"{path}\" is no place that statements from outside may touch"),
-                )
-                .with_hint(
-                    "Write to a file, or run COPY where the store is open: millstream run, or the shell with --store.",
-                ));
-            }
-            Some(reach) => reach.check_file(Path::new(path))?,
-            None => {}
-        }
+        self.check_target(path)?;
         let (state, left_out) = (session_state(), LeftOutRows::default());
         // Only the rows are DataFusion's: the rest it need not know.
         let rows = CopyToStatement {
@@ -93,6 +81,20 @@ impl Session {
             bucket.finish().await?;
         }
         Ok(Outcome::rows("COPY", count, &left_out))
+    }
+
+    /// Checks that `path` may be written to from where the statement comes.
+    fn check_target(&self, path: &str) -> Result<()> {
+        match self.millstream.reach_of(&self.who) {
+            Some(_) if path.contains("://") => {
+                let message = format!("\"{path}\" is no place that statements from outside may touch");
+                Err(Error::new(ErrorKind::Denied, message).with_hint(
+                    "Write to a file, or run COPY where the store is open: millstream run, or the shell with --store.",
+                ))
+            }
+            Some(reach) => Ok(reach.check_file(Path::new(path))?),
+            None => Ok(()),
+        }
     }
 }
 

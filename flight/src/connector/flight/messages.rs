@@ -120,7 +120,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut sizes = vec![];
         for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
-            let (outbox, _) = Outbox::open(folder.path().into(), 1, vec![]).await.expect("opens");
+            let (outbox, _) = Outbox::open(folder.path().to_owned(), 1, vec![]).await.expect("opens");
             let mut packing = Packing::new(outbox.clone(), 0);
             let schema = rows(0).schema();
             let mut messages = Messages::new(&schema, compression).expect("encodes");

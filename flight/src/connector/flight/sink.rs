@@ -130,10 +130,6 @@ impl Link {
 impl Carrier for Link {
     type Packer = Messages;
 
-    fn connector(&self) -> &'static str {
-        "flight"
-    }
-
     fn stream(&self) -> &str {
         &self.stream
     }

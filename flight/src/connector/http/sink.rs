@@ -61,10 +61,6 @@ struct Part {
 impl Carrier for Poster {
     type Packer = Requests;
 
-    fn connector(&self) -> &'static str {
-        "http"
-    }
-
     fn stream(&self) -> &str {
         &self.spec.stream
     }

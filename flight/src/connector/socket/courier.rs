@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use futures::FutureExt;
 use millstream_engine::changelog::Outgoing;
 use millstream_engine::changes::Changes;
 use millstream_engine::connector::lag::Lag;
-use millstream_engine::connector::outbox::{Outbox, Packing, Parcel};
+use millstream_engine::connector::outbox::{Outbox, Packing, Parcel, SinkPlace};
 use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged};
 use millstream_engine::epoch::EpochMark;
 use millstream_engine::error::{Error, Result};
@@ -53,7 +52,7 @@ pub(super) struct ClientSink {
     longest: Longest,
     buffer_bytes: u64,
     resend_for: Duration,
-    folder: Mutex<Option<PathBuf>>,
+    place: Mutex<Option<SinkPlace>>,
     /// What was not sent when an earlier run committed last.
     carried: Mutex<Vec<Parcel>>,
     outbox: Mutex<Option<Arc<Outbox>>>,
@@ -120,7 +119,7 @@ impl ClientSink {
             longest,
             buffer_bytes,
             resend_for,
-            folder: Mutex::default(),
+            place: Mutex::default(),
             carried: Mutex::default(),
             outbox: Mutex::default(),
             desk: Arc::new(Desk::new()),
@@ -131,8 +130,8 @@ impl ClientSink {
 
 #[async_trait]
 impl Sink for ClientSink {
-    fn keep_in(&self, folder: &Path) {
-        *self.folder.lock() = Some(folder.to_owned());
+    fn keep_in(&self, place: SinkPlace) {
+        *self.place.lock() = Some(place);
     }
 
     fn restore(&self, state: &serde_json::Value) -> Result<()> {
@@ -143,12 +142,11 @@ impl Sink for ClientSink {
     }
 
     async fn start(&self, committed: &[Staged], generation: u64) -> Result<()> {
-        let folder = self.folder.lock().clone();
-        let folder =
-            folder.ok_or_else(|| Error::unsupported("a socket is written to from a store in a folder only"))?;
+        let place = self.place.lock().clone();
+        let place = place.ok_or_else(|| Error::internal("a sink that sends, of a job that keeps nothing"))?;
         let mut parcels = std::mem::take(&mut *self.carried.lock());
         parcels.extend(Parcel::among(committed)?);
-        let (outbox, there) = Outbox::open(folder, generation, parcels).await?;
+        let (outbox, there) = Outbox::open(place, generation, parcels).await?;
         *self.outbox.lock() = Some(outbox.clone());
         self.desk.state.send_replace(State::default());
         self.desk.change(|parcels| *parcels = there.into());
