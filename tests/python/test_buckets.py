@@ -318,3 +318,43 @@ def test_copy_to_a_bucket():
         with Server("s3://lake/served", **here) as server, server.connect() as connection:
             with pytest.raises(adbc_driver_manager.Error, match="no place that statements from outside may touch"):
                 execute(connection, "COPY (SELECT 1 AS a) TO 's3://lake/x.parquet'")
+
+
+def test_what_is_sent_to_others_waits_in_the_bucket(tmp_path):
+    def taken(there, n):
+        until = time.monotonic() + PATIENCE
+        while True:
+            with there.connect() as connection:
+                found = ids(execute(connection, "SELECT id FROM inbox"))
+            if len(found) >= n or time.monotonic() > until:
+                assert found == list(range(n))
+                return
+            time.sleep(0.1)
+
+    with s3("lake") as bucket:
+        other = elsewhere(bucket.environment, tmp_path / "other")
+        with Server(tmp_path / "there") as there:
+            address = there.address
+            with there.connect() as connection:
+                execute(connection, "CREATE STREAM inbox (id BIGINT)")
+            with Server("s3://lake/sender", *OFTEN, "--connect-to", "127.0.0.1", env=bucket.environment) as here, here.connect() as connection:
+                execute(connection, ORDERS.split(";")[0])
+                options = f"connector = 'flight', url = 'grpc://{address}', stream = 'inbox', max_retry_delay = '200 ms'"
+                execute(connection, f"CREATE STREAM sent WITH ({options}) AS SELECT id FROM orders")
+                insert(connection, range(10))
+                taken(there, 10)
+                there.kill()
+                insert(connection, range(10, 20))
+                until = time.monotonic() + PATIENCE
+                while not any("/sinks/" in name for name in names(bucket.files, "lake/sender")):
+                    assert time.monotonic() < until, names(bucket.files, "lake/sender")
+                    time.sleep(0.05)
+                here.kill()
+        # On another machine, which has nothing of the first one's folders.
+        with Server("s3://lake/sender", *OFTEN, "--connect-to", "127.0.0.1", env=other) as here, here.connect() as connection:
+            with Server(tmp_path / "there", listen=address) as there:
+                taken(there, 20)
+                insert(connection, range(20, 30))
+                taken(there, 30)
+            assert here.stop() == 0, here.stderr
+        assert not any("/sinks/" in name for name in names(bucket.files, "lake/sender"))
