@@ -40,10 +40,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// What lies below logs the headers of requests in its smaller levels, and with them passwords and tokens.
-const BELOW: [&str; 7] = [
+const BELOW: [&str; 8] = [
     "h2=info",
     "hyper=info",
     "hyper_util=info",
+    "object_store=warn",
     "rustls=info",
     "reqwest=info",
     "tokio_tungstenite=info",

@@ -40,13 +40,15 @@ impl Health {
         }
     }
 
-    fn fails(&self, since: Instant, e: &Error) {
+    /// Gives since when nothing was answered.
+    fn fails(&self, since: Instant, e: &Error) -> Instant {
         let mut away = self.0.lock();
         if away.is_none() {
             tracing::warn!(error = %e, "the store does not answer; it is asked again");
         }
         let since = away.as_ref().map_or(since, |away| away.since);
         *away = Some(Away { since, why: innermost(e) });
+        since
     }
 }
 
@@ -108,17 +110,14 @@ impl Patience {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let (mut since, mut pause): (Option<(Instant, bool)>, _) = (None, PAUSES.0);
+        let (mut began, mut pause) = (None, PAUSES.0);
         loop {
             match ask().await {
                 Err(e) if may_pass(&e) => {
-                    let endless = self.is_endless();
-                    let (from, was_endless) = *since.get_or_insert((Instant::now(), endless));
-                    health.fails(from, &e);
-                    // From the end of a job on its writes have as long as others.
-                    let from = if was_endless && !endless { Instant::now() } else { from };
-                    since = Some((from, endless));
-                    if !endless && from.elapsed() >= self.longest {
+                    let began = *began.get_or_insert_with(Instant::now);
+                    // Where others have waited already, as long as a job may, once is enough.
+                    let since = health.fails(began, &e).min(began);
+                    if !self.is_endless() && since.elapsed() >= self.longest {
                         return Err(e);
                     }
                     self.pause(pause).await;

@@ -301,3 +301,61 @@ async fn read(mut file: File, from: u64, length: usize) -> std::io::Result<(Byte
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::testing::Faulty;
+
+    /// Bytes that go in several parts, the last of which is a short one.
+    fn large() -> Bytes {
+        (0..AT_ONCE + PART + 5).map(|i| (i % 251) as u8).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_large_goes_and_comes_in_parts() {
+        let store = Store::over(Arc::new(InMemory::new()));
+        let all = large();
+        // Parts that are cut otherwise than those that are sent.
+        store.put_parts("a", vec![all.slice(..7), all.slice(7..AT_ONCE), all.slice(AT_ONCE..)]).await.expect("written");
+        assert_eq!(store.get("a").await.expect("is there"), all);
+        let mut draft = store.draft().await.expect("a file");
+        draft.write_all(&all).expect("writes");
+        assert_eq!(store.put_draft("b", draft).await.expect("written"), all.len() as u64);
+        assert_eq!(store.get("b").await.expect("is there"), all);
+        let Fetched::File(mut file) = store.fetch("b").await.expect("is there") else { panic!("it is large") };
+        let mut found = vec![];
+        file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut found)).expect("reads");
+        assert!(found == all);
+        store.put("c", Bytes::from_static(b"little")).await.expect("written");
+        assert!(matches!(store.fetch("c").await.expect("is there"), Fetched::Bytes(bytes) if bytes == "little"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_of_many_creates_whatever_fails() {
+        let objects = Arc::new(InMemory::new());
+        for round in 0..10 {
+            let path = format!("numbers/{round:020}.json");
+            let tries = (0..4_u64).map(|writer| {
+                let store = Store::over(Arc::new(Faulty::new(objects.clone(), round * 4 + writer, 30)));
+                let path = path.clone();
+                async move { store.create(&path, Bytes::from(writer.to_string())).await.map(|()| writer) }
+            });
+            let answers = futures::future::join_all(tries).await;
+            let created: Vec<u64> = answers.iter().filter_map(|a| a.as_ref().ok().copied()).collect();
+            let refused = answers.iter().filter_map(|a| a.as_ref().err()).all(|e| e.kind() == ErrorKind::Exists);
+            assert!(refused && created.len() == 1, "round {round}: {created:?}");
+            let found = Store::over(objects.clone()).get(&path).await.expect("is there");
+            assert_eq!(found, created[0].to_string());
+        }
+        let store = Store::over(objects);
+        assert!(store.is_last("numbers", "00000000000000000009.json").await.expect("lists"));
+        assert!(!store.is_last("numbers", "00000000000000000008.json").await.expect("lists"));
+        store.delete_folder("numbers").await.expect("deletes");
+        assert!(store.list_below("").await.expect("lists").is_empty());
+    }
+}

@@ -223,6 +223,7 @@ impl From<DataFusionError> for Error {
         match e {
             DataFusionError::SQL(e, _) => Error::from(*e),
             DataFusionError::External(e) => from_external(e),
+            DataFusionError::ObjectStore(e) => Error::from(millstream_engine::Error::from(*e)),
             // What several partitions of a plan are told.
             DataFusionError::Shared(e) => Arc::try_unwrap(e).map_or_else(|e| from_shared(&e), Error::from),
             DataFusionError::Diagnostic(diagnostic, e) => {
