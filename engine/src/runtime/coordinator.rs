@@ -406,7 +406,7 @@ impl Coordinator {
         manifest.late = epoch.late;
         manifest.staged.clear();
         let before = manifest.states.clone();
-        if std::mem::take(&mut s.fresh_states) {
+        if std::mem::take(&mut s.fresh_states) || manifest.end {
             manifest.states.clear();
         }
         // The next epoch may have reported already: its rows belong to the next checkpoint.
