@@ -3,7 +3,7 @@
 import json
 
 import duckdb
-from conftest import Process
+from conftest import Process, run
 
 
 def results(store, *statements):
