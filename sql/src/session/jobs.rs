@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use millstream_engine::checkpoint::{Checkpoints, Manifest};
 use millstream_engine::connector::Sink;
 use millstream_engine::connector::lag::Lag;
-use millstream_engine::graph::{Node, NodeKind};
+use millstream_engine::graph::NodeKind;
 use millstream_engine::runtime::{JobConfig, JobHandle, JobPhase};
 use millstream_engine::table::{StreamSource, TableSink, followed, follower};
 use millstream_engine::time::EventTime;
@@ -111,7 +111,7 @@ impl Job {
                     }
                 }
                 (info.rows_in, info.rows_out) = (Some(rows_in), Some(rows_out));
-                let lags = handle.graph().nodes.iter().filter_map(Node::lag);
+                let lags = (0..handle.graph().nodes.len()).filter_map(|id| handle.lag(id));
                 info.lag = lags.reduce(Lag::with).filter(|_| status.phase == JobPhase::Running).map(JobLag::from);
             }
         }

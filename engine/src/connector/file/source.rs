@@ -25,7 +25,7 @@ use super::scan::Scanner;
 use super::units::{ColumnarReader, Report, Text, TextReader, open_text};
 use super::whole::{first_line, newlines_before};
 use crate::connector::registry::SourceRequest;
-use crate::connector::{Offsets, Reach, Read, Source, Split, Unit, UnitReader};
+use crate::connector::{Intake, Opening, Reach, Read, Readers, Source, Split, Unit, UnitReader};
 use crate::error::{Error, Result};
 use crate::format::blocks::{Cut, Want};
 use crate::format::columnar::{Fit, ipc_reader};
@@ -34,14 +34,22 @@ use crate::format::form::Form;
 use crate::format::metadata::Layout;
 use crate::format::{Format, LineDecoder, Place, csv, json};
 
-/// Files being read.
+/// Files to be read.
 pub(super) struct FileSource {
+    spec: Arc<Spec>,
+    /// The name of the event-time column, where statistics may tell of it.
+    event_time: Option<String>,
+    parallelism: usize,
+    /// The bytes of a unit of text, if they are said.
+    unit_bytes: Option<u64>,
+}
+
+/// Files being read: what the scanner finds, tasks read, and what they tell of it the scanner goes by.
+pub(super) struct OpenFiles {
     spec: Arc<Spec>,
     pub(super) queue: Arc<Mutex<Queue>>,
     pub(super) scanner: Arc<Mutex<Scanner>>,
     pacer: Option<Arc<Pacer>>,
-    /// What an earlier run knew, until it is taken up.
-    saved: Mutex<SavedFiles>,
     /// When the files were last looked at and how long that took, so that waiting tasks do not all do it.
     looked: tokio::sync::Mutex<(Instant, Duration)>,
 }
@@ -59,7 +67,7 @@ struct Spec {
 }
 
 impl FileSource {
-    pub(super) fn open(request: SourceRequest) -> Result<Self> {
+    pub(super) fn new(request: SourceRequest) -> Result<Self> {
         let layout = request.layout()?;
         let options = FileOptions::take(request.options)?;
         let compressed = options.compression.is_some_and(|c| c != Compression::None);
@@ -70,26 +78,67 @@ impl FileSource {
         // Statistics tell of what is in the file.
         let event_time = request.event_time.filter(|column| !request.metadata.contains_key(column));
         let event_time = event_time.map(|column| request.schema.field(column).name().clone());
-        let scanner = Scanner::new(options.clone(), event_time, request.parallelism);
-        let pacer = options.rate.map(Pacer::new);
         let metadata = request.metadata.into_keys().collect();
         let spec = Spec { options, schema: request.schema, metadata, layout };
-        Ok(FileSource {
-            spec: Arc::new(spec),
-            queue: Arc::default(),
-            scanner: Arc::new(Mutex::new(scanner)),
-            pacer,
-            saved: Mutex::default(),
-            looked: tokio::sync::Mutex::new((Instant::now(), Duration::ZERO)),
-        })
+        Ok(FileSource { spec: Arc::new(spec), event_time, parallelism: request.parallelism, unit_bytes: None })
     }
 
     #[cfg(test)]
     pub(super) fn with_unit_bytes(self, bytes: u64) -> Self {
-        self.scanner.lock().unit_bytes = bytes..bytes;
-        self
+        FileSource { unit_bytes: Some(bytes), ..self }
     }
 
+    /// Looks for the files, and takes those that are there.
+    pub(super) async fn begin(&self, opening: Opening) -> Result<Arc<OpenFiles>> {
+        let Opening { consumed, state, conditions, .. } = opening;
+        let mut options = self.spec.options.clone();
+        options.pruning = (!conditions.is_empty()).then(|| Arc::new(self.spec.pruning(conditions)));
+        let pacer = options.rate.map(Pacer::new);
+        let mut scanner = Scanner::new(options, self.event_time.clone(), self.parallelism);
+        if let Some(bytes) = self.unit_bytes {
+            scanner.unit_bytes = bytes..bytes;
+        }
+        let saved: SavedFiles = state.map(serde_json::from_value).transpose()?.unwrap_or_default();
+        let files = OpenFiles {
+            spec: self.spec.clone(),
+            queue: Arc::default(),
+            scanner: Arc::new(Mutex::new(scanner)),
+            pacer,
+            looked: tokio::sync::Mutex::new((Instant::now(), Duration::ZERO)),
+        };
+        files.scan(move |scanner, queue| scanner.start(&consumed, saved, queue)).await?;
+        Ok(Arc::new(files))
+    }
+}
+
+#[async_trait]
+impl Source for FileSource {
+    fn describe(&self) -> String {
+        let o = &self.spec.options;
+        let follow = if o.follow { ", followed" } else { "" };
+        let form = match (o.json.form, o.csv.form) {
+            (Form::Debezium, _) => " of Debezium",
+            (Form::Ops, _) | (_, Form::Ops) => ", changes",
+            _ => "",
+        };
+        format!("file {} ({}{form}{follow})", o.shown_path(), o.format.name())
+    }
+
+    fn bounded(&self) -> bool {
+        !self.spec.options.follow
+    }
+
+    /// Those that read tell the scanner what has become of a file.
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        None
+    }
+
+    async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
+        Ok(self.begin(opening).await?)
+    }
+}
+
+impl OpenFiles {
     /// Runs the scanner on a thread that may block. It works on the shared queue itself, so that nothing
     /// is lost when the caller's future is dropped.
     async fn scan(&self, run: impl FnOnce(&mut Scanner, &Mutex<Queue>) -> Result<()> + Send + 'static) -> Result<()> {
@@ -103,24 +152,7 @@ fn ended_early(e: tokio::task::JoinError) -> Error {
 }
 
 #[async_trait]
-impl Source for FileSource {
-    async fn state(&self) -> Result<serde_json::Value> {
-        let (scanner, queue) = (self.scanner.clone(), self.queue.clone());
-        let save = move || Ok(serde_json::to_value(scanner.lock().save(&queue))?);
-        spawn_blocking(save).await.map_err(ended_early)?
-    }
-
-    fn restore(&self, state: &serde_json::Value) -> Result<()> {
-        *self.saved.lock() = serde::Deserialize::deserialize(state)?;
-        Ok(())
-    }
-
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
-        let consumed = consumed.clone();
-        let saved = std::mem::take(&mut *self.saved.lock());
-        self.scan(move |scanner, queue| scanner.start(&consumed, saved, queue)).await
-    }
-
+impl Intake for OpenFiles {
     fn splits(&self) -> Vec<Split> {
         self.queue.lock().splits(self.spec.options.ordered)
     }
@@ -147,7 +179,35 @@ impl Source for FileSource {
         }
     }
 
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        Some(self)
+    }
+
+    async fn state(&self) -> Result<serde_json::Value> {
+        let (scanner, queue) = (self.scanner.clone(), self.queue.clone());
+        let save = move || Ok(serde_json::to_value(scanner.lock().save(&queue))?);
+        spawn_blocking(save).await.map_err(ended_early)?
+    }
+
+    fn there(&self) -> Vec<Reach> {
+        self.queue.lock().there()
+    }
+
+    async fn place(&self, split: &Arc<str>, from: u64, read: &Read, row: usize) -> Result<Option<String>> {
+        let Some(input) = self.queue.lock().input(split).cloned() else { return Ok(None) };
+        if !self.spec.options.format.is_text() {
+            return Ok(Some(format!("file \"{split}\", row {}", row_number(from, read, row))));
+        }
+        let spec = self.spec.clone();
+        let line = spawn_blocking(move || spec.line_of(&input, from, row)).await.map_err(ended_early)??;
+        let line = line.map(|line| format!(", line {line}")).unwrap_or_default();
+        Ok(Some(format!("file \"{split}\"{line}")))
+    }
+}
+
+#[async_trait]
+impl Readers for OpenFiles {
+    async fn read(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
         let input = self.queue.lock().input(&unit.split).cloned();
         let input = input.ok_or_else(|| Error::internal(format!("split \"{}\" is not known", unit.split)))?;
         let (fail, patient) = (self.spec.options.fail, input.patient);
@@ -187,45 +247,6 @@ impl Source for FileSource {
             None => reader,
         })
     }
-
-    async fn place(&self, split: &Arc<str>, from: u64, read: &Read, row: usize) -> Result<Option<String>> {
-        let Some(input) = self.queue.lock().input(split).cloned() else { return Ok(None) };
-        if !self.spec.options.format.is_text() {
-            return Ok(Some(format!("file \"{split}\", row {}", row_number(from, read, row))));
-        }
-        let spec = self.spec.clone();
-        let line = spawn_blocking(move || spec.line_of(&input, from, row)).await.map_err(ended_early)??;
-        let line = line.map(|line| format!(", line {line}")).unwrap_or_default();
-        Ok(Some(format!("file \"{split}\"{line}")))
-    }
-
-    fn bounded(&self) -> bool {
-        !self.spec.options.follow
-    }
-
-    fn there(&self) -> Vec<Reach> {
-        self.queue.lock().there()
-    }
-
-    fn prune(&self, readers: &[Vec<Arc<dyn PhysicalExpr>>]) {
-        let pruning = Pruning {
-            schema: self.spec.schema.clone(),
-            metadata: self.spec.metadata.clone(),
-            readers: readers.to_vec(),
-        };
-        self.scanner.lock().options.pruning = Some(Arc::new(pruning));
-    }
-
-    fn describe(&self) -> String {
-        let o = &self.spec.options;
-        let follow = if o.follow { ", followed" } else { "" };
-        let form = match (o.json.form, o.csv.form) {
-            (Form::Debezium, _) => " of Debezium",
-            (Form::Ops, _) | (_, Form::Ops) => ", changes",
-            _ => "",
-        };
-        format!("file {} ({}{form}{follow})", o.shown_path(), o.format.name())
-    }
 }
 
 /// The number of a row of a columnar file, from 1. Rows that became dead letters stood between those of `read`.
@@ -235,6 +256,11 @@ fn row_number(from: u64, read: &Read, row: usize) -> u64 {
 }
 
 impl Spec {
+    /// What `conditions` leave to be read.
+    fn pruning(&self, conditions: Vec<Vec<Arc<dyn PhysicalExpr>>>) -> Pruning {
+        Pruning { schema: self.schema.clone(), metadata: self.metadata.clone(), readers: conditions }
+    }
+
     /// The number of the line on which row `row` begins of those that are read from `from` on, from 1.
     fn line_of(&self, input: &Input, from: u64, row: usize) -> Result<Option<u64>> {
         let Some(file) = self.file(input)? else { return Ok(None) };
