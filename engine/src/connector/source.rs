@@ -59,7 +59,7 @@ pub trait Source: Send + Sync {
     }
 
     /// What reads its units in any process, given nothing but them. `None` where what is read is in the process in which the source
-    /// was opened, such as a connection or rows that were handed in: then [`Intake::readers`] read there.
+    /// was opened, such as a connection or rows that were handed in: all its tasks are there, then, and use [`Intake::readers`].
     fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>>;
 
     /// Begins to hand out what has not been read.
@@ -123,7 +123,7 @@ impl Opened {
     /// Opens `source`.
     pub async fn of(source: &Arc<dyn Source>, opening: Opening) -> Result<Self> {
         let intake = source.clone().open(opening).await?;
-        let readers = source.clone().readers().or_else(|| intake.clone().readers());
+        let readers = intake.clone().readers().or_else(|| source.clone().readers());
         let readers = readers.ok_or_else(|| Error::internal(format!("nothing reads {}", source.describe())))?;
         Ok(Opened { intake, readers })
     }
@@ -148,10 +148,13 @@ pub trait Intake: Send + Sync {
     /// All tasks have ended the epoch: the next group may be opened.
     fn epoch_cut(&self) {}
 
-    /// What reads its units, where only this process can.
+    /// What reads its units in this process, where that goes by more than the plan.
     fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
         None
     }
+
+    /// A unit whose end was not known has been read to its end, which is `at`: its split has no more.
+    fn ended(&self, _unit: &Unit, _at: u64) {}
 
     /// What is to be found in a manifest besides offsets: what is known of splits of which something has been handed out. It
     /// may know more than the manifest's offsets say.

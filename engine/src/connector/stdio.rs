@@ -155,7 +155,7 @@ struct OpenStdin {
     before: u64,
     handed_out: AtomicBool,
     /// Where it has ended.
-    end: Arc<OnceLock<u64>>,
+    end: OnceLock<u64>,
 }
 
 impl Stdin {
@@ -191,7 +191,7 @@ impl Source for Stdin {
 
     async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
         let (before, handed_out) = (opening.consumed.prefix(SPLIT), AtomicBool::new(false));
-        Ok(Arc::new(OpenStdin { stdin: self, before, handed_out, end: Arc::default() }))
+        Ok(Arc::new(OpenStdin { stdin: self, before, handed_out, end: OnceLock::new() }))
     }
 }
 
@@ -208,6 +208,10 @@ impl Intake for OpenStdin {
 
     fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
         Some(self)
+    }
+
+    fn ended(&self, _unit: &Unit, at: u64) {
+        self.end.get_or_init(|| at);
     }
 }
 
@@ -240,7 +244,6 @@ impl Readers for OpenStdin {
             before: unit.start,
             line: 1,
             fail: *fail,
-            end: self.end.clone(),
         }))
     }
 }
@@ -254,7 +257,6 @@ struct StdinReader {
     before: u64,
     line: u64,
     fail: bool,
-    end: Arc<OnceLock<u64>>,
 }
 
 impl StdinReader {
@@ -282,9 +284,6 @@ impl StdinReader {
                 dead.push(DeadLetter { split: SPLIT.into(), position: d.position, line, reason: d.reason, raw: d.raw });
                 self.line += 1;
             }
-            if block.ended {
-                self.end.get_or_init(|| self.before + block.after);
-            }
         }
         if let (true, Some(first)) = (self.fail, dead.first()) {
             let line = first.line.unwrap_or_default();
@@ -304,10 +303,7 @@ impl UnitReader for StdinReader {
         }
         match self.blocks.recv().await.transpose()? {
             Some(block) => self.decode(block, 0).map(Some),
-            None => {
-                self.end.get_or_init(|| self.before);
-                Ok(None)
-            }
+            None => Ok(None),
         }
     }
 }
@@ -479,6 +475,8 @@ mod tests {
         assert_eq!(next().await, Some((1, 111, 0)));
         assert_eq!(next().await, None);
         assert_eq!(lines, [2, 3, 5]);
+        assert_eq!(intake.splits()[0].end, None);
+        intake.ended(&unit, 111);
         assert_eq!(intake.splits()[0].end, Some(111));
     }
 

@@ -139,8 +139,10 @@ impl Scanning {
 
     fn unit_done(&mut self, lane: LaneId, whole: bool) -> Result<()> {
         if let Some(mut current) = self.lanes.remove(lane) {
-            if whole && current.unit.end != u64::MAX {
-                current.at = current.unit.end;
+            match current.unit.end {
+                _ if !whole => {}
+                u64::MAX => self.scan.opened.intake.ended(&current.unit, current.at),
+                end => current.at = end,
             }
             self.done.push(current.consumed(self.scan.time.as_ref())?);
             self.scan.pulse.add(1);

@@ -22,6 +22,7 @@ mod place;
 mod print;
 mod pruning;
 mod queue;
+mod readers;
 mod sample;
 mod scan;
 mod sink;

@@ -12,7 +12,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use super::source::{FileSource, OpenFiles};
 use super::*;
 use crate::changes::Changes;
-use crate::connector::{Commit, DeadLetter, Intake, Offsets, Opening, Readers, Staged, Unit};
+use crate::connector::{Commit, DeadLetter, Intake, Offsets, Opening, Staged, Unit};
 use crate::epoch::EpochMark;
 use crate::memory::MemoryBudget;
 
@@ -72,7 +72,7 @@ async fn read(source: &FileSource, got: &mut Got, reads: usize) -> Result<bool> 
 
 async fn read_on(source: &OpenFiles, got: &mut Got, mut reads: usize) -> Result<bool> {
     while let Some(unit) = source.next_unit().await? {
-        let mut reader = source.read(&unit).await?;
+        let mut reader = source.readers.read(&unit).await?;
         let mut at = unit.start;
         while let Some(read) = reader.next().await? {
             got.rows.extend(lines(&read.rows));
@@ -108,6 +108,65 @@ fn put(path: &Path, bytes: impl AsRef<[u8]>) -> String {
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     crate::format::compression::Compression::Gzip.compress(bytes.to_vec()).expect("memory")
+}
+
+/// What readers get that know the plan alone, of the units of an intake that is elsewhere.
+async fn read_elsewhere(source: &FileSource, there: FileSource) -> Got {
+    let (intake, mut got) = (anew(source).await, Got::default());
+    let there = Arc::new(there).readers().expect("any process can");
+    while let Some(unit) = intake.next_unit().await.expect("readable") {
+        let mut reader = there.read(&unit).await.expect("opens");
+        let mut at = unit.start;
+        while let Some(read) = reader.next().await.expect("readable") {
+            got.rows.extend(lines(&read.rows));
+            got.dead.extend(read.dead);
+            at = read.position;
+        }
+        assert!(reader.is_whole());
+        got.consumed.add(&unit.split, unit.start..at);
+        if unit.end == u64::MAX {
+            intake.ended(&unit, at);
+        }
+    }
+    for split in intake.splits() {
+        assert_eq!(split.end, Some(got.consumed.prefix(&split.name)), "{split:?}");
+    }
+    got
+}
+
+#[tokio::test]
+async fn files_that_stay_as_they_are_can_be_read_elsewhere() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let folder = dir.path().to_str().expect("a plain path").to_owned();
+    let csv = (0..500).fold("id\n".to_owned(), |text, i| text + &format!("{i}\n"));
+    put(&dir.path().join("a.csv"), &csv);
+    put(&dir.path().join("b.csv.gz"), gzip(csv.as_bytes()));
+    put(&dir.path().join("c.csv"), "id\n1\nx\n2");
+    let mut parquet = vec![];
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut parquet, batch(0, 1).schema(), None).expect("a writer");
+    for from in [0, 700] {
+        writer.write(&batch(from, 700)).expect("writes");
+        writer.flush().expect("ends a row group");
+    }
+    writer.close().expect("ends");
+    let other = tempfile::tempdir().expect("a temporary folder");
+    let file = put(&other.path().join("d.parquet"), parquet);
+    let csv = [("path", folder.as_str()), ("format", "csv")];
+    // A row group is a unit.
+    for (column, pairs) in [("id", &csv[..]), ("Id", &[("path", file.as_str())])] {
+        let wanted = || {
+            let request = request(&[(column, DataType::Int64)], &[0], pairs);
+            FileSource::new(request).expect("opens").with_unit_bytes(100)
+        };
+        let mut here = Got::default();
+        assert!(read(&wanted(), &mut here, usize::MAX).await.expect("readable"));
+        assert!(here.rows.len() > 1000);
+        assert_eq!(read_elsewhere(&wanted(), wanted()).await, here, "{pairs:?}");
+    }
+    for more in [("follow", "true"), ("rate", "10")] {
+        let request = request(&[("id", DataType::Int64)], &[0], &[&csv[..], &[more]].concat());
+        assert!(Arc::new(FileSource::new(request).expect("opens")).readers().is_none(), "{more:?}");
+    }
 }
 
 #[tokio::test]
@@ -367,7 +426,7 @@ async fn following_sees_whole_lines_and_new_files() {
     let next = async || {
         let wait = Duration::from_millis(100);
         let unit = tokio::time::timeout(wait, source.next_unit()).await.ok()?.expect("readable").expect("open");
-        let mut reader = source.read(&unit).await.expect("opens");
+        let mut reader = source.readers.read(&unit).await.expect("opens");
         let mut rows = vec![];
         while let Some(read) = reader.next().await.expect("readable") {
             rows.extend(lines(&read.rows));
@@ -437,7 +496,7 @@ async fn read_some(source: &OpenFiles, rows: usize, dead: usize) -> Got {
         let unit = tokio::time::timeout(Duration::from_secs(5), source.next_unit()).await;
         let Ok(unit) = unit else { panic!("no more than {got:?}") };
         let unit = unit.expect("readable").expect("open");
-        let mut reader = source.read(&unit).await.expect("opens");
+        let mut reader = source.readers.read(&unit).await.expect("opens");
         while let Some(read) = reader.next().await.expect("readable") {
             got.rows.extend(lines(&read.rows));
             got.dead.extend(read.dead);
@@ -461,7 +520,7 @@ async fn a_file_that_moves_before_it_is_opened_is_read_where_it_is_then() {
     put(&dir.path().join("z.json.gz"), gzip(b"{\"id\":1}\n{\"id\":2}\n"));
     let unit = source.next_unit().await.expect("readable").expect("open");
     std::fs::rename(dir.path().join("z.json.gz"), dir.path().join("y.json.gz")).expect("moves");
-    let mut reader = source.read(&unit).await.expect("opens");
+    let mut reader = source.readers.read(&unit).await.expect("opens");
     assert!(reader.next().await.expect("readable").is_none() && !reader.is_whole(), "is given back");
     let got = read_some(&source, 2, 0).await;
     assert_eq!(got.rows, ["1", "2"]);
@@ -471,7 +530,7 @@ async fn a_file_that_moves_before_it_is_opened_is_read_where_it_is_then() {
     put(&x, gzip(b"{\"id\":3}\n"));
     let unit = source.next_unit().await.expect("readable").expect("open");
     std::fs::rename(&x, &away).expect("moves");
-    let reader = source.read(&unit).await.expect("opens");
+    let reader = source.readers.read(&unit).await.expect("opens");
     assert!(!reader.is_whole());
     let got = read_some(&source, 0, 1).await;
     assert_eq!(got.dead[0].reason, format!("file \"{}\" vanished before it was read to its end", unit.split));
@@ -482,7 +541,7 @@ async fn a_file_that_moves_before_it_is_opened_is_read_where_it_is_then() {
     put(&x.with_file_name("w.json.gz"), gzip(b"{\"id\":4}\n"));
     let unit = source.next_unit().await.expect("readable").expect("open");
     std::fs::rename(dir.path().join("w.json.gz"), dir.path().join(".w")).expect("moves");
-    assert!(!source.read(&unit).await.expect("opens").is_whole());
+    assert!(!source.readers.read(&unit).await.expect("opens").is_whole());
     let got = read_some(&source, 1, 0).await;
     assert_eq!(got.rows, ["4"]);
 }
@@ -511,7 +570,7 @@ async fn lines_that_were_cut_before_they_were_read_are_read_of_the_copy() {
         std::fs::copy(&log, dir.path().join("app.log.1")).expect("copies");
         let file = std::fs::OpenOptions::new().write(true).truncate(true).open(&log).expect("opens");
         std::io::Write::write_all(&mut &file, then.as_bytes()).expect("writable");
-        let mut reader = source.read(&unit).await.expect("opens");
+        let mut reader = source.readers.read(&unit).await.expect("opens");
         assert!(reader.next().await.expect("readable").is_none() && !reader.is_whole(), "{then:?}: is given back");
         let more = then.lines().count();
         let mut got = read_some(&source, 2 + more, 0).await.rows;
@@ -658,7 +717,7 @@ async fn both_rows_of_a_change_are_read_together() {
     let source = anew(&FileSource::new(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens")).await;
     let (mut rows, mut sum, mut reads) = (0, 0, 0);
     while let Some(unit) = source.next_unit().await.expect("more") {
-        let mut reader = source.read(&unit).await.expect("opens");
+        let mut reader = source.readers.read(&unit).await.expect("opens");
         while let Some(read) = reader.next().await.expect("reads") {
             rows += read.rows.num_rows();
             sum += (0..read.rows.num_rows()).map(|i| read.rows.weight(i)).sum::<i64>();
