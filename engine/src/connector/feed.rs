@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::position::Standing;
-use super::{Commit, Sink, SinkWriter, Staged};
+use super::{Commit, Sink, SinkWriter, Staged, Start};
 use crate::changelog::{Outgoing, op_schema, with_ops};
 use crate::changes::{Changes, row_bytes};
 use crate::epoch::EpochMark;
@@ -103,7 +103,7 @@ impl FeedSink {
 
 #[async_trait]
 impl Sink for FeedSink {
-    async fn start(&self, _committed: &[Staged], _generation: u64) -> Result<()> {
+    async fn start(&self, _start: Start<'_>) -> Result<()> {
         Ok(())
     }
 

@@ -25,7 +25,7 @@ pub mod stdio;
 
 pub use crate::format::DeadLetter;
 pub use offsets::Offsets;
-pub use sink::{Commit, Sink, SinkWriter, Staged};
+pub use sink::{Commit, Sink, SinkWriter, Staged, Start};
 pub use source::{Intake, Opened, Opening, Reach, Read, ReadBy, Readers, Source, Split, Unit, UnitReader};
 
 /// The connectors that come with the engine.

@@ -3,7 +3,7 @@
 //! A [`Sink`] takes whole epochs away; what it has made durable at a checkpoint becomes visible when the checkpoint's manifest
 //! has been written.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -29,13 +29,8 @@ pub struct Staged {
 /// Where a job's result goes; builds one writer a task and commits what they staged.
 #[async_trait]
 pub trait Sink: Send + Sync {
-    /// Called before [`Sink::start`], where the store is a folder: `folder` in it is the job's, and this sink's alone. It may
-    /// have to be made, holds what an earlier run has put there, and goes with the job.
-    fn keep_in(&self, _folder: &Path) {}
-
-    /// Called once before writing. `committed` is what was committed last: make it visible if a crash came between.
-    /// What earlier generations than `generation` have staged besides may go; what later ones have must stay.
-    async fn start(&self, committed: &[Staged], generation: u64) -> Result<()>;
+    /// Called once before writing: takes up what an earlier run has left.
+    async fn start(&self, start: Start<'_>) -> Result<()>;
 
     /// The writer of one task.
     fn open(&self, task: usize) -> Result<Box<dyn SinkWriter>>;
@@ -49,11 +44,6 @@ pub trait Sink: Send + Sync {
     /// What the sink wants to find in the manifest of `commit`, besides what was staged: its state after it.
     fn state_after(&self, _commit: &Commit<'_>) -> serde_json::Value {
         serde_json::Value::Null
-    }
-
-    /// Called before [`Sink::start`] with what [`Sink::state_after`] gave for the last manifest.
-    fn restore(&self, _state: &serde_json::Value) -> Result<()> {
-        Ok(())
     }
 
     /// Makes what was staged for a checkpoint visible. The manifest is written: this must succeed in the
@@ -98,6 +88,27 @@ pub trait Sink: Send + Sync {
 
     /// A line for EXPLAIN.
     fn describe(&self) -> String;
+}
+
+/// What a sink starts with.
+#[derive(Clone, Debug, Default)]
+pub struct Start<'a> {
+    /// What was committed last: it is made visible if a crash came between.
+    pub committed: &'a [Staged],
+    /// What earlier generations have staged besides may go; what later ones have must stay.
+    pub generation: u64,
+    /// What [`Sink::state_after`] gave for the last manifest.
+    pub state: Option<&'a serde_json::Value>,
+    /// The job's folder, and this sink's alone, where the store is a folder. It may have to be made, holds what an earlier run has
+    /// put there, and goes with the job.
+    pub folder: Option<PathBuf>,
+}
+
+impl<'a> Start<'a> {
+    /// Where nothing is known but what was committed.
+    pub fn new(committed: &'a [Staged], generation: u64) -> Self {
+        Start { committed, generation, state: None, folder: None }
+    }
 }
 
 /// What a commit makes visible.

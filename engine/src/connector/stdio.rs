@@ -14,7 +14,8 @@ use crate::changelog::{Outgoing, op_schema, with_ops};
 use crate::changes::Changes;
 use crate::connector::registry::{Connector, Guarantee, Readable, SinkRequest, SourceRequest, Writable};
 use crate::connector::{
-    Commit, DeadLetter, Intake, Opening, Read, Readers, Sink, SinkWriter, Source, Split, Staged, Unit, UnitReader,
+    Commit, DeadLetter, Intake, Opening, Read, Readers, Sink, SinkWriter, Source, Split, Staged, Start, Unit,
+    UnitReader,
 };
 use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
@@ -333,7 +334,7 @@ struct Stdout {
 
 #[async_trait]
 impl Sink for Stdout {
-    async fn start(&self, _committed: &[Staged], _generation: u64) -> Result<()> {
+    async fn start(&self, _start: Start<'_>) -> Result<()> {
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use super::fingerprint;
 use super::launch::Launch;
 use super::status::JobHandle;
 use crate::checkpoint::{Checkpoints, Manifest};
-use crate::connector::{Opened, Opening, ReadBy};
+use crate::connector::{Opened, Opening, ReadBy, Start};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 
@@ -31,11 +31,14 @@ impl Runtime {
             claim.check(&manifest).await?;
         }
         for (place, (_, sink)) in graph.sinks().enumerate() {
-            if let Some(folder) = checkpoints.as_ref().and_then(|c| c.sink_folder(place)) {
-                sink.sink.keep_in(&folder);
-            }
+            let start = Start {
+                committed: manifest.staged.get(&place).map_or(&[][..], |staged| staged),
+                generation: manifest.generation,
+                state: manifest.sinks.get(&place),
+                folder: checkpoints.as_ref().and_then(|c| c.sink_folder(place)),
+            };
+            sink.sink.start(start).await?;
         }
-        self.restore_sinks(&graph, &manifest).await?;
         let mut opened = vec![];
         for (place, source) in graph.sources().enumerate() {
             let (stream, durable) = (config.name.clone(), checkpoints.is_some());
@@ -55,16 +58,5 @@ impl Runtime {
             tell_committed(&config.name, &intakes, &manifest).await;
         }
         Launch::new(self, graph, config, claim, manifest, opened).launch().await
-    }
-
-    async fn restore_sinks(&self, graph: &Graph, manifest: &Manifest) -> Result<()> {
-        for (place, (_, sink)) in graph.sinks().enumerate() {
-            if let Some(state) = manifest.sinks.get(&place) {
-                sink.sink.restore(state)?;
-            }
-            let staged = manifest.staged.get(&place).map_or(&[][..], |s| s);
-            sink.sink.start(staged, manifest.generation).await?;
-        }
-        Ok(())
     }
 }

@@ -22,7 +22,8 @@ use crate::changes::Changes;
 use crate::checkpoint::Checkpoints;
 use crate::clock::Clock;
 use crate::connector::{
-    Commit, Intake, Offsets, Opening, Reach, Read, Readers, Sink, SinkWriter, Source, Split, Staged, Unit, UnitReader,
+    Commit, Intake, Offsets, Opening, Reach, Read, Readers, Sink, SinkWriter, Source, Split, Staged, Start, Unit,
+    UnitReader,
 };
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
@@ -262,7 +263,7 @@ impl Basin {
 
 #[async_trait]
 impl Sink for Basin {
-    async fn start(&self, _committed: &[Staged], _generation: u64) -> Result<()> {
+    async fn start(&self, _start: Start<'_>) -> Result<()> {
         Ok(())
     }
 

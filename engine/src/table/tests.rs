@@ -12,7 +12,7 @@ use super::following::{Following, Reading};
 use super::parquet_file::FileWriter;
 use super::{Retention, StreamLog, TableSink, Upkeep};
 use crate::changes::Changes;
-use crate::connector::{Commit, Intake, Opening, ReadBy, Readers, Sink, SinkWriter, Staged, Unit};
+use crate::connector::{Commit, Intake, Opening, ReadBy, Readers, Sink, SinkWriter, Staged, Start, Unit};
 use crate::epoch::EpochMark;
 use crate::error::{ErrorKind, Result};
 use crate::memory::MemoryBudget;
@@ -57,7 +57,7 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(folder.path()).expect("a store");
         let (log, sink) = opened_keeping(&store, changelog, retention);
-        sink.start(&[], 1).await.expect("starts");
+        sink.start(Start::new(&[], 1)).await.expect("starts");
         let writer = sink.open(0).expect("a writer");
         World { log, sink, writer, checkpoint: 0, folder }
     }
@@ -98,7 +98,7 @@ impl World {
     pub(super) async fn restarted(&self, staged: &[Staged]) -> (Arc<StreamLog>, TableSink) {
         self.sink.stop().await;
         let (log, sink) = opened(self.log.store(), self.log.is_changelog());
-        sink.restore(&self.sink.state_after(&self.commit_of(staged))).expect("plain data");
+        log.load(self.sink.after(&self.commit_of(staged)).expect("plain data"));
         (log, sink)
     }
 
@@ -156,7 +156,7 @@ async fn a_file_with_fewer_rows_than_committed_is_an_error() {
     let mut world = World::new(false).await;
     world.commit(100).await;
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[], 2).await.expect("starts");
+    sink.start(Start::new(&[], 2)).await.expect("starts");
     assert_eq!(read(log.clone()).await.expect("whole"), 100);
     for (left, found) in [(60, "has 60 rows, 100 were committed"), (0, "has 0 rows, 100 were committed")] {
         let mut file = FileWriter::new(&schema()).expect("a writer");
@@ -205,7 +205,7 @@ async fn what_tasks_have_becomes_one_file_in_their_order() {
     world.check_shown(&world.log);
     assert_eq!(read(world.log.clone()).await.expect("from memory"), large + 10);
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&staged, 2).await.expect("starts");
+    sink.start(Start::new(&staged, 2)).await.expect("starts");
     assert_eq!(read(log).await.expect("from files"), large + 10);
 }
 
@@ -239,7 +239,7 @@ async fn a_merge_takes_effect_with_the_next_commit() {
     assert_eq!(world.names("jobs/job/files").len(), world.log.snapshot().files.len());
     world.check_shown(&world.log);
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[], 2).await.expect("starts");
+    sink.start(Start::new(&[], 2)).await.expect("starts");
     assert_eq!(read(log).await.expect("from files"), 55);
 }
 
@@ -248,7 +248,7 @@ async fn a_follower_in_the_middle_of_a_file_goes_on_behind_a_merge() {
     let mut world = World::new(false).await;
     world.commit(10_000).await;
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[], 2).await.expect("starts");
+    sink.start(Start::new(&[], 2)).await.expect("starts");
     (world.log, world.sink) = (log, sink);
     world.writer = world.sink.open(0).expect("a writer");
     let source = follow(&world.log, None).await.expect("starts");
@@ -307,8 +307,8 @@ async fn a_crash_leaves_nothing_that_does_not_count() {
         if when == "merged" || when == "staged" {
             let (log, sink) = opened(world.log.store(), true);
             let before = Commit { checkpoint: world.checkpoint - u64::from(when == "staged"), ..world.commit_of(&[]) };
-            sink.restore(&world.sink.state_after(&before)).expect("plain data");
-            sink.start(&[], 2).await.expect("starts");
+            log.load(world.sink.after(&before).expect("plain data"));
+            sink.start(Start::new(&[], 2)).await.expect("starts");
             assert_eq!(log.snapshot().files.len(), 8, "{when}");
             assert_eq!(read(log.clone()).await.expect("whole"), rows);
             assert_eq!(world.names("jobs/job/files").len(), 8, "{when}");
@@ -318,7 +318,7 @@ async fn a_crash_leaves_nothing_that_does_not_count() {
         // Twice, as when the next start is cut off too.
         for generation in 2..4 {
             let (log, sink) = world.restarted(&staged).await;
-            sink.start(&staged, generation).await.expect("starts");
+            sink.start(Start::new(&staged, generation)).await.expect("starts");
             assert_eq!(log.snapshot().files.len(), 2, "{when}");
             assert_eq!(read(log.clone()).await.expect("whole"), rows + 5);
             world.check_shown(&log);
@@ -338,11 +338,11 @@ async fn replaced_files_outlast_a_restart_within_the_grace() {
     assert_eq!(world.names("jobs/job/files").len(), 8 + 3);
     let (log, sink) = world.restarted(&[]).await;
     let sink = sink.with_grace(Duration::from_secs(3600));
-    sink.start(&[], 2).await.expect("starts");
+    sink.start(Start::new(&[], 2)).await.expect("starts");
     assert_eq!(world.names("jobs/job/files").len(), 8 + 3);
     world.check_shown(&log);
     let sink = sink.with_grace(Duration::ZERO);
-    sink.start(&[], 3).await.expect("starts");
+    sink.start(Start::new(&[], 3)).await.expect("starts");
     assert_eq!(world.names("jobs/job/files").len(), 3);
 }
 
@@ -372,7 +372,7 @@ async fn a_job_that_ends_ends_its_merge() {
     let merged = world.names("jobs/job/files").into_iter().filter(|n| n.contains("-m")).count();
     assert!(merged <= 1);
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[], 2).await.expect("starts");
+    sink.start(Start::new(&[], 2)).await.expect("starts");
     assert_eq!(world.names("jobs/job/files").len(), log.snapshot().files.len());
 }
 
@@ -416,8 +416,7 @@ impl Older {
 
     async fn open(&self) -> Result<Arc<StreamLog>> {
         let (log, sink) = opened(self.world.log.store(), false);
-        sink.restore(&self.state)?;
-        sink.start(&self.staged, 2).await?;
+        sink.start(Start { state: Some(&self.state), ..Start::new(&self.staged, 2) }).await?;
         Ok(log)
     }
 }

@@ -12,7 +12,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use super::source::{FileSource, OpenFiles};
 use super::*;
 use crate::changes::Changes;
-use crate::connector::{Commit, DeadLetter, Intake, Offsets, Opening, Staged, Unit};
+use crate::connector::{Commit, DeadLetter, Intake, Offsets, Opening, Readers, Staged, Start, Unit};
 use crate::epoch::EpochMark;
 use crate::memory::MemoryBudget;
 
@@ -831,7 +831,7 @@ async fn rows_are_written_once_whatever_crashes() {
             let mut committed = vec![];
             for run in 0..3i64 {
                 let sink = sink(&pairs, false);
-                sink.start(&committed, 1).await.expect("starts");
+                sink.start(Start::new(&committed, 1)).await.expect("starts");
                 let mut writers = [sink.open(0).expect("opens"), sink.open(1).expect("opens")];
                 for checkpoint in 1..3 {
                     committed.clear();
@@ -849,8 +849,8 @@ async fn rows_are_written_once_whatever_crashes() {
                 writers[1].write(changes(&[-2])).await.expect("writes");
                 writers[1].stage(99).await.expect("stages");
             }
-            sink(&pairs, false).start(&committed, 1).await.expect("starts");
-            sink(&pairs, false).start(&committed, 1).await.expect("starts");
+            sink(&pairs, false).start(Start::new(&committed, 1)).await.expect("starts");
+            sink(&pairs, false).start(Start::new(&committed, 1)).await.expect("starts");
             let mut rows = all(request(&[("a", DataType::Int64)], &[0], &pairs)).await.rows;
             rows.sort_by_key(|r| r.parse::<i64>().ok());
             let expected: Vec<_> = (1..7).flat_map(|id| [id * 10, id * 10 + 1]).map(|n| n.to_string()).collect();
@@ -864,7 +864,7 @@ async fn a_writer_gives_back_the_rows_of_its_row_group() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = dir.path().to_str().expect("a plain path");
     let sink = sink(&[("path", path), ("format", "parquet")], false);
-    sink.start(&[], 1).await.expect("starts");
+    sink.start(Start::new(&[], 1)).await.expect("starts");
     let mut writer = sink.open(0).expect("opens");
     assert_eq!(writer.bytes(), 0);
     // Values that differ in all their bits, so that they take what they take.
@@ -925,7 +925,7 @@ async fn a_crash_inside_an_append_is_repaired() {
     let path = dir.path().join("out.csv");
     let pairs = [("path", path.to_str().expect("a plain path"))];
     let first = sink(&pairs, true);
-    first.start(&[], 1).await.expect("starts");
+    first.start(Start::new(&[], 1)).await.expect("starts");
     let mut writer = first.open(0).expect("opens");
     let mut stage = async |n: u64| {
         writer.write(changes(&[n as i64; 3])).await.expect("writes");
@@ -942,11 +942,11 @@ async fn a_crash_inside_an_append_is_repaired() {
     std::fs::write(staging.join("part-0-000002.csv"), kept).expect("writable");
     let text = std::fs::read_to_string(&path).expect("committed");
     std::fs::write(&path, &text[..text.len() - 4]).expect("writable");
-    sink(&pairs, true).start(&two, 2).await.expect("starts");
+    sink(&pairs, true).start(Start::new(&two, 2)).await.expect("starts");
     assert_eq!(std::fs::read_to_string(&path).expect("committed"), "_op,a\n+I,1\n+I,1\n+I,1\n+I,2\n+I,2\n+I,2\n");
     // Another job with checkpoints of the same numbers appends behind.
     let other = sink(&pairs, true);
-    other.start(&[], 1).await.expect("starts");
+    other.start(Start::new(&[], 1)).await.expect("starts");
     let mut writer = other.open(0).expect("opens");
     writer.write(changes(&[7])).await.expect("writes");
     writer.epoch(&mark(2)).await.expect("ends");

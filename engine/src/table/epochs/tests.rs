@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::connector::position::{Begin, Positioned};
-use crate::connector::{Opened, Opening, Sink};
+use crate::connector::{Opened, Opening, Sink, Start};
 use crate::error::ErrorKind;
 use crate::memory::MemoryBudget;
 use crate::table::tests::{World, until_merged};
@@ -53,7 +53,7 @@ async fn epochs_are_found_behind_merges_and_restarts() {
         assert!(merged > 0 && world.log.snapshot().files.len() < 40);
         check(&world.log, &rows, "from memory").await;
         let (log, sink) = world.restarted(&[]).await;
-        sink.start(&[], 2).await.expect("starts");
+        sink.start(Start::new(&[], 2)).await.expect("starts");
         check(&log, &rows, "from files").await;
     }
 }
@@ -109,7 +109,7 @@ async fn a_reader_goes_on_behind_an_epoch_and_knows_where_it_stands() {
     let epochs = read(&world.log, behind(commits), 150_000).await;
     assert_eq!(epochs, [(50_000, Some(last - 2)), (50_000, Some(last - 1)), (50_000, Some(last))]);
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[], 2).await.expect("starts");
+    sink.start(Start::new(&[], 2)).await.expect("starts");
     let epochs = read(&log, behind(last - 2), 100_000).await;
     assert_eq!(epochs, [(50_000, Some(last - 1)), (50_000, Some(last))]);
     let source = StreamSource::new(log, vec![0]).expect("a source");
@@ -127,7 +127,7 @@ async fn an_epoch_whose_history_has_gone_is_told_with_the_oldest() {
         world.merged().await;
     }
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[], 2).await.expect("starts");
+    sink.start(Start::new(&[], 2)).await.expect("starts");
     let oldest = log.oldest_epoch();
     assert!(oldest > 2);
     assert!(log.rows_upto(oldest).await.is_ok());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::changes::Changes;
-use crate::connector::{Offsets, Opened, Opening, ReadBy, Sink, Source, Unit};
+use crate::connector::{Offsets, Opened, Opening, ReadBy, Sink, Source, Start, Unit};
 use crate::error::{ErrorKind, Result};
 use crate::memory::MemoryBudget;
 use crate::table::content::tests::{Made, Numbers, Written, counted, epoch, read};
@@ -284,8 +284,7 @@ async fn a_crash_while_history_goes_loses_nothing() {
             }
             let store = crate::store::Store::open(copy.path()).expect("a store");
             let (log, sink) = crate::table::content::tests::log_in(&store, written.log.retention);
-            sink.restore(state).expect("plain data");
-            sink.start(&[], 1).await.expect("starts");
+            sink.start(Start { state: Some(state), ..Start::new(&[], 1) }).await.expect("starts");
             let found = counted(&read(&log.content(), usize::MAX).await.0);
             assert_eq!(found, expected, "round {round}");
             let mut reader = Reader::start(&log, Offsets::default()).await.expect("starts");
