@@ -4,7 +4,6 @@
 //! How parcels are written and sent is a [`Carrier`]'s business. It knows who it is by a name that no other sink has, and what
 //! it sends by what is the same after a crash, so that the other side can tell a repetition.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +13,7 @@ use millstream_engine::changelog::{Outgoing, with_ops};
 use millstream_engine::changes::Changes;
 use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::outbox::{Outbox, Packing, Parcel};
-use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged};
+use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged, Start};
 use millstream_engine::epoch::EpochMark;
 use millstream_engine::error::{Error, Result};
 use millstream_engine::token::token;
@@ -100,7 +99,6 @@ struct Courier<C> {
 
 #[derive(Default)]
 struct State {
-    folder: Option<PathBuf>,
     outbox: Option<Arc<Outbox>>,
     kept: Kept,
 }
@@ -210,33 +208,22 @@ impl<C: Carrier> Courier<C> {
 
 #[async_trait]
 impl<C: Carrier> Sink for Dispatch<C> {
-    fn keep_in(&self, folder: &Path) {
-        self.courier.state.lock().folder = Some(folder.to_owned());
-    }
-
-    fn restore(&self, state: &Value) -> Result<()> {
-        self.courier.state.lock().kept = Kept::deserialize(state)?;
-        Ok(())
-    }
-
-    async fn start(&self, _committed: &[Staged], generation: u64) -> Result<()> {
+    async fn start(&self, Start { generation, state, folder, .. }: Start<'_>) -> Result<()> {
         let courier = &self.courier;
-        let (folder, open) = {
-            let state = courier.state.lock();
-            (state.folder.clone(), state.kept.open.clone())
-        };
+        let kept = state.map(Kept::deserialize).transpose()?.unwrap_or_default();
         let folder = folder.ok_or_else(|| {
             let connector = courier.carrier.connector();
             Error::unsupported(format!("connector '{connector}' sends from stores that are folders only"))
                 .with_hint("Open a store on a disk with --store DIR.")
         })?;
-        let (outbox, open) = Outbox::open(folder, generation, open).await?;
+        let (outbox, open) = Outbox::open(folder, generation, kept.open).await?;
         courier.room.letting_go.send_replace(false);
         courier.room.undelivered.send_replace(0);
         let is_late = !open.is_empty();
         {
             let mut state = courier.state.lock();
-            (state.outbox, state.kept.open) = (Some(outbox), open);
+            state.outbox = Some(outbox);
+            state.kept = Kept { open, ..kept };
             if state.kept.id.is_empty() {
                 state.kept.id = token()?;
             }

@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +18,7 @@ use millstream_engine::changelog::Outgoing;
 use millstream_engine::changes::Changes;
 use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::outbox::{Outbox, Packing, Parcel};
-use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged};
+use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged, Start};
 use millstream_engine::epoch::EpochMark;
 use millstream_engine::error::{Error, Result};
 use parking_lot::Mutex;
@@ -53,9 +52,6 @@ pub(super) struct ClientSink {
     longest: Longest,
     buffer_bytes: u64,
     resend_for: Duration,
-    folder: Mutex<Option<PathBuf>>,
-    /// What was not sent when an earlier run committed last.
-    carried: Mutex<Vec<Parcel>>,
     outbox: Mutex<Option<Arc<Outbox>>>,
     desk: Arc<Desk>,
     courier: tokio::sync::Mutex<JoinSet<()>>,
@@ -120,8 +116,6 @@ impl ClientSink {
             longest,
             buffer_bytes,
             resend_for,
-            folder: Mutex::default(),
-            carried: Mutex::default(),
             outbox: Mutex::default(),
             desk: Arc::new(Desk::new()),
             courier: tokio::sync::Mutex::default(),
@@ -131,22 +125,11 @@ impl ClientSink {
 
 #[async_trait]
 impl Sink for ClientSink {
-    fn keep_in(&self, folder: &Path) {
-        *self.folder.lock() = Some(folder.to_owned());
-    }
-
-    fn restore(&self, state: &serde_json::Value) -> Result<()> {
-        if !state.is_null() {
-            *self.carried.lock() = serde_json::from_value(state.clone())?;
-        }
-        Ok(())
-    }
-
-    async fn start(&self, committed: &[Staged], generation: u64) -> Result<()> {
-        let folder = self.folder.lock().clone();
+    async fn start(&self, Start { committed, generation, state, folder }: Start<'_>) -> Result<()> {
         let folder =
             folder.ok_or_else(|| Error::unsupported("a socket is written to from a store in a folder only"))?;
-        let mut parcels = std::mem::take(&mut *self.carried.lock());
+        let state = state.filter(|state| !state.is_null()).cloned();
+        let mut parcels: Vec<Parcel> = state.map(serde_json::from_value).transpose()?.unwrap_or_default();
         parcels.extend(Parcel::among(committed)?);
         let (outbox, there) = Outbox::open(folder, generation, parcels).await?;
         *self.outbox.lock() = Some(outbox.clone());
