@@ -133,8 +133,11 @@ impl Index {
         let shard = &mut self.shards[at];
         if (shard.used + 1) * 16 > shard.slots.len() * FULL {
             // They begin with other sizes, so that they do not all grow at one time.
-            let more =
-                if shard.slots.is_empty() { SMALLEST + at % 16 } else { (shard.slots.len() * 3 / 8).max(SMALLEST) };
+            let more = match shard.slots.len() {
+                0 => SMALLEST + at % 16,
+                few if few < LARGE => few,
+                many => many * 3 / 8,
+            };
             let slots = shard.slots.len() + more;
             self.slots += slots - shard.slots.len();
             shard.resize(slots);
