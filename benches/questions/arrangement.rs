@@ -34,12 +34,12 @@ fn say(what: &str, n: usize, seconds: f64) {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut of = Arrangement::new(schema(), vec![0], false)?;
+    let mut of = Arrangement::new(schema(), vec![0])?;
     let (mut inserting, mut slowest, mut most) = (0.0, 0.0_f64, 0);
     for from in (0..ROWS).step_by(BATCH) {
         let changes = Changes::insertions(rows(from, ROWS.min(from + BATCH))?);
         let started = Instant::now();
-        of.insert(&of.sorted(&changes)?)?;
+        of.insert(&of.keyed(&changes)?)?;
         let took = started.elapsed().as_secs_f64();
         (inserting, slowest) = (inserting + took, slowest.max(took));
         most = most.max(of.bytes());
@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let at = ROWS - LOOKUPS / 2 + from;
         let probe = Changes::insertions(rows(at, at + BATCH)?);
         let started = Instant::now();
-        let probe = of.sorted(&probe)?;
+        let probe = of.keyed(&probe)?;
         let mut cursor = Cursor::default();
         loop {
             let (pairs, done) = of.pairs(&probe, &mut cursor, 1 << 14)?;
@@ -79,8 +79,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     for from in (0..ROWS / 100).step_by(BATCH) {
         let to = (ROWS / 100).min(from + BATCH);
-        of.insert(&of.sorted(&Changes::retractions(rows(from, to)?))?)?;
-        of.insert(&of.sorted(&Changes::insertions(rows(ROWS + from, ROWS + to)?))?)?;
+        of.insert(&of.keyed(&Changes::retractions(rows(from, to)?))?)?;
+        of.insert(&of.keyed(&Changes::insertions(rows(ROWS + from, ROWS + to)?))?)?;
     }
     let delta: usize = of.snapshot(false)?.iter().map(row_bytes).sum();
     println!("{:<28} {:>8.2} % of one of all", "a checkpoint of 1 % changed", delta as f64 / full as f64 * 100.0);

@@ -65,7 +65,7 @@ impl StreamScan for Rows {
         Duration::from_secs(10)
     }
 
-    fn open(&self, _projection: Vec<usize>, _parallelism: usize) -> millstream_sql::Result<Arc<dyn Source>> {
+    fn source(&self, _projection: Vec<usize>, _parallelism: usize) -> millstream_sql::Result<Arc<dyn Source>> {
         Ok(self.0.clone())
     }
 }

@@ -1,7 +1,6 @@
 //! What the benchmarks share: rows in memory, and running a query over them continuously and in batch.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -13,8 +12,9 @@ use datafusion::logical_expr::TableSource;
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_engine::changes::Changes;
 use millstream_engine::connector::built_in;
+use millstream_engine::connector::generator::Numbered;
 use millstream_engine::connector::registry::{SinkRequest, SourceRequest};
-use millstream_engine::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
+use millstream_engine::connector::{Intake, Opened, Opening, Read, Readers, Source, Unit, UnitReader};
 use millstream_engine::graph::SinkNode;
 use millstream_engine::memory::MemoryBudget;
 use millstream_engine::options::Options;
@@ -39,36 +39,32 @@ const UNIT: u64 = 32;
 pub struct MemorySource {
     batches: Arc<Vec<RecordBatch>>,
     projection: Vec<usize>,
-    next: AtomicU64,
 }
 
 #[async_trait]
 impl Source for MemorySource {
-    async fn start(&self, _consumed: &Offsets) -> millstream_engine::Result<()> {
-        Ok(())
-    }
-
-    fn splits(&self) -> Vec<Split> {
-        let end = Some(self.batches.len() as u64);
-        vec![Split { name: "memory".into(), end, min_time: None, holds: true }]
-    }
-
-    async fn next_unit(&self) -> millstream_engine::Result<Option<Unit>> {
-        let (start, all) = (self.next.fetch_add(UNIT, Ordering::Relaxed), self.batches.len() as u64);
-        Ok((start < all).then(|| Unit { split: "memory".into(), start, end: all.min(start + UNIT) }))
-    }
-
-    async fn open(&self, unit: &Unit) -> millstream_engine::Result<Box<dyn UnitReader>> {
-        let (batches, projection) = (self.batches.clone(), self.projection.clone());
-        Ok(Box::new(Reader { batches, projection, left: unit.start..unit.end }))
+    fn describe(&self) -> String {
+        "memory".to_owned()
     }
 
     fn bounded(&self) -> bool {
         true
     }
 
-    fn describe(&self) -> String {
-        "memory".to_owned()
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        Some(self)
+    }
+
+    async fn open(self: Arc<Self>, opening: Opening) -> millstream_engine::Result<Arc<dyn Intake>> {
+        Ok(Numbered::new("memory", Some(self.batches.len() as u64), UNIT).open(&opening.consumed))
+    }
+}
+
+#[async_trait]
+impl Readers for MemorySource {
+    async fn read(&self, unit: &Unit) -> millstream_engine::Result<Box<dyn UnitReader>> {
+        let (batches, projection) = (self.batches.clone(), self.projection.clone());
+        Ok(Box::new(Reader { batches, projection, left: unit.start..unit.end }))
     }
 }
 
@@ -127,11 +123,11 @@ impl Table {
             event_time: None,
             parallelism: 1,
         };
-        let source = nexmark.readable()?.open(request)?;
-        source.start(&Offsets::default()).await?;
+        let source = nexmark.readable()?.scan(request)?;
+        let Opened { intake, readers } = Opened::of(&source, Opening::new(MemoryBudget::new(1 << 30))).await?;
         let mut batches = vec![];
-        while let Some(unit) = source.next_unit().await? {
-            let mut reader = source.open(&unit).await?;
+        while let Some(unit) = intake.next_unit().await? {
+            let mut reader = readers.read(&unit).await?;
             while let Some(read) = reader.next().await? {
                 batches.push(read.rows.into_rows());
             }
@@ -257,8 +253,8 @@ impl StreamScan for Table {
         Duration::from_secs(10)
     }
 
-    fn open(&self, projection: Vec<usize>, _parallelism: usize) -> millstream_sql::Result<Arc<dyn Source>> {
-        Ok(Arc::new(MemorySource { batches: self.batches.clone(), projection, next: AtomicU64::new(0) }))
+    fn source(&self, projection: Vec<usize>, _parallelism: usize) -> millstream_sql::Result<Arc<dyn Source>> {
+        Ok(Arc::new(MemorySource { batches: self.batches.clone(), projection }))
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
 
-use crate::connector::lag::Lag;
+#[cfg(doc)]
+use crate::connector::Opening;
 use crate::connector::{Sink, Source};
 use crate::error::{Error, Result};
 use crate::operator::window::Closer;
@@ -33,17 +34,6 @@ pub struct Node {
     pub parallelism: usize,
 }
 
-impl Node {
-    /// How far it is behind, where it reads or writes and knows.
-    pub fn lag(&self) -> Option<Lag> {
-        match &self.kind {
-            NodeKind::Source(s) => s.source.lag(),
-            NodeKind::Sink(s) => s.sink.lag(),
-            NodeKind::Operator(_) => None,
-        }
-    }
-}
-
 /// What a node does.
 #[derive(Clone)]
 pub enum NodeKind {
@@ -56,12 +46,14 @@ pub enum NodeKind {
 }
 
 /// A scan of a stream.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct SourceNode {
     /// The stream's name.
     pub stream: String,
     /// Where the rows come from.
     pub source: Arc<dyn Source>,
+    /// The conditions of those who read it that may leave rows out: see [`Opening::conditions`].
+    pub conditions: Vec<Vec<Arc<dyn PhysicalExpr>>>,
     /// The schema of its rows.
     pub schema: SchemaRef,
     /// Event time, if the stream has any.
@@ -71,8 +63,15 @@ pub struct SourceNode {
     pub depth: usize,
 }
 
+impl SourceNode {
+    /// All of `source`, without event time, read like all others.
+    pub fn new(stream: impl Into<String>, source: Arc<dyn Source>, schema: SchemaRef) -> Self {
+        SourceNode { stream: stream.into(), source, conditions: vec![], schema, time: None, depth: 0 }
+    }
+}
+
 /// How a scan tells event time.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ScanTime {
     /// The event-time column.
     pub column: usize,
@@ -158,6 +157,14 @@ impl Graph {
     /// The sources in order: a checkpoint knows one by its place among them.
     pub fn sources(&self) -> impl Iterator<Item = &SourceNode> {
         self.nodes.iter().filter_map(|n| match &n.kind {
+            NodeKind::Source(source) => Some(source),
+            _ => None,
+        })
+    }
+
+    /// The sources in order, to be changed.
+    pub fn sources_mut(&mut self) -> impl Iterator<Item = &mut SourceNode> {
+        self.nodes.iter_mut().filter_map(|n| match &mut n.kind {
             NodeKind::Source(source) => Some(source),
             _ => None,
         })
@@ -265,8 +272,7 @@ mod tests {
         let rows = arrow::array::RecordBatch::new_empty(schema.clone());
         let source = Arc::new(Constant::new(rows));
         let mut graph = Graph::default();
-        let kind = SourceNode { stream: "s".to_owned(), source, schema: schema.clone(), time: None, depth: 0 };
-        let from = graph.add(NodeKind::Source(kind), vec![], 2);
+        let from = graph.add(NodeKind::Source(SourceNode::new("s", source, schema.clone())), vec![], 2);
         let column = |p: &usize| -> Arc<dyn PhysicalExpr> { Arc::new(Column::new(schema.field(*p).name(), *p)) };
         let projected = Arc::new(schema.project(places).expect("columns"));
         let project = Project { expressions: places.iter().map(column).collect(), schema: projected.clone() };

@@ -39,11 +39,11 @@ impl Readable for Made {
         Guarantee::ExactlyOnce
     }
 
-    fn open(&self, mut request: SourceRequest) -> millstream_engine::Result<Arc<dyn Source>> {
+    fn scan(&self, mut request: SourceRequest) -> millstream_engine::Result<Arc<dyn Source>> {
         let rows = request.options.required(&COUNT)?;
         request.options.finish()?;
         let options = Options::new("stream \"a\"", [("rows".to_owned(), rows)].into());
-        built_in().to_read("datagen")?.readable()?.open(SourceRequest { options, ..request })
+        built_in().to_read("datagen")?.readable()?.scan(SourceRequest { options, ..request })
     }
 }
 

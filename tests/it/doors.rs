@@ -463,11 +463,11 @@ impl Readable for Locked {
         Guarantee::ExactlyOnce
     }
 
-    fn open(&self, mut request: SourceRequest) -> millstream_engine::Result<Arc<dyn Source>> {
+    fn scan(&self, mut request: SourceRequest) -> millstream_engine::Result<Arc<dyn Source>> {
         let rows = request.options.required(&SECRET)?;
         request.options.finish()?;
         let options = Options::new("stream \"s\"", [("rows".to_owned(), rows)].into());
-        built_in().to_read("datagen")?.readable()?.open(SourceRequest { options, ..request })
+        built_in().to_read("datagen")?.readable()?.scan(SourceRequest { options, ..request })
     }
 }
 

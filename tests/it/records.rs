@@ -9,13 +9,13 @@ use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
+use millstream_engine::connector::generator::Numbered;
 use millstream_engine::connector::registry::{Connector, Guarantee, Readable, SourceRequest};
-use millstream_engine::connector::{Offsets, Read, Source, Split, Unit, UnitReader, built_in};
+use millstream_engine::connector::{Intake, Opening, Read, Readers, Source, Unit, UnitReader, built_in};
 use millstream_engine::format::metadata::{Layout, MetadataKey};
 use millstream_engine::format::records::{RecordDecoder, RecordOptions, Records};
 use millstream_engine::options::OptionSpec;
 use millstream_sql::session::{Config, Millstream, Outcome};
-use parking_lot::Mutex;
 
 /// The messages of partition 0: key, seconds, content.
 const MESSAGES: [(Option<&str>, i64, Option<&str>); 5] = [
@@ -61,47 +61,43 @@ impl Readable for Queue {
         ]
     }
 
-    fn open(&self, mut request: SourceRequest) -> millstream_engine::Result<Arc<dyn Source>> {
+    fn scan(&self, mut request: SourceRequest) -> millstream_engine::Result<Arc<dyn Source>> {
         let options = RecordOptions::take(&mut request.options)?;
         let layout = request.layout()?;
         request.options.finish()?;
-        Ok(Arc::new(Messages { options, layout, taken: Mutex::new(false) }))
+        Ok(Arc::new(Messages { options, layout }))
     }
 }
 
 struct Messages {
     options: RecordOptions,
     layout: Layout,
-    taken: Mutex<bool>,
 }
 
 #[async_trait]
 impl Source for Messages {
-    async fn start(&self, consumed: &Offsets) -> millstream_engine::Result<()> {
-        *self.taken.lock() = consumed.prefix("0") > 0;
-        Ok(())
-    }
-
-    fn splits(&self) -> Vec<Split> {
-        vec![Split { name: "0".into(), end: Some(105), min_time: None, holds: true }]
-    }
-
-    async fn next_unit(&self) -> millstream_engine::Result<Option<Unit>> {
-        let taken = std::mem::replace(&mut *self.taken.lock(), true);
-        Ok((!taken).then(|| Unit { split: "0".into(), start: 0, end: 105 }))
-    }
-
-    async fn open(&self, unit: &Unit) -> millstream_engine::Result<Box<dyn UnitReader>> {
-        let decoder = RecordDecoder::new(&self.options, self.layout.clone(), unit.split.clone())?;
-        Ok(Box::new(Reader { decoder, layout: self.layout.clone(), done: false }))
+    fn describe(&self) -> String {
+        "queue".to_owned()
     }
 
     fn bounded(&self) -> bool {
         true
     }
 
-    fn describe(&self) -> String {
-        "queue".to_owned()
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        Some(self)
+    }
+
+    async fn open(self: Arc<Self>, opening: Opening) -> millstream_engine::Result<Arc<dyn Intake>> {
+        Ok(Numbered::new("0", Some(105), 105).open(&opening.consumed))
+    }
+}
+
+#[async_trait]
+impl Readers for Messages {
+    async fn read(&self, unit: &Unit) -> millstream_engine::Result<Box<dyn UnitReader>> {
+        let decoder = RecordDecoder::new(&self.options, self.layout.clone(), unit.split.clone())?;
+        Ok(Box::new(Reader { decoder, layout: self.layout.clone(), done: false }))
     }
 }
 

@@ -157,6 +157,16 @@ def test_one_row_in_one_row_out_while_the_input_stays_open(store, site):
         assert len(polled.requests) <= asked + 1, "who is paused asks for nothing"
 
 
+def test_what_reads_a_server_can_be_replaced(store, site):
+    polled = site(lambda r: r.say(200, [{"id": 1}, {"id": 2}]))
+    with opened(store) as (_, cursor):
+        cursor.execute(source(polled, key="/id"))
+        cursor.execute(KEPT)
+        assert eventually(lambda: rows(cursor, "SELECT id FROM kept ORDER BY id") == [(1,), (2,)])
+        cursor.execute("CREATE OR REPLACE STREAM kept AS SELECT id * 10 AS ten FROM polled")
+        assert eventually(lambda: rows(cursor, "SELECT ten FROM kept ORDER BY ten") == [(10,), (20,)])
+
+
 def test_pages_by_link_cursor_and_number(store, site, tmp_path):
     items = [{"id": i, "t": str(i)} for i in range(10)]
 

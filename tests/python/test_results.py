@@ -3,7 +3,7 @@
 import json
 
 import duckdb
-from conftest import Process
+from conftest import Process, run
 
 
 def results(store, *statements):
@@ -261,3 +261,16 @@ def test_patterns_and_powers(store):
         "'abc' SIMILAR TO '(a|x)%' AS d, to_char(TIMESTAMP '2026-01-02 03:04:05', 'YYYY/MM/DD HH24:MI') AS e, "
         "2 * 3 ^ 2 + 1 AS f, struct_of.f AS g, (struct_of).f AS h FROM (SELECT named_struct('f', 7) AS struct_of)",
     ) == [{"a": True, "b": False, "c": False, "d": True, "e": "2026/01/02 03:04", "f": 19.0, "g": 7, "h": 7}]
+
+
+def test_a_result_that_is_complete_keeps_no_state(store):
+    """What is grouped and joined is needed until the input ends; then the result is all that is left, also after a restart."""
+    run(store, """
+CREATE STREAM a (k BIGINT, v BIGINT) WITH (connector = 'datagen', rows = 50000, seed = 1);
+CREATE STREAM b (k BIGINT, v BIGINT) WITH (connector = 'datagen', rows = 50000, seed = 2);
+CREATE STREAM joined AS SELECT a.k, count(*) AS n FROM a JOIN b ON a.k % 1000 = b.k % 1000 GROUP BY a.k;
+""")
+    files = [file.name for file in (store / "jobs").glob("*/state/*")]
+    assert files == [], "what no restart reads"
+    shown = run(store, "SELECT count(*) > 1000 AS many FROM joined;").stdout
+    assert "true" in shown

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use millstream_engine::changes::Changes;
-use millstream_engine::connector::{Commit, Sink, SinkWriter, Staged};
+use millstream_engine::connector::{Commit, Sink, SinkWriter, Staged, Start};
 use millstream_engine::epoch::EpochMark;
 use millstream_engine::time::EventTime;
 use millstream_engine::{Error, Result};
@@ -32,8 +32,6 @@ pub struct Kept {
     /// What was made visible, once per name.
     pub committed: Vec<Changes>,
     names: BTreeSet<String>,
-    /// The number of committed rows that the last manifest promises.
-    promised: Option<u64>,
 }
 
 /// See the module's text.
@@ -68,11 +66,11 @@ fn rows_of(changes: &[Changes]) -> u64 {
 
 #[async_trait]
 impl Sink for Collector {
-    async fn start(&self, committed: &[Staged], _generation: u64) -> Result<()> {
+    async fn start(&self, Start { committed, state, .. }: Start<'_>) -> Result<()> {
         let mut kept = self.kept.lock();
         kept.commit(committed)?;
         kept.staged.clear();
-        match kept.promised.take() {
+        match state.and_then(serde_json::Value::as_u64) {
             Some(promised) if promised != kept.rows() => {
                 Err(Error::internal(format!("the manifest promises {promised} rows, {} are there", kept.rows())))
             }
@@ -89,11 +87,6 @@ impl Sink for Collector {
         let staged: u64 =
             commit.staged.iter().filter_map(|s| kept.staged.get(&s.body.to_string())).map(|c| rows_of(c)).sum();
         serde_json::json!(kept.rows() + staged)
-    }
-
-    fn restore(&self, state: &serde_json::Value) -> Result<()> {
-        self.kept.lock().promised = state.as_u64();
-        Ok(())
     }
 
     async fn commit(&self, commit: &Commit<'_>) -> Result<()> {

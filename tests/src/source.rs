@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use millstream_engine::changes::Changes;
-use millstream_engine::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
+use millstream_engine::connector::{Intake, Opening, Read, Readers, Source, Split, Unit, UnitReader};
 use millstream_engine::{Error, Result};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -19,6 +19,28 @@ use crate::input::InputRef;
 pub struct ScriptedSource {
     input: InputRef,
     projection: Vec<usize>,
+}
+
+impl ScriptedSource {
+    /// Reads columns `projection` of `input`.
+    pub fn new(input: InputRef, projection: Vec<usize>) -> Self {
+        ScriptedSource { input, projection }
+    }
+
+    fn name(split: usize) -> Arc<str> {
+        format!("s{split}").into()
+    }
+
+    fn place(split: &str) -> usize {
+        split.trim_start_matches('s').parse().unwrap_or_default()
+    }
+}
+
+/// It is read.
+struct Script {
+    input: InputRef,
+    projection: Vec<usize>,
+    grouped: bool,
     state: Mutex<Handout>,
     admitted: Notify,
 }
@@ -33,27 +55,7 @@ struct Handout {
     ends: Vec<u64>,
 }
 
-impl ScriptedSource {
-    /// Reads columns `projection` of `input`.
-    pub fn new(input: InputRef, projection: Vec<usize>) -> Self {
-        let units = vec![VecDeque::new(); input.splits.len()];
-        let ends = vec![0; input.splits.len()];
-        let state = Handout { rng: StdRng::seed_from_u64(0), group: 0, units, ends };
-        ScriptedSource { input, projection, state: Mutex::new(state), admitted: Notify::new() }
-    }
-
-    fn name(split: usize) -> Arc<str> {
-        format!("s{split}").into()
-    }
-
-    fn place(split: &str) -> usize {
-        split.trim_start_matches('s').parse().unwrap_or_default()
-    }
-
-    fn is_grouped(&self) -> bool {
-        self.input.run.lock().grouped
-    }
-
+impl Script {
     /// Opens the next group that has rows, when the present one has been handed out.
     fn admit(&self, s: &mut Handout) {
         while s.units.iter().all(VecDeque::is_empty) && s.group < self.input.groups.len() {
@@ -92,21 +94,35 @@ async fn pause(times: usize) {
 
 #[async_trait]
 impl Source for ScriptedSource {
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
+    fn describe(&self) -> String {
+        "scripted".to_owned()
+    }
+
+    fn bounded(&self) -> bool {
+        true
+    }
+
+    fn in_groups(&self) -> bool {
+        self.input.run.lock().grouped
+    }
+
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        None
+    }
+
+    async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
         let (seed, grouped) = {
             let mut run = self.input.run.lock();
             run.cuts.clear();
             (run.seed, run.grouped)
         };
-        let mut s = self.state.lock();
-        s.rng = StdRng::seed_from_u64(seed);
+        let units = vec![VecDeque::new(); self.input.splits.len()];
+        let mut s = Handout { rng: StdRng::seed_from_u64(seed), group: 0, units, ends: vec![] };
         for (split, end) in self.input.ends().into_iter().enumerate() {
-            s.units[split].clear();
-            let name = ScriptedSource::name(split);
-            s.ends[split] = if grouped { consumed.prefix(&name) } else { 0 };
+            let name = Self::name(split);
+            s.ends.push(if grouped { opening.consumed.prefix(&name) } else { 0 });
             if !grouped {
-                for gap in consumed.gaps(&name, 0..end) {
-                    let s = &mut *s;
+                for gap in opening.consumed.gaps(&name, 0..end) {
                     chop(&mut s.rng, &mut s.units[split], split, gap.start, gap.end);
                 }
             }
@@ -118,11 +134,18 @@ impl Source for ScriptedSource {
                 return Err(Error::internal(format!("a checkpoint at {:?}, within a group", s.ends)));
             }
             s.group = at.map_or(0, |at| at + 1);
-            self.admit(&mut s);
         }
-        Ok(())
+        let (input, projection) = (self.input.clone(), self.projection.clone());
+        let script = Script { input, projection, grouped, state: Mutex::new(s), admitted: Notify::new() };
+        if grouped {
+            script.admit(&mut script.state.lock());
+        }
+        Ok(Arc::new(script))
     }
+}
 
+#[async_trait]
+impl Intake for Script {
     fn splits(&self) -> Vec<Split> {
         let split = |(i, end)| Split { name: ScriptedSource::name(i), end: Some(end), min_time: None, holds: true };
         self.input.ends().into_iter().enumerate().map(split).collect()
@@ -140,7 +163,7 @@ impl Source for ScriptedSource {
                 if let Some(unit) = self.pop(&mut s) {
                     return Ok(Some(unit));
                 }
-                if s.group >= self.input.groups.len() || !self.is_grouped() {
+                if s.group >= self.input.groups.len() || !self.grouped {
                     return Ok(None);
                 }
             }
@@ -148,24 +171,12 @@ impl Source for ScriptedSource {
         }
     }
 
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let split = ScriptedSource::place(&unit.split);
-        let changes = self.input.splits[split].slice(unit.start as usize, (unit.end - unit.start) as usize);
-        let rows = changes.rows().project(&self.projection)?;
-        let rng = StdRng::seed_from_u64(self.state.lock().rng.random());
-        Ok(Box::new(Reader { rows: changes.with_rows(rows), at: 0, start: unit.start, rng }))
-    }
-
-    fn in_groups(&self) -> bool {
-        self.is_grouped()
-    }
-
     fn try_unit(&self) -> Option<Unit> {
         self.pop(&mut self.state.lock())
     }
 
     fn epoch_cut(&self) {
-        if !self.is_grouped() {
+        if !self.grouped {
             return;
         }
         let mut s = self.state.lock();
@@ -175,12 +186,19 @@ impl Source for ScriptedSource {
         self.admitted.notify_waiters();
     }
 
-    fn bounded(&self) -> bool {
-        true
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        Some(self)
     }
+}
 
-    fn describe(&self) -> String {
-        "scripted".to_owned()
+#[async_trait]
+impl Readers for Script {
+    async fn read(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        let split = ScriptedSource::place(&unit.split);
+        let changes = self.input.splits[split].slice(unit.start as usize, (unit.end - unit.start) as usize);
+        let rows = changes.rows().project(&self.projection)?;
+        let rng = StdRng::seed_from_u64(self.state.lock().rng.random());
+        Ok(Box::new(Reader { rows: changes.with_rows(rows), at: 0, start: unit.start, rng }))
     }
 }
 

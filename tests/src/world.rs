@@ -108,7 +108,7 @@ impl StreamScan for Stream {
         Duration::from_secs(3600)
     }
 
-    fn open(&self, projection: Vec<usize>, _parallelism: usize) -> millstream_sql::Result<Arc<dyn Source>> {
+    fn source(&self, projection: Vec<usize>, _parallelism: usize) -> millstream_sql::Result<Arc<dyn Source>> {
         Ok(Arc::new(ScriptedSource::new(self.input.clone(), projection)))
     }
 }

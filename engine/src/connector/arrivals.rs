@@ -187,14 +187,14 @@ impl<T> Arrivals<T> {
         self.changed.notify_waiters();
     }
 
-    /// As [`Source::splits`](super::Source::splits).
+    /// As [`Intake::splits`](super::Intake::splits).
     pub fn splits(&self) -> Vec<Split> {
         let state = self.state.lock();
         let end = matches!(state.ended, Some(None)).then_some(state.last);
         vec![Split { name: self.split.clone(), end, min_time: None, holds: true }]
     }
 
-    /// As [`Source::next_unit`](super::Source::next_unit).
+    /// As [`Intake::next_unit`](super::Intake::next_unit).
     pub async fn next_unit(&self) -> Result<Option<Unit>> {
         loop {
             let changed = self.changed.notified();
@@ -217,14 +217,14 @@ impl<T> Arrivals<T> {
         }
     }
 
-    /// As [`Source::try_unit`](super::Source::try_unit).
+    /// As [`Intake::try_unit`](super::Intake::try_unit).
     pub fn try_unit(&self) -> Option<Unit> {
         let mut state = self.state.lock();
         state.cutting = true;
         state.hand_out(&self.split)
     }
 
-    /// As [`Source::epoch_cut`](super::Source::epoch_cut).
+    /// As [`Intake::epoch_cut`](super::Intake::epoch_cut).
     pub fn epoch_cut(&self) {
         {
             let mut state = self.state.lock();

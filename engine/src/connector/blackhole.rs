@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::changes::Changes;
 use crate::connector::registry::{Connector, Guarantee, SinkRequest, Writable};
-use crate::connector::{Commit, Sink, SinkWriter, Staged};
+use crate::connector::{Commit, Sink, SinkWriter, Staged, Start};
 use crate::epoch::EpochMark;
 use crate::error::Result;
 use crate::options::Options;
@@ -53,7 +53,7 @@ struct Blackhole {
 
 #[async_trait]
 impl Sink for Blackhole {
-    async fn start(&self, _committed: &[Staged], _generation: u64) -> Result<()> {
+    async fn start(&self, _start: Start<'_>) -> Result<()> {
         Ok(())
     }
 

@@ -1,12 +1,12 @@
 //! Rows that a query has itself: `VALUES`, and a `SELECT` without FROM.
 
-use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use parking_lot::Mutex;
 
-use super::{Offsets, Read, Source, Split, Unit, UnitReader};
+use super::generator::Numbered;
+use super::{Intake, Opening, Read, Readers, Source, Unit, UnitReader};
 use crate::changes::Changes;
 use crate::error::Result;
 
@@ -15,50 +15,42 @@ const SPLIT: &str = "rows";
 
 /// Gives its rows once.
 #[derive(Debug)]
-pub struct Constant {
-    rows: RecordBatch,
-    /// What is to be handed out.
-    left: Mutex<Vec<Range<u64>>>,
-}
+pub struct Constant(RecordBatch);
 
 impl Constant {
     /// A source of `rows`.
     pub fn new(rows: RecordBatch) -> Self {
-        Constant { rows, left: Mutex::default() }
+        Constant(rows)
     }
 }
 
 #[async_trait]
 impl Source for Constant {
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
-        *self.left.lock() = consumed.gaps(SPLIT, 0..self.rows.num_rows() as u64);
-        Ok(())
-    }
-
-    fn splits(&self) -> Vec<Split> {
-        let end = Some(self.rows.num_rows() as u64);
-        vec![Split { name: SPLIT.into(), end, min_time: None, holds: true }]
-    }
-
-    async fn next_unit(&self) -> Result<Option<Unit>> {
-        let unit = |rows: Range<u64>| Unit { split: SPLIT.into(), start: rows.start, end: rows.end };
-        Ok(self.left.lock().pop().map(unit))
-    }
-
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let rows = self.rows.slice(unit.start as usize, (unit.end - unit.start) as usize);
-        Ok(Box::new(Reader(Some(Read::rows(Changes::insertions(rows), unit.end)))))
+    fn describe(&self) -> String {
+        match self.0.num_rows() {
+            1 => "1 row".to_owned(),
+            n => format!("{n} rows"),
+        }
     }
 
     fn bounded(&self) -> bool {
         true
     }
 
-    fn describe(&self) -> String {
-        match self.rows.num_rows() {
-            1 => "1 row".to_owned(),
-            n => format!("{n} rows"),
-        }
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        Some(self)
+    }
+
+    async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
+        Ok(Numbered::new(SPLIT, Some(self.0.num_rows() as u64), u64::MAX).open(&opening.consumed))
+    }
+}
+
+#[async_trait]
+impl Readers for Constant {
+    async fn read(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        let rows = self.0.slice(unit.start as usize, (unit.end - unit.start) as usize);
+        Ok(Box::new(Reader(Some(Read::rows(Changes::insertions(rows), unit.end)))))
     }
 }
 

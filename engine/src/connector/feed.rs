@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::position::Positioned;
-use super::{Commit, Sink, SinkWriter, Source, Staged};
+use super::position::Standing;
+use super::{Commit, Sink, SinkWriter, Staged, Start};
 use crate::changelog::{Outgoing, op_schema, with_ops};
 use crate::changes::{Changes, row_bytes};
 use crate::epoch::EpochMark;
@@ -74,7 +74,7 @@ pub struct FeedSink {
     updating: bool,
     key: Option<Vec<usize>>,
     /// The log's reader, where epochs are those of the log.
-    positions: Option<Arc<dyn Source>>,
+    positions: Option<Arc<dyn Standing>>,
     sender: Mutex<Option<mpsc::Sender<FeedPart>>>,
 }
 
@@ -84,12 +84,12 @@ impl FeedSink {
         FeedSink::with_positions(schema, updating, key, None)
     }
 
-    /// The same for a query over the log that `positions` reads, whose epochs are told in place of the query's own.
+    /// The same for a query over a log, whose epochs are told in place of the query's own, as `positions` say.
     pub fn with_positions(
         schema: SchemaRef,
         updating: bool,
         key: Option<Vec<usize>>,
-        positions: Option<Arc<dyn Source>>,
+        positions: Option<Arc<dyn Standing>>,
     ) -> (Arc<Self>, mpsc::Receiver<FeedPart>) {
         let (tx, rx) = mpsc::channel(WAITING);
         (Arc::new(FeedSink { schema, updating, key, positions, sender: Mutex::new(Some(tx)) }), rx)
@@ -103,7 +103,7 @@ impl FeedSink {
 
 #[async_trait]
 impl Sink for FeedSink {
-    async fn start(&self, _committed: &[Staged], _generation: u64) -> Result<()> {
+    async fn start(&self, _start: Start<'_>) -> Result<()> {
         Ok(())
     }
 
@@ -141,7 +141,7 @@ impl Sink for FeedSink {
 
 struct Writer {
     outgoing: Outgoing,
-    positions: Option<Arc<dyn Source>>,
+    positions: Option<Arc<dyn Standing>>,
     sender: mpsc::Sender<FeedPart>,
     /// The rows of the present epoch, where they only grow.
     batches: Vec<RecordBatch>,
@@ -185,15 +185,15 @@ impl SinkWriter for Writer {
         if let Some((changes, ops)) = self.outgoing.end()? {
             batches.push(with_ops(changes.rows(), &ops)?);
         }
-        let positions = self.positions.as_ref().and_then(|source| source.positioned());
-        let position = positions.and_then(Positioned::stands_behind);
+        let positions = self.positions.as_ref();
+        let position = positions.and_then(|standing| standing.stands_behind());
         let last = (position, mark.watermark);
         if batches.is_empty() && !self.parted && last == self.last {
             return Ok(());
         }
         self.last = last;
         let epoch = if positions.is_some() { position } else { Some(mark.epoch) };
-        let ahead = positions.map_or(0, Positioned::ahead);
+        let ahead = positions.map_or(0, |standing| standing.ahead());
         self.send(batches, Some(FeedEnd { epoch, watermark: mark.watermark, ahead })).await
     }
 

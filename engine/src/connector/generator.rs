@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, StringViewArray, make_view};
 use arrow::buffer::{Buffer, NullBuffer};
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::connector::{Offsets, Split, Unit};
+use crate::connector::{Intake, Offsets, Split, Unit};
 use crate::error::{Error, Result};
 use crate::options::{OptionSpec, Options};
 use crate::time::EventTime;
@@ -52,13 +53,57 @@ impl Pace {
     }
 }
 
-/// The units of one split of row numbers.
-#[derive(Debug)]
-pub(crate) struct HandOut {
+/// One split of row numbers.
+#[derive(Clone, Debug)]
+pub struct Numbered {
     split: Arc<str>,
     end: Option<u64>,
     unit_rows: u64,
     pace: Option<Pace>,
+    min_time: Option<EventTime>,
+}
+
+impl Numbered {
+    /// Rows `0..end` (without end if `None`) of `split`, in units of at most `unit_rows`.
+    pub fn new(split: &str, end: Option<u64>, unit_rows: u64) -> Self {
+        Numbered { split: split.into(), end, unit_rows, pace: None, min_time: None }
+    }
+
+    /// So many a second.
+    pub(crate) fn paced(self, pace: Option<Pace>) -> Self {
+        Numbered { pace, ..self }
+    }
+
+    /// With times from `time` on.
+    pub(crate) fn beginning(self, time: EventTime) -> Self {
+        Numbered { min_time: Some(time), ..self }
+    }
+
+    /// How many and how fast, with the `noun` for rows.
+    pub(crate) fn describe(&self, noun: &str) -> String {
+        let rows = self.end.map_or("unbounded".to_owned(), |end| format!("{end} {noun}"));
+        match self.pace {
+            Some(Pace(rate)) => format!("{rows}, {rate} a second"),
+            None => rows,
+        }
+    }
+
+    /// Whether the rows come to an end.
+    pub(crate) fn bounded(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Hands out what `consumed` lacks.
+    pub fn open(&self, consumed: &Offsets) -> Arc<HandOut> {
+        let ranges = consumed.gaps(&self.split, 0..self.end.unwrap_or(u64::MAX)).into();
+        Arc::new(HandOut { of: self.clone(), left: Mutex::new(Left { ranges, given: 0, since: None }) })
+    }
+}
+
+/// The units of a [`Numbered`] split.
+#[derive(Debug)]
+pub struct HandOut {
+    of: Numbered,
     left: Mutex<Left>,
 }
 
@@ -77,66 +122,35 @@ enum Turn {
     End,
 }
 
-impl HandOut {
-    /// Rows `0..end` (without end if `None`) of `split`, in units of at most `unit_rows`.
-    pub(crate) fn new(split: &str, end: Option<u64>, unit_rows: u64, pace: Option<Pace>) -> Self {
-        let hand_out = HandOut {
-            split: split.into(),
-            end,
-            unit_rows,
-            pace,
-            left: Mutex::new(Left { ranges: VecDeque::new(), given: 0, since: None }),
-        };
-        hand_out.start(&Offsets::default());
-        hand_out
+#[async_trait]
+impl Intake for HandOut {
+    fn splits(&self) -> Vec<Split> {
+        let Numbered { split, end, min_time, .. } = &self.of;
+        vec![Split { name: split.clone(), end: *end, min_time: *min_time, holds: true }]
     }
 
-    /// Begins with what `consumed` lacks.
-    pub(crate) fn start(&self, consumed: &Offsets) {
-        let gaps = consumed.gaps(&self.split, 0..self.end.unwrap_or(u64::MAX));
-        *self.left.lock() = Left { ranges: gaps.into(), given: 0, since: None };
-    }
-
-    /// The split, for a source whose times begin at `min_time`.
-    pub(crate) fn split(&self, min_time: Option<EventTime>) -> Split {
-        Split { name: self.split.clone(), end: self.end, min_time, holds: true }
-    }
-
-    /// How many and how fast, with the `noun` for rows.
-    pub(crate) fn describe(&self, noun: &str) -> String {
-        let rows = self.end.map_or("unbounded".to_owned(), |end| format!("{end} {noun}"));
-        match self.pace {
-            Some(Pace(rate)) => format!("{rows}, {rate} a second"),
-            None => rows,
-        }
-    }
-
-    /// Whether the rows come to an end.
-    pub(crate) fn bounded(&self) -> bool {
-        self.end.is_some()
-    }
-
-    /// The next unit, when it is due; `None` at the end. Nothing is lost when the future is dropped: a
-    /// range is taken only in the step that returns it.
-    pub(crate) async fn next_unit(&self) -> Option<Unit> {
+    /// The next unit, when it is due. A range is taken only in the step that returns it.
+    async fn next_unit(&self) -> Result<Option<Unit>> {
         loop {
             match self.turn(Instant::now()) {
                 Turn::Unit(range) => {
-                    return Some(Unit { split: self.split.clone(), start: range.start, end: range.end });
+                    return Ok(Some(Unit { split: self.of.split.clone(), start: range.start, end: range.end }));
                 }
                 Turn::Wait(time) => tokio::time::sleep(time).await,
-                Turn::End => return None,
+                Turn::End => return Ok(None),
             }
         }
     }
+}
 
+impl HandOut {
     fn turn(&self, now: Instant) -> Turn {
         let mut left = self.left.lock();
         let since = *left.since.get_or_insert(now);
         let given = left.given;
         let Some(front) = left.ranges.front_mut() else { return Turn::End };
-        let mut rows = (front.end - front.start).min(self.unit_rows);
-        if let Some(pace) = self.pace {
+        let mut rows = (front.end - front.start).min(self.of.unit_rows);
+        if let Some(pace) = self.of.pace {
             let elapsed = now.saturating_duration_since(since);
             let tick = pace.tick().min(rows);
             rows = rows.min(pace.due(elapsed).saturating_sub(given));
@@ -213,6 +227,10 @@ mod tests {
         offsets
     }
 
+    fn paced(end: Option<u64>, unit_rows: u64, pace: f64) -> Arc<HandOut> {
+        Numbered::new("s", end, unit_rows).paced(Some(Pace(pace))).open(&consumed(&[]))
+    }
+
     fn ranges(hand_out: &HandOut) -> Vec<Range<u64>> {
         let now = Instant::now();
         std::iter::from_fn(|| match hand_out.turn(now) {
@@ -224,17 +242,15 @@ mod tests {
 
     #[test]
     fn gaps_come_first_and_then_the_rest() {
-        let hand_out = HandOut::new("s", Some(100), 30, None);
-        assert_eq!(ranges(&hand_out), [0..30, 30..60, 60..90, 90..100]);
-        hand_out.start(&consumed(&[0..10, 20..55, 60..70]));
-        assert_eq!(ranges(&hand_out), [10..20, 55..60, 70..100]);
-        hand_out.start(&consumed(std::slice::from_ref(&(0..100))));
-        assert_eq!(ranges(&hand_out), []);
+        let rows = Numbered::new("s", Some(100), 30);
+        assert_eq!(ranges(&rows.open(&consumed(&[]))), [0..30, 30..60, 60..90, 90..100]);
+        assert_eq!(ranges(&rows.open(&consumed(&[0..10, 20..55, 60..70]))), [10..20, 55..60, 70..100]);
+        assert_eq!(ranges(&rows.open(&consumed(std::slice::from_ref(&(0..100))))), []);
     }
 
     #[test]
     fn a_pace_releases_what_is_due() {
-        let hand_out = HandOut::new("s", None, 1_000_000, Some(Pace(10_000.0)));
+        let hand_out = paced(None, 1_000_000, 10_000.0);
         let start = Instant::now();
         let at = |ms: u64| hand_out.turn(start + Duration::from_millis(ms));
         assert!(matches!(at(0), Turn::Wait(t) if t == TICK));
@@ -246,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_last_rows_of_a_paced_split_are_released() {
-        let hand_out = HandOut::new("s", Some(3), 1_000, Some(Pace(1.0)));
+        let hand_out = paced(Some(3), 1_000, 1.0);
         let start = Instant::now();
         let at = |s: u64| hand_out.turn(start + Duration::from_secs(s));
         assert!(matches!(at(0), Turn::Wait(t) if t == Duration::from_secs(1)));
@@ -259,17 +275,17 @@ mod tests {
     fn a_dropped_wait_loses_nothing() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(async {
-            let hand_out = HandOut::new("s", Some(50), 1_000, Some(Pace(1_000.0)));
+            let hand_out = paced(Some(50), 1_000, 1_000.0);
             let mut rows = 0;
             while rows < 50 {
                 // Most of these waits are given up before the unit is due.
                 if let Ok(unit) = tokio::time::timeout(Duration::from_micros(200), hand_out.next_unit()).await {
-                    let unit = unit.expect("not at the end");
+                    let unit = unit.expect("no error").expect("not at the end");
                     assert_eq!(unit.start, rows);
                     rows = unit.end;
                 }
             }
-            assert_eq!(hand_out.next_unit().await, None);
+            assert_eq!(hand_out.next_unit().await.expect("no error"), None);
         });
     }
 }

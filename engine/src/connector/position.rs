@@ -6,6 +6,10 @@
 //! ```
 //! An epoch that ends within a commit was never seen: behind it comes that commit, whole.
 
+use std::sync::Arc;
+
+use super::Source;
+
 /// Where the reading of a log begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Begin {
@@ -18,18 +22,20 @@ pub enum Begin {
     Behind {
         /// The epoch.
         epoch: u64,
-        /// The stream that it is of, where that is known: see [`Positioned::incarnation`].
+        /// The stream that it is of, where that is known: see [`Standing::incarnation`].
         incarnation: Option<String>,
     },
 }
 
 /// A source that reads a log, and whose positions outlast it.
 pub trait Positioned: Send + Sync {
-    /// Says where to begin. Each epoch of the reading ends with a commit of the log from then on.
-    ///
-    /// Called before [`Source::start`](super::Source::start), which errors when there is no such position.
-    fn begin(&self, begin: Begin);
+    /// One that reads the same from there on, which errors when it is opened and there is no such position. Each epoch of the
+    /// reading ends with a commit of the log. And that by which the reader tells where it stands.
+    fn beginning(&self, begin: Begin) -> (Arc<dyn Source>, Arc<dyn Standing>);
+}
 
+/// Where the reader of a log stands.
+pub trait Standing: Send + Sync {
     /// Which making of the stream it reads: one that was dropped and made again is another.
     fn incarnation(&self) -> String;
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, SchemaRef};
 
+#[cfg(doc)]
+use crate::connector::Opening;
 use crate::connector::{Sink, Source};
 use crate::error::{Error, Result};
 use crate::format::form::Form;
@@ -16,7 +18,7 @@ use crate::nearest::nearest;
 use crate::options::{OptionSpec, Options};
 use crate::reach::Touch;
 
-/// A scan to open.
+/// A scan of a stream.
 #[derive(Clone, Debug)]
 pub struct SourceRequest {
     /// The stream's name.
@@ -138,13 +140,13 @@ pub trait Readable: Send + Sync {
     /// Checks, once and before anything is made, that it has what `request` asks for: what it reads may be opened.
     /// What a source that was checked finds later is input, and no reason to refuse the stream.
     fn check(&self, request: SourceRequest) -> Result<()> {
-        self.open(request).map(drop)
+        self.scan(request).map(drop)
     }
 
-    /// Opens a source. Errors name what is wrong with the options.
-    fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>>;
+    /// The source that `request` describes; opens nothing. Errors name what is wrong with the options.
+    fn scan(&self, request: SourceRequest) -> Result<Arc<dyn Source>>;
 
-    /// Whether its sources read less where a condition leaves rows out ([`Source::prune`]).
+    /// Whether its sources read less where a condition leaves rows out ([`Opening::conditions`]).
     fn prunes(&self) -> bool {
         false
     }
@@ -441,7 +443,7 @@ mod tests {
                         options,
                         parallelism: 1,
                     };
-                    source.open(request).err()
+                    source.scan(request).err()
                 };
                 let read: BTreeSet<String> = with.iter().flat_map(|values| known(open, values)).collect();
                 let listed = names(&source.options()).into_iter().filter(|name| !name.starts_with("fields."));

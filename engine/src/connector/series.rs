@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use parking_lot::Mutex;
 
-use super::{Offsets, Read, Source, Split, Unit, UnitReader};
+use super::generator::Numbered;
+use super::{Intake, Opening, Read, Readers, Source, Unit, UnitReader};
 use crate::changes::Changes;
 use crate::error::Result;
 
@@ -58,52 +58,40 @@ pub struct SeriesSource {
     series: Series,
     /// Of one column or none.
     schema: SchemaRef,
-    /// What is to be handed out, the next at the end.
-    left: Mutex<Vec<Range<u64>>>,
 }
 
 impl SeriesSource {
     /// A source of `series` in rows of `schema`: a column, or none.
     pub fn new(series: Series, schema: SchemaRef) -> Self {
-        SeriesSource { series, schema, left: Mutex::default() }
+        SeriesSource { series, schema }
     }
 }
 
 #[async_trait]
 impl Source for SeriesSource {
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
-        let mut gaps = consumed.gaps(SPLIT, 0..self.series.count);
-        gaps.reverse();
-        *self.left.lock() = gaps;
-        Ok(())
-    }
-
-    fn splits(&self) -> Vec<Split> {
-        vec![Split { name: SPLIT.into(), end: Some(self.series.count), min_time: None, holds: true }]
-    }
-
-    async fn next_unit(&self) -> Result<Option<Unit>> {
-        let mut left = self.left.lock();
-        let Some(range) = left.pop() else { return Ok(None) };
-        let end = range.end.min(range.start.saturating_add(UNIT));
-        if end < range.end {
-            left.push(end..range.end);
-        }
-        Ok(Some(Unit { split: SPLIT.into(), start: range.start, end }))
-    }
-
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let (series, schema) = (self.series, self.schema.clone());
-        Ok(Box::new(Reader { series, schema, left: unit.start..unit.end }))
+    fn describe(&self) -> String {
+        let Series { first, step, count } = self.series;
+        format!("{count} numbers from {first} by {step}")
     }
 
     fn bounded(&self) -> bool {
         true
     }
 
-    fn describe(&self) -> String {
-        let Series { first, step, count } = self.series;
-        format!("{count} numbers from {first} by {step}")
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        Some(self)
+    }
+
+    async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
+        Ok(Numbered::new(SPLIT, Some(self.series.count), UNIT).open(&opening.consumed))
+    }
+}
+
+#[async_trait]
+impl Readers for SeriesSource {
+    async fn read(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        let (series, schema) = (self.series, self.schema.clone());
+        Ok(Box::new(Reader { series, schema, left: unit.start..unit.end }))
     }
 }
 

@@ -1,20 +1,22 @@
 //! `stdin` and `stdout`: a stream in a pipe.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use crate::changelog::{Outgoing, op_schema, with_ops};
 use crate::changes::Changes;
 use crate::connector::registry::{Connector, Guarantee, Readable, SinkRequest, SourceRequest, Writable};
-use crate::connector::{Commit, DeadLetter, Offsets, Read, Sink, SinkWriter, Source, Split, Staged, Unit, UnitReader};
+use crate::connector::{
+    Commit, DeadLetter, Intake, Opening, Read, Readers, Sink, SinkWriter, Source, Split, Staged, Start, Unit,
+    UnitReader,
+};
 use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
 use crate::format::blocks::{Block, Blocks, Cut, Want};
@@ -75,7 +77,7 @@ impl Readable for StdinConnector {
         )]
     }
 
-    fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
+    fn scan(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
         open_source(request)
     }
 
@@ -131,7 +133,7 @@ fn open_source(mut request: SourceRequest) -> Result<Arc<dyn Source>> {
     };
     let layout = request.layout()?;
     request.options.finish()?;
-    Ok(Arc::new(Stdin { layout, decoding, fail, state: Arc::default(), input: || Box::new(std::io::stdin()) }))
+    Ok(Arc::new(Stdin { layout, decoding, fail, input: || Box::new(std::io::stdin()) }))
 }
 
 enum Decoding {
@@ -144,16 +146,17 @@ struct Stdin {
     layout: Layout,
     decoding: Decoding,
     fail: bool,
-    state: Arc<Mutex<State>>,
     input: fn() -> Box<dyn std::io::Read + Send>,
 }
 
-#[derive(Default)]
-struct State {
+/// Standard input as it is read.
+struct OpenStdin {
+    stdin: Arc<Stdin>,
     /// How much earlier runs have read.
     before: u64,
-    handed_out: bool,
-    end: Option<u64>,
+    handed_out: AtomicBool,
+    /// Where it has ended.
+    end: OnceLock<u64>,
 }
 
 impl Stdin {
@@ -172,32 +175,58 @@ impl Stdin {
 
 #[async_trait]
 impl Source for Stdin {
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
-        self.state.lock().before = consumed.prefix(SPLIT);
-        Ok(())
+    fn describe(&self) -> String {
+        let format = if matches!(self.decoding, Decoding::Csv(_)) { Format::Csv } else { Format::Json };
+        format!("stdin ({})", format.name())
     }
 
+    /// It ends when its writer closes it, which is waited for.
+    fn bounded(&self) -> bool {
+        true
+    }
+
+    /// It is this process's.
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        None
+    }
+
+    async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
+        let (before, handed_out) = (opening.consumed.prefix(SPLIT), AtomicBool::new(false));
+        Ok(Arc::new(OpenStdin { stdin: self, before, handed_out, end: OnceLock::new() }))
+    }
+}
+
+#[async_trait]
+impl Intake for OpenStdin {
     fn splits(&self) -> Vec<Split> {
-        let end = self.state.lock().end;
-        vec![Split { name: SPLIT.into(), end, min_time: None, holds: true }]
+        vec![Split { name: SPLIT.into(), end: self.end.get().copied(), min_time: None, holds: true }]
     }
 
     async fn next_unit(&self) -> Result<Option<Unit>> {
-        let mut state = self.state.lock();
-        if std::mem::replace(&mut state.handed_out, true) {
-            return Ok(None);
-        }
-        Ok(Some(Unit { split: SPLIT.into(), start: state.before, end: u64::MAX }))
+        let handed_out = self.handed_out.swap(true, Ordering::Relaxed);
+        Ok((!handed_out).then(|| Unit { split: SPLIT.into(), start: self.before, end: u64::MAX }))
     }
 
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let records = match &self.decoding {
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        Some(self)
+    }
+
+    fn ended(&self, _unit: &Unit, at: u64) {
+        self.end.get_or_init(|| at);
+    }
+}
+
+#[async_trait]
+impl Readers for OpenStdin {
+    async fn read(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        let Stdin { layout, decoding, fail, input } = &*self.stdin;
+        let records = match decoding {
             Decoding::Csv(options) if options.newlines_in_values => Cut::Record(options.clone()),
             _ => Cut::Newline,
         };
         let want = Want { start: 0, end: u64::MAX, cut: records, eager: true, fragile: None };
         let (sender, blocks) = mpsc::channel(4);
-        let input = self.input;
+        let input = *input;
         // A thread of its own: one of the runtime's would keep it from ending while it waits for input.
         std::thread::Builder::new().name("stdin".into()).spawn(move || {
             let mut blocks = Blocks::new(input(), want);
@@ -211,23 +240,12 @@ impl Source for Stdin {
         Ok(Box::new(StdinReader {
             blocks,
             block: None,
-            decoder: self.decoder()?,
-            layout: self.layout.clone(),
+            decoder: self.stdin.decoder()?,
+            layout: layout.clone(),
             before: unit.start,
             line: 1,
-            fail: self.fail,
-            state: self.state.clone(),
+            fail: *fail,
         }))
-    }
-
-    /// It ends when its writer closes it, which is waited for.
-    fn bounded(&self) -> bool {
-        true
-    }
-
-    fn describe(&self) -> String {
-        let format = if matches!(self.decoding, Decoding::Csv(_)) { Format::Csv } else { Format::Json };
-        format!("stdin ({})", format.name())
     }
 }
 
@@ -240,7 +258,6 @@ struct StdinReader {
     before: u64,
     line: u64,
     fail: bool,
-    state: Arc<Mutex<State>>,
 }
 
 impl StdinReader {
@@ -268,9 +285,6 @@ impl StdinReader {
                 dead.push(DeadLetter { split: SPLIT.into(), position: d.position, line, reason: d.reason, raw: d.raw });
                 self.line += 1;
             }
-            if block.ended {
-                self.state.lock().end = Some(self.before + block.after);
-            }
         }
         if let (true, Some(first)) = (self.fail, dead.first()) {
             let line = first.line.unwrap_or_default();
@@ -290,12 +304,7 @@ impl UnitReader for StdinReader {
         }
         match self.blocks.recv().await.transpose()? {
             Some(block) => self.decode(block, 0).map(Some),
-            None => {
-                let mut state = self.state.lock();
-                let before = state.before;
-                state.end.get_or_insert(before);
-                Ok(None)
-            }
+            None => Ok(None),
         }
     }
 }
@@ -325,7 +334,7 @@ struct Stdout {
 
 #[async_trait]
 impl Sink for Stdout {
-    async fn start(&self, _committed: &[Staged], _generation: u64) -> Result<()> {
+    async fn start(&self, _start: Start<'_>) -> Result<()> {
         Ok(())
     }
 
@@ -411,13 +420,16 @@ impl SinkWriter for StdoutWriter {
 mod tests {
     use std::collections::BTreeMap;
     use std::io::Write as _;
-    use std::sync::OnceLock;
     use std::time::Duration;
 
     use arrow::array::AsArray;
     use arrow::datatypes::{Field, Int64Type, Schema};
 
+    use parking_lot::Mutex;
+
     use super::*;
+    use crate::connector::Opened;
+    use crate::memory::MemoryBudget;
     use crate::options::Options;
 
     static PIPE: OnceLock<Mutex<std::io::PipeReader>> = OnceLock::new();
@@ -436,20 +448,15 @@ mod tests {
         let fields = ["id", "line"].map(|name| Field::new(name, DataType::Int64, true));
         let declared = Arc::new(Schema::new(fields.to_vec()));
         let layout = Layout::new(&declared, &[0, 1], &BTreeMap::from([(1, LINE.to_owned())])).expect("columns");
-        let source = Stdin {
-            layout,
-            decoding: Decoding::Csv(CsvOptions::default()),
-            fail: false,
-            state: Arc::default(),
-            input: || Box::new(Piped),
-        };
-        let mut consumed = Offsets::default();
-        consumed.add(SPLIT, 0..100);
-        source.start(&consumed).await.expect("starts");
-        let unit = source.next_unit().await.expect("open").expect("one unit");
+        let decoding = Decoding::Csv(CsvOptions::default());
+        let stdin: Arc<dyn Source> = Arc::new(Stdin { layout, decoding, fail: false, input: || Box::new(Piped) });
+        let mut opening = Opening::new(MemoryBudget::new(0));
+        opening.consumed.add(SPLIT, 0..100);
+        let Opened { intake, readers } = Opened::of(&stdin, opening).await.expect("opens");
+        let unit = intake.next_unit().await.expect("open").expect("one unit");
         assert_eq!((unit.start, unit.end), (100, u64::MAX));
-        assert_eq!(source.next_unit().await.expect("open"), None);
-        let mut stdin = source.open(&unit).await.expect("opens");
+        assert_eq!(intake.next_unit().await.expect("open"), None);
+        let mut stdin = readers.read(&unit).await.expect("opens");
         let mut lines = vec![];
         let mut next = async || match tokio::time::timeout(Duration::from_millis(200), stdin.next()).await {
             Ok(read) => read.expect("readable").map(|r| {
@@ -469,7 +476,9 @@ mod tests {
         assert_eq!(next().await, Some((1, 111, 0)));
         assert_eq!(next().await, None);
         assert_eq!(lines, [2, 3, 5]);
-        assert_eq!(source.splits()[0].end, Some(111));
+        assert_eq!(intake.splits()[0].end, None);
+        intake.ended(&unit, 111);
+        assert_eq!(intake.splits()[0].end, Some(111));
     }
 
     #[test]

@@ -232,7 +232,7 @@ impl Chain {
         }
         let staged = match mark.checkpoint {
             None => None,
-            Some(n) => Some(self.stage(n).await?),
+            Some(n) => Some(self.stage(n, mark.end).await?),
         };
         let aside = std::mem::take(&mut self.aside.letters);
         let done = Report::Done { epoch: mark.epoch, aside };
@@ -246,8 +246,9 @@ impl Chain {
         Ok(!mark.end)
     }
 
-    /// Its part of a checkpoint, and the states that are still to be made durable.
-    async fn stage(&mut self, checkpoint: u64) -> Result<(Parts, Vec<StatePart>)> {
+    /// Its part of a checkpoint, and the states that are still to be made durable: none at the `end`, after which nothing is added to
+    /// them.
+    async fn stage(&mut self, checkpoint: u64, end: bool) -> Result<(Parts, Vec<StatePart>)> {
         let (mut staged, mut written) = (BTreeMap::new(), vec![]);
         for node in &mut self.nodes {
             if let Body::Sink(place, writer, account) = &mut node.body {
@@ -257,6 +258,7 @@ impl Chain {
             }
         }
         let states = match self.state.bytes() > LARGE_STATE {
+            _ if end => vec![],
             true => heavy(|| self.state.snapshot())?,
             false => self.state.snapshot()?,
         };

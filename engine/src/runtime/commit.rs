@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::aside::{Asides, DeadLetterLimits};
 use super::messages::Parts;
 use crate::checkpoint::{Claim, DeadLetterFile, Manifest, StateFile, StoredState};
-use crate::connector::{Commit, Sink, Source, Staged};
+use crate::connector::{Commit, Intake, Sink, Staged};
 use crate::error::Result;
 use crate::table::dead_letters::Letter;
 use crate::time::now;
@@ -28,7 +28,7 @@ pub(super) struct CommitJob {
     pub(super) dead: Vec<Letter>,
     pub(super) asides: Arc<Asides>,
     pub(super) limits: DeadLetterLimits,
-    pub(super) sources: Vec<Arc<dyn Source>>,
+    pub(super) sources: Vec<Arc<dyn Intake>>,
     pub(super) sinks: BTreeMap<usize, Arc<dyn Sink>>,
     pub(super) job: String,
 }
@@ -123,7 +123,7 @@ impl CommitJob {
 
 /// Tells the sources what `manifest` has committed. What goes wrong is not the job's fault, and is said again with the
 /// next commit.
-pub(super) async fn tell_committed(job: &str, sources: &[Arc<dyn Source>], manifest: &Manifest) {
+pub(super) async fn tell_committed(job: &str, sources: &[Arc<dyn Intake>], manifest: &Manifest) {
     let tell = sources.iter().zip(&manifest.sources).map(|(source, progress)| async move {
         let offsets = progress.offsets();
         match tokio::time::timeout(LONGEST_WORD, source.committed(&offsets)).await {

@@ -16,7 +16,7 @@ use super::run::{Epoch, Run};
 use super::status::{JobPhase, Shared};
 use crate::checkpoint::Claim;
 use crate::clock::Clock;
-use crate::connector::{Reach, Sink, Source};
+use crate::connector::{Intake, Reach, Sink, Source};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::EventTime;
@@ -39,6 +39,7 @@ const LONGEST_END: Duration = Duration::from_secs(10);
 /// A source as the coordinator sees it.
 pub(super) struct SourceView {
     pub(super) source: Arc<dyn Source>,
+    pub(super) intake: Arc<dyn Intake>,
     pub(super) stream: String,
     /// The idle timeout, where the source tells event time.
     pub(super) idle_timeout: Option<Duration>,
@@ -81,7 +82,7 @@ impl Coordinator {
             tracing::error!(stream = %self.config.name, "a task does not end");
         }
         self.let_go();
-        self.sources.iter().for_each(|s| s.source.await_rows(false));
+        self.sources.iter().for_each(|s| s.intake.await_rows(false));
         // A commit that outlived the job could undo what the next run of it begins with.
         if let Some(commit) = self.state.committing.take() {
             let _ = commit.await;
@@ -210,7 +211,7 @@ impl Coordinator {
         let awaited = self.sinks.values().any(|sink| sink.is_awaited());
         if awaited != self.state.awaited {
             self.state.awaited = awaited;
-            self.sources.iter().for_each(|s| s.source.await_rows(awaited));
+            self.sources.iter().for_each(|s| s.intake.await_rows(awaited));
         }
     }
 
@@ -301,7 +302,7 @@ impl Coordinator {
             if source.begun.is_none() && source.depth >= mark.depth {
                 source.begun = Some(mark.epoch);
                 // Of this epoch there is nothing of it, and tasks begin with the next as they hear of it.
-                source.source.epoch_cut();
+                source.intake.epoch_cut();
             }
             let horizon = self.state.horizon.of(i);
             for cuts in &source.cuts {
@@ -407,7 +408,7 @@ impl Coordinator {
         manifest.late = epoch.late;
         manifest.staged.clear();
         let before = manifest.states.clone();
-        if std::mem::take(&mut s.fresh_states) {
+        if std::mem::take(&mut s.fresh_states) || manifest.end {
             manifest.states.clear();
         }
         // The next epoch may have reported already: its rows belong to the next checkpoint.
@@ -423,7 +424,7 @@ impl Coordinator {
             dead: dead.into_iter().map(|(_, d)| d).collect(),
             asides: self.asides.clone(),
             limits: self.config.dead_letters,
-            sources: self.sources.iter().map(|view| view.source.clone()).collect(),
+            sources: self.sources.iter().map(|view| view.intake.clone()).collect(),
             sinks: self.sinks.clone(),
             job: self.config.name.clone(),
         };

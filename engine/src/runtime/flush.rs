@@ -68,7 +68,7 @@ impl Coordinator {
             if view.source.bounded() {
                 ends.push(i);
             } else {
-                targets.extend(view.source.acknowledged().into_iter().map(|reach| (i, reach)));
+                targets.extend(view.intake.acknowledged().into_iter().map(|reach| (i, reach)));
             }
         }
         if !time {
@@ -132,6 +132,6 @@ impl Coordinator {
     /// Whether source `i` has ended, and `progress` holds all of it.
     pub(super) fn has_ended(&self, i: usize, progress: &[Progress]) -> bool {
         let view = &self.sources[i];
-        view.tasks_ended == view.cuts.len() && view.source.splits().iter().all(|s| progress[i].is_done(s))
+        view.tasks_ended == view.cuts.len() && view.intake.splits().iter().all(|s| progress[i].is_done(s))
     }
 }

@@ -6,6 +6,7 @@ use super::fingerprint;
 use super::launch::Launch;
 use super::status::JobHandle;
 use crate::checkpoint::{Checkpoints, Manifest};
+use crate::connector::{Opened, Opening, ReadBy, Start};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 
@@ -30,38 +31,32 @@ impl Runtime {
             claim.check(&manifest).await?;
         }
         for (place, (_, sink)) in graph.sinks().enumerate() {
-            if let Some(claim) = &claim {
-                sink.sink.keep_in(claim.sink_place(place));
-            }
+            let start = Start {
+                committed: manifest.staged.get(&place).map_or(&[][..], |staged| staged),
+                generation: manifest.generation,
+                state: manifest.sinks.get(&place),
+                place: claim.as_ref().map(|claim| claim.sink_place(place)),
+            };
+            sink.sink.start(start).await?;
         }
-        self.restore_sinks(&graph, &manifest).await?;
-        for (i, source) in graph.sources().enumerate() {
-            source.source.draw_on(&self.budget);
-            if let Some(checkpoints) = &checkpoints {
-                source.source.keep_in(&checkpoints.source_folder(i));
-            }
-            source.source.read_by(&config.name, i, checkpoints.is_some());
-            if let Some(state) = manifest.source_states.get(&i) {
-                source.source.restore(state)?;
-            }
-            source.source.start(&manifest.sources[i].offsets()).await?;
+        let mut opened = vec![];
+        for (place, source) in graph.sources().enumerate() {
+            let (stream, durable) = (config.name.clone(), checkpoints.is_some());
+            let opening = Opening {
+                reader: Some(ReadBy { stream, place, durable }),
+                budget: self.budget.clone(),
+                folder: checkpoints.as_ref().map(|c| c.source_folder(place)),
+                consumed: manifest.sources[place].offsets(),
+                state: manifest.source_states.get(&place).cloned(),
+                conditions: source.conditions.clone(),
+            };
+            opened.push(Opened::of(&source.source, opening).await?);
         }
         if !manifest.is_new() {
             // A crash may have come between the manifest and the word on it.
-            let sources = graph.sources().map(|s| s.source.clone()).collect::<Vec<_>>();
-            tell_committed(&config.name, &sources, &manifest).await;
+            let intakes = opened.iter().map(|source| source.intake.clone()).collect::<Vec<_>>();
+            tell_committed(&config.name, &intakes, &manifest).await;
         }
-        Launch::new(self, graph, config, claim, manifest).launch().await
-    }
-
-    async fn restore_sinks(&self, graph: &Graph, manifest: &Manifest) -> Result<()> {
-        for (place, (_, sink)) in graph.sinks().enumerate() {
-            if let Some(state) = manifest.sinks.get(&place) {
-                sink.sink.restore(state)?;
-            }
-            let staged = manifest.staged.get(&place).map_or(&[][..], |s| s);
-            sink.sink.start(staged, manifest.generation).await?;
-        }
-        Ok(())
+        Launch::new(self, graph, config, claim, manifest, opened).launch().await
     }
 }

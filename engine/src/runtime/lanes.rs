@@ -5,7 +5,6 @@
 //! futures while the task does something else, and one that has given rows goes to the end of the line.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -16,7 +15,7 @@ use futures::{FutureExt, future};
 use super::idle::Waits;
 use super::reading::Current;
 use crate::clock::Clock;
-use crate::connector::{Read, Source, Unit, UnitReader};
+use crate::connector::{Opened, Read, Unit, UnitReader};
 use crate::error::Result;
 
 /// A lane, for as long as its unit is read.
@@ -87,10 +86,10 @@ impl Lanes {
     }
 
     /// Asks `source` for another unit.
-    pub(super) fn ask(&mut self, source: Arc<dyn Source>) {
+    pub(super) fn ask(&mut self, source: Opened) {
         let asking = Box::pin(async move {
-            let Some(unit) = source.next_unit().await? else { return Ok(Step::Ended) };
-            let reader = source.open(&unit).await?;
+            let Some(unit) = source.intake.next_unit().await? else { return Ok(Step::Ended) };
+            let reader = source.readers.read(&unit).await?;
             Ok(Step::Opened(unit, reader))
         });
         self.asking = Some((asking, self.clock.now()));
@@ -202,6 +201,7 @@ fn read_on(id: LaneId, mut reader: Box<dyn UnitReader>) -> Pending {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use arrow::datatypes::Schema;

@@ -21,6 +21,7 @@ use super::status::{JobHandle, JobPhase, JobStatus, Shared};
 use super::task::{JobPlan, Outputs, Task};
 use super::transport::EdgePlace;
 use crate::checkpoint::{Claim, Manifest};
+use crate::connector::Opened;
 use crate::error::{Error, Result};
 use crate::graph::{Exchange, Graph, NodeKind, SourceNode};
 use crate::state::unfit;
@@ -44,13 +45,14 @@ struct Ends {
 }
 
 impl<'a> Launch<'a> {
-    /// The job of `graph`, which goes on from `manifest`.
+    /// The job of `graph`, whose sources are `opened`, which goes on from `manifest`.
     pub(super) fn new(
         runtime: &'a Runtime,
         graph: Graph,
         config: JobConfig,
         claim: Option<Claim>,
         mut manifest: Manifest,
+        opened: Vec<Opened>,
     ) -> Self {
         let metrics: Vec<Vec<_>> =
             graph.nodes.iter().map(|n| (0..n.parallelism).map(|_| Arc::default()).collect()).collect();
@@ -66,6 +68,7 @@ impl<'a> Launch<'a> {
             metrics,
             asides: Arc::new(Asides::new(&config.name, config.on_error, limit, kept)),
             pulse: Arc::default(),
+            opened,
         };
         Launch { runtime, config, plan: Arc::new(plan), reports: mpsc::channel(1024), start: watch::Sender::new(false) }
     }
@@ -143,10 +146,21 @@ impl<'a> Launch<'a> {
             if let Some(source) = source {
                 let idle_timeout = source.time.as_ref().map(|t| t.idle_timeout);
                 let SourceNode { source, stream, depth, .. } = source;
-                let (there, waits) = (source.there(), vec![]);
+                let intake = plan.opened[views.len()].intake.clone();
+                let (there, waits) = (intake.there(), vec![]);
                 let begun = (depth >= plan.depth()).then_some(0);
-                let view =
-                    SourceView { source, stream, idle_timeout, cuts, tasks_ended: 0, waits, depth, begun, there };
+                let view = SourceView {
+                    source,
+                    intake,
+                    stream,
+                    idle_timeout,
+                    cuts,
+                    tasks_ended: 0,
+                    waits,
+                    depth,
+                    begun,
+                    there,
+                };
                 views.push(view);
             }
         }
@@ -186,6 +200,7 @@ impl<'a> Launch<'a> {
         let (status_tx, status) = watch::channel(status_of(&self.plan.manifest));
         let shared = Arc::new(Shared::new(status_tx, self.plan.metrics.clone()));
         let graph = self.plan.graph.clone();
+        let intakes = self.plan.opened.iter().map(|source| source.intake.clone()).collect();
         let coordinator = Coordinator {
             state: Run::new(self.plan.manifest.clone(), self.plan.depth(), &self.config, self.runtime.clock.now()),
             clock: self.runtime.clock.clone(),
@@ -211,7 +226,7 @@ impl<'a> Launch<'a> {
                 watched.set_phase(JobPhase::Failed, Some(&Error::internal("the coordinator of the job panicked")));
             }
         });
-        Ok(JobHandle { shared, status, commands, graph, abort })
+        Ok(JobHandle { shared, status, commands, graph, intakes, abort })
     }
 }
 

@@ -25,7 +25,7 @@ impl Coordinator {
                 (epoch.rows, epoch.late) = (rows, late);
             }
             for source in self.sources.iter().filter(|source| source.begun != Some(n)) {
-                source.source.epoch_cut();
+                source.intake.epoch_cut();
             }
         }
         self.begin_next();
@@ -89,7 +89,7 @@ impl Coordinator {
     fn has_read(&self, i: usize, there: &[Reach]) -> bool {
         let progress = &self.state.progress[i];
         let open: Vec<&Reach> = there.iter().filter(|reach| !progress.reaches(reach)).collect();
-        let splits = if open.is_empty() { vec![] } else { self.sources[i].source.splits() };
+        let splits = if open.is_empty() { vec![] } else { self.sources[i].intake.splits() };
         open.iter().all(|reach| splits.iter().any(|split| split.name == reach.split && progress.is_done(split)))
     }
 
@@ -98,7 +98,7 @@ impl Coordinator {
         let mut least: Option<(EventTime, usize, String)> = None;
         let mut shares: Vec<f64> = vec![];
         for (i, source) in self.sources.iter().enumerate() {
-            let splits = source.source.splits();
+            let splits = source.intake.splits();
             shares.extend(self.state.progress[i].share(&splits));
             let Some(timeout) = source.idle_timeout else { continue };
             if source.depth < self.state.depth {

@@ -12,7 +12,7 @@ use super::messages::{Cut, CutHere, Pulse, Report};
 use super::reading::Current;
 use crate::checkpoint::Consumed;
 use crate::clock::Clock;
-use crate::connector::{DeadLetter, Read, Source, Unit, UnitReader};
+use crate::connector::{DeadLetter, Opened, Read, Source, Unit, UnitReader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{ScanTime, TimeBound};
 use crate::memory::MemoryBudget;
@@ -27,6 +27,7 @@ pub(crate) struct Scan {
     /// Which of the job's sources.
     pub(crate) source_id: usize,
     pub(crate) source: Arc<dyn Source>,
+    pub(crate) opened: Opened,
     /// How many tasks read it.
     pub(crate) tasks: usize,
     pub(crate) time: Option<ScanTime>,
@@ -138,8 +139,10 @@ impl Scanning {
 
     fn unit_done(&mut self, lane: LaneId, whole: bool) -> Result<()> {
         if let Some(mut current) = self.lanes.remove(lane) {
-            if whole && current.unit.end != u64::MAX {
-                current.at = current.unit.end;
+            match current.unit.end {
+                _ if !whole => {}
+                u64::MAX => self.scan.opened.intake.ended(&current.unit, current.at),
+                end => current.at = end,
             }
             self.done.push(current.consumed(self.scan.time.as_ref())?);
             self.scan.pulse.add(1);
@@ -153,7 +156,7 @@ impl Scanning {
     fn ask(&mut self) {
         let more = self.scan.begins && !self.drained && !self.is_ahead();
         if more && !self.lanes.is_asking() && self.lanes.len() < self.most_units() {
-            self.lanes.ask(self.scan.source.clone());
+            self.lanes.ask(self.scan.opened.clone());
         }
     }
 
@@ -163,7 +166,7 @@ impl Scanning {
         let source = &self.scan.source;
         match self.lanes.is_empty() || source.in_groups() || !source.side_by_side() {
             true => 1,
-            false => source.splits().len().div_ceil(self.scan.tasks),
+            false => self.scan.opened.intake.splits().len().div_ceil(self.scan.tasks),
         }
     }
 
@@ -291,10 +294,10 @@ impl Scanning {
                 }
                 continue;
             }
-            match self.scan.source.try_unit() {
+            match self.scan.opened.intake.try_unit() {
                 None => return Ok(()),
                 Some(unit) => {
-                    let reader = self.scan.source.open(&unit).await?;
+                    let reader = self.scan.opened.readers.read(&unit).await?;
                     self.take(Step::Opened(unit, reader)).await?;
                 }
             }

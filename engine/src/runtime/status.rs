@@ -7,8 +7,10 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::commit::Committed;
 use super::messages::Command;
+use crate::connector::lag::Lag;
+use crate::connector::{Figure, Intake};
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::Graph;
+use crate::graph::{Graph, NodeId, NodeKind};
 use crate::metrics::{NodeFigures, NodeMetrics};
 use crate::time::EventTime;
 
@@ -101,6 +103,8 @@ pub struct JobHandle {
     pub(super) status: watch::Receiver<JobStatus>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) graph: Graph,
+    /// The open sources, in their order.
+    pub(super) intakes: Vec<Arc<dyn Intake>>,
     pub(super) abort: Arc<Notify>,
 }
 
@@ -118,6 +122,29 @@ impl JobHandle {
     /// Its dataflow.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// How far node `id` is behind, where it reads or writes and knows.
+    pub fn lag(&self, id: NodeId) -> Option<Lag> {
+        match &self.graph.nodes[id].kind {
+            NodeKind::Source(_) => self.intake(id)?.lag(),
+            NodeKind::Sink(sink) => sink.sink.lag(),
+            NodeKind::Operator(_) => None,
+        }
+    }
+
+    /// What the source or the sink that node `id` is has counted itself.
+    pub fn counted(&self, id: NodeId) -> Vec<Figure> {
+        match &self.graph.nodes[id].kind {
+            NodeKind::Source(_) => self.intake(id).map(|intake| intake.figures()).unwrap_or_default(),
+            NodeKind::Sink(sink) => sink.sink.figures(),
+            NodeKind::Operator(_) => vec![],
+        }
+    }
+
+    fn intake(&self, id: NodeId) -> Option<&Arc<dyn Intake>> {
+        let before = self.graph.nodes[..id].iter().filter(|node| matches!(node.kind, NodeKind::Source(_)));
+        self.intakes.get(before.count())
     }
 
     /// The figures of each node, added up over its tasks.

@@ -15,6 +15,7 @@ use super::messages::{CutHere, Pulse, Report};
 use super::scan::{Scan, run_scan};
 use crate::checkpoint::{Claim, Manifest};
 use crate::clock::Clock;
+use crate::connector::Opened;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, NodeKind};
 use crate::memory::MemoryBudget;
@@ -48,6 +49,8 @@ pub(super) struct JobPlan {
     pub(super) metrics: Vec<Vec<Arc<NodeMetrics>>>,
     pub(super) asides: Arc<Asides>,
     pub(super) pulse: Arc<Pulse>,
+    /// The sources, as they are open in this process.
+    pub(super) opened: Vec<Opened>,
 }
 
 impl JobPlan {
@@ -118,6 +121,7 @@ impl Task {
             chain,
             source_id,
             source: node.source.clone(),
+            opened: job.opened[source_id].clone(),
             tasks: owner.parallelism,
             time: node.time.clone(),
             sampled: !job.graph.follows_time(),

@@ -21,7 +21,10 @@ use super::{JobConfig, JobHandle, JobPhase, Runtime};
 use crate::changes::Changes;
 use crate::checkpoint::Checkpoints;
 use crate::clock::Clock;
-use crate::connector::{Commit, Offsets, Reach, Read, Sink, SinkWriter, Source, Split, Staged, Unit, UnitReader};
+use crate::connector::{
+    Commit, Intake, Offsets, Opening, Reach, Read, Readers, Sink, SinkWriter, Source, Split, Staged, Start, Unit,
+    UnitReader,
+};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Edge, Exchange, Graph, NodeKind, ScanTime, SinkNode, SourceNode, TimeBound};
@@ -98,20 +101,35 @@ struct Shared(Arc<Taps>);
 
 #[async_trait]
 impl Source for Shared {
-    fn await_rows(&self, awaited: bool) {
-        self.0.awaited.store(awaited, Ordering::Relaxed);
+    fn describe(&self) -> String {
+        "taps".to_owned()
     }
 
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
+    fn bounded(&self) -> bool {
+        false
+    }
+
+    fn side_by_side(&self) -> bool {
+        true
+    }
+
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        None
+    }
+
+    async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
         let all = self.0.taps.lock().len();
         let unit = |tap| {
             let split = Taps::name(tap);
-            Unit { start: consumed.prefix(&split), split, end: u64::MAX }
+            Unit { start: opening.consumed.prefix(&split), split, end: u64::MAX }
         };
         *self.0.units.lock() = (0..all).map(unit).collect();
-        Ok(())
+        Ok(self)
     }
+}
 
+#[async_trait]
+impl Intake for Shared {
     fn splits(&self) -> Vec<Split> {
         let taps = self.0.taps.lock();
         let end = |tap: &Tap| tap.closed.then_some(tap.times.len() as u64);
@@ -134,18 +152,8 @@ impl Source for Shared {
         }
     }
 
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let tap = Taps::place(&unit.split);
-        self.0.taps.lock()[tap].readers += 1;
-        Ok(Box::new(Reader { taps: self.0.clone(), tap, at: unit.start as usize, back: false }))
-    }
-
-    fn side_by_side(&self) -> bool {
-        true
-    }
-
-    fn there(&self) -> Vec<Reach> {
-        self.0.there.lock().clone()
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        Some(self)
     }
 
     async fn committed(&self, offsets: &Offsets) -> Result<()> {
@@ -156,12 +164,21 @@ impl Source for Shared {
         }
     }
 
-    fn bounded(&self) -> bool {
-        false
+    fn there(&self) -> Vec<Reach> {
+        self.0.there.lock().clone()
     }
 
-    fn describe(&self) -> String {
-        "taps".to_owned()
+    fn await_rows(&self, awaited: bool) {
+        self.0.awaited.store(awaited, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Readers for Shared {
+    async fn read(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        let tap = Taps::place(&unit.split);
+        self.0.taps.lock()[tap].readers += 1;
+        Ok(Box::new(Reader { taps: self.0.clone(), tap, at: unit.start as usize, back: false }))
     }
 }
 
@@ -246,7 +263,7 @@ impl Basin {
 
 #[async_trait]
 impl Sink for Basin {
-    async fn start(&self, _committed: &[Staged], _generation: u64) -> Result<()> {
+    async fn start(&self, _start: Start<'_>) -> Result<()> {
         Ok(())
     }
 
@@ -317,7 +334,7 @@ impl World {
         let mut graph = Graph::default();
         let time = ScanTime { column: 0, bound: Some(TimeBound::Behind(0)), closers: vec![], idle_timeout };
         let source = Arc::new(Shared(self.taps.clone()));
-        let source = SourceNode { stream: "taps".to_owned(), source, schema: schema(), time: Some(time), depth: 0 };
+        let source = SourceNode { time: Some(time), ..SourceNode::new("taps", source, schema()) };
         let from = graph.add(NodeKind::Source(source), vec![], tasks);
         let sink = SinkNode { name: "basin".to_owned(), sink: Arc::new(self.basin.clone()) };
         graph.add(NodeKind::Sink(sink), vec![Edge { from, exchange: Exchange::Forward }], tasks);

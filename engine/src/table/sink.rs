@@ -24,7 +24,7 @@ use super::shown::Shown;
 use super::staged::StagedFile;
 use crate::changelog::{Outgoing, stored, stored_schema};
 use crate::changes::Changes;
-use crate::connector::{Commit, Sink, SinkWriter, Staged};
+use crate::connector::{Commit, Sink, SinkWriter, Staged, Start};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::LITTLE;
@@ -255,7 +255,10 @@ async fn put(store: &Store, log: &StreamLog, name: String, rows: u64, bytes: Byt
 
 #[async_trait]
 impl Sink for TableSink {
-    async fn start(&self, committed: &[Staged], generation: u64) -> Result<()> {
+    async fn start(&self, Start { committed, generation, state, .. }: Start<'_>) -> Result<()> {
+        if let Some(state) = state {
+            self.log.load(serde_json::from_value(state.clone())?);
+        }
         self.generation.store(generation, Ordering::Relaxed);
         self.log.written_by(&self.job);
         let staged = committed.iter().map(StagedFile::of).collect::<Result<Vec<_>>>()?;
@@ -266,11 +269,6 @@ impl Sink for TableSink {
             self.shown.show(&committed).await?;
         }
         self.log.find_base().await
-    }
-
-    fn restore(&self, state: &serde_json::Value) -> Result<()> {
-        self.log.load(serde_json::from_value(state.clone())?);
-        Ok(())
     }
 
     async fn gather(&self, checkpoint: u64, staged: Vec<Staged>) -> Result<Vec<Staged>> {

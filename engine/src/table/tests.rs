@@ -8,10 +8,11 @@ use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::future::BoxFuture;
 
+use super::following::{Following, Reading};
 use super::parquet_file::FileWriter;
-use super::{Retention, StreamLog, StreamSource, TableSink, Upkeep};
+use super::{Retention, StreamLog, TableSink, Upkeep};
 use crate::changes::Changes;
-use crate::connector::{Commit, Offsets, Sink, SinkWriter, Source, Staged, Unit};
+use crate::connector::{Commit, Intake, Opening, ReadBy, Readers, Sink, SinkWriter, Staged, Start, Unit};
 use crate::epoch::EpochMark;
 use crate::error::{ErrorKind, Result};
 use crate::memory::MemoryBudget;
@@ -56,7 +57,7 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(folder.path()).expect("a store");
         let (log, sink) = opened_keeping(&store, changelog, retention);
-        sink.start(&[], 1).await.expect("starts");
+        sink.start(Start::new(&[], 1)).await.expect("starts");
         let writer = sink.open(0).expect("a writer");
         World { log, sink, writer, checkpoint: 0, folder }
     }
@@ -97,7 +98,7 @@ impl World {
     pub(super) async fn restarted(&self, staged: &[Staged]) -> (Arc<StreamLog>, TableSink) {
         self.sink.stop().await;
         let (log, sink) = opened(self.log.store(), self.log.is_changelog());
-        sink.restore(&self.sink.state_after(&self.commit_of(staged))).expect("plain data");
+        log.load(self.sink.after(&self.commit_of(staged)).expect("plain data"));
         (log, sink)
     }
 
@@ -128,14 +129,21 @@ impl World {
     }
 }
 
+/// Follows `log` from its first row on.
+async fn follow(log: &Arc<StreamLog>, reader: Option<ReadBy>) -> Result<Arc<Following>> {
+    let schema = Arc::new(log.schema().project(&[0])?);
+    let reading = Reading { log: log.clone(), projection: vec![0], schema, position: None };
+    let opening = Opening { reader, ..Opening::new(MemoryBudget::new(0)) };
+    Ok(Arc::new(Following::open(reading, opening).await?))
+}
+
 /// Reads what there is, in one task.
 async fn read(log: Arc<StreamLog>) -> Result<usize> {
-    let source = StreamSource::new(log.clone(), vec![0]).expect("a source");
-    source.start(&Offsets::default()).await?;
+    let source = follow(&log, None).await?;
     let mut n = 0;
     while n < log.snapshot().rows as usize {
         let Some(unit) = source.next_unit().await? else { break };
-        let mut reader = source.open(&unit).await?;
+        let mut reader = source.read(&unit).await?;
         while let Some(read) = reader.next().await? {
             n += read.rows.num_rows();
         }
@@ -148,7 +156,7 @@ async fn a_file_with_fewer_rows_than_committed_is_an_error() {
     let mut world = World::new(false).await;
     world.commit(100).await;
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[], 2).await.expect("starts");
+    sink.start(Start::new(&[], 2)).await.expect("starts");
     assert_eq!(read(log.clone()).await.expect("whole"), 100);
     for (left, found) in [(60, "has 60 rows, 100 were committed"), (0, "has 0 rows, 100 were committed")] {
         let mut file = FileWriter::new(&schema()).expect("a writer");
@@ -197,7 +205,7 @@ async fn what_tasks_have_becomes_one_file_in_their_order() {
     world.check_shown(&world.log);
     assert_eq!(read(world.log.clone()).await.expect("from memory"), large + 10);
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&staged, 2).await.expect("starts");
+    sink.start(Start::new(&staged, 2)).await.expect("starts");
     assert_eq!(read(log).await.expect("from files"), large + 10);
 }
 
@@ -231,7 +239,7 @@ async fn a_merge_takes_effect_with_the_next_commit() {
     assert_eq!(world.names("jobs/job/files").len(), world.log.snapshot().files.len());
     world.check_shown(&world.log);
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[], 2).await.expect("starts");
+    sink.start(Start::new(&[], 2)).await.expect("starts");
     assert_eq!(read(log).await.expect("from files"), 55);
 }
 
@@ -240,13 +248,12 @@ async fn a_follower_in_the_middle_of_a_file_goes_on_behind_a_merge() {
     let mut world = World::new(false).await;
     world.commit(10_000).await;
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[], 2).await.expect("starts");
+    sink.start(Start::new(&[], 2)).await.expect("starts");
     (world.log, world.sink) = (log, sink);
     world.writer = world.sink.open(0).expect("a writer");
-    let source = StreamSource::new(world.log.clone(), vec![0]).expect("a source");
-    source.start(&Offsets::default()).await.expect("starts");
+    let source = follow(&world.log, None).await.expect("starts");
     let unit = source.next_unit().await.expect("a unit").expect("is open");
-    let mut reader = source.open(&unit).await.expect("opens");
+    let mut reader = source.read(&unit).await.expect("opens");
     let mut n = reader.next().await.expect("reads").expect("rows").rows.num_rows();
     assert!(n < 10_000, "it is in the middle");
     until_merged(&mut world).await;
@@ -258,7 +265,7 @@ async fn a_follower_in_the_middle_of_a_file_goes_on_behind_a_merge() {
     }
     while n < world.log.snapshot().rows as usize {
         let unit = source.next_unit().await.expect("a unit").expect("is open");
-        let mut reader = source.open(&unit).await.expect("opens");
+        let mut reader = source.read(&unit).await.expect("opens");
         while let Some(read) = reader.next().await.expect("reads") {
             n += read.rows.num_rows();
         }
@@ -272,11 +279,10 @@ async fn what_a_follower_has_begun_to_read_is_needed_until_it_is_read() {
     let mut world = World::keeping(false, Some(Retention::of_content(hour, hour))).await;
     world.commit(10).await;
     world.commit(20).await;
-    let source = StreamSource::new(world.log.clone(), vec![0]).expect("a source");
-    source.read_by("follower", 0, false);
-    source.start(&Offsets::default()).await.expect("starts");
+    let reader = ReadBy { stream: "follower".to_owned(), place: 0, durable: false };
+    let source = follow(&world.log, Some(reader)).await.expect("starts");
     let unit = source.next_unit().await.expect("a unit").expect("is open");
-    let reader = source.open(&unit).await.expect("opens");
+    let reader = source.read(&unit).await.expect("opens");
     source.epoch_cut();
     assert_eq!(world.log.needed(), Some(0), "it is being read");
     drop(reader);
@@ -301,8 +307,8 @@ async fn a_crash_leaves_nothing_that_does_not_count() {
         if when == "merged" || when == "staged" {
             let (log, sink) = opened(world.log.store(), true);
             let before = Commit { checkpoint: world.checkpoint - u64::from(when == "staged"), ..world.commit_of(&[]) };
-            sink.restore(&world.sink.state_after(&before)).expect("plain data");
-            sink.start(&[], 2).await.expect("starts");
+            log.load(world.sink.after(&before).expect("plain data"));
+            sink.start(Start::new(&[], 2)).await.expect("starts");
             assert_eq!(log.snapshot().files.len(), 8, "{when}");
             assert_eq!(read(log.clone()).await.expect("whole"), rows);
             assert_eq!(world.names("jobs/job/files").len(), 8, "{when}");
@@ -312,7 +318,7 @@ async fn a_crash_leaves_nothing_that_does_not_count() {
         // Twice, as when the next start is cut off too.
         for generation in 2..4 {
             let (log, sink) = world.restarted(&staged).await;
-            sink.start(&staged, generation).await.expect("starts");
+            sink.start(Start::new(&staged, generation)).await.expect("starts");
             assert_eq!(log.snapshot().files.len(), 2, "{when}");
             assert_eq!(read(log.clone()).await.expect("whole"), rows + 5);
             world.check_shown(&log);
@@ -332,11 +338,11 @@ async fn replaced_files_outlast_a_restart_within_the_grace() {
     assert_eq!(world.names("jobs/job/files").len(), 8 + 3);
     let (log, sink) = world.restarted(&[]).await;
     let sink = sink.with_grace(Duration::from_secs(3600));
-    sink.start(&[], 2).await.expect("starts");
+    sink.start(Start::new(&[], 2)).await.expect("starts");
     assert_eq!(world.names("jobs/job/files").len(), 8 + 3);
     world.check_shown(&log);
     let sink = sink.with_grace(Duration::ZERO);
-    sink.start(&[], 3).await.expect("starts");
+    sink.start(Start::new(&[], 3)).await.expect("starts");
     assert_eq!(world.names("jobs/job/files").len(), 3);
 }
 
@@ -366,7 +372,7 @@ async fn a_job_that_ends_ends_its_merge() {
     let merged = world.names("jobs/job/files").into_iter().filter(|n| n.contains("-m")).count();
     assert!(merged <= 1);
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[], 2).await.expect("starts");
+    sink.start(Start::new(&[], 2)).await.expect("starts");
     assert_eq!(world.names("jobs/job/files").len(), log.snapshot().files.len());
 }
 
@@ -410,8 +416,7 @@ impl Older {
 
     async fn open(&self) -> Result<Arc<StreamLog>> {
         let (log, sink) = opened(self.world.log.store(), false);
-        sink.restore(&self.state)?;
-        sink.start(&self.staged, 2).await?;
+        sink.start(Start { state: Some(&self.state), ..Start::new(&self.staged, 2) }).await?;
         Ok(log)
     }
 }
@@ -453,18 +458,17 @@ struct Task {
 }
 
 /// Tasks that share a source, and what they read in which epoch.
-struct Readers {
-    source: Arc<StreamSource>,
+struct Group {
+    source: Arc<Following>,
     tasks: Vec<Task>,
     got: Vec<(u64, Unit)>,
 }
 
-impl Readers {
+impl Group {
     async fn new(log: &Arc<StreamLog>, tasks: usize) -> Self {
-        let source = Arc::new(StreamSource::new(log.clone(), vec![0]).expect("a source"));
-        source.start(&Offsets::default()).await.expect("starts");
+        let source = follow(log, None).await.expect("starts");
         let tasks = (0..tasks).map(|_| Task { epoch: 1, next: next_of(&source) }).collect();
-        Readers { source, tasks, got: vec![] }
+        Group { source, tasks, got: vec![] }
     }
 
     /// Lets a task read; says whether there was anything.
@@ -487,7 +491,7 @@ impl Readers {
     }
 }
 
-fn next_of(source: &Arc<StreamSource>) -> BoxFuture<'static, Result<Option<Unit>>> {
+fn next_of(source: &Arc<Following>) -> BoxFuture<'static, Result<Option<Unit>>> {
     let source = source.clone();
     Box::pin(async move { source.next_unit().await })
 }
@@ -499,7 +503,7 @@ const MANY: usize = 150_000;
 async fn a_group_that_comes_during_a_cut_is_read_in_the_next_epoch() {
     let mut world = World::new(true).await;
     world.commit(10).await;
-    let mut readers = Readers::new(&world.log, 2).await;
+    let mut readers = Group::new(&world.log, 2).await;
     assert!(readers.poll(0));
     while readers.poll(0) || readers.poll(1) {}
     readers.cut(0);
@@ -523,7 +527,7 @@ async fn groups_are_read_whole_and_all_of_them_whatever_the_order() {
             ((z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 33) as usize % n
         };
         let mut world = World::new(true).await;
-        let mut readers = Readers::new(&world.log, 1 + below(4)).await;
+        let mut readers = Group::new(&world.log, 1 + below(4)).await;
         let mut ends = vec![0];
         for _ in 0..6 {
             let (tasks, first) = (readers.tasks.len(), below(4));

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use millstream_engine::Result;
 use millstream_engine::changes::Changes;
 use millstream_engine::connector::registry::{Connector, Guarantee, Readable, SourceRequest};
-use millstream_engine::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
+use millstream_engine::connector::{Intake, Offsets, Opening, Read, Readers, Source, Split, Unit, UnitReader};
 use millstream_engine::options::{OptionSpec, Options, Takes};
 use parking_lot::Mutex;
 
@@ -35,17 +35,18 @@ impl Readable for Bells {
         let (bell, ring) = (Field::new("bell", DataType::Utf8View, true), Field::new("ring", DataType::Int64, true));
         Ok(Some(Arc::new(Schema::new(vec![bell, ring]))))
     }
-    fn open(&self, mut request: SourceRequest) -> Result<Arc<dyn Source>> {
+    fn scan(&self, mut request: SourceRequest) -> Result<Arc<dyn Source>> {
         let bells = request.options.value(&BELLS, "a whole number")?.unwrap_or_default();
         request.options.finish()?;
         let (tower, request) = (self.0.clone(), (request.schema, request.projection));
-        Ok(Arc::new(Ringing { tower, bells, request, left: Mutex::default() }))
+        Ok(Arc::new(Ringing { tower, bells, request }))
     }
 }
 
 #[rustfmt::skip]
-struct Ringing { tower: Tower, bells: u64, request: (SchemaRef, Vec<usize>), left: Mutex<Vec<Unit>> }
+struct Ringing { tower: Tower, bells: u64, request: (SchemaRef, Vec<usize>) }
 
+/// What the query is about: nothing rings yet.
 #[async_trait]
 #[rustfmt::skip]
 impl Source for Ringing {
@@ -53,25 +54,41 @@ impl Source for Ringing {
     fn bounded(&self) -> bool { false }
     /// Bells do not end, so a task listens to several.
     fn side_by_side(&self) -> bool { true }
-    fn splits(&self) -> Vec<Split> {
-        let split = |i| Split { name: format!("bell {i}").into(), end: None, min_time: None, holds: true };
-        (0..self.bells).map(split).collect()
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> { Some(self) }
+    async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
+        let bells = (0..self.bells).map(|i| format!("bell {i}").into()).collect::<Vec<Arc<str>>>();
+        let unit = |bell: &Arc<str>| Unit { start: opening.consumed.prefix(bell), split: bell.clone(), end: u64::MAX };
+        Ok(Arc::new(Heard { tower: self.tower.clone(), left: Mutex::new(bells.iter().map(unit).collect()), bells }))
     }
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
-        let unit = |s: Split| Unit { start: consumed.prefix(&s.name), split: s.name, end: u64::MAX };
-        *self.left.lock() = self.splits().into_iter().map(unit).collect();
-        Ok(())
+}
+
+#[rustfmt::skip]
+struct Heard { tower: Tower, bells: Vec<Arc<str>>, left: Mutex<Vec<Unit>> }
+
+/// What the coordinator holds: which bells there are, who is still to be listened to, and what is kept.
+#[async_trait]
+#[rustfmt::skip]
+impl Intake for Heard {
+    fn splits(&self) -> Vec<Split> {
+        let split = |bell: &Arc<str>| Split { name: bell.clone(), end: None, min_time: None, holds: true };
+        self.bells.iter().map(split).collect()
     }
     async fn next_unit(&self) -> Result<Option<Unit>> {
         let unit = self.left.lock().pop();
         if unit.is_some() { Ok(unit) } else { std::future::pending().await }
     }
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        Ok(Box::new(Listener { request: self.request.clone(), bell: unit.split.clone(), rings: unit.start }))
-    }
     async fn committed(&self, offsets: &Offsets) -> Result<()> {
         self.tower.lock().extend(offsets.splits.keys().map(|bell| (bell.clone(), offsets.prefix(bell))));
         Ok(())
+    }
+}
+
+/// What tasks hold, wherever they run.
+#[async_trait]
+#[rustfmt::skip]
+impl Readers for Ringing {
+    async fn read(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        Ok(Box::new(Listener { request: self.request.clone(), bell: unit.split.clone(), rings: unit.start }))
     }
 }
 

@@ -13,10 +13,10 @@ use datafusion::logical_expr::TableSource;
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_engine::Result;
 use millstream_engine::changes::Changes;
-use millstream_engine::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
+use millstream_engine::connector::generator::Numbered;
+use millstream_engine::connector::{Intake, Opening, Read, Readers, Source, Unit, UnitReader};
 use millstream_sql::plan::TableResolver;
 use millstream_sql::plan::lower::{SourceTable, StreamScan};
-use parking_lot::Mutex;
 
 const END: u64 = 100;
 
@@ -40,43 +40,41 @@ impl StreamScan for Numbers {
     fn key(&self) -> Option<Vec<usize>> { None }
     fn event_time(&self) -> Option<(usize, Option<Arc<dyn PhysicalExpr>>)> { None }
     fn idle_timeout(&self) -> Duration { Duration::from_secs(10) }
-    fn open(&self, projection: Vec<usize>, _: usize) -> millstream_sql::Result<Arc<dyn Source>> {
+    fn source(&self, projection: Vec<usize>, _: usize) -> millstream_sql::Result<Arc<dyn Source>> {
         let schema = self.schema().project(&projection).map_err(millstream_engine::Error::from)?;
-        Ok(Arc::new(Counter { schema: Arc::new(schema), left: Mutex::default() }))
+        Ok(Arc::new(Counter { schema: Arc::new(schema) }))
     }
 }
 
 struct Counter {
     schema: SchemaRef,
-    left: Mutex<Vec<Range<u64>>>,
 }
 
 #[async_trait]
 impl Source for Counter {
-    /// After a restart only what was not consumed is left.
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
-        *self.left.lock() = consumed.gaps("numbers", 0..END);
-        Ok(())
-    }
-
-    fn splits(&self) -> Vec<Split> {
-        vec![Split { name: "numbers".into(), end: Some(END), min_time: None, holds: true }]
-    }
-
-    async fn next_unit(&self) -> Result<Option<Unit>> {
-        Ok(self.left.lock().pop().map(|r| Unit { split: "numbers".into(), start: r.start, end: r.end }))
-    }
-
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        Ok(Box::new(Reader { schema: self.schema.clone(), left: Some(unit.start..unit.end) }))
+    fn describe(&self) -> String {
+        format!("numbers to {END}")
     }
 
     fn bounded(&self) -> bool {
         true
     }
 
-    fn describe(&self) -> String {
-        format!("numbers to {END}")
+    /// Numbers are there for every process.
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        Some(self)
+    }
+
+    /// After a restart only what was not consumed is left.
+    async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
+        Ok(Numbered::new("numbers", Some(END), END).open(&opening.consumed))
+    }
+}
+
+#[async_trait]
+impl Readers for Counter {
+    async fn read(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        Ok(Box::new(Reader { schema: self.schema.clone(), left: Some(unit.start..unit.end) }))
     }
 }
 

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use millstream_engine::changelog::{Outgoing, with_ops};
 use millstream_engine::changes::Changes;
 use millstream_engine::connector::lag::Lag;
-use millstream_engine::connector::outbox::{Outbox, Packing, Parcel, SinkPlace};
-use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged};
+use millstream_engine::connector::outbox::{Outbox, Packing, Parcel};
+use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged, Start};
 use millstream_engine::epoch::EpochMark;
 use millstream_engine::error::{Error, Result};
 use millstream_engine::token::token;
@@ -96,7 +96,6 @@ struct Courier<C> {
 
 #[derive(Default)]
 struct State {
-    place: Option<SinkPlace>,
     outbox: Option<Arc<Outbox>>,
     kept: Kept,
 }
@@ -206,29 +205,18 @@ impl<C: Carrier> Courier<C> {
 
 #[async_trait]
 impl<C: Carrier> Sink for Dispatch<C> {
-    fn keep_in(&self, place: SinkPlace) {
-        self.courier.state.lock().place = Some(place);
-    }
-
-    fn restore(&self, state: &Value) -> Result<()> {
-        self.courier.state.lock().kept = Kept::deserialize(state)?;
-        Ok(())
-    }
-
-    async fn start(&self, _committed: &[Staged], generation: u64) -> Result<()> {
+    async fn start(&self, Start { generation, state, place, .. }: Start<'_>) -> Result<()> {
         let courier = &self.courier;
-        let (place, open) = {
-            let state = courier.state.lock();
-            (state.place.clone(), state.kept.open.clone())
-        };
+        let kept = state.map(Kept::deserialize).transpose()?.unwrap_or_default();
         let place = place.ok_or_else(|| Error::internal("a sink that sends, of a job that keeps nothing"))?;
-        let (outbox, open) = Outbox::open(place, generation, open).await?;
+        let (outbox, open) = Outbox::open(place, generation, kept.open).await?;
         courier.room.letting_go.send_replace(false);
         courier.room.undelivered.send_replace(0);
         let is_late = !open.is_empty();
         {
             let mut state = courier.state.lock();
-            (state.outbox, state.kept.open) = (Some(outbox), open);
+            state.outbox = Some(outbox);
+            state.kept = Kept { open, ..kept };
             if state.kept.id.is_empty() {
                 state.kept.id = token()?;
             }

@@ -58,7 +58,7 @@ fn the_lists_of_options_are_what_is_read() {
                 options,
                 parallelism: 1,
             };
-            source.open(request).err()
+            source.scan(request).err()
         };
         let found: BTreeSet<String> = ways.iter().flat_map(|values| known(open, values)).collect();
         assert_eq!(found, names(&source.options()), "{name} as a source");

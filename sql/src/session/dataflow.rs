@@ -128,8 +128,8 @@ impl Millstream {
             let bound = bound.map(|b| TimeBound::of(b, column));
             ScanTime { column, bound, closers: vec![], idle_timeout }
         });
-        let (stream, schema) = (def.name.clone(), def.schema.clone());
-        let source = SourceNode { stream, source: ingest.clone(), schema, time, depth: 0 };
+        let source = SourceNode::new(&def.name, ingest.clone(), def.schema.clone());
+        let source = SourceNode { time, ..source };
         let mut at = graph.add(NodeKind::Source(source), vec![], 1);
         let forward = |from| vec![Edge { from, exchange: Exchange::Forward }];
         if !def.primary_key.is_empty() {

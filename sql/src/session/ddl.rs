@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_engine::checkpoint::Checkpoints;
-use millstream_engine::connector::Offsets;
-use millstream_engine::graph::NodeKind;
+use millstream_engine::connector::Opening;
 use millstream_engine::store::{Store, folder_name};
 use millstream_engine::table::{StreamLog, follower, remove_shown};
 use tokio::sync::MutexGuard;
@@ -295,10 +294,9 @@ impl Millstream {
         let (graph, _) = self.dataflow(def, create, "trial", parallelism, reading)?;
         self.refuse_second_stdin(&format!("stream \"{}\"", def.name), &reading.names())?;
         graph.validate()?;
-        for node in &graph.nodes {
-            if let NodeKind::Source(source) = &node.kind {
-                source.source.start(&Offsets::default()).await?;
-            }
+        for node in graph.sources() {
+            let opening = Opening { conditions: node.conditions.clone(), ..Opening::new(self.budget().clone()) };
+            node.source.clone().open(opening).await?;
         }
         Ok(())
     }

@@ -11,7 +11,6 @@ use millstream_engine::operator::StateBound;
 use millstream_engine::runtime::{JobHandle, labels};
 
 use super::dataflow::{Planned, emit_text};
-use super::figures::own;
 use super::jobs::public;
 use super::outcome::{JobLag, JobState};
 use super::reading::Reading;
@@ -166,10 +165,10 @@ fn live_lines(job: &JobHandle) -> Vec<String> {
         if f.state_bytes > 0 {
             text += &format!(", state {}", human_bytes(f.state_bytes as usize));
         }
-        if let Some(lag) = job.graph().nodes[id].lag() {
+        if let Some(lag) = job.lag(id) {
             text += &format!(", lag {}", JobLag::from(lag));
         }
-        for figure in own(&job.graph().nodes[id].kind) {
+        for figure in job.counted(id) {
             text += &format!(", {} {}", figure.name, figure.value);
         }
         text

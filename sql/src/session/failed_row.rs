@@ -120,14 +120,14 @@ impl Executed {
         match &chain.scan {
             Scan::Once => {}
             Scan::Part(part, columns) => {
-                let mut reads = part.again().await?;
+                let mut reads = part.begin().await?;
                 while let Some((unit, from, read)) = reads.next().await? {
                     let rows = match columns {
                         Some(columns) => read.rows.rows().project(columns)?,
                         None => read.rows.rows().clone(),
                     };
                     if let Some((row, failure)) = chain.fails(rows, words)? {
-                        let place = reads.source.place(&unit.split, from, &read, row).await?;
+                        let place = reads.source.intake.place(&unit.split, from, &read, row).await?;
                         return Ok(Some((failure, place)));
                     }
                     tokio::task::yield_now().await;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use millstream_engine::connector::Figure;
-use millstream_engine::graph::NodeKind;
+use millstream_engine::graph::{NodeId, NodeKind};
+use millstream_engine::runtime::JobHandle;
 
 use super::Millstream;
 use super::jobs::Job;
@@ -74,25 +75,16 @@ impl Job {
             all.state_bytes += node.state_bytes;
             all.queued_bytes += node.queued_bytes;
         }
-        all.connectors = handle.graph().nodes.iter().filter_map(|node| counted(&node.kind)).collect();
+        all.connectors = (0..handle.graph().nodes.len()).filter_map(|id| counted(&handle, id)).collect();
         all
     }
 }
 
-fn counted(kind: &NodeKind) -> Option<ConnectorFigures> {
-    let source = match kind {
+fn counted(handle: &JobHandle, id: NodeId) -> Option<ConnectorFigures> {
+    let source = match &handle.graph().nodes[id].kind {
         NodeKind::Source(source) => Some(source.stream.clone()),
         _ => None,
     };
-    let figures = own(kind);
+    let figures = handle.counted(id);
     (!figures.is_empty()).then_some(ConnectorFigures { source, figures })
-}
-
-/// What a source or a sink has counted itself.
-pub(super) fn own(kind: &NodeKind) -> Vec<Figure> {
-    match kind {
-        NodeKind::Source(source) => source.source.figures(),
-        NodeKind::Sink(sink) => sink.sink.figures(),
-        NodeKind::Operator(_) => vec![],
-    }
 }

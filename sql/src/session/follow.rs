@@ -9,9 +9,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use millstream_engine::connector::Source;
 use millstream_engine::connector::feed::{FeedPart, FeedSink};
-use millstream_engine::connector::position::Begin;
+use millstream_engine::connector::position::{Begin, Standing};
 use millstream_engine::graph::{Graph, NodeKind, SinkNode};
 use millstream_engine::operator::StateBound;
 use millstream_engine::runtime::{JobConfig, JobHandle, OnError};
@@ -30,7 +29,7 @@ impl Session {
         let parallelism = self.settings.lock().parallelism;
         let reading = self.reading();
         let mut planned = self.millstream.plan_continuous(query, parallelism, &reading)?;
-        let positions = begin(&planned.lowered.graph, &query.follow)?;
+        let positions = begin(&mut planned.lowered.graph, &query.follow)?;
         let output = planned.lowered.output.clone();
         let updating = !output.append_only;
         let (schema, key) = (planned.schema.clone(), output.key.clone());
@@ -50,7 +49,7 @@ impl Session {
             None => epochs,
         };
         let epochs = self.while_allowed(epochs, reading);
-        let incarnation = positions.and_then(|source| Some(source.positioned()?.incarnation()));
+        let incarnation = positions.map(|standing| standing.incarnation());
         let event_time = event_column(&output.time);
         Ok(Outcome::Changes(ChangeFeed {
             schema,
@@ -64,37 +63,38 @@ impl Session {
     }
 }
 
-/// Has the sources of `graph` begin as `follow` says. Gives the one by which positions are told, for a query that has them.
-fn begin(graph: &Graph, follow: &Follow) -> Result<Option<Arc<dyn Source>>> {
-    let positions = positions(graph);
-    if let Some(since) = &follow.since {
-        let source = positions.map_err(|why| {
-            let message = format!("SINCE EPOCH goes on with a query over one stored or derived stream, and {why}");
-            Error::unsupported(message).with_hint(
-                "Make a stream of the query, with CREATE STREAM name AS SELECT …, and follow that: SELECT * FROM name EMIT \
-                 CHANGES SINCE EPOCH ….",
-            )
-        })?;
-        let begin = Begin::Behind { epoch: since.epoch, incarnation: since.incarnation.clone() };
-        source.positioned().into_iter().for_each(|log| log.begin(begin.clone()));
-        return Ok(Some(source));
-    }
-    if follow.snapshot {
-        for node in graph.sources() {
-            let log = node.source.positioned().ok_or_else(|| {
-                let message =
-                    format!("WITH SNAPSHOT: stream \"{}\" has no content of its own to begin with", node.stream);
-                Error::unsupported(message).with_hint("It is there for stored and derived streams: leave it out.")
+/// Has the sources of `graph` begin as `follow` says. Gives that by which positions are told, for a query that has them.
+fn begin(graph: &mut Graph, follow: &Follow) -> Result<Option<Arc<dyn Standing>>> {
+    let has_positions = has_positions(graph);
+    let begin = match &follow.since {
+        Some(since) => {
+            has_positions.as_ref().map_err(|why| {
+                let message = format!("SINCE EPOCH goes on with a query over one stored or derived stream, and {why}");
+                Error::unsupported(message).with_hint(
+                    "Make a stream of the query, with CREATE STREAM name AS SELECT …, and follow that: SELECT * FROM name \
+                     EMIT CHANGES SINCE EPOCH ….",
+                )
             })?;
-            log.begin(Begin::Content);
+            Begin::Behind { epoch: since.epoch, incarnation: since.incarnation.clone() }
         }
-        return Ok(positions.ok());
+        None if follow.snapshot => Begin::Content,
+        None if has_positions.is_err() => return Ok(None),
+        None => Begin::History,
+    };
+    let mut standing = None;
+    for node in graph.sources_mut() {
+        let log = node.source.positioned().ok_or_else(|| {
+            let message = format!("WITH SNAPSHOT: stream \"{}\" has no content of its own to begin with", node.stream);
+            Error::unsupported(message).with_hint("It is there for stored and derived streams: leave it out.")
+        })?;
+        let (source, stands) = log.beginning(begin.clone());
+        (node.source, standing) = (source, Some(stands));
     }
-    Ok(positions.ok().inspect(|source| source.positioned().into_iter().for_each(|log| log.begin(Begin::History))))
+    Ok(standing.filter(|_| has_positions.is_ok()))
 }
 
-/// The source by which the query of `graph` has positions, or why it has none.
-fn positions(graph: &Graph) -> std::result::Result<Arc<dyn Source>, String> {
+/// Whether the query of `graph` has positions, or why it has none.
+fn has_positions(graph: &Graph) -> std::result::Result<(), String> {
     let mut sources = graph.sources();
     let (Some(node), None) = (sources.next(), sources.next()) else {
         return Err("this one reads several".to_owned());
@@ -108,7 +108,7 @@ fn positions(graph: &Graph) -> std::result::Result<Arc<dyn Source>, String> {
     });
     match operators.into_iter().find(|spec| spec.state_bound() != StateBound::Stateless) {
         Some(spec) => Err(format!("this one puts rows together ({})", spec.name())),
-        None => Ok(node.source.clone()),
+        None => Ok(()),
     }
 }
 

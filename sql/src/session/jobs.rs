@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use millstream_engine::checkpoint::{Checkpoints, Manifest};
-use millstream_engine::connector::Sink;
 use millstream_engine::connector::lag::Lag;
-use millstream_engine::graph::{Node, NodeKind};
+use millstream_engine::connector::{Sink, Start};
+use millstream_engine::graph::NodeKind;
 use millstream_engine::runtime::{JobConfig, JobHandle, JobPhase};
 use millstream_engine::table::{StreamSource, TableSink, followed, follower};
 use millstream_engine::time::EventTime;
@@ -111,7 +111,7 @@ impl Job {
                     }
                 }
                 (info.rows_in, info.rows_out) = (Some(rows_in), Some(rows_out));
-                let lags = handle.graph().nodes.iter().filter_map(Node::lag);
+                let lags = (0..handle.graph().nodes.len()).filter_map(|id| handle.lag(id));
                 info.lag = lags.reduce(Lag::with).filter(|_| status.phase == JobPhase::Running).map(JobLag::from);
             }
         }
@@ -236,12 +236,11 @@ impl Millstream {
     async fn show_result(&self, def: &StreamDef, job: &str, manifest: &Manifest) -> Result<()> {
         let Some(log) = &def.log else { return Ok(()) };
         let sink = TableSink::new(log.clone(), job, def.key.clone());
-        if let Some(state) = manifest.sinks.values().next() {
-            sink.restore(state)?;
-        }
-        let staged = manifest.staged.values().next().map_or(&[][..], |s| s);
+        let committed = manifest.staged.values().next().map_or(&[][..], |s| s);
         // Nothing can follow the end.
-        Ok(sink.start(staged, if manifest.end { u64::MAX } else { 0 }).await?)
+        let generation = if manifest.end { u64::MAX } else { 0 };
+        let state = manifest.sinks.values().next();
+        Ok(sink.start(Start { state, ..Start::new(committed, generation) }).await?)
     }
 
     /// Starts the job of `def` where it stopped.

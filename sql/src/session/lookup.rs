@@ -108,7 +108,7 @@ impl Lookup {
                 return Ok(Some(provider_as_source(Arc::new(SourceTable(def)))));
             }
             self.millstream.note_failed(name, &self.reading.who, &self.left_out);
-            let table = StreamTable::new(def, self.left_out.clone());
+            let table = StreamTable::new(def, self.left_out.clone(), self.millstream.budget().clone());
             return Ok(Some(provider_as_source(Arc::new(table))));
         }
         let view = view.ok_or_else(|| self.millstream.missing("stream ", name))?;

@@ -9,7 +9,6 @@ use arrow::datatypes::SchemaRef;
 use datafusion::error::Result as DfResult;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -17,9 +16,9 @@ use millstream_engine::connector::remainder::Remainder;
 use tokio::task::spawn_blocking;
 
 use super::left_out::LeftOutRows;
-use super::source_part::SourcePart;
+use super::source_part::{SourcePart, SourceScan};
 use crate::error::{Error, Result};
-use crate::plan::lower::{Replaces, StreamScan};
+use crate::plan::lower::Replaces;
 
 /// A scan of some columns of a stream.
 pub(super) struct SourceContent {
@@ -33,13 +32,9 @@ pub(super) struct SourceContent {
 }
 
 impl SourceContent {
-    /// A scan of `columns` of `stream`, as [`SourcePart::new`].
-    pub(super) fn new(
-        stream: &Arc<dyn StreamScan>,
-        columns: Vec<usize>,
-        filters: Vec<Arc<dyn PhysicalExpr>>,
-        left_out: LeftOutRows,
-    ) -> Result<Self> {
+    /// The scan of `scan`, as [`SourcePart::new`].
+    pub(super) fn new(scan: SourceScan, left_out: LeftOutRows) -> Result<Self> {
+        let SourceScan { stream, columns, filters, budget } = scan;
         let schema = Arc::new(stream.schema().project(&columns).map_err(millstream_engine::Error::from)?);
         let mut read = columns;
         let replaces = stream.replaces();
@@ -54,8 +49,9 @@ impl SourceContent {
         }
         let places = |columns: Vec<usize>| columns.iter().filter_map(|c| read.iter().position(|r| r == c)).collect();
         let replaces = replaces.map(|Replaces { key, beside }| Replaces { key: places(key), beside: places(beside) });
-        let part = Arc::new(SourcePart::new(stream.clone(), read, filters, left_out.clone())?);
-        Ok(SourceContent { part, replaces, name: stream.name().to_owned(), schema, left_out })
+        let name = stream.name().to_owned();
+        let part = SourcePart::new(SourceScan { stream, columns: read, filters, budget }, left_out.clone())?;
+        Ok(SourceContent { part: Arc::new(part), replaces, name, schema, left_out })
     }
 }
 

@@ -9,85 +9,71 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::TryStreamExt as _;
-use millstream_engine::connector::{Read, Source, Unit, UnitReader};
-use parking_lot::Mutex;
+use millstream_engine::connector::{Opened, Opening, Read, Source, Unit, UnitReader};
+use millstream_engine::memory::MemoryBudget;
 
 use super::left_out::LeftOutRows;
 use crate::error::{Error, Result};
 use crate::plan::lower::StreamScan;
 
+/// What is to be read.
+pub(super) struct SourceScan {
+    pub(super) stream: Arc<dyn StreamScan>,
+    pub(super) columns: Vec<usize>,
+    /// Conditions over all columns: files that they leave nothing of need not be read.
+    pub(super) filters: Vec<Arc<dyn PhysicalExpr>>,
+    /// What is held meanwhile counts in it.
+    pub(super) budget: Arc<MemoryBudget>,
+}
+
 /// A scan of some columns of a stream.
 pub(super) struct SourcePart {
-    stream: Arc<dyn StreamScan>,
-    columns: Vec<usize>,
+    source: Arc<dyn Source>,
     schema: SchemaRef,
     filters: Vec<Arc<dyn PhysicalExpr>>,
+    budget: Arc<MemoryBudget>,
     left_out: LeftOutRows,
-    /// What was opened to be looked at, for the first who reads.
-    opened: Mutex<Option<Arc<dyn Source>>>,
 }
 
 impl SourcePart {
-    /// A scan of `columns` of `stream` without the files that `filters`, conditions over all columns, leave nothing of.
+    /// The scan of `scan`, which notes what cannot be decoded.
     ///
     /// Errors for a stream that never ends.
-    pub(super) fn new(
-        stream: Arc<dyn StreamScan>,
-        columns: Vec<usize>,
-        filters: Vec<Arc<dyn PhysicalExpr>>,
-        left_out: LeftOutRows,
-    ) -> Result<Self> {
+    pub(super) fn new(scan: SourceScan, left_out: LeftOutRows) -> Result<Self> {
+        let SourceScan { stream, columns, filters, budget } = scan;
         let schema = Arc::new(stream.schema().project(&columns).map_err(millstream_engine::Error::from)?);
-        let part = SourcePart { stream, columns, schema, filters, left_out, opened: Mutex::default() };
-        let source = part.open()?;
+        let source = stream.source(columns, 1)?;
         if !source.bounded() {
-            let name = part.stream.name();
+            let name = stream.name();
             return Err(Error::unsupported(format!("stream \"{name}\" never ends, so it cannot be read as a whole"))
                 .with_hint("Add EMIT CHANGES to follow it, or read a stream derived from it."));
         }
-        *part.opened.lock() = Some(source);
-        Ok(part)
+        Ok(SourcePart { source, schema, filters, budget, left_out })
     }
 
-    /// The source, which has not begun.
-    fn open(&self) -> Result<Arc<dyn Source>> {
-        let source = self.stream.open(self.columns.clone(), 1)?;
+    /// Reads it from its beginning.
+    pub(super) fn begin(&self) -> impl Future<Output = Result<Reads>> + Send + use<> {
+        let (source, mut opening) = (self.source.clone(), Opening::new(self.budget.clone()));
         if !self.filters.is_empty() {
-            source.prune(std::slice::from_ref(&self.filters));
+            opening.conditions.push(self.filters.clone());
         }
-        Ok(source)
-    }
-
-    /// Begins to read it.
-    pub(super) async fn begin(&self) -> Result<Reads> {
-        let opened = self.opened.lock().take();
-        Reads::begin(opened.map_or_else(|| self.open(), Ok)?).await
-    }
-
-    /// Reads it once more from its beginning.
-    pub(super) async fn again(&self) -> Result<Reads> {
-        Reads::begin(self.open()?).await
+        async move { Ok(Reads { source: Opened::of(&source, opening).await?, at: None }) }
     }
 }
 
 /// What is read of a source, in order.
 pub(super) struct Reads {
-    pub(super) source: Arc<dyn Source>,
+    pub(super) source: Opened,
     at: Option<(Unit, u64, Box<dyn UnitReader>)>,
 }
 
 impl Reads {
-    async fn begin(source: Arc<dyn Source>) -> Result<Self> {
-        source.start(&Default::default()).await?;
-        Ok(Reads { source, at: None })
-    }
-
     /// What comes next, with its unit and from where on in its split it was read.
     pub(super) async fn next(&mut self) -> Result<Option<(Unit, u64, Read)>> {
         loop {
             let Some((unit, from, reader)) = &mut self.at else {
-                let Some(unit) = self.source.next_unit().await? else { return Ok(None) };
-                let reader = self.source.open(&unit).await?;
+                let Some(unit) = self.source.intake.next_unit().await? else { return Ok(None) };
+                let reader = self.source.readers.read(&unit).await?;
                 self.at = Some((unit.clone(), unit.start, reader));
                 continue;
             };
@@ -114,10 +100,8 @@ impl PartitionStream for SourcePart {
     }
 
     fn execute(&self, _ctx: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let opened = self.opened.lock().take();
-        let source = opened.map_or_else(|| self.open(), Ok);
         let left_out = self.left_out.clone();
-        let begun = futures::stream::once(async move { Reads::begin(source?).await });
+        let begun = futures::stream::once(self.begin());
         let rows = begun.map_ok(move |reads| {
             futures::stream::try_unfold((reads, left_out.clone()), |(mut reads, left_out)| async move {
                 let next = reads.next().await?;

@@ -24,6 +24,7 @@ use datafusion::physical_plan::streaming::{PartitionStream as _, StreamingTableE
 use millstream_engine::connector::Source;
 use millstream_engine::connector::ingest::IngestSource;
 use millstream_engine::connector::registry::{Connector, SinkRequest, SourceRequest};
+use millstream_engine::memory::MemoryBudget;
 use millstream_engine::options::Options;
 use millstream_engine::store::Store;
 use millstream_engine::table::{Hold, StreamLog, StreamSource};
@@ -35,7 +36,7 @@ use super::metadata::told_apart;
 use super::opening::Opening;
 use super::outcome::ObjectKind;
 use super::source_content::SourceContent;
-use super::source_part::SourcePart;
+use super::source_part::{SourcePart, SourceScan};
 use crate::error::{Error, Result};
 use crate::files::ParquetFiles;
 use crate::plan::Semantics;
@@ -120,13 +121,13 @@ impl StreamScan for StreamDef {
         self.idle_timeout
     }
 
-    fn open(&self, projection: Vec<usize>, parallelism: usize) -> Result<Arc<dyn Source>> {
+    fn source(&self, projection: Vec<usize>, parallelism: usize) -> Result<Arc<dyn Source>> {
         if let Some(log) = &self.log {
             return Ok(Arc::new(StreamSource::new(log.clone(), projection)?));
         }
         let request = self.source_request(projection, parallelism)?;
         let (connector, _) = self.connector.as_ref().ok_or_else(|| Error::internal("a source of no connector"))?;
-        Ok(connector.readable()?.open(request)?)
+        Ok(connector.readable()?.scan(request)?)
     }
 }
 
@@ -189,13 +190,15 @@ pub(super) struct StreamTable {
     def: Arc<StreamDef>,
     /// Where a batch read notes what it could not decode.
     left_out: LeftOutRows,
+    /// What a batch read holds counts in it.
+    budget: Arc<MemoryBudget>,
     /// What was made to read it in batch, where it can be read again.
     parts: Arc<Mutex<Vec<Arc<SourcePart>>>>,
 }
 
 impl StreamTable {
-    pub(super) fn new(def: Arc<StreamDef>, left_out: LeftOutRows) -> Self {
-        StreamTable { def, left_out, parts: Arc::default() }
+    pub(super) fn new(def: Arc<StreamDef>, left_out: LeftOutRows, budget: Arc<MemoryBudget>) -> Self {
+        StreamTable { def, left_out, budget, parts: Arc::default() }
     }
 }
 
@@ -264,7 +267,8 @@ impl StreamTable {
         };
         if self.def.changelog {
             let stream: Arc<dyn StreamScan> = self.def.clone();
-            let part = Arc::new(SourceContent::new(&stream, columns, filters, self.left_out.clone())?);
+            let scan = SourceScan { stream, columns, filters, budget: self.budget.clone() };
+            let part = Arc::new(SourceContent::new(scan, self.left_out.clone())?);
             return Ok(Arc::new(StreamingTableExec::try_new(
                 part.schema().clone(),
                 vec![part],
@@ -274,7 +278,8 @@ impl StreamTable {
                 limit,
             )?));
         }
-        let part = Arc::new(SourcePart::new(self.def.clone(), columns, filters, self.left_out.clone())?);
+        let scan = SourceScan { stream: self.def.clone(), columns, filters, budget: self.budget.clone() };
+        let part = Arc::new(SourcePart::new(scan, self.left_out.clone())?);
         let source = self.def.connector.as_ref().and_then(|(connector, _)| connector.source());
         if !source.is_some_and(|source| source.is_single()) {
             self.parts.lock().push(part.clone());

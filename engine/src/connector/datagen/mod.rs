@@ -19,9 +19,9 @@ use async_trait::async_trait;
 
 use self::column::{Clock, Column};
 use crate::changes::Changes;
-use crate::connector::generator::{HandOut, Pace};
+use crate::connector::generator::{Numbered, Pace};
 use crate::connector::registry::{Connector, Guarantee, Readable, SourceRequest};
-use crate::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
+use crate::connector::{Intake, Opening, Read, Readers, Source, Unit, UnitReader};
 use crate::error::Result;
 use crate::options::{OptionSpec, Options, Takes};
 use crate::reach::Touch;
@@ -68,7 +68,7 @@ impl Readable for DatagenConnector {
         Guarantee::ExactlyOnce
     }
 
-    fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
+    fn scan(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
         open_source(request)
     }
 }
@@ -88,42 +88,40 @@ fn open_source(request: SourceRequest) -> Result<Arc<dyn Source>> {
     options.finish()?;
     let end = columns.iter().filter_map(Column::rows).chain(rows).min();
     let table = Table::new(&request.schema, columns, &request.projection)?;
-    Ok(Arc::new(Datagen { units: HandOut::new("datagen", end, UNIT, pace), table: Arc::new(table) }))
+    Ok(Arc::new(Datagen { rows: Numbered::new("datagen", end, UNIT).paced(pace), table: Arc::new(table) }))
 }
 
 /// How hints write the options of a column.
 const SHOWN: &str = "fields.<column>.<kind, min, max, start, end, length or null_rate>";
 
 struct Datagen {
-    units: HandOut,
+    rows: Numbered,
     table: Arc<Table>,
 }
 
 #[async_trait]
 impl Source for Datagen {
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
-        self.units.start(consumed);
-        Ok(())
-    }
-
-    fn splits(&self) -> Vec<Split> {
-        vec![self.units.split(None)]
-    }
-
-    async fn next_unit(&self) -> Result<Option<Unit>> {
-        Ok(self.units.next_unit().await)
-    }
-
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        Ok(Box::new(Reader { table: self.table.clone(), left: unit.start..unit.end }))
+    fn describe(&self) -> String {
+        format!("datagen, {}", self.rows.describe("rows"))
     }
 
     fn bounded(&self) -> bool {
-        self.units.bounded()
+        self.rows.bounded()
     }
 
-    fn describe(&self) -> String {
-        format!("datagen, {}", self.units.describe("rows"))
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        Some(self)
+    }
+
+    async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
+        Ok(self.rows.open(&opening.consumed))
+    }
+}
+
+#[async_trait]
+impl Readers for Datagen {
+    async fn read(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        Ok(Box::new(Reader { table: self.table.clone(), left: unit.start..unit.end }))
     }
 }
 
@@ -177,6 +175,8 @@ mod tests {
     use futures::executor::block_on;
 
     use super::*;
+    use crate::connector::{Offsets, Opened};
+    use crate::memory::MemoryBudget;
 
     fn open(columns: &[(&str, DataType)], pairs: &[(&str, &str)], projection: &[usize]) -> Result<Arc<dyn Source>> {
         let fields = columns.iter().map(|(name, t)| Field::new(*name, t.clone(), true)).collect::<Vec<_>>();
@@ -193,10 +193,21 @@ mod tests {
         })
     }
 
-    fn read_all(source: &dyn Source) -> RecordBatch {
+    /// The source without what was `consumed`.
+    fn opened(source: &Arc<dyn Source>, consumed: Offsets) -> Opened {
+        let opening = Opening { consumed, ..Opening::new(MemoryBudget::new(0)) };
+        block_on(Opened::of(source, opening)).expect("opens")
+    }
+
+    fn read_all(source: &Arc<dyn Source>) -> RecordBatch {
+        read_rest(source, Offsets::default())
+    }
+
+    fn read_rest(source: &Arc<dyn Source>, consumed: Offsets) -> RecordBatch {
+        let Opened { intake, readers } = opened(source, consumed);
         let mut batches = vec![];
-        while let Some(unit) = block_on(source.next_unit()).expect("no error") {
-            let mut reader = block_on(source.open(&unit)).expect("opens");
+        while let Some(unit) = block_on(intake.next_unit()).expect("no error") {
+            let mut reader = block_on(readers.read(&unit)).expect("opens");
             let mut at = unit.start;
             while let Some(read) = block_on(reader.next()).expect("reads") {
                 assert_eq!(read.position, at + read.rows.num_rows() as u64);
@@ -211,11 +222,11 @@ mod tests {
     /// All rows of all columns.
     fn made(columns: &[(&str, DataType)], pairs: &[(&str, &str)]) -> RecordBatch {
         let all: Vec<usize> = (0..columns.len()).collect();
-        read_all(&*open(columns, pairs, &all).expect("opens"))
+        read_all(&open(columns, pairs, &all).expect("opens"))
     }
 
     fn message(columns: &[(&str, DataType)], pairs: &[(&str, &str)]) -> String {
-        open(columns, pairs, &[]).err().expect("is refused").message().to_owned()
+        open(columns, pairs, &[]).expect_err("is refused").message().to_owned()
     }
 
     const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -300,8 +311,9 @@ mod tests {
         assert!(!open(&columns, &pairs[3..], &[0]).expect("opens").bounded());
         let narrow = [("id", DataType::Int8)];
         let source = open(&narrow, &[("fields.id.kind", "sequence")], &[0]).expect("opens");
-        let unit = block_on(source.next_unit()).expect("no error").expect("no end");
-        let e = block_on(block_on(source.open(&unit)).expect("opens").next()).expect_err("128 is out of range");
+        let Opened { intake, readers } = opened(&source, Offsets::default());
+        let unit = block_on(intake.next_unit()).expect("no error").expect("no end");
+        let e = block_on(block_on(readers.read(&unit)).expect("opens").next()).expect_err("128 is out of range");
         assert!(e.message().starts_with("column \"id\": "), "{e}");
     }
 
@@ -316,12 +328,11 @@ mod tests {
         let source = open(&[columns[2].clone(), columns[1].clone()], &pairs, &[1]).expect("opens");
         let mut consumed = Offsets::default();
         consumed.add("datagen", 0..70_001);
-        block_on(source.start(&consumed)).expect("starts");
-        let rest = read_all(&*source);
+        let rest = read_rest(&source, consumed);
         assert_eq!(rest["b"].as_ref(), all["b"].slice(70_001, 29_999).as_ref());
         assert_ne!(all["a"].as_ref(), made(&columns, &[("rows", "100000"), ("seed", "1")])["a"].as_ref());
         let none = open(&columns, &pairs, &[]).expect("opens");
-        assert_eq!(read_all(&*none).num_rows(), 100_000);
+        assert_eq!(read_all(&none).num_rows(), 100_000);
     }
 
     #[test]
@@ -347,7 +358,7 @@ mod tests {
         let range = "which is not a whole number in the range of the column";
         let expected = format!("option \"fields.a.max\" of stream \"s\" is '200', {range}");
         assert_eq!(message(&columns, &[("fields.a.max", "200")]), expected);
-        let e = open(&[("l", DataType::Float16)], &[], &[]).err().expect("is refused");
+        let e = open(&[("l", DataType::Float16)], &[], &[]).expect_err("is refused");
         assert_eq!(e.message(), "connector 'datagen' cannot make column \"l\" of stream \"s\": Float16");
     }
 
@@ -355,10 +366,11 @@ mod tests {
     fn a_paced_stream_keeps_its_rate() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let source = open(&[("a", DataType::Int64)], &[("rows", "200"), ("rate", "2000")], &[0]).expect("opens");
+        let intake = opened(&source, Offsets::default()).intake;
         let start = std::time::Instant::now();
         let units = runtime.block_on(async {
             let mut units = 0;
-            while source.next_unit().await.expect("no error").is_some() {
+            while intake.next_unit().await.expect("no error").is_some() {
                 units += 1;
             }
             units

@@ -22,6 +22,7 @@ mod place;
 mod print;
 mod pruning;
 mod queue;
+mod readers;
 mod sample;
 mod scan;
 mod sink;
@@ -128,8 +129,8 @@ impl Readable for FileConnector {
         check_source(request)
     }
 
-    fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
-        Ok(Arc::new(FileSource::open(request)?))
+    fn scan(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(FileSource::new(request)?))
     }
 
     fn prunes(&self) -> bool {
@@ -176,7 +177,7 @@ fn fix_path(options: &mut BTreeMap<String, String>) -> BTreeMap<String, String> 
 fn check_source(request: SourceRequest) -> Result<()> {
     let options = FileOptions::take(request.options.clone())?;
     let layout = request.layout()?;
-    FileSource::open(request)?;
+    FileSource::new(request)?;
     check_columns(&options, &layout.content)
 }
 

@@ -21,7 +21,7 @@ use super::staged::StagedFile;
 use crate::changelog::{Outgoing, op_schema, with_ops};
 use crate::changes::Changes;
 use crate::connector::registry::SinkRequest;
-use crate::connector::{Commit, Sink, SinkWriter, Staged};
+use crate::connector::{Commit, Sink, SinkWriter, Staged, Start};
 use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
 use crate::format::Format;
@@ -163,8 +163,8 @@ async fn blocking(run: impl FnOnce() -> Result<()> + Send + 'static) -> Result<(
 
 #[async_trait]
 impl Sink for FileSink {
-    async fn start(&self, committed: &[Staged], _generation: u64) -> Result<()> {
-        let (shared, committed) = (self.shared.clone(), files(committed)?);
+    async fn start(&self, start: Start<'_>) -> Result<()> {
+        let (shared, committed) = (self.shared.clone(), files(start.committed)?);
         blocking(move || shared.start(&committed)).await
     }
 

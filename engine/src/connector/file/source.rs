@@ -1,47 +1,41 @@
 //! The file source.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion_physical_expr::PhysicalExpr;
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use super::aside::{Guarded, Said, put_aside, vanished};
 use super::known::SavedFiles;
 use super::options::FileOptions;
-use super::paced::{Paced, Pacer};
-use super::partition::Partition;
-use super::print::Stamp;
-use super::pruning::Pruning;
-use super::queue::{Input, Queue};
+use super::paced::Pacer;
+use super::queue::Queue;
+use super::readers::{FileReaders, Spec, ended_early};
 use super::scan::Scanner;
-use super::units::{ColumnarReader, Report, Text, TextReader, open_text};
-use super::whole::{first_line, newlines_before};
 use crate::connector::registry::SourceRequest;
-use crate::connector::{Offsets, Reach, Read, Source, Split, Unit, UnitReader};
+use crate::connector::{Intake, Opening, Reach, Read, Readers, Source, Split, Unit};
 use crate::error::{Error, Result};
-use crate::format::blocks::{Cut, Want};
-use crate::format::columnar::{Fit, ipc_reader};
 use crate::format::compression::Compression;
 use crate::format::form::Form;
-use crate::format::metadata::Layout;
-use crate::format::{Format, LineDecoder, Place, csv, json};
 
-/// Files being read.
+/// Files to be read.
 pub(super) struct FileSource {
+    spec: Arc<Spec>,
+    /// The name of the event-time column, where statistics may tell of it.
+    event_time: Option<String>,
+    parallelism: usize,
+    /// The bytes of a unit of text, if they are said.
+    unit_bytes: Option<u64>,
+}
+
+/// Files being read: what the scanner finds, tasks read, and what they tell of it the scanner goes by.
+pub(super) struct OpenFiles {
     spec: Arc<Spec>,
     pub(super) queue: Arc<Mutex<Queue>>,
     pub(super) scanner: Arc<Mutex<Scanner>>,
-    pacer: Option<Arc<Pacer>>,
-    /// What an earlier run knew, until it is taken up.
-    saved: Mutex<SavedFiles>,
+    pub(super) readers: Arc<FileReaders>,
     /// When the files were last looked at and how long that took, so that waiting tasks do not all do it.
     looked: tokio::sync::Mutex<(Instant, Duration)>,
 }
@@ -49,17 +43,8 @@ pub(super) struct FileSource {
 /// Of the time, looking at the files takes no more than one part of so many.
 const IDLE_SHARE: u32 = 10;
 
-/// What is read and how.
-struct Spec {
-    options: FileOptions,
-    /// All columns of the stream, and which are metadata.
-    schema: SchemaRef,
-    metadata: BTreeSet<usize>,
-    layout: Layout,
-}
-
 impl FileSource {
-    pub(super) fn open(request: SourceRequest) -> Result<Self> {
+    pub(super) fn new(request: SourceRequest) -> Result<Self> {
         let layout = request.layout()?;
         let options = FileOptions::take(request.options)?;
         let compressed = options.compression.is_some_and(|c| c != Compression::None);
@@ -70,26 +55,69 @@ impl FileSource {
         // Statistics tell of what is in the file.
         let event_time = request.event_time.filter(|column| !request.metadata.contains_key(column));
         let event_time = event_time.map(|column| request.schema.field(column).name().clone());
-        let scanner = Scanner::new(options.clone(), event_time, request.parallelism);
-        let pacer = options.rate.map(Pacer::new);
         let metadata = request.metadata.into_keys().collect();
         let spec = Spec { options, schema: request.schema, metadata, layout };
-        Ok(FileSource {
-            spec: Arc::new(spec),
-            queue: Arc::default(),
-            scanner: Arc::new(Mutex::new(scanner)),
-            pacer,
-            saved: Mutex::default(),
-            looked: tokio::sync::Mutex::new((Instant::now(), Duration::ZERO)),
-        })
+        Ok(FileSource { spec: Arc::new(spec), event_time, parallelism: request.parallelism, unit_bytes: None })
     }
 
     #[cfg(test)]
     pub(super) fn with_unit_bytes(self, bytes: u64) -> Self {
-        self.scanner.lock().unit_bytes = bytes..bytes;
-        self
+        FileSource { unit_bytes: Some(bytes), ..self }
     }
 
+    /// Looks for the files, and takes those that are there.
+    pub(super) async fn begin(&self, opening: Opening) -> Result<Arc<OpenFiles>> {
+        let Opening { consumed, state, conditions, .. } = opening;
+        let mut options = self.spec.options.clone();
+        options.pruning = (!conditions.is_empty()).then(|| Arc::new(self.spec.pruning(conditions)));
+        let pacer = options.rate.map(Pacer::new);
+        let mut scanner = Scanner::new(options, self.event_time.clone(), self.parallelism);
+        if let Some(bytes) = self.unit_bytes {
+            scanner.unit_bytes = bytes..bytes;
+        }
+        let saved: SavedFiles = state.map(serde_json::from_value).transpose()?.unwrap_or_default();
+        let queue = Arc::default();
+        let files = OpenFiles {
+            spec: self.spec.clone(),
+            readers: FileReaders::beside(self.spec.clone(), &queue, pacer),
+            queue,
+            scanner: Arc::new(Mutex::new(scanner)),
+            looked: tokio::sync::Mutex::new((Instant::now(), Duration::ZERO)),
+        };
+        files.scan(move |scanner, queue| scanner.start(&consumed, saved, queue)).await?;
+        Ok(Arc::new(files))
+    }
+}
+
+#[async_trait]
+impl Source for FileSource {
+    fn describe(&self) -> String {
+        let o = &self.spec.options;
+        let follow = if o.follow { ", followed" } else { "" };
+        let form = match (o.json.form, o.csv.form) {
+            (Form::Debezium, _) => " of Debezium",
+            (Form::Ops, _) | (_, Form::Ops) => ", changes",
+            _ => "",
+        };
+        format!("file {} ({}{form}{follow})", o.shown_path(), o.format.name())
+    }
+
+    fn bounded(&self) -> bool {
+        !self.spec.options.follow
+    }
+
+    /// Files that move are followed, and read at a pace, in one process.
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        let FileOptions { follow, rate, .. } = &self.spec.options;
+        (!follow && rate.is_none()).then(|| FileReaders::elsewhere(self.spec.clone()) as Arc<dyn Readers>)
+    }
+
+    async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
+        Ok(self.begin(opening).await?)
+    }
+}
+
+impl OpenFiles {
     /// Runs the scanner on a thread that may block. It works on the shared queue itself, so that nothing
     /// is lost when the caller's future is dropped.
     async fn scan(&self, run: impl FnOnce(&mut Scanner, &Mutex<Queue>) -> Result<()> + Send + 'static) -> Result<()> {
@@ -98,29 +126,8 @@ impl FileSource {
     }
 }
 
-fn ended_early(e: tokio::task::JoinError) -> Error {
-    Error::internal(format!("a reading thread ended early: {e}")).with_source(e)
-}
-
 #[async_trait]
-impl Source for FileSource {
-    async fn state(&self) -> Result<serde_json::Value> {
-        let (scanner, queue) = (self.scanner.clone(), self.queue.clone());
-        let save = move || Ok(serde_json::to_value(scanner.lock().save(&queue))?);
-        spawn_blocking(save).await.map_err(ended_early)?
-    }
-
-    fn restore(&self, state: &serde_json::Value) -> Result<()> {
-        *self.saved.lock() = serde::Deserialize::deserialize(state)?;
-        Ok(())
-    }
-
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
-        let consumed = consumed.clone();
-        let saved = std::mem::take(&mut *self.saved.lock());
-        self.scan(move |scanner, queue| scanner.start(&consumed, saved, queue)).await
-    }
-
+impl Intake for OpenFiles {
     fn splits(&self) -> Vec<Split> {
         self.queue.lock().splits(self.spec.options.ordered)
     }
@@ -147,45 +154,26 @@ impl Source for FileSource {
         }
     }
 
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let input = self.queue.lock().input(&unit.split).cloned();
-        let input = input.ok_or_else(|| Error::internal(format!("split \"{}\" is not known", unit.split)))?;
-        let (fail, patient) = (self.spec.options.fail, input.patient);
-        let report = Report { queue: self.queue.clone(), unit: unit.clone(), fail, patient };
-        if input.vanished {
-            return Ok(Box::new(vanished(&report, self.spec.layout.schema())?));
+    /// Those that go by what the scanner knows, and tell it what has become of a file.
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        Some(self.readers.clone())
+    }
+
+    fn ended(&self, unit: &Unit, at: u64) {
+        // Of one that is followed its reader knows whether that is the end.
+        if !self.spec.options.follow {
+            self.queue.lock().set_end(&unit.split, at);
         }
-        let spec = self.spec.clone();
-        let name = unit.split.clone();
-        let of_file = report.clone();
-        let opened = spawn_blocking(move || spec.open(&input, of_file)).await.map_err(ended_early)?;
-        let schema = self.spec.layout.schema();
-        let reader: Box<dyn UnitReader> = match opened {
-            Ok(Some(reader)) => {
-                let (schema, at) = (schema.clone(), unit.start);
-                Box::new(Guarded { reader, report, schema, at, done: false })
-            }
-            // It has been moved since it was looked at.
-            Ok(None) => {
-                self.queue.lock().give_back(unit.clone());
-                Box::new(Said { read: None, whole: false })
-            }
-            Err(e) => {
-                let named = e.message().contains(&*name);
-                let e = if named { e } else { e.context(format_args!("file \"{name}\"")) };
-                match report.waits(unit.start, &e) {
-                    true => Box::new(Said { read: None, whole: true }),
-                    false => {
-                        let read = put_aside(&report, unit.start, schema, e)?;
-                        Box::new(Said { read: Some(read), whole: true })
-                    }
-                }
-            }
-        };
-        Ok(match &self.pacer {
-            Some(pacer) => Box::new(Paced { reader, pacer: pacer.clone() }),
-            None => reader,
-        })
+    }
+
+    async fn state(&self) -> Result<serde_json::Value> {
+        let (scanner, queue) = (self.scanner.clone(), self.queue.clone());
+        let save = move || Ok(serde_json::to_value(scanner.lock().save(&queue))?);
+        spawn_blocking(save).await.map_err(ended_early)?
+    }
+
+    fn there(&self) -> Vec<Reach> {
+        self.queue.lock().there()
     }
 
     async fn place(&self, split: &Arc<str>, from: u64, read: &Read, row: usize) -> Result<Option<String>> {
@@ -198,141 +186,10 @@ impl Source for FileSource {
         let line = line.map(|line| format!(", line {line}")).unwrap_or_default();
         Ok(Some(format!("file \"{split}\"{line}")))
     }
-
-    fn bounded(&self) -> bool {
-        !self.spec.options.follow
-    }
-
-    fn there(&self) -> Vec<Reach> {
-        self.queue.lock().there()
-    }
-
-    fn prune(&self, readers: &[Vec<Arc<dyn PhysicalExpr>>]) {
-        let pruning = Pruning {
-            schema: self.spec.schema.clone(),
-            metadata: self.spec.metadata.clone(),
-            readers: readers.to_vec(),
-        };
-        self.scanner.lock().options.pruning = Some(Arc::new(pruning));
-    }
-
-    fn describe(&self) -> String {
-        let o = &self.spec.options;
-        let follow = if o.follow { ", followed" } else { "" };
-        let form = match (o.json.form, o.csv.form) {
-            (Form::Debezium, _) => " of Debezium",
-            (Form::Ops, _) | (_, Form::Ops) => ", changes",
-            _ => "",
-        };
-        format!("file {} ({}{form}{follow})", o.shown_path(), o.format.name())
-    }
 }
 
 /// The number of a row of a columnar file, from 1. Rows that became dead letters stood between those of `read`.
 fn row_number(from: u64, read: &Read, row: usize) -> u64 {
     let dead = read.dead.iter().map(|dead| dead.position);
     1 + dead.fold(from + row as u64, |at, dead| if dead <= at { at + 1 } else { at })
-}
-
-impl Spec {
-    /// The number of the line on which row `row` begins of those that are read from `from` on, from 1.
-    fn line_of(&self, input: &Input, from: u64, row: usize) -> Result<Option<u64>> {
-        let Some(file) = self.file(input)? else { return Ok(None) };
-        let keys = self.options.keys_of(&input.path);
-        let partition = Partition::new(&keys, &self.layout, &input.name, &file)?;
-        let mut decoder = self.decoder(input, &file, from, &partition)?;
-        let want = self.want(from..u64::MAX, input.compression);
-        let cut = want.cut.clone();
-        let mut blocks = open_text(file.clone(), input.compression, want, input.end)?;
-        let mut before = 0;
-        while let Some(block) = blocks.next()? {
-            let mut start = 0;
-            while start < block.bytes.len() {
-                let rest = &block.bytes[start..];
-                let record = &rest[..cut.first(rest).unwrap_or(rest.len())];
-                let at = block.position + start as u64;
-                before += decoder.decode(record, Place { position: at, line: None })?.rows.num_rows();
-                if before > row {
-                    return Ok(Some(1 + newlines_before(&file, input.compression, at)?));
-                }
-                start += record.len();
-            }
-        }
-        Ok(None)
-    }
-
-    fn want(&self, range: std::ops::Range<u64>, compression: Compression) -> Want {
-        let csv = &self.options.csv;
-        let records = self.options.format == Format::Csv && csv.newlines_in_values;
-        Want {
-            start: range.start,
-            end: range.end,
-            cut: if records { Cut::Record(csv.clone()) } else { Cut::Newline },
-            eager: false,
-            fragile: (compression != Compression::None).then(|| compression.name()),
-        }
-    }
-
-    /// Opens the unit of `report`; `None` when the file is not at its place. Blocks on the file system.
-    fn open(&self, input: &Input, report: Report) -> Result<Option<Box<dyn UnitReader>>> {
-        if let Some(reason) = &input.refused {
-            return Err(Error::data(reason.clone()));
-        }
-        let Some(file) = self.file(input)? else { return Ok(None) };
-        let unit = &report.unit;
-        let keys = self.options.keys_of(&input.path);
-        let partition = Partition::new(&keys, &self.layout, &input.name, &file)?;
-        let fit = Fit { schema: partition.projected.clone(), split: input.name.clone() };
-        let given = partition.given.clone();
-        let own: Box<dyn UnitReader> = match self.options.format {
-            Format::Parquet => {
-                let footer = input.parquet.as_ref().ok_or_else(|| Error::internal("a Parquet file without footer"))?;
-                let batches = footer.reader(file.try_clone()?, unit.start..unit.end, fit)?;
-                Box::new(ColumnarReader::new(batches, given, report))
-            }
-            Format::Arrow => {
-                let batches = ipc_reader(file.try_clone()?, unit.start, fit)?;
-                Box::new(ColumnarReader::new(batches, given, report))
-            }
-            Format::Json | Format::Csv => {
-                let decoder = match self.decoder(input, &file, unit.start, &partition) {
-                    // Another header: the file was cut.
-                    Err(_) if input.print.is_some_and(|print| !print.is_of(&file)) => return Ok(None),
-                    decoder => decoder?,
-                };
-                let want = self.want(unit.start..unit.end, input.compression);
-                let print = input.print.map(|print| (file.clone(), print));
-                let text = Text { blocks: open_text(file, input.compression, want, input.end)?, print };
-                Box::new(TextReader::new(text, decoder, given, report))
-            }
-        };
-        Ok(Some(partition.complete(own)))
-    }
-
-    /// The file of `input`; `None` when it has been moved away.
-    fn file(&self, input: &Input) -> Result<Option<Arc<File>>> {
-        if let Some(file) = &input.file {
-            return Ok(Some(file.clone()));
-        }
-        let file = match File::open(&input.path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound && self.options.follow => return Ok(None),
-            Err(e) => return Err(e.into()),
-        };
-        let moved = match input.identity {
-            Some(identity) => identity != Stamp::of(&file.metadata()?).identity,
-            None => false,
-        };
-        Ok((!moved).then(|| Arc::new(file)))
-    }
-
-    fn decoder(&self, input: &Input, file: &Arc<File>, start: u64, own: &Partition) -> Result<Box<dyn LineDecoder>> {
-        if self.options.format == Format::Json {
-            let key = &self.layout.key;
-            return Ok(json::decoder(own.projected.clone(), &self.options.json, key, input.name.clone()));
-        }
-        let options = &self.options.csv;
-        let header = if options.header && start > 0 { Some(first_line(file, input.compression)?) } else { None };
-        csv::decoder(&own.declared, &own.projection, options, input.name.clone(), header.as_deref())
-    }
 }

@@ -9,11 +9,12 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampNano
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use super::source::FileSource;
+use super::source::{FileSource, OpenFiles};
 use super::*;
 use crate::changes::Changes;
-use crate::connector::{Commit, DeadLetter, Offsets, Staged, Unit};
+use crate::connector::{Commit, DeadLetter, Intake, Offsets, Opening, Readers, Staged, Start, Unit};
 use crate::epoch::EpochMark;
+use crate::memory::MemoryBudget;
 
 mod metadata;
 
@@ -53,11 +54,25 @@ struct Got {
     consumed: Offsets,
 }
 
+/// Begins to read what was not `consumed`.
+async fn begun(source: &FileSource, consumed: &Offsets, state: Option<&serde_json::Value>) -> Result<Arc<OpenFiles>> {
+    let (consumed, state) = (consumed.clone(), state.cloned());
+    source.begin(Opening { consumed, state, ..Opening::new(MemoryBudget::new(0)) }).await
+}
+
+/// Begins to read everything.
+async fn anew(source: &FileSource) -> Arc<OpenFiles> {
+    begun(source, &Offsets::default(), None).await.expect("starts")
+}
+
 /// Reads until the input ends, or stops after `reads` reads as if the job had been killed.
-async fn read(source: &dyn Source, got: &mut Got, mut reads: usize) -> Result<bool> {
-    source.start(&got.consumed).await?;
+async fn read(source: &FileSource, got: &mut Got, reads: usize) -> Result<bool> {
+    read_on(&*begun(source, &got.consumed, None).await?, got, reads).await
+}
+
+async fn read_on(source: &OpenFiles, got: &mut Got, mut reads: usize) -> Result<bool> {
     while let Some(unit) = source.next_unit().await? {
-        let mut reader = source.open(&unit).await?;
+        let mut reader = source.readers.read(&unit).await?;
         let mut at = unit.start;
         while let Some(read) = reader.next().await? {
             got.rows.extend(lines(&read.rows));
@@ -80,7 +95,7 @@ async fn read(source: &dyn Source, got: &mut Got, mut reads: usize) -> Result<bo
 }
 
 async fn all(request: SourceRequest) -> Got {
-    let source = FileSource::open(request).expect("good options");
+    let source = FileSource::new(request).expect("good options");
     let mut got = Got::default();
     read(&source, &mut got, usize::MAX).await.expect("readable");
     got
@@ -93,6 +108,65 @@ fn put(path: &Path, bytes: impl AsRef<[u8]>) -> String {
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     crate::format::compression::Compression::Gzip.compress(bytes.to_vec()).expect("memory")
+}
+
+/// What readers get that know the plan alone, of the units of an intake that is elsewhere.
+async fn read_elsewhere(source: &FileSource, there: FileSource) -> Got {
+    let (intake, mut got) = (anew(source).await, Got::default());
+    let there = Arc::new(there).readers().expect("any process can");
+    while let Some(unit) = intake.next_unit().await.expect("readable") {
+        let mut reader = there.read(&unit).await.expect("opens");
+        let mut at = unit.start;
+        while let Some(read) = reader.next().await.expect("readable") {
+            got.rows.extend(lines(&read.rows));
+            got.dead.extend(read.dead);
+            at = read.position;
+        }
+        assert!(reader.is_whole());
+        got.consumed.add(&unit.split, unit.start..at);
+        if unit.end == u64::MAX {
+            intake.ended(&unit, at);
+        }
+    }
+    for split in intake.splits() {
+        assert_eq!(split.end, Some(got.consumed.prefix(&split.name)), "{split:?}");
+    }
+    got
+}
+
+#[tokio::test]
+async fn files_that_stay_as_they_are_can_be_read_elsewhere() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let folder = dir.path().to_str().expect("a plain path").to_owned();
+    let csv = (0..500).fold("id\n".to_owned(), |text, i| text + &format!("{i}\n"));
+    put(&dir.path().join("a.csv"), &csv);
+    put(&dir.path().join("b.csv.gz"), gzip(csv.as_bytes()));
+    put(&dir.path().join("c.csv"), "id\n1\nx\n2");
+    let mut parquet = vec![];
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut parquet, batch(0, 1).schema(), None).expect("a writer");
+    for from in [0, 700] {
+        writer.write(&batch(from, 700)).expect("writes");
+        writer.flush().expect("ends a row group");
+    }
+    writer.close().expect("ends");
+    let other = tempfile::tempdir().expect("a temporary folder");
+    let file = put(&other.path().join("d.parquet"), parquet);
+    let csv = [("path", folder.as_str()), ("format", "csv")];
+    // A row group is a unit.
+    for (column, pairs) in [("id", &csv[..]), ("Id", &[("path", file.as_str())])] {
+        let wanted = || {
+            let request = request(&[(column, DataType::Int64)], &[0], pairs);
+            FileSource::new(request).expect("opens").with_unit_bytes(100)
+        };
+        let mut here = Got::default();
+        assert!(read(&wanted(), &mut here, usize::MAX).await.expect("readable"));
+        assert!(here.rows.len() > 1000);
+        assert_eq!(read_elsewhere(&wanted(), wanted()).await, here, "{pairs:?}");
+    }
+    for more in [("follow", "true"), ("rate", "10")] {
+        let request = request(&[("id", DataType::Int64)], &[0], &[&csv[..], &[more]].concat());
+        assert!(Arc::new(FileSource::new(request).expect("opens")).readers().is_none(), "{more:?}");
+    }
 }
 
 #[tokio::test]
@@ -248,7 +322,7 @@ async fn a_column_that_the_header_lacks_is_named() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = put(&dir.path().join("t.csv"), "a,b\n1,2\n");
     let wanted = |pairs: &[(&str, &str)]| request(&[("fare", DataType::Int64)], &[0], pairs);
-    let open = |pairs: &[(&str, &str)]| FileSource::open(wanted(pairs));
+    let open = |pairs: &[(&str, &str)]| FileSource::new(wanted(pairs));
     let e = check_source(wanted(&[("path", &path)])).expect_err("no such column");
     assert_eq!(e.message(), format!("file \"{path}\" has no column \"fare\""));
     assert!(e.hint().is_some_and(|h| h.contains("a, b")));
@@ -297,7 +371,7 @@ async fn units_of_any_size_and_restarts_anywhere_read_the_same() {
     let gz = put(&dir.path().join("z.csv.gz"), gzip(TRIPS.as_bytes()));
     for (path, sizes) in [(&csv, 1..60), (&zst, 1..2), (&gz, 1..2)] {
         let open = |size| {
-            let source = FileSource::open(request(&trips(), &[0, 2, 4], &[("path", path), ("null_values", "NA")]));
+            let source = FileSource::new(request(&trips(), &[0, 2, 4], &[("path", path), ("null_values", "NA")]));
             source.expect("opens").with_unit_bytes(size)
         };
         let mut whole = Got::default();
@@ -330,12 +404,12 @@ async fn a_truncated_gzip_gives_its_rows_and_one_dead_letter() {
     let at = dead.position as usize;
     assert_eq!(&text.as_bytes()[at..at + dead.raw.len()], dead.raw);
     // A restart does not tell of it again.
-    let source = FileSource::open(request(&columns, &[0], &[("path", &path)])).expect("opens");
+    let source = FileSource::new(request(&columns, &[0], &[("path", &path)])).expect("opens");
     let mut again = Got { consumed: got.consumed.clone(), ..Got::default() };
     read(&source, &mut again, usize::MAX).await.expect("reads");
     assert_eq!(again, Got { consumed: got.consumed, ..Got::default() });
     // A job may also refuse.
-    let source = FileSource::open(request(&columns, &[0], &[("path", &path), ("on_error", "fail")])).expect("opens");
+    let source = FileSource::new(request(&columns, &[0], &[("path", &path), ("on_error", "fail")])).expect("opens");
     let e = read(&source, &mut Got::default(), usize::MAX).await.expect_err("is damaged");
     assert!(e.message().contains("unexpected end of gzip data") && e.message().contains(&path), "{e}");
 }
@@ -346,13 +420,13 @@ async fn following_sees_whole_lines_and_new_files() {
     let folder = dir.path().to_str().expect("a plain path").to_owned();
     put(&dir.path().join("a.json"), "{\"id\":1}\n{\"id\":");
     let pairs = [("path", folder.as_str()), ("format", "json"), ("follow", "true"), ("poll_interval", "5ms")];
-    let source = FileSource::open(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens");
+    let source = FileSource::new(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens");
     assert!(!source.bounded());
-    source.start(&Offsets::default()).await.expect("starts");
+    let source = anew(&source).await;
     let next = async || {
         let wait = Duration::from_millis(100);
         let unit = tokio::time::timeout(wait, source.next_unit()).await.ok()?.expect("readable").expect("open");
-        let mut reader = source.open(&unit).await.expect("opens");
+        let mut reader = source.readers.read(&unit).await.expect("opens");
         let mut rows = vec![];
         while let Some(read) = reader.next().await.expect("readable") {
             rows.extend(lines(&read.rows));
@@ -384,34 +458,29 @@ async fn a_followed_file_that_is_cut_or_replaced_is_an_error() {
     let at = dir.path().join("app.json");
     let path = put(&at, "{\"id\":1}\n{\"id\":2}\n");
     let pairs = [("path", path.as_str()), ("follow", "true"), ("poll_interval", "5ms")];
-    let open = || FileSource::open(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens");
+    let open = || FileSource::new(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens");
     // A store that keeps offsets only.
     let mut consumed = Offsets::default();
     consumed.add(&path, 0..18);
     put(&at, "{\"id\":3}\n");
-    let e = open().start(&consumed).await.expect_err("rows would be passed over");
+    let e = begun(&open(), &consumed, None).await.err().expect("rows would be passed over");
     assert_eq!(
         e.message(),
         format!("file \"{path}\" has 9 bytes, of which 18 were read before: it was cut or replaced")
     );
     assert!(e.hint().is_some_and(|h| h.contains("rotation")), "{e:?}");
     put(&at, "{\"id\":1}\n{\"id\":2}\n");
-    let source = open();
-    source.start(&consumed).await.expect("all was read");
+    let source = begun(&open(), &consumed, None).await.expect("all was read");
     let state = source.state().await.expect("known");
     // Removed and written anew, longer than before.
     std::fs::remove_file(&at).expect("removes");
     put(&at, "{\"id\":3}\n".repeat(9));
-    let source = open();
-    source.restore(&state).expect("was kept");
-    let e = source.start(&consumed).await.expect_err("it is another file");
+    let e = begun(&open(), &consumed, Some(&state)).await.err().expect("it is another file");
     let replaced = "was replaced by another file after 18 bytes of it were taken, and is not found beside it";
     assert_eq!(e.message(), format!("file \"{path}\" {replaced}"));
     // It may be away at the start, but not when the stream is created.
     std::fs::remove_file(&at).expect("removes");
-    let source = open();
-    source.restore(&state).expect("was kept");
-    source.start(&consumed).await.expect("may come back");
+    let source = begun(&open(), &consumed, Some(&state)).await.expect("may come back");
     put(&at, "{\"id\":1}\n{\"id\":2}\n{\"id\":3}\n");
     let unit = tokio::time::timeout(Duration::from_secs(5), source.next_unit()).await.expect("soon");
     assert_eq!(unit.expect("is the same"), Some(Unit { split: path.as_str().into(), start: 18, end: 27 }));
@@ -421,13 +490,13 @@ async fn a_followed_file_that_is_cut_or_replaced_is_an_error() {
 }
 
 /// Reads units until `rows` rows have come, with the dead letters.
-async fn read_some(source: &FileSource, rows: usize, dead: usize) -> Got {
+async fn read_some(source: &OpenFiles, rows: usize, dead: usize) -> Got {
     let mut got = Got::default();
     while got.rows.len() < rows || got.dead.len() < dead {
         let unit = tokio::time::timeout(Duration::from_secs(5), source.next_unit()).await;
         let Ok(unit) = unit else { panic!("no more than {got:?}") };
         let unit = unit.expect("readable").expect("open");
-        let mut reader = source.open(&unit).await.expect("opens");
+        let mut reader = source.readers.read(&unit).await.expect("opens");
         while let Some(read) = reader.next().await.expect("readable") {
             got.rows.extend(lines(&read.rows));
             got.dead.extend(read.dead);
@@ -447,12 +516,11 @@ async fn a_file_that_moves_before_it_is_opened_is_read_where_it_is_then() {
         ("poll_interval", "5ms"),
         ("settle", "200ms"),
     ];
-    let source = FileSource::open(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens");
+    let source = anew(&FileSource::new(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens")).await;
     put(&dir.path().join("z.json.gz"), gzip(b"{\"id\":1}\n{\"id\":2}\n"));
-    source.start(&Offsets::default()).await.expect("starts");
     let unit = source.next_unit().await.expect("readable").expect("open");
     std::fs::rename(dir.path().join("z.json.gz"), dir.path().join("y.json.gz")).expect("moves");
-    let mut reader = source.open(&unit).await.expect("opens");
+    let mut reader = source.readers.read(&unit).await.expect("opens");
     assert!(reader.next().await.expect("readable").is_none() && !reader.is_whole(), "is given back");
     let got = read_some(&source, 2, 0).await;
     assert_eq!(got.rows, ["1", "2"]);
@@ -462,7 +530,7 @@ async fn a_file_that_moves_before_it_is_opened_is_read_where_it_is_then() {
     put(&x, gzip(b"{\"id\":3}\n"));
     let unit = source.next_unit().await.expect("readable").expect("open");
     std::fs::rename(&x, &away).expect("moves");
-    let reader = source.open(&unit).await.expect("opens");
+    let reader = source.readers.read(&unit).await.expect("opens");
     assert!(!reader.is_whole());
     let got = read_some(&source, 0, 1).await;
     assert_eq!(got.dead[0].reason, format!("file \"{}\" vanished before it was read to its end", unit.split));
@@ -473,7 +541,7 @@ async fn a_file_that_moves_before_it_is_opened_is_read_where_it_is_then() {
     put(&x.with_file_name("w.json.gz"), gzip(b"{\"id\":4}\n"));
     let unit = source.next_unit().await.expect("readable").expect("open");
     std::fs::rename(dir.path().join("w.json.gz"), dir.path().join(".w")).expect("moves");
-    assert!(!source.open(&unit).await.expect("opens").is_whole());
+    assert!(!source.readers.read(&unit).await.expect("opens").is_whole());
     let got = read_some(&source, 1, 0).await;
     assert_eq!(got.rows, ["4"]);
 }
@@ -488,7 +556,7 @@ fn follower(dir: &Path, name: &str) -> FileSource {
         ("poll_interval", "5ms"),
         ("settle", "200ms"),
     ];
-    FileSource::open(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens")
+    FileSource::new(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens")
 }
 
 #[tokio::test]
@@ -497,13 +565,12 @@ async fn lines_that_were_cut_before_they_were_read_are_read_of_the_copy() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let log = dir.path().join("app.log");
         put(&log, "{\"id\":1}\n{\"id\":2}\n");
-        let source = follower(dir.path(), "app.log*");
-        source.start(&Offsets::default()).await.expect("starts");
+        let source = anew(&follower(dir.path(), "app.log*")).await;
         let unit = source.next_unit().await.expect("readable").expect("open");
         std::fs::copy(&log, dir.path().join("app.log.1")).expect("copies");
         let file = std::fs::OpenOptions::new().write(true).truncate(true).open(&log).expect("opens");
         std::io::Write::write_all(&mut &file, then.as_bytes()).expect("writable");
-        let mut reader = source.open(&unit).await.expect("opens");
+        let mut reader = source.readers.read(&unit).await.expect("opens");
         assert!(reader.next().await.expect("readable").is_none() && !reader.is_whole(), "{then:?}: is given back");
         let more = then.lines().count();
         let mut got = read_some(&source, 2 + more, 0).await.rows;
@@ -519,8 +586,7 @@ async fn a_copy_of_a_file_that_is_as_new_waits() {
             let dir = tempfile::tempdir().expect("a temporary folder");
             let log = dir.path().join("app.log");
             put(&log, "{\"id\":1}\n");
-            let source = follower(dir.path(), path);
-            source.start(&Offsets::default()).await.expect("starts");
+            let source = anew(&follower(dir.path(), path)).await;
             assert_eq!(read_some(&source, 1, 0).await.rows, ["1"]);
             // Between two looks the file is rotated, the next one is written and is being copied and cut.
             std::fs::rename(&log, dir.path().join("app.log.2")).expect("moves");
@@ -540,8 +606,7 @@ async fn a_known_file_that_takes_the_place_of_a_new_one_is_not_taken_for_it() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (log, new) = (dir.path().join("app.log"), dir.path().join("app.log.1"));
     put(&log, "{\"id\":1}\n");
-    let source = follower(dir.path(), "app.log*");
-    source.start(&Offsets::default()).await.expect("starts");
+    let source = anew(&follower(dir.path(), "app.log*")).await;
     assert_eq!(read_some(&source, 1, 0).await.rows, ["1"]);
     // It is listed, and then others are renamed.
     put(&new, "{\"id\":2}\n");
@@ -562,25 +627,22 @@ async fn a_file_that_is_not_followed_must_stay_the_same() {
     let path = put(&at, "id\n1\n2\n3\n");
     let open = || {
         let request = request(&[("id", DataType::Int64)], &[0], &[("path", path.as_str())]);
-        FileSource::open(request).expect("opens").with_unit_bytes(5)
+        FileSource::new(request).expect("opens").with_unit_bytes(5)
     };
     let mut got = Got::default();
-    let source = open();
-    assert!(!read(&source, &mut got, 1).await.expect("reads"));
+    let source = anew(&open()).await;
+    assert!(!read_on(&source, &mut got, 1).await.expect("reads"));
     let state = source.state().await.expect("known");
     for (text, error) in
         [("id\n7\n8\n9\n", "was replaced by another file after 9 bytes"), ("id\n1\n", "was cut from 9 to 5 bytes")]
     {
         put(&at, text);
-        let source = open();
-        source.restore(&state).expect("was kept");
-        let e = source.start(&got.consumed).await.expect_err("is another");
+        let e = begun(&open(), &got.consumed, Some(&state)).await.err().expect("is another");
         assert!(e.message().contains(error), "{e}");
     }
     put(&at, "id\n1\n2\n3\n4\n");
-    let source = open();
-    source.restore(&state).expect("was kept");
-    assert!(read(&source, &mut got, usize::MAX).await.expect("reads"));
+    let source = begun(&open(), &got.consumed, Some(&state)).await.expect("is longer");
+    assert!(read_on(&source, &mut got, usize::MAX).await.expect("reads"));
     assert_eq!(got.rows, ["1", "2", "3", "4"]);
 }
 
@@ -589,13 +651,14 @@ async fn what_a_path_means() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let at = |name: &str| dir.path().join(name).to_str().expect("a plain path").to_owned();
     let wanted = |pairs: &[(&str, &str)]| request(&[("a", DataType::Int64)], &[0], pairs);
-    let open = |pairs: &[(&str, &str)]| FileSource::open(wanted(pairs));
+    let open = |pairs: &[(&str, &str)]| FileSource::new(wanted(pairs));
     let e = check_source(wanted(&[("path", &at("none.csv"))])).expect_err("does not exist");
     assert_eq!(e.message(), format!("file \"{}\" does not exist", at("none.csv")));
     assert!(e.hint().is_some());
     // Only a start and a check look.
     let source = open(&[("path", &at("none.csv")), ("format", "csv")]).expect("opens nothing");
-    assert!(source.start(&Offsets::default()).await.is_err_and(|e| e.message().contains("does not exist")));
+    let e = begun(&source, &Offsets::default(), None).await.err().expect("is not there");
+    assert!(e.message().contains("does not exist"), "{e}");
     assert!(check_source(wanted(&[("path", &at("")), ("format", "csv")])).is_err());
     assert!(check_source(wanted(&[("path", &at("")), ("format", "csv"), ("follow", "true")])).is_ok());
     std::fs::create_dir(at("sub")).expect("writable");
@@ -609,8 +672,7 @@ async fn what_a_path_means() {
         let rows: Vec<_> = got.rows.iter().filter(|r| *r != "4").map(String::as_str).collect();
         assert_eq!(rows, ["1", "2", "3"], "{path}");
     }
-    let source = open(&[("path", &at("")), ("ordered", "true")]).expect("opens");
-    source.start(&Offsets::default()).await.expect("starts");
+    let source = anew(&open(&[("path", &at("")), ("ordered", "true")]).expect("opens")).await;
     let holds = || source.splits().iter().map(|s| s.holds).collect::<Vec<_>>();
     assert_eq!(holds(), [true, false, false]);
     source.next_unit().await.expect("readable");
@@ -652,11 +714,10 @@ async fn both_rows_of_a_change_are_read_together() {
     let all_rows = 120_001;
     let path = put(&dir.path().join("a.json"), text);
     let pairs = [("path", path.as_str()), ("changes", "true")];
-    let source = FileSource::open(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens");
-    source.start(&Offsets::default()).await.expect("starts");
+    let source = anew(&FileSource::new(request(&[("id", DataType::Int64)], &[0], &pairs)).expect("opens")).await;
     let (mut rows, mut sum, mut reads) = (0, 0, 0);
     while let Some(unit) = source.next_unit().await.expect("more") {
-        let mut reader = source.open(&unit).await.expect("opens");
+        let mut reader = source.readers.read(&unit).await.expect("opens");
         while let Some(read) = reader.next().await.expect("reads") {
             rows += read.rows.num_rows();
             sum += (0..read.rows.num_rows()).map(|i| read.rows.weight(i)).sum::<i64>();
@@ -712,7 +773,7 @@ async fn parquet_and_arrow_are_read_by_name_and_cast() {
         assert_eq!(bad.dead[1].reason, "column \"wide\": 2097152 is not a SMALLINT");
         for stop in [1, 2, 5] {
             let mut again = Got::default();
-            let open = || FileSource::open(request(&columns, &[2, 0, 1], &[("path", path)])).expect("opens");
+            let open = || FileSource::new(request(&columns, &[2, 0, 1], &[("path", path)])).expect("opens");
             while !read(&open(), &mut again, stop).await.expect("reads") {}
             assert_eq!(again.rows, got.rows, "{path}, killed after {stop} reads");
         }
@@ -725,8 +786,7 @@ async fn parquet_and_arrow_are_read_by_name_and_cast() {
     for (event_time, min) in [(None, None), (Some(0), Some(crate::time::EventTime(5_000)))] {
         // No other timestamp counts.
         let request = request(&[&columns[..], &[("at2", TIME)]].concat(), &[2], &[("path", &file)]);
-        let source = FileSource::open(SourceRequest { event_time, ..request }).expect("opens");
-        source.start(&Offsets::default()).await.expect("starts");
+        let source = anew(&FileSource::new(SourceRequest { event_time, ..request }).expect("opens")).await;
         assert_eq!(source.splits()[0].min_time, min);
     }
     put(&dir.path().join("bad.parquet"), "not parquet");
@@ -771,7 +831,7 @@ async fn rows_are_written_once_whatever_crashes() {
             let mut committed = vec![];
             for run in 0..3i64 {
                 let sink = sink(&pairs, false);
-                sink.start(&committed, 1).await.expect("starts");
+                sink.start(Start::new(&committed, 1)).await.expect("starts");
                 let mut writers = [sink.open(0).expect("opens"), sink.open(1).expect("opens")];
                 for checkpoint in 1..3 {
                     committed.clear();
@@ -789,8 +849,8 @@ async fn rows_are_written_once_whatever_crashes() {
                 writers[1].write(changes(&[-2])).await.expect("writes");
                 writers[1].stage(99).await.expect("stages");
             }
-            sink(&pairs, false).start(&committed, 1).await.expect("starts");
-            sink(&pairs, false).start(&committed, 1).await.expect("starts");
+            sink(&pairs, false).start(Start::new(&committed, 1)).await.expect("starts");
+            sink(&pairs, false).start(Start::new(&committed, 1)).await.expect("starts");
             let mut rows = all(request(&[("a", DataType::Int64)], &[0], &pairs)).await.rows;
             rows.sort_by_key(|r| r.parse::<i64>().ok());
             let expected: Vec<_> = (1..7).flat_map(|id| [id * 10, id * 10 + 1]).map(|n| n.to_string()).collect();
@@ -804,7 +864,7 @@ async fn a_writer_gives_back_the_rows_of_its_row_group() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = dir.path().to_str().expect("a plain path");
     let sink = sink(&[("path", path), ("format", "parquet")], false);
-    sink.start(&[], 1).await.expect("starts");
+    sink.start(Start::new(&[], 1)).await.expect("starts");
     let mut writer = sink.open(0).expect("opens");
     assert_eq!(writer.bytes(), 0);
     // Values that differ in all their bits, so that they take what they take.
@@ -865,7 +925,7 @@ async fn a_crash_inside_an_append_is_repaired() {
     let path = dir.path().join("out.csv");
     let pairs = [("path", path.to_str().expect("a plain path"))];
     let first = sink(&pairs, true);
-    first.start(&[], 1).await.expect("starts");
+    first.start(Start::new(&[], 1)).await.expect("starts");
     let mut writer = first.open(0).expect("opens");
     let mut stage = async |n: u64| {
         writer.write(changes(&[n as i64; 3])).await.expect("writes");
@@ -882,11 +942,11 @@ async fn a_crash_inside_an_append_is_repaired() {
     std::fs::write(staging.join("part-0-000002.csv"), kept).expect("writable");
     let text = std::fs::read_to_string(&path).expect("committed");
     std::fs::write(&path, &text[..text.len() - 4]).expect("writable");
-    sink(&pairs, true).start(&two, 2).await.expect("starts");
+    sink(&pairs, true).start(Start::new(&two, 2)).await.expect("starts");
     assert_eq!(std::fs::read_to_string(&path).expect("committed"), "_op,a\n+I,1\n+I,1\n+I,1\n+I,2\n+I,2\n+I,2\n");
     // Another job with checkpoints of the same numbers appends behind.
     let other = sink(&pairs, true);
-    other.start(&[], 1).await.expect("starts");
+    other.start(Start::new(&[], 1)).await.expect("starts");
     let mut writer = other.open(0).expect("opens");
     writer.write(changes(&[7])).await.expect("writes");
     writer.epoch(&mark(2)).await.expect("ends");
@@ -911,12 +971,12 @@ async fn a_paced_file_keeps_its_rate() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = put(&dir.path().join("a.json"), "{\"id\":1}\n".repeat(50));
     let columns = [("id", DataType::Int64)];
-    let source = FileSource::open(request(&columns, &[0], &[("path", &path), ("rate", "500")])).expect("opens");
+    let source = FileSource::new(request(&columns, &[0], &[("path", &path), ("rate", "500")])).expect("opens");
     let start = tokio::time::Instant::now();
     let mut got = Got::default();
     assert!(read(&source, &mut got, usize::MAX).await.expect("reads"));
     assert_eq!(got.rows.len(), 50);
     assert!(start.elapsed() >= Duration::from_millis(100), "{:?}", start.elapsed());
-    let e = FileSource::open(request(&columns, &[0], &[("path", &path), ("rate", "0")])).err().expect("is refused");
+    let e = FileSource::new(request(&columns, &[0], &[("path", &path), ("rate", "0")])).err().expect("is refused");
     assert_eq!(e.message(), "option \"rate\" of stream \"s\" is 0, which is not above 0");
 }

@@ -16,7 +16,7 @@ use crate::connector::{DeadLetter, Read, Unit, UnitReader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ahead::Ahead;
 use crate::format::blocks::{Block, Blocks, Damage, Want};
-use crate::format::columnar::{Batches, Rows};
+use crate::format::columnar::{Batches, ParquetFile, Rows};
 use crate::format::compression::Compression;
 use crate::format::{LineDecoder, Place};
 
@@ -37,6 +37,14 @@ impl Report {
         if self.unit.end == u64::MAX {
             self.queue.lock().set_end(&self.unit.split, at);
         }
+    }
+
+    /// Keeps the footer of the file for its next unit.
+    pub(super) fn note_footer(&self, footer: ParquetFile) -> ParquetFile {
+        if let Some(input) = self.queue.lock().input_mut(&self.unit.split) {
+            input.parquet = Some(footer.clone());
+        }
+        footer
     }
 
     /// Whether what is wrong at `at` may be that the file is still being written: then it is read on later.

@@ -30,7 +30,7 @@ use self::receipts::Book;
 use super::arrivals::{Arrival, Arrivals, Room, UNITS};
 use super::lag::Lag;
 use super::spool::Spooled;
-use super::{Offsets, Reach, Read, Source, Split, Unit, UnitReader};
+use super::{Intake, Offsets, Opening, Reach, Read, Readers, Source, Split, Unit, UnitReader};
 use crate::changelog::{OP, weights};
 use crate::changes::{Changes, row_bytes};
 use crate::error::{Error, Result};
@@ -168,8 +168,6 @@ struct Receipts {
     book: Book,
     /// What they take.
     held: Option<MemoryAccount>,
-    /// The book of the last manifest, for the next start.
-    saved: Option<serde_json::Value>,
 }
 
 impl IngestSource {
@@ -188,6 +186,14 @@ impl IngestSource {
             turns: Arc::default(),
             budget,
         })
+    }
+
+    /// Begins another run behind what was `consumed`, with the receipts that [`Intake::state`] gave for the last manifest.
+    pub fn start(&self, consumed: &Offsets, saved: Option<&serde_json::Value>) -> Result<()> {
+        let at = consumed.prefix(self.arrivals.split());
+        let book = saved.map_or_else(|| Ok(Book::default()), |saved| Book::restore(saved, at))?;
+        self.arrivals.start(at, || *self.receipts.lock() = Receipts { book, held: None });
+        Ok(())
     }
 
     /// The number of the present run; each start of the job begins another.
@@ -284,46 +290,37 @@ fn plain(rows: &RecordBatch) -> Result<RecordBatch> {
 
 #[async_trait]
 impl Source for IngestSource {
-    async fn state(&self) -> Result<serde_json::Value> {
-        self.receipts.lock().book.save()
+    fn describe(&self) -> String {
+        "rows from INSERT and ingest".to_owned()
     }
 
-    fn restore(&self, state: &serde_json::Value) -> Result<()> {
-        self.receipts.lock().saved = Some(state.clone());
-        Ok(())
+    fn bounded(&self) -> bool {
+        false
     }
 
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
-        let at = consumed.prefix(self.arrivals.split());
-        let saved = self.receipts.lock().saved.take();
-        let book = saved.map_or_else(|| Ok(Book::default()), |saved| Book::restore(&saved, at))?;
-        self.arrivals.start(at, || *self.receipts.lock() = Receipts { book, ..Receipts::default() });
-        Ok(())
+    fn in_groups(&self) -> bool {
+        true
     }
 
-    async fn committed(&self, offsets: &Offsets) -> Result<()> {
-        let position = offsets.prefix(self.arrivals.split());
-        self.receipts.lock().book.commit(position, seconds());
-        self.arrivals.commit(position);
-        Ok(())
+    /// The rows wait here.
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        None
     }
 
+    async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
+        self.start(&opening.consumed, opening.state.as_ref())?;
+        Ok(self)
+    }
+}
+
+#[async_trait]
+impl Intake for IngestSource {
     fn splits(&self) -> Vec<Split> {
         self.arrivals.splits()
     }
 
     async fn next_unit(&self) -> Result<Option<Unit>> {
         self.arrivals.next_unit().await
-    }
-
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let Arrival { start, end, content: Message { rows, changelog, dead, _held }, room } =
-            self.arrivals.open(unit)?;
-        Ok(Box::new(Reader { at: start, end, rows: Some(rows), changelog, dead, _room: (room, _held) }))
-    }
-
-    fn in_groups(&self) -> bool {
-        true
     }
 
     fn try_unit(&self) -> Option<Unit> {
@@ -334,8 +331,19 @@ impl Source for IngestSource {
         self.arrivals.epoch_cut();
     }
 
-    fn bounded(&self) -> bool {
-        false
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        Some(self)
+    }
+
+    async fn state(&self) -> Result<serde_json::Value> {
+        self.receipts.lock().book.save()
+    }
+
+    async fn committed(&self, offsets: &Offsets) -> Result<()> {
+        let position = offsets.prefix(self.arrivals.split());
+        self.receipts.lock().book.commit(position, seconds());
+        self.arrivals.commit(position);
+        Ok(())
     }
 
     fn acknowledged(&self) -> Vec<Reach> {
@@ -345,9 +353,14 @@ impl Source for IngestSource {
     fn lag(&self) -> Option<Lag> {
         Some(self.arrivals.lag())
     }
+}
 
-    fn describe(&self) -> String {
-        "rows from INSERT and ingest".to_owned()
+#[async_trait]
+impl Readers for IngestSource {
+    async fn read(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        let Arrival { start, end, content: Message { rows, changelog, dead, _held }, room } =
+            self.arrivals.open(unit)?;
+        Ok(Box::new(Reader { at: start, end, rows: Some(rows), changelog, dead, _room: (room, _held) }))
     }
 }
 

@@ -14,13 +14,13 @@ fn rows(n: i64) -> RecordBatch {
 
 async fn started() -> Arc<IngestSource> {
     let source = IngestSource::new(MemoryBudget::new(1 << 30));
-    source.start(&Offsets::default()).await.expect("started");
+    source.start(&Offsets::default(), None).expect("started");
     source
 }
 
 /// The rows of a unit, batch by batch.
 async fn read(source: &IngestSource, unit: &Unit) -> Vec<usize> {
-    let mut reader = source.open(unit).await.expect("opened once");
+    let mut reader = source.read(unit).await.expect("opened once");
     let (mut counts, mut at) = (vec![], unit.start);
     while let Some(read) = reader.next().await.expect("reads") {
         counts.push(read.rows.num_rows());
@@ -34,7 +34,7 @@ async fn read(source: &IngestSource, unit: &Unit) -> Vec<usize> {
 async fn no_rows_before_the_job_starts() {
     let source = IngestSource::new(MemoryBudget::new(1 << 30));
     assert_eq!(source.push(source.run(), rows(1)).await.expect_err("closed").kind(), ErrorKind::Unavailable);
-    source.start(&Offsets::default()).await.expect("started");
+    source.start(&Offsets::default(), None).expect("started");
     source.push(source.run(), rows(1)).await.expect("open");
     assert_eq!(source.acknowledged()[0].end, 1);
 }
@@ -50,7 +50,7 @@ async fn a_push_does_not_outlast_its_run() {
     let late = source.push(run, rows(2));
     tokio::pin!(late);
     assert!(futures::poll!(&mut late).is_pending());
-    source.start(&Offsets::default()).await.expect("started again");
+    source.start(&Offsets::default(), None).expect("started again");
     assert_eq!(late.await.expect_err("over").kind(), ErrorKind::Unavailable);
     assert_eq!(source.push(run, rows(2)).await.expect_err("over").kind(), ErrorKind::Unavailable);
     assert_eq!(source.acknowledged()[0].end, 0, "the new run has accepted nothing");
@@ -70,7 +70,7 @@ async fn what_is_handed_in_at_once_is_one_unit() {
     for expected in [&[2][..], &[3, 1_000_000, 5]] {
         let unit = source.next_unit().await.expect("a unit").expect("it never ends");
         assert_eq!(read(&source, &unit).await, expected);
-        assert!(source.open(&unit).await.is_err(), "once");
+        assert!(source.read(&unit).await.is_err(), "once");
     }
 }
 
@@ -120,17 +120,16 @@ async fn a_receipt_goes_in_with_its_rows_and_outlasts_the_run_if_they_do() {
     let state = source.state().await.expect("saves");
     let mut consumed = Offsets::default();
     consumed.add(SPLIT, 0..4);
-    source.restore(&state).expect("is read");
-    source.start(&consumed).await.expect("started again");
+    source.start(&consumed, Some(&state)).expect("started again");
     assert_eq!((source.receipt("a"), source.receipt("c")), (Known::Committed(json!(1)), Known::Never));
-    source.start(&Offsets::default()).await.expect("started anew");
+    source.start(&Offsets::default(), None).expect("started anew");
     assert_eq!(source.receipt("a"), Known::Never, "no manifest knew of any");
 }
 
 #[tokio::test]
 async fn a_refused_parcel_leaves_no_receipt() {
     let source = IngestSource::new(MemoryBudget::new(1 << 20));
-    source.start(&Offsets::default()).await.expect("started");
+    source.start(&Offsets::default(), None).expect("started");
     let much = Parcel::from(rows(4_000_000)).with_receipt(receipt("a", 1));
     assert_eq!(source.push(source.run(), much).await.expect_err("too much").kind(), ErrorKind::Exhausted);
     let late = Parcel::from(rows(1)).with_receipt(receipt("a", 1));
@@ -164,7 +163,7 @@ async fn rows_that_could_not_be_read_come_behind_the_others() {
     let mut found = vec![];
     for _ in 0..2 {
         let unit = source.next_unit().await.expect("a unit").expect("some");
-        let mut reader = source.open(&unit).await.expect("opened once");
+        let mut reader = source.read(&unit).await.expect("opened once");
         while let Some(read) = reader.next().await.expect("reads") {
             found.push((read.rows.num_rows(), read.position, read.dead.iter().map(|d| d.position).collect::<Vec<_>>()));
         }

@@ -24,9 +24,9 @@ use self::columns::Events;
 use self::output::Output;
 use self::run::{Kind, ROUND, Run, STRIDE};
 use crate::changes::Changes;
-use crate::connector::generator::{HandOut, Pace};
+use crate::connector::generator::{Numbered, Pace};
 use crate::connector::registry::{Connector, Guarantee, Readable, SourceRequest};
-use crate::connector::{Offsets, Read, Source, Split, Unit, UnitReader};
+use crate::connector::{Intake, Opening, Read, Readers, Source, Unit, UnitReader};
 use crate::error::{Error, Result};
 use crate::options::{OptionSpec, Options, Takes};
 use crate::reach::Touch;
@@ -95,7 +95,7 @@ impl Readable for NexmarkConnector {
         infer_schema(options).map(Some)
     }
 
-    fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
+    fn scan(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
         open_source(request)
     }
 }
@@ -160,10 +160,10 @@ fn open_source(request: SourceRequest) -> Result<Arc<dyn Source>> {
     let owner = request.options.owner().to_owned();
     let config = Config::read(request.options)?;
     let output = Output::new(&owner, config.table, &request.schema, &request.projection)?;
-    let units =
-        HandOut::new("nexmark", config.run.events, UNIT.next_multiple_of(config.batch().min(UNIT)), config.pace);
+    let rows = Numbered::new("nexmark", config.run.events, UNIT.next_multiple_of(config.batch().min(UNIT)));
+    let rows = rows.paced(config.pace).beginning(EventTime(config.base_time * 1000));
     let events = Events::new(config.seed, config.rate, config.base_time);
-    Ok(Arc::new(Nexmark { units, maker: Arc::new(Maker { config, events, output }) }))
+    Ok(Arc::new(Nexmark { rows, maker: Arc::new(Maker { config, events, output }) }))
 }
 
 /// The columns of the table that `options` name.
@@ -172,33 +172,12 @@ fn infer_schema(options: Options) -> Result<SchemaRef> {
 }
 
 struct Nexmark {
-    units: HandOut,
+    rows: Numbered,
     maker: Arc<Maker>,
 }
 
 #[async_trait]
 impl Source for Nexmark {
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
-        self.units.start(consumed);
-        Ok(())
-    }
-
-    fn splits(&self) -> Vec<Split> {
-        vec![self.units.split(Some(EventTime(self.maker.config.base_time * 1000)))]
-    }
-
-    async fn next_unit(&self) -> Result<Option<Unit>> {
-        Ok(self.units.next_unit().await)
-    }
-
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        Ok(Box::new(Reader { maker: self.maker.clone(), left: unit.start..unit.end, numbers: vec![] }))
-    }
-
-    fn bounded(&self) -> bool {
-        self.units.bounded()
-    }
-
     fn describe(&self) -> String {
         let table = match self.maker.config.table {
             None => "events",
@@ -206,7 +185,26 @@ impl Source for Nexmark {
             Some(Kind::Auction) => "auction",
             Some(Kind::Bid) => "bid",
         };
-        format!("nexmark {table}, {}", self.units.describe("events"))
+        format!("nexmark {table}, {}", self.rows.describe("events"))
+    }
+
+    fn bounded(&self) -> bool {
+        self.rows.bounded()
+    }
+
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        Some(self)
+    }
+
+    async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
+        Ok(self.rows.open(&opening.consumed))
+    }
+}
+
+#[async_trait]
+impl Readers for Nexmark {
+    async fn read(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        Ok(Box::new(Reader { maker: self.maker.clone(), left: unit.start..unit.end, numbers: vec![] }))
     }
 }
 

@@ -12,6 +12,8 @@ use futures::executor::block_on;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
+use crate::connector::{Offsets, Opened};
+use crate::memory::MemoryBudget;
 
 fn options(pairs: &[(&str, &str)]) -> Options {
     let pairs = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
@@ -35,10 +37,16 @@ fn open(pairs: &[(&str, &str)]) -> Arc<dyn Source> {
     open_as(infer_schema(options(pairs)).expect("a schema"), pairs, None).expect("opens")
 }
 
+/// What `source` has besides what was `consumed`.
+fn opened(source: &Arc<dyn Source>, consumed: Offsets) -> Opened {
+    let opening = Opening { consumed, ..Opening::new(MemoryBudget::new(0)) };
+    block_on(Opened::of(source, opening)).expect("opens")
+}
+
 /// Reads one unit, and adds it to `done`.
-fn read_unit(source: &dyn Source, unit: &Unit, done: &mut Offsets) -> Vec<RecordBatch> {
+fn read_unit(source: &Opened, unit: &Unit, done: &mut Offsets) -> Vec<RecordBatch> {
     block_on(async {
-        let mut reader = source.open(unit).await.expect("opens");
+        let mut reader = source.readers.read(unit).await.expect("opens");
         let (mut at, mut batches) = (unit.start, vec![]);
         while let Some(read) = reader.next().await.expect("reads") {
             assert!(read.position > at && read.position <= unit.end);
@@ -51,9 +59,13 @@ fn read_unit(source: &dyn Source, unit: &Unit, done: &mut Offsets) -> Vec<Record
     })
 }
 
-fn read_all(source: &dyn Source) -> RecordBatch {
+fn read_all(source: &Arc<dyn Source>) -> RecordBatch {
+    read_rest(&opened(source, Offsets::default()))
+}
+
+fn read_rest(source: &Opened) -> RecordBatch {
     let mut batches = vec![];
-    while let Some(unit) = block_on(source.next_unit()).expect("no error") {
+    while let Some(unit) = block_on(source.intake.next_unit()).expect("no error") {
         batches.extend(read_unit(source, &unit, &mut Offsets::default()));
     }
     concat_batches(&batches[0].schema(), &batches).expect("one schema")
@@ -154,9 +166,9 @@ fn events_are_those_of_the_reference_generator() {
     ];
     for (pairs, expected) in golden {
         let hash = |lines: String| (lines.len(), xxh3_64(lines.as_bytes()));
-        assert_eq!(hash(combined_lines(&read_all(&*open(pairs)))), expected[0]);
+        assert_eq!(hash(combined_lines(&read_all(&open(pairs)))), expected[0]);
         for (table, expected) in ["person", "auction", "bid"].into_iter().zip(&expected[1..]) {
-            let lines = table_lines(&read_all(&*open(&with(pairs, &[("table", table)]))));
+            let lines = table_lines(&read_all(&open(&with(pairs, &[("table", table)]))));
             assert_eq!(hash(lines), *expected, "{table}");
         }
     }
@@ -164,7 +176,7 @@ fn events_are_those_of_the_reference_generator() {
 
 #[test]
 fn the_first_and_last_lines_are_those_of_the_reference_generator() {
-    let lines = combined_lines(&read_all(&*open(&SHUFFLED)));
+    let lines = combined_lines(&read_all(&open(&SHUFFLED)));
     let first = concat!(
         r#"{"event_type":0,"person":{"id":1000,"name":"Ada Baker","emailAddress":"ickpfb@ccb.com","#,
         r#""creditCard":"5708 7345 3513 8768","city":"Nampa","state":"CA","dateTime":1436918300000,"#,
@@ -184,13 +196,13 @@ fn the_first_and_last_lines_are_those_of_the_reference_generator() {
 fn each_table_alone_is_its_part_of_the_combined_stream() {
     for ooo in ["1", "1000"] {
         let pairs = [("events", "70030"), ("ooo", ooo)];
-        let all = read_all(&*open(&pairs));
+        let all = read_all(&open(&pairs));
         let kinds = all.column(0).as_primitive::<Int32Type>().clone();
         for (kind, table) in ["person", "auction", "bid"].into_iter().enumerate() {
             let rows: UInt32Array =
                 (0..kinds.len() as u32).filter(|i| kinds.value(*i as usize) == kind as i32).collect();
             let part = take_record_batch(&all, &rows).expect("in range");
-            let own = read_all(&*open(&with(&pairs, &[("table", table)])));
+            let own = read_all(&open(&with(&pairs, &[("table", table)])));
             assert_eq!(part.column(kind + 1).as_struct().columns(), own.columns());
         }
     }
@@ -200,10 +212,10 @@ fn each_table_alone_is_its_part_of_the_combined_stream() {
 fn only_the_projection_is_made() {
     let pairs = [("events", "9000"), ("table", "bid")];
     let schema = infer_schema(options(&pairs)).expect("a schema");
-    let all = read_all(&*open(&pairs));
-    let two = read_all(&*open_as(schema.clone(), &pairs, Some(vec![4, 2])).expect("opens"));
+    let all = read_all(&open(&pairs));
+    let two = read_all(&open_as(schema.clone(), &pairs, Some(vec![4, 2])).expect("opens"));
     assert_eq!(two, all.project(&[4, 2]).expect("in range"));
-    let none = read_all(&*open_as(schema, &pairs, Some(vec![])).expect("opens"));
+    let none = read_all(&open_as(schema, &pairs, Some(vec![])).expect("opens"));
     assert_eq!((none.num_rows(), none.num_columns()), (8280, 0));
 }
 
@@ -216,14 +228,14 @@ fn columns_are_found_by_name_and_cast_to_the_declared_type() {
         Field::new("extra", DataType::Utf8, true),
     ]));
     let pairs = [("events", "500"), ("table", "bid")];
-    let rows = read_all(&*open_as(declared.clone(), &pairs, None).expect("opens"));
-    let all = read_all(&*open(&pairs));
+    let rows = read_all(&open_as(declared.clone(), &pairs, None).expect("opens"));
+    let all = read_all(&open(&pairs));
     assert_eq!(rows.schema(), declared);
     assert_eq!(&arrow::compute::cast(rows.column(1), &DataType::Int64).expect("casts"), all.column(2));
     assert_eq!(&arrow::compute::cast(rows.column(2), &DataType::Utf8View).expect("casts"), all.column(6));
 
     let part = Field::new_struct("bid", vec![Field::new("url", DataType::Utf8View, true)], true);
-    let rows = read_all(&*open_as(Arc::new(Schema::new(vec![part])), &[("events", "500")], None).expect("opens"));
+    let rows = read_all(&open_as(Arc::new(Schema::new(vec![part])), &[("events", "500")], None).expect("opens"));
     let bids = rows.column(0).as_struct();
     assert_eq!((bids.num_columns(), bids.null_count(), bids.len()), (1, 40, 500));
 }
@@ -232,7 +244,7 @@ fn columns_are_found_by_name_and_cast_to_the_declared_type() {
 fn wrong_columns_and_options_are_named() {
     let error = |pairs: &[(&str, &str)], name: &str, data_type| {
         let schema = Arc::new(Schema::new(vec![Field::new(name, data_type, true)]));
-        let e = open_as(schema, pairs, None).err().expect("is refused");
+        let e = open_as(schema, pairs, None).expect_err("is refused");
         (e.message().to_owned(), e.hint().unwrap_or_default().to_owned())
     };
     let (message, hint) = error(&[("table", "bid")], "prize", DataType::Int64);
@@ -255,26 +267,25 @@ fn wrong_columns_and_options_are_named() {
 fn a_restart_gives_exactly_the_rest() {
     for table in ["events", "bid"] {
         let pairs = [("events", "400000"), ("table", table), ("ooo", "1000")];
-        let whole = table_of(&read_all(&*open(&pairs)));
+        let whole = table_of(&read_all(&open(&pairs)));
         // Read units 0, 2 and half of 3, then start again.
-        let source = open(&pairs);
+        let source = opened(&open(&pairs), Offsets::default());
         let mut done = Offsets::default();
         let mut rows = vec![];
         for i in 0..4 {
-            let mut unit = block_on(source.next_unit()).expect("no error").expect("not at the end");
+            let mut unit = block_on(source.intake.next_unit()).expect("no error").expect("not at the end");
             if i == 3 {
                 unit.end -= 30_001;
             }
             if i != 1 {
-                rows.extend(read_unit(&*source, &unit, &mut done));
+                rows.extend(read_unit(&source, &unit, &mut done));
             }
         }
-        let again = open(&pairs);
-        block_on(again.start(&done)).expect("starts");
-        let first = block_on(again.next_unit()).expect("no error").expect("not at the end");
+        let again = opened(&open(&pairs), done.clone());
+        let first = block_on(again.intake.next_unit()).expect("no error").expect("not at the end");
         assert_eq!(first.start, done.prefix("nexmark"), "the gap comes first");
-        rows.extend(read_unit(&*again, &first, &mut done));
-        rows.push(read_all(&*again));
+        rows.extend(read_unit(&again, &first, &mut done));
+        rows.push(read_rest(&again));
         let rows = concat_batches(&rows[0].schema(), &rows).expect("one schema");
         assert_eq!(table_of(&rows), whole);
     }
@@ -294,16 +305,16 @@ fn table_of(rows: &RecordBatch) -> Vec<String> {
 #[test]
 fn tasks_in_turn_cover_everything_once() {
     let pairs = [("events", "500000"), ("table", "auction")];
-    let source = open(&pairs);
-    let split = source.splits().remove(0);
+    let source = opened(&open(&pairs), Offsets::default());
+    let split = source.intake.splits().remove(0);
     assert_eq!((split.end, split.min_time), (Some(500_000), Some(EventTime(1_436_918_400_000_000))));
     let task = || {
         let source = source.clone();
         std::thread::spawn(move || {
             let (mut done, mut rows) = (vec![], 0);
-            while let Some(unit) = block_on(source.next_unit()).expect("no error") {
+            while let Some(unit) = block_on(source.intake.next_unit()).expect("no error") {
                 let mut one = Offsets::default();
-                rows += read_unit(&*source, &unit, &mut one).iter().map(RecordBatch::num_rows).sum::<usize>();
+                rows += read_unit(&source, &unit, &mut one).iter().map(RecordBatch::num_rows).sum::<usize>();
                 done.extend(one.splits.remove("nexmark").expect("was read"));
             }
             (done, rows)
@@ -326,8 +337,9 @@ fn tasks_in_turn_cover_everything_once() {
 fn an_unbounded_stream_goes_on() {
     let source = open(&[("table", "person"), ("ooo", "7")]);
     assert!(!source.bounded());
-    assert_eq!(source.splits()[0].end, None);
-    let unit = block_on(source.next_unit()).expect("no error").expect("no end");
+    let intake = opened(&source, Offsets::default()).intake;
+    assert_eq!(intake.splits()[0].end, None);
+    let unit = block_on(intake.next_unit()).expect("no error").expect("no end");
     assert!(unit.end > unit.start && unit.end < u64::MAX);
 }
 
@@ -338,10 +350,10 @@ fn speed() {
     let made = |pairs: &[(&str, &str)], columns: Option<Vec<usize>>| {
         let pairs = with(pairs, &[("events", "10000000")]);
         let schema = infer_schema(options(&pairs)).expect("a schema");
-        let source = open_as(schema, &pairs, columns).expect("opens");
+        let source = opened(&open_as(schema, &pairs, columns).expect("opens"), Offsets::default());
         let start = Instant::now();
-        while let Some(unit) = block_on(source.next_unit()).expect("no error") {
-            let mut reader = block_on(source.open(&unit)).expect("opens");
+        while let Some(unit) = block_on(source.intake.next_unit()).expect("no error") {
+            let mut reader = block_on(source.readers.read(&unit)).expect("opens");
             while block_on(reader.next()).expect("reads").is_some() {}
         }
         start.elapsed()

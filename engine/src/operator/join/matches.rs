@@ -9,7 +9,7 @@ use crate::expr::evaluate;
 use crate::operator::Output;
 use crate::state::Handle;
 use crate::state::accumulate::true_rows;
-use crate::state::arrangement::{Arrangement, Cursor, Pairs, Sorted};
+use crate::state::arrangement::{Arrangement, Cursor, Keyed, Pairs};
 
 /// About so many bytes are said at once.
 const PIECE: usize = 1 << 20;
@@ -17,7 +17,7 @@ const PIECE: usize = 1 << 20;
 const MOST: usize = 1 << 14;
 
 /// How many pairs of `probe` with rows of `other` are made at once.
-pub(super) fn pairs_at_once(probe: &Sorted, other: &Arrangement) -> usize {
+pub(super) fn pairs_at_once(probe: &Keyed, other: &Arrangement) -> usize {
     let width = |bytes: usize, rows: usize| bytes / rows.max(1);
     let bytes = width(probe.bytes(), probe.len()) + width(other.kept_bytes(), other.rows());
     (PIECE / bytes.max(1)).clamp(16, MOST)
@@ -27,7 +27,7 @@ pub(super) fn pairs_at_once(probe: &Sorted, other: &Arrangement) -> usize {
 pub(super) struct Probe<'a> {
     /// Their side.
     pub(super) port: usize,
-    pub(super) rows: &'a Sorted,
+    pub(super) rows: &'a Keyed,
     /// The rows of the other side that count, where that is not all that it keeps.
     pub(super) among: Option<&'a Arrangement>,
 }
@@ -64,7 +64,7 @@ pub(super) fn next_pairs(
 }
 
 /// The weight of a pair.
-pub(super) fn weight(probe: &Sorted, pairs: &Pairs, at: usize) -> i64 {
+pub(super) fn weight(probe: &Keyed, pairs: &Pairs, at: usize) -> i64 {
     probe.weight(pairs.probe[at] as usize) * pairs.weights[at]
 }
 
@@ -73,7 +73,7 @@ fn read(
     condition: &Condition,
     sides: &[Handle<Arrangement>; 2],
     port: usize,
-    probe: &Sorted,
+    probe: &Keyed,
     pairs: &Pairs,
 ) -> Result<RecordBatch> {
     let of = |side: usize| -> Vec<usize> {

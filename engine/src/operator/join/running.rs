@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::memory::MemoryAccount;
 use crate::operator::{BuildContext, Operator, Output};
 use crate::state::Handle;
-use crate::state::arrangement::{Arrangement, Cursor, Met, MetRows, Pairs, Sorted};
+use crate::state::arrangement::{Arrangement, Cursor, Keyed, Met, MetRows, Pairs};
 
 /// So many rows that may turn are looked at at once.
 const TURNING: usize = 1 << 12;
@@ -46,7 +46,7 @@ pub(super) struct Running {
 /// What is done about rows that have come.
 struct Work {
     port: usize,
-    rows: Sorted,
+    rows: Keyed,
     /// The weights of the rows of the other side that match, by row.
     matched: Vec<i64>,
     turns: Turns,
@@ -80,7 +80,7 @@ impl Running {
     pub(super) fn new(spec: Arc<Join>, context: &mut BuildContext<'_>) -> Result<Self> {
         let mut side = |name: &str, side: usize| -> Result<_> {
             let key = spec.keys[side].clone();
-            let of = Arrangement::new(spec.inputs[side].clone(), key, spec.nulls_equal)?;
+            let of = Arrangement::new(spec.inputs[side].clone(), key)?;
             Ok(context.state.open(name, of.expiring(spec.expiry[side].map(|e| e.column))))
         };
         let sides = [side("left", 0)?, side("right", 1)?];
@@ -142,7 +142,7 @@ impl Running {
     }
 
     /// Begins with rows that have come.
-    fn begin(&mut self, port: usize, rows: Sorted) -> Result<()> {
+    fn begin(&mut self, port: usize, rows: Keyed) -> Result<()> {
         let turns = match self.spec.kind.alone(1 - port) {
             None => Turns::None,
             Some(_) if self.spec.condition.is_some() => Turns::Rows(Met::default()),
@@ -172,7 +172,7 @@ impl Running {
     }
 
     /// For each of `rows`, how rows of the other side with its key turn; only the first with a key says so.
-    fn turning_keys(&self, port: usize, rows: &Sorted) -> Result<Vec<i64>> {
+    fn turning_keys(&self, port: usize, rows: &Keyed) -> Result<Vec<i64>> {
         let heads = self.sides[port].with(|side| side.heads(rows))?;
         let mut more = vec![0; rows.len()];
         heads.iter().enumerate().for_each(|(row, head)| more[*head as usize] += rows.weight(row));
@@ -214,7 +214,7 @@ impl Running {
         if rows.is_empty() {
             return Ok(());
         }
-        let rows = self.sides[0].with(|side| side.sorted(&rows))?;
+        let rows = self.sides[0].with(|side| side.keyed(&rows))?;
         self.begin(0, rows)
     }
 
@@ -222,7 +222,7 @@ impl Running {
     fn step(&mut self, work: &mut Work, out: &mut Output) -> Result<bool> {
         match &mut work.step {
             Step::Pairs(cursor) => {
-                let mut at = *cursor;
+                let mut at = std::mem::take(cursor);
                 let probe = Probe { port: work.port, rows: &work.rows, among: work.among.as_ref() };
                 let (pairs, done) = next_pairs(&self.spec, &self.sides, probe, &mut at, Some(&mut *out))?;
                 *cursor = at;
@@ -366,7 +366,7 @@ impl Operator for Running {
         if changes.is_empty() {
             return Ok(());
         }
-        let rows = self.sides[port].with(|side| side.sorted(&changes))?;
+        let rows = self.sides[port].with(|side| side.keyed(&changes))?;
         if self.spec.lookup {
             return self.sides[port].with(|side| side.insert(&rows));
         }

@@ -20,7 +20,7 @@ use crate::float::with_one_nan;
 use crate::memory::MemoryAccount;
 use crate::operator::{BuildContext, Operator, Output};
 use crate::state::Handle;
-use crate::state::arrangement::{Arrangement, Cursor, Sorted};
+use crate::state::arrangement::{Arrangement, Cursor, Keyed};
 
 /// About so many bytes are worked on at once, if that is more than one partition.
 const PIECE_BYTES: usize = 4 << 20;
@@ -48,7 +48,7 @@ pub(super) struct Running {
 
 /// What is done about the rows of an epoch.
 struct Work {
-    rows: Sorted,
+    rows: Keyed,
     /// The first row of the partition of each.
     heads: Vec<u32>,
     /// Where rows end of which no partition goes on behind.
@@ -71,7 +71,7 @@ impl Running {
     pub(super) fn new(spec: Arc<Over>, context: &mut BuildContext<'_>) -> Result<Self> {
         let nullable = |f: &Arc<Field>| f.as_ref().clone().with_nullable(true);
         let schema = Arc::new(Schema::new(spec.schema.fields().iter().map(nullable).collect::<Vec<_>>()));
-        let kept = Arrangement::new(schema.clone(), spec.key.clone(), true)?;
+        let kept = Arrangement::new(schema.clone(), spec.key.clone())?;
         let kept = kept.expiring(spec.expiry.map(|e| e.column));
         let kept = if spec.settles { context.state.of_epoch(kept) } else { context.state.open("rows", kept) };
         let number = || SortField::new(DataType::UInt32);
@@ -103,7 +103,7 @@ impl Running {
         let calls = &self.schema.fields()[columns.len()..];
         columns.extend(calls.iter().map(|f| new_null_array(f.data_type(), came.num_rows())));
         let came = came.with_rows(RecordBatch::try_new(self.schema.clone(), columns)?);
-        let rows = self.kept.with(|kept| kept.sorted(&came))?;
+        let rows = self.kept.with(|kept| kept.grouped(&came))?;
         let heads = self.kept.with(|kept| kept.heads(&rows))?;
         let ends = ends(&heads);
         self.work = Some(Work { rows, heads, ends, done: 0 });
@@ -184,7 +184,7 @@ impl Running {
         let before = Changes::weighted(before.into_rows(), weights)?;
         let (changes, _) = consolidate(&self.schema, &[before, Changes::insertions(now)], None)?;
         self.kept.with(|kept| {
-            let rows = kept.sorted(&changes)?;
+            let rows = kept.keyed(&changes)?;
             kept.insert(&rows)
         })?;
         out.emit(self.given(changes)?);

@@ -34,7 +34,7 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn new(spec: Arc<Recompute>, context: &mut BuildContext<'_>) -> Result<Self> {
         // By all columns: rows that are the same lie beside each other.
-        let rows = |schema: &SchemaRef| Arrangement::new(schema.clone(), (0..schema.fields().len()).collect(), true);
+        let rows = |schema: &SchemaRef| Arrangement::new(schema.clone(), (0..schema.fields().len()).collect());
         let mut inputs = vec![];
         for (port, schema) in spec.inputs.iter().enumerate() {
             inputs.push(context.state.open(&format!("input {port}"), rows(schema)?));
@@ -80,7 +80,7 @@ impl Running {
                 return Ok(());
             };
             self.answer.with(|answer| {
-                let rows = answer.sorted(&changes)?;
+                let rows = answer.keyed(&changes)?;
                 answer.insert(&rows)
             })?;
             out.emit(changes);
@@ -115,7 +115,7 @@ impl Operator for Running {
     fn on_changes(&mut self, port: usize, changes: Changes, _out: &mut Output) -> Result<()> {
         self.changed = true;
         self.inputs[port].with(|input| {
-            let rows = input.sorted(&changes)?;
+            let rows = input.keyed(&changes)?;
             input.insert(&rows)
         })
     }

@@ -15,8 +15,8 @@ use serde_json::json;
 use super::schema;
 use super::takeover::{Gate, View};
 use crate::checkpoint::Checkpoints;
+use crate::connector::Sink;
 use crate::connector::ingest::{IngestSource, Kept, Known, Parcel, Receipt};
-use crate::connector::{Sink, Source};
 use crate::graph::{Edge, Exchange, Graph, NodeKind, SinkNode, SourceNode};
 use crate::memory::MemoryBudget;
 use crate::runtime::{JobConfig, JobHandle, Runtime};
@@ -57,13 +57,7 @@ async fn start(objects: &Arc<InMemory>, stand_before: Option<usize>) -> Option<P
     let log = StreamLog::new(store.clone(), "s", schema(), false, None, Upkeep::new(budget.clone(), handle.clone()));
     let source = IngestSource::new(budget.clone());
     let mut graph = Graph::default();
-    let scan = SourceNode {
-        stream: "s".to_owned(),
-        source: source.clone() as Arc<dyn Source>,
-        schema: schema(),
-        time: None,
-        depth: 0,
-    };
+    let scan = SourceNode::new("s", source.clone(), schema());
     let from = graph.add(NodeKind::Source(scan), vec![], 1);
     let sink: Arc<dyn Sink> = Arc::new(TableSink::new(log, "job", None));
     let sink = SinkNode { name: "s".to_owned(), sink };

@@ -169,7 +169,7 @@ impl Owner {
         let mut graph = Graph::default();
         let time = ScanTime { column: 0, bound: Some(TimeBound::Behind(0)), closers: vec![], idle_timeout: LONG };
         let source: Arc<dyn Source> = Arc::new(Shared(taps.clone()));
-        let source = SourceNode { stream: "taps".to_owned(), source, schema: schema(), time: Some(time), depth: 0 };
+        let source = SourceNode { time: Some(time), ..SourceNode::new("taps", source, schema()) };
         let from = graph.add(NodeKind::Source(source), vec![], 1);
         let sink: Arc<dyn Sink> = Arc::new(TableSink::new(log, "job", None));
         let sink = SinkNode { name: "s".to_owned(), sink };

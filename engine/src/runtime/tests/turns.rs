@@ -27,7 +27,7 @@ impl Turns {
             let time = ScanTime { column: 0, bound: Some(TimeBound::Behind(0)), closers: vec![], idle_timeout };
             let source = Arc::new(Shared(taps.clone()));
             let stream = format!("taps {depth}");
-            let node = SourceNode { stream, source, schema: schema(), time: Some(time), depth };
+            let node = SourceNode { time: Some(time), depth, ..SourceNode::new(stream, source, schema()) };
             graph.add(NodeKind::Source(node), vec![], 2)
         });
         let edges = |from: &[usize]| from.iter().map(|f| Edge { from: *f, exchange: Exchange::Forward }).collect();

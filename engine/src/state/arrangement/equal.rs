@@ -1,6 +1,6 @@
-//! Whether keys are equal whose hashes are.
+//! Whether keys are equal whose hashes are, and whether rows are whose keys are.
 
-use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, BooleanArray, downcast_primitive};
+use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, BooleanArray, downcast_primitive};
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::row::{RowConverter, SortField};
@@ -13,48 +13,52 @@ use crate::float::{canonical, canonical_value};
 
 /// Leaves only those of `pairs` whose keys are equal, not only their hashes. `key` are the columns of the probe.
 pub(super) fn verify(layout: &Layout, probe: &Chunk, key: &[usize], pairs: &mut Pairs) -> Result<()> {
-    if layout.exact || pairs.probe.is_empty() {
+    only_equal(probe, key.iter().copied().zip(layout.key.iter().copied()), pairs, false)
+}
+
+/// Leaves only those of `pairs` of one arrangement that are the same row, to the last bit.
+pub(super) fn same_rows(layout: &Layout, probe: &Chunk, pairs: &mut Pairs) -> Result<()> {
+    only_equal(probe, (0..layout.columns()).map(|column| (column, column)), pairs, true)
+}
+
+fn only_equal(
+    probe: &Chunk,
+    columns: impl Iterator<Item = (usize, usize)>,
+    pairs: &mut Pairs,
+    bits: bool,
+) -> Result<()> {
+    if pairs.probe.is_empty() {
         return Ok(());
     }
     let mut equal = vec![true; pairs.probe.len()];
-    for (mine, theirs) in key.iter().zip(&layout.key) {
-        let stored: Vec<&ArrayRef> = pairs.sources.iter().map(|s| &s.columns[*theirs]).collect();
-        compare(&probe.columns[*mine], &stored, pairs, &mut equal)?;
+    for (mine, theirs) in columns {
+        let stored: Vec<&ArrayRef> = pairs.sources.iter().map(|s| &s.columns[theirs]).collect();
+        compare(&probe.columns[mine], &stored, pairs, bits, &mut equal)?;
     }
     pairs.retain(&equal);
     Ok(())
 }
 
-/// Notes in `equal` which pairs have another value in one column of the key.
-fn compare(probe: &ArrayRef, stored: &[&ArrayRef], pairs: &Pairs, equal: &mut [bool]) -> Result<()> {
-    macro_rules! primitive {
-        ($t:ty) => {{
-            let mine = probe.as_primitive::<$t>();
-            let theirs: Vec<_> = stored.iter().map(|a| a.as_primitive::<$t>()).collect();
-            each(probe, stored, pairs, equal, |p, s, r| mine.value(p).is_eq(theirs[s].value(r)));
+/// Notes in `equal` which pairs have another value in one column. Floats are equal as SQL says, or where their `bits` are.
+fn compare(probe: &ArrayRef, stored: &[&ArrayRef], pairs: &Pairs, bits: bool, equal: &mut [bool]) -> Result<()> {
+    let one = |v: f64| if bits { v.to_bits() } else { canonical_value(v).to_bits() };
+    macro_rules! values {
+        ($as:ident $t:ty, $same:expr) => {{
+            let mine = probe.$as::<$t>();
+            let theirs: Vec<_> = stored.iter().map(|a| a.$as::<$t>()).collect();
+            each(probe, stored, pairs, equal, |p, s, r| $same(mine.value(p), theirs[s].value(r)));
         }};
     }
+    macro_rules! primitive {
+        ($t:ty) => {
+            values!(as_primitive $t, |a: <$t as ArrowPrimitiveType>::Native, b| a.is_eq(b))
+        };
+    }
     match probe.data_type() {
-        DataType::Float64 => {
-            let mine = probe.as_primitive::<Float64Type>();
-            let theirs: Vec<_> = stored.iter().map(|a| a.as_primitive::<Float64Type>()).collect();
-            each(probe, stored, pairs, equal, |p, s, r| one_float(mine.value(p), theirs[s].value(r)));
-        }
-        DataType::Float32 => {
-            let mine = probe.as_primitive::<Float32Type>();
-            let theirs: Vec<_> = stored.iter().map(|a| a.as_primitive::<Float32Type>()).collect();
-            each(probe, stored, pairs, equal, |p, s, r| one_float(mine.value(p).into(), theirs[s].value(r).into()));
-        }
-        DataType::Utf8 => {
-            let mine = probe.as_string::<i32>();
-            let theirs: Vec<_> = stored.iter().map(|a| a.as_string::<i32>()).collect();
-            each(probe, stored, pairs, equal, |p, s, r| mine.value(p) == theirs[s].value(r));
-        }
-        DataType::Binary => {
-            let mine = probe.as_binary::<i32>();
-            let theirs: Vec<_> = stored.iter().map(|a| a.as_binary::<i32>()).collect();
-            each(probe, stored, pairs, equal, |p, s, r| mine.value(p) == theirs[s].value(r));
-        }
+        DataType::Float64 => values!(as_primitive Float64Type, |a, b| one(a) == one(b)),
+        DataType::Float32 => values!(as_primitive Float32Type, |a: f32, b: f32| one(a.into()) == one(b.into())),
+        DataType::Utf8 => values!(as_string i32, |a, b| a == b),
+        DataType::Binary => values!(as_binary i32, |a, b| a == b),
         DataType::Boolean => {
             let mine = probe.as_boolean();
             let theirs: Vec<&BooleanArray> = stored.iter().map(|a| a.as_boolean()).collect();
@@ -62,14 +66,10 @@ fn compare(probe: &ArrayRef, stored: &[&ArrayRef], pairs: &Pairs, equal: &mut [b
         }
         t => downcast_primitive! {
             t => (primitive),
-            _ => encoded(probe, stored, pairs, equal)?,
+            _ => encoded(probe, stored, pairs, bits, equal)?,
         },
     }
     Ok(())
-}
-
-fn one_float(a: f64, b: f64) -> bool {
-    canonical_value(a).to_bits() == canonical_value(b).to_bits()
 }
 
 /// Asks `same` of each pair of values; null is equal to null.
@@ -96,12 +96,13 @@ fn each(
 }
 
 /// [`compare`] for types that are rare in keys, over their row form.
-fn encoded(probe: &ArrayRef, stored: &[&ArrayRef], pairs: &Pairs, equal: &mut [bool]) -> Result<()> {
+fn encoded(probe: &ArrayRef, stored: &[&ArrayRef], pairs: &Pairs, bits: bool, equal: &mut [bool]) -> Result<()> {
+    let as_key = |column: ArrayRef| if bits { Ok(column) } else { canonical(&column) };
     let converter = RowConverter::new(vec![SortField::new(probe.data_type().clone())])?;
     let mine: Vec<(usize, usize)> = pairs.probe.iter().map(|p| (0, *p as usize)).collect();
-    let mine = converter.convert_columns(&[canonical(&interleave(&[probe], &mine)?)?])?;
+    let mine = converter.convert_columns(&[as_key(interleave(&[probe], &mine)?)?])?;
     let arrays: Vec<&dyn Array> = stored.iter().map(|a| a.as_ref()).collect();
-    let theirs = converter.convert_columns(&[canonical(&interleave(&arrays, &pairs.places)?)?])?;
+    let theirs = converter.convert_columns(&[as_key(interleave(&arrays, &pairs.places)?)?])?;
     for ((a, b), equal) in mine.iter().zip(theirs.iter()).zip(equal) {
         *equal &= a == b;
     }

@@ -25,8 +25,6 @@ pub(super) struct Layout {
     /// The rows, as they are kept.
     stored: SchemaRef,
     converter: RowConverter,
-    /// Whether keys with one hash are one key: integers, of which the hash is a permutation.
-    pub(super) exact: bool,
     /// The column that says when rows expire.
     pub(super) time: Option<usize>,
     /// What is before this in that column has expired, and so has null.
@@ -34,29 +32,17 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Of rows of `schema` by the columns `key`; `nulls` says whether keys may be null.
-    pub(super) fn new(schema: SchemaRef, key: Vec<usize>, nulls: bool) -> Result<Self> {
+    /// Of rows of `schema` by the columns `key`.
+    pub(super) fn new(schema: SchemaRef, key: Vec<usize>) -> Result<Self> {
         let stored = Schema::new(schema.fields().iter().map(stored_field).collect::<Fields>());
         let fields = stored.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
-        let exact = match key[..] {
-            [] => true,
-            [one] => !nulls && is_permuted(schema.field(one).data_type()),
-            _ => false,
-        };
-        Ok(Layout {
-            key,
-            schema,
-            stored: Arc::new(stored),
-            converter: RowConverter::new(fields)?,
-            exact,
-            time: None,
-            expired: i64::MIN,
-        })
+        let converter = RowConverter::new(fields)?;
+        Ok(Layout { key, schema, stored: Arc::new(stored), converter, time: None, expired: i64::MIN })
     }
 
     /// The same for some of the rows.
     pub(super) fn again(&self) -> Result<Self> {
-        let of = Layout::new(self.schema.clone(), self.key.clone(), !self.exact)?;
+        let of = Layout::new(self.schema.clone(), self.key.clone())?;
         Ok(Layout { time: self.time, expired: self.expired, ..of })
     }
 
@@ -132,12 +118,6 @@ impl Times<'_> {
             Some((first, last)) => Some((first.min(t), last.max(t))),
         })
     }
-}
-
-/// Whether the routing hash of one value of this type tells it from all others.
-fn is_permuted(data_type: &DataType) -> bool {
-    use DataType::{Date32, Date64, Time32, Time64, Timestamp};
-    data_type.is_integer() || matches!(data_type, Timestamp(..) | Date32 | Date64 | Time32(_) | Time64(_))
 }
 
 fn stored_field(field: &FieldRef) -> FieldRef {

@@ -1,19 +1,22 @@
-//! An arrangement: rows by key, each with a weight, as immutable sorted chunks.
+//! An arrangement: rows by key, each with a weight.
 //!
 //! ```text
-//! layers   oldest: ━━━━━━━━━━━━━━━━━━━   ━━━━━━━━   ━━━   newest: ━
+//! index    hash of a key ━▶ its newest row
+//! log      ━━━━━━━━ ━━━━━━━━ ━━━━━━━━ ━━━━   blocks of immutable columns, in which each row knows the one of its key before it
 //! ```
-//! What comes is sorted by the hash of its key and becomes a layer. Once the newer layers hold as much as half of the next
-//! older one they are merged with it, some rows for each row that comes, so no step takes long; what has been merged is
-//! let go at once, so not much more is held than there is. A lookup takes the keys of many rows, sorted likewise, and goes
-//! through each layer once. This is the trace of McSherry et al., "Shared Arrangements" (VLDB 2020), for one version.
+//! Rows are put behind all others as they come, and an index by the hash of the key says where the newest row of each key is. So
+//! what comes is not moved again, and a key is found in one place, however many rows there are. A row that is taken back goes at
+//! once; blocks of which little is left are emptied, and rows that expire go with their blocks. This is the log and the index of
+//! Chandramouli et al., "FASTER" (SIGMOD 2018), for rows in columns.
 //!
-//! A checkpoint writes what has come since the last one; a full one writes the chunks as they lie, without a copy.
+//! A checkpoint writes what has come since the last one; a full one writes the blocks as they lie.
 
 mod chunk;
 mod equal;
+mod index;
 mod layout;
-mod merge;
+mod log;
+mod net;
 mod pairs;
 #[cfg(test)]
 mod tests;
@@ -21,8 +24,11 @@ mod tests;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::buffer::ScalarBuffer;
+use arrow::compute::take;
 use arrow::datatypes::{Int64Type, SchemaRef};
+use hashbrown::HashMap;
 
 use super::{Owner, State, check_columns};
 use crate::changes::Changes;
@@ -30,44 +36,53 @@ use crate::error::Result;
 use crate::key::hash_rows;
 use crate::time::EventTime;
 
-use chunk::{Chunk, Run};
+use chunk::{Chunk, gather_column, order};
+use index::{Index, NONE};
 use layout::Layout;
-use merge::Merge;
+use log::{Log, Piece, changes};
 pub use pairs::{Cursor, Met, MetRows, Pairs};
 
-/// A layer is merged with the newer ones when it has at most so many times their rows.
-const FACTOR: usize = 2;
-/// So many rows are merged for each row that comes.
+/// So many rows that may have expired are looked at for each row that comes.
 const EFFORT: usize = 8;
-/// So many rows are not worth a merge of their own.
-const FEW: usize = 1 << 10;
-/// Merges of so many rows are done at once.
-const SMALL: usize = 1 << 16;
+/// And so many when time goes on.
+const MUCH: usize = 1 << 17;
+/// So many pairs are added up at once.
+const AT_ONCE: usize = 1 << 16;
+/// So few bytes are no more than a snapshot of all.
+const SMALL: usize = 1 << 20;
 
 /// Rows by key: see the module's text.
 pub struct Arrangement {
     layout: Layout,
-    /// Oldest first.
-    layers: Vec<Layer>,
-    /// What has come since the last snapshot.
-    fresh: Vec<Arc<Chunk>>,
+    log: Log,
+    index: Index,
+    /// Rows that take others back which did not come.
+    owed_for_good: usize,
+    /// Blocks of which much may have expired.
+    due: Vec<usize>,
+    /// What has come since the last snapshot, and the weights of that.
+    fresh: Vec<(Arc<Chunk>, Option<ScalarBuffer<i64>>)>,
     fresh_bytes: usize,
-    /// More has come than a snapshot of all would be.
+    /// More has come than a snapshot of all would be, or there has been none.
     much: bool,
 }
 
-enum Layer {
-    Whole(Run),
-    Merging(Merge),
-}
-
-/// Rows in the order of an arrangement: what is to be put into one, or looked up in another.
-pub struct Sorted {
+/// Rows as an arrangement keeps them, each with the hash of its key: what is to be put into one, or looked up in another.
+pub struct Keyed {
     chunk: Arc<Chunk>,
+    /// By what they are looked up.
+    orders: Vec<u64>,
+    /// Their weights, where one is not 1.
+    weights: Option<ScalarBuffer<i64>>,
     key: Vec<usize>,
 }
 
-impl Sorted {
+impl Keyed {
+    fn new(layout: &Layout, chunk: Chunk, orders: Vec<u64>, weights: Option<ScalarBuffer<i64>>) -> Self {
+        let weights = weights.filter(|w| w.iter().any(|w| *w != 1));
+        Keyed { chunk: Arc::new(chunk), orders, weights, key: layout.key.clone() }
+    }
+
     /// The number of rows.
     pub fn len(&self) -> usize {
         self.chunk.len()
@@ -80,17 +95,20 @@ impl Sorted {
 
     /// The weight of row `row`.
     pub fn weight(&self, row: usize) -> i64 {
-        self.chunk.weight(row)
+        self.weights.as_ref().map_or(1, |w| w[row])
     }
 
-    /// Those at `rows`, which are in order, of rows of arrangement `of`.
-    pub fn only(&self, of: &Arrangement, rows: &[u32]) -> Result<Sorted> {
-        let places: Vec<(usize, usize)> = rows.iter().map(|row| (0, *row as usize)).collect();
-        let orders = rows.iter().map(|row| self.chunk.orders[*row as usize]).collect();
-        let weights = rows.iter().map(|row| self.weight(*row as usize)).collect();
-        let columns = merge::gather(std::slice::from_ref(&self.chunk), &places)?;
-        let chunk = Chunk::new(&of.layout, orders, columns, Some(weights));
-        Ok(Sorted { chunk: Arc::new(chunk), key: self.key.clone() })
+    fn takes_back(&self) -> bool {
+        self.weights.as_ref().is_some_and(|w| w.iter().any(|w| *w < 0))
+    }
+
+    /// Those at `rows`, of rows of arrangement `of`.
+    pub fn only(&self, of: &Arrangement, rows: &[u32]) -> Result<Keyed> {
+        let orders = rows.iter().map(|row| self.orders[*row as usize]).collect();
+        let weights = self.weights.as_ref().map(|w| rows.iter().map(|row| w[*row as usize]).collect());
+        let at = UInt32Array::from(rows.to_vec());
+        let columns = self.chunk.columns.iter().map(|c| take(c, &at, None)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Keyed::new(&of.layout, Chunk::new(&of.layout, columns, rows.len()), orders, weights))
     }
 
     /// The bytes of the rows.
@@ -99,20 +117,15 @@ impl Sorted {
     }
 }
 
-impl Layer {
-    fn runs(&self) -> Box<dyn Iterator<Item = &Run> + '_> {
-        match self {
-            Layer::Whole(run) => Box::new(std::iter::once(run)),
-            Layer::Merging(merge) => Box::new(merge.runs()),
-        }
-    }
-}
-
 impl Arrangement {
-    /// An empty one for rows of `schema` by the columns `key`, of which `nulls` says whether they may be null.
-    pub fn new(schema: SchemaRef, key: Vec<usize>, nulls: bool) -> Result<Self> {
-        let layout = Layout::new(schema, key, nulls)?;
-        Ok(Arrangement { layout, layers: vec![], fresh: vec![], fresh_bytes: 0, much: false })
+    /// An empty one for rows of `schema` by the columns `key`.
+    pub fn new(schema: SchemaRef, key: Vec<usize>) -> Result<Self> {
+        Ok(Arrangement::of(Layout::new(schema, key)?))
+    }
+
+    fn of(layout: Layout) -> Self {
+        let (log, index) = (Log::default(), Index::default());
+        Arrangement { layout, log, index, owed_for_good: 0, due: vec![], fresh: vec![], fresh_bytes: 0, much: true }
     }
 
     /// The same, of rows that [expire](Arrangement::expire) by their column `time`.
@@ -128,153 +141,139 @@ impl Arrangement {
             return Ok(());
         }
         self.layout.expired = bound;
-        for layer in &mut self.layers {
-            if let Layer::Whole(run) = layer
-                && run.rows > FEW
-                && run.expired(bound) > run.rows / 2
-            {
-                *layer = Layer::Merging(Merge::of(vec![std::mem::take(run)]));
-            }
-        }
-        self.work(SMALL)
+        self.due = self.log.blocks().filter(|at| self.log.is_due(*at, bound)).collect();
+        self.let_go(MUCH)
     }
 
-    /// `changes` of its rows, in its order.
-    pub fn sorted(&self, changes: &Changes) -> Result<Sorted> {
-        let chunk = Arc::new(Chunk::sorted(&self.layout, &self.layout.key, changes)?);
-        Ok(Sorted { chunk, key: self.layout.key.clone() })
+    /// Goes on with letting rows go that have expired.
+    fn let_go(&mut self, mut rows: usize) -> Result<()> {
+        while rows > 0
+            && let Some(at) = self.due.pop()
+        {
+            rows = rows.saturating_sub(self.expire_block(at)?);
+        }
+        Ok(())
+    }
+
+    /// `changes` of its rows, with the hashes of their keys.
+    pub fn keyed(&self, changes: &Changes) -> Result<Keyed> {
+        let keys: Vec<ArrayRef> = self.layout.key.iter().map(|k| changes.rows().column(*k).clone()).collect();
+        let mut orders = vec![];
+        hash_rows(&keys, changes.num_rows(), &mut orders)?;
+        orders.iter_mut().for_each(|hash| *hash = order(*hash));
+        let chunk = Chunk::new(&self.layout, self.layout.stored(changes.rows())?, changes.num_rows());
+        Ok(Keyed::new(&self.layout, chunk, orders, changes.weights().cloned()))
+    }
+
+    /// The same, so that rows of one key lie together, as far as its hash tells keys apart.
+    pub fn grouped(&self, changes: &Changes) -> Result<Keyed> {
+        let rows = self.keyed(changes)?;
+        let mut places: Vec<(u64, u32)> = rows.orders.iter().copied().zip(0..).collect();
+        if places.is_sorted() {
+            return Ok(rows);
+        }
+        places.sort_unstable();
+        let places: Vec<u32> = places.into_iter().map(|(_, row)| row).collect();
+        rows.only(self, &places)
     }
 
     /// Takes `rows` in.
-    pub fn insert(&mut self, rows: &Sorted) -> Result<()> {
+    pub fn insert(&mut self, rows: &Keyed) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
         if !self.much {
             self.fresh_bytes += rows.chunk.bytes;
-            self.fresh.push(rows.chunk.clone());
-            if self.fresh_bytes > SMALL * 16 && self.fresh_bytes > self.kept_bytes() / 2 {
+            self.fresh.push((rows.chunk.clone(), rows.weights.clone()));
+            if self.fresh_bytes > SMALL && self.fresh_bytes > self.log.bytes() {
                 self.much = true;
                 self.fresh.clear();
                 self.fresh_bytes = 0;
             }
         }
-        self.add(Run::of(rows.chunk.clone()))
+        self.take_in(rows)?;
+        self.let_go(rows.len() * EFFORT)
     }
 
-    fn add(&mut self, run: Run) -> Result<()> {
-        let rows = run.rows;
-        self.layers.push(Layer::Whole(run));
-        self.begin_merge()?;
-        self.work(rows * EFFORT)
+    fn take_in(&mut self, rows: &Keyed) -> Result<()> {
+        match rows.takes_back() || self.log.owed > 0 {
+            true => self.take_in_netted(rows),
+            false => self.append(rows),
+        }
     }
 
-    /// Merges the newest layers, if they have become large beside the next older one.
-    fn begin_merge(&mut self) -> Result<()> {
-        let (mut from, mut rows) = (self.layers.len(), 0);
-        while let Some(Layer::Whole(run)) = from.checked_sub(1).and_then(|at| self.layers.get(at)) {
-            if from < self.layers.len() && run.rows > FACTOR * rows {
-                break;
+    /// Puts rows behind all others.
+    fn append(&mut self, rows: &Keyed) -> Result<()> {
+        let index = &mut self.index;
+        let link = |log: &mut Log, mut id: u32, range: Range<usize>| {
+            for group in rows.orders[range].chunks(pairs::GROUP) {
+                index.touch(group);
+                for order in group {
+                    let before = index.link(*order, id);
+                    if before != NONE {
+                        log.set_next(id, before);
+                    }
+                    id += 1;
+                }
             }
-            rows += run.rows;
-            from -= 1;
-        }
-        if self.layers.len() - from < 2 {
-            return Ok(());
-        }
-        let whole = |layer| match layer {
-            Layer::Whole(run) => Some(run),
-            Layer::Merging(_) => None,
         };
-        let merge = Merge::of(self.layers.drain(from..).filter_map(whole).collect());
-        self.layers.push(Layer::Merging(merge));
-        if rows <= SMALL { self.finish(from) } else { Ok(()) }
-    }
-
-    fn finish(&mut self, at: usize) -> Result<()> {
-        if let Layer::Merging(merge) = &mut self.layers[at] {
-            merge.work(&self.layout, usize::MAX)?;
-            self.settle(at);
-        }
-        Ok(())
-    }
-
-    /// Makes a layer whole that has been merged.
-    fn settle(&mut self, at: usize) {
-        if let Layer::Merging(merge) = &mut self.layers[at]
-            && merge.is_done()
-        {
-            let out = std::mem::take(&mut merge.out);
-            if out.rows > 0 {
-                self.layers[at] = Layer::Whole(out);
-            } else {
-                self.layers.remove(at);
-            }
-        }
-    }
-
-    /// Goes on with merges, the newest first, since they are the smallest.
-    fn work(&mut self, mut fuel: usize) -> Result<()> {
-        for at in (0..self.layers.len()).rev() {
-            if let Layer::Merging(merge) = &mut self.layers[at] {
-                fuel = merge.work(&self.layout, fuel)?;
-                self.settle(at);
-            }
-        }
-        Ok(())
-    }
-
-    fn runs(&self) -> impl Iterator<Item = &Run> {
-        self.layers.iter().flat_map(Layer::runs)
+        self.log.append(&self.layout, &rows.chunk, rows.weights.as_deref(), link)
     }
 
     /// The bytes of the rows that are kept.
     pub fn kept_bytes(&self) -> usize {
-        self.runs().map(Run::bytes).sum()
+        self.log.bytes() + self.index.bytes()
     }
 
     /// The rows that are kept; those that are taken back count until they meet what they take back.
     pub fn rows(&self) -> usize {
-        self.runs().map(|run| run.rows).sum()
+        self.log.rows
     }
 
     /// All rows, with their weights, in pieces: what is taken back may lie in another than what it takes back.
     pub fn all(&self) -> Result<Vec<Changes>> {
-        let mut pieces = vec![];
-        for run in self.runs() {
-            for (i, chunk) in run.chunks.iter().enumerate() {
-                pieces.push(chunk.changes(&self.layout, if i == 0 { run.start } else { 0 })?);
-            }
-        }
-        Ok(pieces)
+        let of = |part: Result<Piece>| {
+            let (chunk, weights) = part?;
+            changes(&self.layout, &chunk, weights)
+        };
+        self.log.all(&self.layout).map(of).collect()
     }
 
     /// The rows that have the keys of `probe`, from `cursor` on, in pairs; about `most` of them. Says whether that was all.
     /// Nothing may be put in between.
-    pub fn pairs(&self, probe: &Sorted, cursor: &mut Cursor, most: usize) -> Result<(Pairs, bool)> {
+    pub fn pairs(&self, probe: &Keyed, cursor: &mut Cursor, most: usize) -> Result<(Pairs, bool)> {
         let mut pairs = Pairs::default();
-        let done = pairs::candidates(self.runs(), &probe.chunk.orders, cursor, most, &mut pairs);
+        let done = pairs::candidates((&self.log, &self.index), &probe.orders, cursor, most, &mut pairs);
         equal::verify(&self.layout, &probe.chunk, &probe.key, &mut pairs)?;
         Ok((pairs, done))
     }
 
     /// Those of its rows that may have the keys of `probe`, without any that has been taken back; nothing where none has.
-    pub fn netted(&self, probe: &Sorted) -> Result<Option<Arrangement>> {
-        if !self.runs().any(Run::takes_back) {
+    pub fn netted(&self, probe: &Keyed) -> Result<Option<Arrangement>> {
+        if self.log.owed == 0 {
             return Ok(None);
         }
-        let mut orders = probe.chunk.orders.clone();
+        let mut orders = probe.orders.clone();
+        orders.sort_unstable();
         orders.dedup();
-        let run = pairs::netted(&self.layout, self.runs(), &orders)?;
-        let (layout, layers) = (self.layout.again()?, vec![Layer::Whole(run)]);
-        Ok(Some(Arrangement { layout, layers, fresh: vec![], fresh_bytes: 0, much: false }))
+        let mut of = Arrangement::of(self.layout.again()?);
+        let (mut cursor, mut done) = (Cursor::default(), false);
+        while !done {
+            let mut pairs = Pairs::default();
+            done = pairs::candidates((&self.log, &self.index), &orders, &mut cursor, AT_ONCE, &mut pairs);
+            let chunk = chunk::gather(&self.layout, &pairs.sources, &pairs.places)?;
+            let orders = pairs.probe.iter().map(|row| orders[*row as usize]).collect();
+            of.append(&Keyed::new(&self.layout, chunk, orders, Some(pairs.weights.into())))?;
+        }
+        of.net()?;
+        Ok(Some(of))
     }
 
     /// The sum of the weights of the rows that have the key of each row of `probe`.
-    pub fn sums(&self, probe: &Sorted) -> Result<Vec<i64>> {
+    pub fn sums(&self, probe: &Keyed) -> Result<Vec<i64>> {
         let (mut sums, mut cursor) = (vec![0; probe.len()], Cursor::default());
         loop {
-            let (pairs, done) = self.pairs(probe, &mut cursor, SMALL)?;
+            let (pairs, done) = self.pairs(probe, &mut cursor, AT_ONCE)?;
             pairs.add_up(&mut sums);
             if done {
                 return Ok(sums);
@@ -283,59 +282,50 @@ impl Arrangement {
     }
 
     /// The first row of `rows`, which are of this arrangement's, that has the key of each.
-    pub fn heads(&self, rows: &Sorted) -> Result<Vec<u32>> {
-        let orders = &rows.chunk.orders;
+    pub fn heads(&self, rows: &Keyed) -> Result<Vec<u32>> {
         let mut heads: Vec<u32> = (0..rows.len() as u32).collect();
-        for row in 1..orders.len() {
-            if orders[row] == orders[row - 1] {
-                heads[row] = heads[row - 1];
-            }
-        }
-        // Rows that have only the hash of their head; the first of them is the head of those that have its key.
-        let mut left: Vec<u32> = (0..rows.len() as u32).filter(|row| heads[*row as usize] != *row).collect();
-        while !self.layout.exact && !left.is_empty() {
-            let mut pairs = Pairs { sources: vec![rows.chunk.clone()], ..Pairs::default() };
+        let mut left = heads.clone();
+        while !left.is_empty() {
+            // The first of those with one hash is the head of those that have its key; the others have another.
+            let mut first: HashMap<u64, u32, foldhash::fast::FixedState> = HashMap::default();
+            left.iter().for_each(|row| heads[*row as usize] = *first.entry(rows.orders[*row as usize]).or_insert(*row));
+            left.retain(|row| heads[*row as usize] != *row);
+            let mut pairs = Pairs { sources: vec![rows.chunk.clone()], probe: left.clone(), ..Pairs::default() };
             pairs.places = left.iter().map(|row| (0, heads[*row as usize] as usize)).collect();
-            (pairs.weights, pairs.probe) = (vec![1; left.len()], left.clone());
+            (pairs.ids, pairs.weights) = (left.clone(), vec![1; left.len()]);
             equal::verify(&self.layout, &rows.chunk, &rows.key, &mut pairs)?;
             let mut found = pairs.probe.iter().peekable();
             left.retain(|row| found.next_if_eq(&row).is_none());
-            let mut head: Option<u32> = None;
-            for row in &left {
-                let same = head.filter(|head| orders[*head as usize] == orders[*row as usize]);
-                heads[*row as usize] = same.unwrap_or(*row);
-                head = Some(heads[*row as usize]);
-            }
-            left.retain(|row| heads[*row as usize] != *row);
         }
         Ok(heads)
     }
 
     /// Some of the rows `met`, which are of this arrangement.
-    pub fn met(&self, met: &MetRows, range: Range<usize>) -> Result<Sorted> {
-        Ok(Sorted { chunk: Arc::new(met.chunk(&self.layout, range)?), key: self.layout.key.clone() })
+    pub fn met(&self, met: &MetRows, range: Range<usize>) -> Result<Keyed> {
+        let (chunk, weights) = met.part(&self.layout, range)?;
+        let orders = chunk.orders(&self.layout)?;
+        Ok(Keyed::new(&self.layout, chunk, orders, Some(weights.into())))
     }
 
     /// Columns of the rows `rows` of `probe`, which are of this arrangement's.
-    pub fn columns_of(&self, probe: &Sorted, rows: &[u32], columns: &[usize]) -> Result<Vec<ArrayRef>> {
-        let places: Vec<(usize, usize)> = rows.iter().map(|row| (0, *row as usize)).collect();
-        self.gather(std::slice::from_ref(&probe.chunk), &places, columns)
+    pub fn columns_of(&self, probe: &Keyed, rows: &[u32], columns: &[usize]) -> Result<Vec<ArrayRef>> {
+        let all = rows.len() == probe.len() && rows.iter().zip(0..).all(|(row, at)| *row == at);
+        let at = if all { UInt32Array::new_null(0) } else { UInt32Array::from(rows.to_vec()) };
+        let of = columns.iter().map(|column| {
+            let kept = &probe.chunk.columns[*column];
+            let some = if all { kept.clone() } else { take(kept, &at, None)? };
+            self.layout.given_as(*column, &some)
+        });
+        of.collect()
     }
 
     /// Columns of the rows of this arrangement in `pairs`.
     pub fn columns_in(&self, pairs: &Pairs, columns: &[usize]) -> Result<Vec<ArrayRef>> {
-        self.gather(&pairs.sources, &pairs.places, columns)
-    }
-
-    fn gather(&self, sources: &[Arc<Chunk>], places: &[(usize, usize)], columns: &[usize]) -> Result<Vec<ArrayRef>> {
-        let gathered = columns.iter().map(|column| {
-            let kept = match places.is_empty() {
-                true => self.layout.none(*column),
-                false => merge::gather_column(sources, places, *column)?,
-            };
+        let of = columns.iter().map(|column| {
+            let kept = gather_column(&self.layout, &pairs.sources, &pairs.places, *column)?;
             self.layout.given_as(*column, &kept)
         });
-        gathered.collect()
+        of.collect()
     }
 }
 
@@ -344,19 +334,18 @@ impl State for Arrangement {
         let fresh = std::mem::take(&mut self.fresh);
         self.fresh_bytes = 0;
         if !full {
-            return fresh.iter().map(|chunk| chunk.snapshot(&self.layout, 0)).collect();
+            return fresh.iter().map(|(chunk, weights)| chunk.snapshot(&self.layout, weights.as_ref())).collect();
         }
         self.much = false;
-        let mut pieces = vec![];
-        for run in self.runs() {
-            for (i, chunk) in run.chunks.iter().enumerate() {
-                pieces.push(chunk.snapshot(&self.layout, if i == 0 { run.start } else { 0 })?);
-            }
+        let of = |part: Result<Piece>| {
+            let (chunk, weights) = part?;
+            chunk.snapshot(&self.layout, weights.map(ScalarBuffer::from).as_ref())
+        };
+        let pieces = self.log.all(&self.layout).map(of).collect::<Result<Vec<_>>>()?;
+        match pieces.is_empty() {
+            true => Ok(vec![RecordBatch::new_empty(self.layout.snapshot_schema())]),
+            false => Ok(pieces),
         }
-        if pieces.is_empty() {
-            pieces.push(RecordBatch::new_empty(self.layout.snapshot_schema()));
-        }
-        Ok(pieces)
     }
 
     fn restore(&mut self, rows: &RecordBatch, owner: Owner) -> Result<()> {
@@ -372,14 +361,9 @@ impl State for Arrangement {
         }
         let (columns, weights) = rows.columns().split_at(self.layout.columns());
         let weights = weights[0].as_primitive::<Int64Type>().values().clone();
-        let chunk = Chunk::ordered(&self.layout, &hashes, columns.to_vec(), Some(weights))?;
-        // Most of what is read back was written in order.
-        if let Some(Layer::Whole(last)) = self.layers.last_mut()
-            && chunk.orders.first().is_some_and(|first| last.last().is_some_and(|last| last < *first))
-        {
-            return last.push(&self.layout, chunk);
-        }
-        if chunk.len() > 0 { self.add(Run::of(Arc::new(chunk))) } else { Ok(()) }
+        hashes.iter_mut().for_each(|hash| *hash = order(*hash));
+        let chunk = Chunk::new(&self.layout, columns.to_vec(), rows.num_rows());
+        self.take_in(&Keyed::new(&self.layout, chunk, hashes, Some(weights)))
     }
 
     fn restored(&mut self, _watermark: EventTime) -> Result<()> {
@@ -391,7 +375,7 @@ impl State for Arrangement {
     }
 
     fn written_whole(&self) -> Option<usize> {
-        Some(self.kept_bytes())
+        Some(self.log.row_bytes() + self.log.rows * size_of::<i64>())
     }
 
     fn bytes(&self) -> usize {

@@ -10,7 +10,7 @@ use arrow::row::OwnedRow;
 use super::*;
 use crate::changelog::content;
 use crate::changes::Changes;
-use crate::connector::{Commit, Sink, SinkWriter, Staged};
+use crate::connector::{Commit, Sink, SinkWriter, Staged, Start};
 use crate::epoch::EpochMark;
 use crate::key::mix;
 use crate::memory::MemoryBudget;
@@ -99,7 +99,7 @@ impl Written {
         let folder = tempfile::tempdir().expect("a folder");
         let (log, sink) = log_in(&Store::open(folder.path()).expect("a store"), retention);
         log.with_bases(|bases, _| bases.floor = floor);
-        sink.start(&[], 1).await.expect("starts");
+        sink.start(Start::new(&[], 1)).await.expect("starts");
         let writer = sink.open(0).expect("a writer");
         Written { log, sink, writer, all: vec![], checkpoint: 0, folder }
     }
@@ -157,8 +157,7 @@ impl Written {
         self.sink.stop().await;
         self.log.close(Duration::ZERO).await;
         let (log, sink) = log_in(self.log.store(), self.log.retention);
-        sink.restore(state).expect("plain data");
-        sink.start(&[], 1).await.expect("starts");
+        sink.start(Start { state: Some(state), ..Start::new(&[], 1) }).await.expect("starts");
         (log, sink)
     }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::connector::position::{Begin, Positioned};
-use crate::connector::{Offsets, Sink, Source};
+use crate::connector::{Opened, Opening, Sink, Start};
 use crate::error::ErrorKind;
+use crate::memory::MemoryBudget;
 use crate::table::tests::{World, until_merged};
 use crate::table::{Retention, StreamLog, StreamSource};
 
@@ -52,36 +53,41 @@ async fn epochs_are_found_behind_merges_and_restarts() {
         assert!(merged > 0 && world.log.snapshot().files.len() < 40);
         check(&world.log, &rows, "from memory").await;
         let (log, sink) = world.restarted(&[]).await;
-        sink.start(&[], 2).await.expect("starts");
+        sink.start(Start::new(&[], 2)).await.expect("starts");
         check(&log, &rows, "from files").await;
     }
+}
+
+/// For nobody in particular.
+fn anew() -> Opening {
+    Opening::new(MemoryBudget::new(0))
 }
 
 /// What a reader gets that begins as told, as (rows, epoch behind which it stands) for each of its epochs, until it has as
 /// many rows as there are.
 async fn read(log: &Arc<StreamLog>, begin: Begin, all: u64) -> Vec<(u64, Option<u64>)> {
     let source = StreamSource::new(log.clone(), vec![0]).expect("a source");
-    source.begin(begin);
-    source.start(&Offsets::default()).await.expect("starts");
+    let (source, standing) = source.beginning(begin);
     assert!(source.in_groups());
+    let Opened { intake, readers } = Opened::of(&source, anew()).await.expect("starts");
     let (mut epochs, mut got) = (vec![], 0);
     while got < all {
         let mut n = 0;
-        let mut unit = Some(source.next_unit().await.expect("a unit").expect("is open"));
+        let mut unit = Some(intake.next_unit().await.expect("a unit").expect("is open"));
         if epochs.is_empty() {
             assert_eq!(unit.as_ref().map(|u| u.start), Some(0), "what is skipped has been read, too");
         }
         while let Some(one) = unit {
-            let mut reader = source.open(&one).await.expect("opens");
+            let mut reader = readers.read(&one).await.expect("opens");
             while let Some(read) = reader.next().await.expect("reads") {
                 n += read.rows.num_rows() as u64;
             }
-            unit = source.try_unit();
+            unit = intake.try_unit();
         }
         // Whoever sees the epoch last may be early or late.
-        let early = (epochs.len() % 2 == 0).then(|| source.stands_behind());
-        source.epoch_cut();
-        epochs.push((n, early.unwrap_or_else(|| source.stands_behind())));
+        let early = (epochs.len() % 2 == 0).then(|| standing.stands_behind());
+        intake.epoch_cut();
+        epochs.push((n, early.unwrap_or_else(|| standing.stands_behind())));
         got += n;
     }
     epochs
@@ -103,12 +109,12 @@ async fn a_reader_goes_on_behind_an_epoch_and_knows_where_it_stands() {
     let epochs = read(&world.log, behind(commits), 150_000).await;
     assert_eq!(epochs, [(50_000, Some(last - 2)), (50_000, Some(last - 1)), (50_000, Some(last))]);
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[], 2).await.expect("starts");
+    sink.start(Start::new(&[], 2)).await.expect("starts");
     let epochs = read(&log, behind(last - 2), 100_000).await;
     assert_eq!(epochs, [(50_000, Some(last - 1)), (50_000, Some(last))]);
     let source = StreamSource::new(log, vec![0]).expect("a source");
-    source.begin(Begin::Behind { epoch: 1, incarnation: Some("another".to_owned()) });
-    let e = source.start(&Offsets::default()).await.expect_err("made anew");
+    let (source, _) = source.beginning(Begin::Behind { epoch: 1, incarnation: Some("another".to_owned()) });
+    let e = source.open(anew()).await.err().expect("made anew");
     assert_eq!(e.message(), "stream \"s\" is not the one of that epoch, but was made anew");
 }
 
@@ -121,7 +127,7 @@ async fn an_epoch_whose_history_has_gone_is_told_with_the_oldest() {
         world.merged().await;
     }
     let (log, sink) = world.restarted(&[]).await;
-    sink.start(&[], 2).await.expect("starts");
+    sink.start(Start::new(&[], 2)).await.expect("starts");
     let oldest = log.oldest_epoch();
     assert!(oldest > 2);
     assert!(log.rows_upto(oldest).await.is_ok());

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::changes::Changes;
-use crate::connector::{Offsets, Sink, Source, Unit};
+use crate::connector::{Offsets, Opened, Opening, ReadBy, Sink, Source, Start, Unit};
 use crate::error::{ErrorKind, Result};
+use crate::memory::MemoryBudget;
 use crate::table::content::tests::{Made, Numbers, Written, counted, epoch, read};
 use crate::table::{StreamLog, StreamSource};
 
@@ -79,7 +80,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// A reader that keeps what it has read.
 struct Reader {
-    source: StreamSource,
+    source: Opened,
     offsets: Offsets,
     read: Vec<Changes>,
 }
@@ -87,14 +88,15 @@ struct Reader {
 impl Reader {
     /// One that goes on behind `offsets`.
     async fn start(log: &Arc<StreamLog>, offsets: Offsets) -> Result<Self> {
-        let source = StreamSource::new(log.clone(), vec![0, 1, 2, 3])?;
-        source.read_by("reader", 0, true);
-        source.start(&offsets).await?;
+        let source: Arc<dyn Source> = Arc::new(StreamSource::new(log.clone(), vec![0, 1, 2, 3])?);
+        let reader = Some(ReadBy { stream: "reader".to_owned(), place: 0, durable: true });
+        let opening = Opening { reader, consumed: offsets.clone(), ..Opening::new(MemoryBudget::new(0)) };
+        let source = Opened::of(&source, opening).await?;
         Ok(Reader { source, offsets, read: vec![] })
     }
 
     async fn unit(&mut self, unit: Unit) -> Result<()> {
-        let mut reader = self.source.open(&unit).await?;
+        let mut reader = self.source.readers.read(&unit).await?;
         while let Some(read) = reader.next().await? {
             self.read.push(read.rows);
         }
@@ -105,16 +107,16 @@ impl Reader {
     /// Reads all there is of `log`, and says that it has.
     async fn catch_up(&mut self, log: &StreamLog) -> Result<()> {
         // What was committed since opens with the next epoch.
-        self.source.epoch_cut();
+        self.source.intake.epoch_cut();
         while StreamSource::rows_read(&self.offsets) < log.snapshot().rows {
-            let unit = self.source.next_unit().await?.expect("more to come");
+            let unit = self.source.intake.next_unit().await?.expect("more to come");
             self.unit(unit).await?;
-            while let Some(unit) = self.source.try_unit() {
+            while let Some(unit) = self.source.intake.try_unit() {
                 self.unit(unit).await?;
             }
-            self.source.epoch_cut();
+            self.source.intake.epoch_cut();
         }
-        self.source.committed(&self.offsets).await
+        self.source.intake.committed(&self.offsets).await
     }
 
     fn content(&self) -> BTreeMap<arrow::row::OwnedRow, usize> {
@@ -218,7 +220,7 @@ async fn a_reader_of_a_base_is_not_given_another_one() {
     while history_begins(&written.log) == began {
         grow(&mut written, &mut rng, &mut standing).await;
     }
-    let unit = reader.source.next_unit().await.expect("hands out").expect("the base");
+    let unit = reader.source.intake.next_unit().await.expect("hands out").expect("the base");
     assert_eq!((unit.start, unit.end), (0, began));
     reader.unit(unit).await.expect("is still there");
     assert_eq!(reader.content(), expected, "it began when the base was made");
@@ -282,8 +284,7 @@ async fn a_crash_while_history_goes_loses_nothing() {
             }
             let store = crate::store::Store::open(copy.path()).expect("a store");
             let (log, sink) = crate::table::content::tests::log_in(&store, written.log.retention);
-            sink.restore(state).expect("plain data");
-            sink.start(&[], 1).await.expect("starts");
+            sink.start(Start { state: Some(state), ..Start::new(&[], 1) }).await.expect("starts");
             let found = counted(&read(&log.content(), usize::MAX).await.0);
             assert_eq!(found, expected, "round {round}");
             let mut reader = Reader::start(&log, Offsets::default()).await.expect("starts");

@@ -90,7 +90,7 @@ impl Readable for FlightConnector {
         "exactly once; polled, an answer whole or not at all: with cursor, or key, each row once".to_owned()
     }
 
-    fn open(&self, mut request: SourceRequest) -> Result<Arc<dyn Source>> {
+    fn scan(&self, mut request: SourceRequest) -> Result<Arc<dyn Source>> {
         match query::open(&mut request)? {
             Some(polled) => Ok(polled),
             None => source::open(request),

@@ -58,7 +58,7 @@ pub(super) struct State {
     failed: AtomicU64,
 }
 
-/// The source that `request` describes, if it is polled; connects to nobody yet.
+/// The source that `request` describes, if it is polled.
 pub(super) fn open(request: &mut SourceRequest) -> Result<Option<Arc<dyn Source>>> {
     let owner = request.options.owner().to_owned();
     let Some(polls) = take_polls(&mut request.options)? else { return Ok(None) };
@@ -76,7 +76,7 @@ pub(super) fn open(request: &mut SourceRequest) -> Result<Option<Arc<dyn Source>
     let (stream, offered, state) = (request.stream.clone(), known.offered, State::default());
     let polling =
         Polling { stream, remote, query, interval, first, offered, key, key_memory, most_bytes, schema, state };
-    Ok(Some(Arc::new(PolledSource::new(Arc::new(polling)))))
+    Ok(Some(Arc::new(PolledSource(Arc::new(polling)))))
 }
 
 impl Polled for Polling {

@@ -5,7 +5,6 @@
 //! epochs of the other side are the positions. While it does not answer, it is asked again and again. Event time and its
 //! watermark are those of the other side, and its changelogs are changelogs here.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,9 +17,8 @@ use millstream_engine::connector::arrivals::{Arrival, Arrivals, Room};
 use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::registry::SourceRequest;
 use millstream_engine::connector::spool::{Spooled, sweep};
-use millstream_engine::connector::{Figure, Offsets, Read, Source, Split, Unit, UnitReader};
-use millstream_engine::error::{Error, Result};
-use millstream_engine::memory::MemoryBudget;
+use millstream_engine::connector::{Figure, Intake, Offsets, Opening, Read, Readers, Source, Split, Unit, UnitReader};
+use millstream_engine::error::Result;
 use millstream_engine::time::EventTime;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -34,7 +32,7 @@ use super::shape::{known, taken};
 /// Epochs that may wait to be read: each holds a few MiB in memory, or a file.
 const EPOCHS: usize = 32;
 
-/// Opens the source that `request` describes; connects to nobody yet.
+/// The source that `request` describes.
 pub(super) fn open(request: SourceRequest) -> Result<Arc<dyn Source>> {
     let SourceRequest { stream, schema, projection, mut options, .. } = request;
     let owner = options.owner().to_owned();
@@ -43,24 +41,7 @@ pub(super) fn open(request: SourceRequest) -> Result<Arc<dyn Source>> {
     let buffer = take_buffer(&mut options)?;
     options.finish()?;
     let schema = shape.read(&schema, &projection, &owner)?;
-    let shared = Shared {
-        arrivals: Arrivals::new(SPLIT, buffer, EPOCHS),
-        incarnation: Mutex::default(),
-        hearing: Hearing::default(),
-        breaks: AtomicU64::new(0),
-    };
-    let changelog = shape.shape.changelog;
-    Ok(Arc::new(FlightSource {
-        stream,
-        remote,
-        asked,
-        schema,
-        changelog,
-        shared: Arc::new(shared),
-        budget: Mutex::default(),
-        folder: Mutex::default(),
-        receiver: Mutex::default(),
-    }))
+    Ok(Arc::new(FlightSource { stream, remote, asked, schema, changelog: shape.shape.changelog, buffer }))
 }
 
 /// See the module's text.
@@ -71,11 +52,16 @@ struct FlightSource {
     /// The columns that are read.
     schema: SchemaRef,
     changelog: bool,
+    /// Bytes that may wait to be read.
+    buffer: usize,
+}
+
+/// What has been received.
+struct Received {
+    source: Arc<FlightSource>,
     shared: Arc<Shared>,
-    budget: Mutex<Option<Arc<MemoryBudget>>>,
-    /// The job's, for what does not fit into memory.
-    folder: Mutex<Option<PathBuf>>,
-    receiver: Mutex<JoinSet<()>>,
+    /// It ends when this is dropped.
+    _receiver: JoinSet<()>,
 }
 
 /// What a manifest keeps besides the last epoch.
@@ -86,75 +72,66 @@ struct Position {
 
 #[async_trait]
 impl Source for FlightSource {
-    async fn state(&self) -> Result<serde_json::Value> {
-        let incarnation = self.shared.incarnation.lock().clone();
-        Ok(serde_json::to_value(Position { incarnation })?)
+    fn describe(&self) -> String {
+        let what = match &self.asked {
+            Asked::Stream(name) => format!("stream \"{name}\""),
+            Asked::Query(query) => query.clone(),
+        };
+        format!("{what} at {}", self.remote.url)
     }
 
-    fn restore(&self, state: &serde_json::Value) -> Result<()> {
-        if !state.is_null() {
-            *self.shared.incarnation.lock() = Position::deserialize(state)?.incarnation;
-        }
-        Ok(())
+    fn bounded(&self) -> bool {
+        false
     }
 
-    fn draw_on(&self, budget: &Arc<MemoryBudget>) {
-        *self.budget.lock() = Some(budget.clone());
+    fn in_groups(&self) -> bool {
+        true
     }
 
-    fn keep_in(&self, folder: &Path) {
-        *self.folder.lock() = Some(folder.to_owned());
+    /// What has been received waits here.
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        None
     }
 
-    async fn start(&self, consumed: &Offsets) -> Result<()> {
-        let (budget, folder) = (self.budget.lock().clone(), self.folder.lock().clone());
-        let budget = budget.ok_or_else(|| Error::internal("a link without a budget"))?;
+    async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
+        let Opening { budget, folder, consumed, state, .. } = opening;
         if let Some(folder) = &folder {
             sweep(folder.clone()).await?;
         }
-        let last = consumed.prefix(SPLIT);
-        self.shared.arrivals.start(last, || ());
+        let known = state.map(Position::deserialize).transpose()?.and_then(|position| position.incarnation);
+        let shared = Arc::new(Shared {
+            arrivals: Arrivals::new(SPLIT, self.buffer, EPOCHS),
+            incarnation: Mutex::new(known),
+            hearing: Hearing::default(),
+            breaks: AtomicU64::new(0),
+        });
+        shared.arrivals.start(consumed.prefix(SPLIT), || ());
         let receiver = Receiver {
             stream: self.stream.clone(),
             remote: self.remote.clone(),
             asked: self.asked.clone(),
             schema: self.schema.clone(),
             changelog: self.changelog,
-            shared: self.shared.clone(),
+            shared: shared.clone(),
             budget,
             // A query that is followed keeps nothing.
             folder: folder.unwrap_or_else(std::env::temp_dir),
-            run: self.shared.arrivals.run(),
+            run: shared.arrivals.run(),
         };
         let mut receivers = JoinSet::new();
         receivers.spawn(receiver.run());
-        // One of an earlier run ends with this.
-        *self.receiver.lock() = receivers;
-        Ok(())
+        Ok(Arc::new(Received { source: self, shared, _receiver: receivers }))
     }
+}
 
-    async fn committed(&self, offsets: &Offsets) -> Result<()> {
-        self.shared.arrivals.commit(offsets.prefix(SPLIT));
-        Ok(())
-    }
-
+#[async_trait]
+impl Intake for Received {
     fn splits(&self) -> Vec<Split> {
         self.shared.arrivals.splits()
     }
 
     async fn next_unit(&self) -> Result<Option<Unit>> {
         self.shared.arrivals.next_unit().await
-    }
-
-    async fn open(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let Arrival { start, end, content: Epoch { watermark, rows }, room: _room } =
-            self.shared.arrivals.open(unit)?;
-        let (schema, changelog) = (self.schema.clone(), self.changelog);
-        Ok(Box::new(Reader { schema, changelog, start, end, watermark, rows: Some(rows), said: false, _room }))
-    }
-
-    fn in_groups(&self) -> bool {
-        true
     }
 
     fn try_unit(&self) -> Option<Unit> {
@@ -165,8 +142,18 @@ impl Source for FlightSource {
         self.shared.arrivals.epoch_cut();
     }
 
-    fn bounded(&self) -> bool {
-        false
+    fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
+        Some(self)
+    }
+
+    async fn state(&self) -> Result<serde_json::Value> {
+        let incarnation = self.shared.incarnation.lock().clone();
+        Ok(serde_json::to_value(Position { incarnation })?)
+    }
+
+    async fn committed(&self, offsets: &Offsets) -> Result<()> {
+        self.shared.arrivals.commit(offsets.prefix(SPLIT));
+        Ok(())
     }
 
     fn lag(&self) -> Option<Lag> {
@@ -176,13 +163,15 @@ impl Source for FlightSource {
     fn figures(&self) -> Vec<Figure> {
         vec![Figure::count("breaks", self.shared.breaks.load(Ordering::Relaxed))]
     }
+}
 
-    fn describe(&self) -> String {
-        let what = match &self.asked {
-            Asked::Stream(name) => format!("stream \"{name}\""),
-            Asked::Query(query) => query.clone(),
-        };
-        format!("{what} at {}", self.remote.url)
+#[async_trait]
+impl Readers for Received {
+    async fn read(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        let Arrival { start, end, content: Epoch { watermark, rows }, room: _room } =
+            self.shared.arrivals.open(unit)?;
+        let (schema, changelog) = (self.source.schema.clone(), self.source.changelog);
+        Ok(Box::new(Reader { schema, changelog, start, end, watermark, rows: Some(rows), said: false, _room }))
     }
 }
 

@@ -74,8 +74,8 @@ impl Readable for HttpConnector {
         "at least once, as long as the server still has the row; with key: once".to_owned()
     }
 
-    fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
-        Ok(Arc::new(PolledSource::new(Arc::new(take_source(request)?))))
+    fn scan(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(PolledSource(Arc::new(take_source(request)?))))
     }
 }
 

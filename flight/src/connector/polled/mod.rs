@@ -7,14 +7,13 @@ mod source;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use millstream_engine::connector::ingest::{IngestSource, Kept, Parcel, Receipt};
 use millstream_engine::connector::lag::Lag;
-use millstream_engine::connector::{Figure, Source};
+use millstream_engine::connector::{Figure, Intake};
 use millstream_engine::error::{Error, Result};
 use millstream_engine::memory::MemoryBudget;
 use parking_lot::Mutex;
@@ -80,7 +79,7 @@ pub(crate) struct Here {
     pub(crate) ingest: Arc<IngestSource>,
     pub(crate) budget: Arc<MemoryBudget>,
     /// The job's folder, for what does not fit into memory.
-    folder: OnceLock<PathBuf>,
+    folder: PathBuf,
     pub(crate) seen: Mutex<Seen>,
     /// How many wait for rows.
     waiting: AtomicUsize,
@@ -93,12 +92,12 @@ pub(crate) struct Here {
 }
 
 impl Here {
-    fn new(split: &str, key_memory: usize, budget: &Arc<MemoryBudget>) -> Arc<Self> {
+    fn new(split: &str, seen: Seen, budget: Arc<MemoryBudget>, folder: Option<PathBuf>) -> Arc<Self> {
         Arc::new(Here {
             ingest: IngestSource::named(split, budget.clone()),
-            budget: budget.clone(),
-            folder: OnceLock::new(),
-            seen: Mutex::new(Seen::new(key_memory)),
+            budget,
+            folder: folder.unwrap_or_else(std::env::temp_dir),
+            seen: Mutex::new(seen),
             waiting: AtomicUsize::new(0),
             wanted: Notify::new(),
             failed: Mutex::default(),
@@ -109,7 +108,7 @@ impl Here {
 
     /// Where rows may be put aside.
     pub(crate) fn folder(&self) -> PathBuf {
-        self.folder.get().cloned().unwrap_or_else(std::env::temp_dir)
+        self.folder.clone()
     }
 
     /// Waits until somebody waits for rows: a stream that does not run asks for nothing.

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use millstream_engine::changelog::Outgoing;
 use millstream_engine::changes::Changes;
-use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged};
+use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged, Start};
 use millstream_engine::epoch::EpochMark;
 use millstream_engine::error::Result;
 use parking_lot::Mutex;
@@ -110,7 +110,7 @@ impl ListenerSink {
 
 #[async_trait]
 impl Sink for ListenerSink {
-    async fn start(&self, _committed: &[Staged], _generation: u64) -> Result<()> {
+    async fn start(&self, _start: Start<'_>) -> Result<()> {
         self.staging.clear();
         let listener = listen(&self.listening.address, &self.rows.stream).await?;
         let mut tasks = self.tasks.lock().await;

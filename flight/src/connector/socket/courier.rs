@@ -17,8 +17,8 @@ use futures::FutureExt;
 use millstream_engine::changelog::Outgoing;
 use millstream_engine::changes::Changes;
 use millstream_engine::connector::lag::Lag;
-use millstream_engine::connector::outbox::{Outbox, Packing, Parcel, SinkPlace};
-use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged};
+use millstream_engine::connector::outbox::{Outbox, Packing, Parcel};
+use millstream_engine::connector::{Commit, Figure, Sink, SinkWriter, Staged, Start};
 use millstream_engine::epoch::EpochMark;
 use millstream_engine::error::{Error, Result};
 use parking_lot::Mutex;
@@ -52,9 +52,6 @@ pub(super) struct ClientSink {
     longest: Longest,
     buffer_bytes: u64,
     resend_for: Duration,
-    place: Mutex<Option<SinkPlace>>,
-    /// What was not sent when an earlier run committed last.
-    carried: Mutex<Vec<Parcel>>,
     outbox: Mutex<Option<Arc<Outbox>>>,
     desk: Arc<Desk>,
     courier: tokio::sync::Mutex<JoinSet<()>>,
@@ -119,8 +116,6 @@ impl ClientSink {
             longest,
             buffer_bytes,
             resend_for,
-            place: Mutex::default(),
-            carried: Mutex::default(),
             outbox: Mutex::default(),
             desk: Arc::new(Desk::new()),
             courier: tokio::sync::Mutex::default(),
@@ -130,21 +125,10 @@ impl ClientSink {
 
 #[async_trait]
 impl Sink for ClientSink {
-    fn keep_in(&self, place: SinkPlace) {
-        *self.place.lock() = Some(place);
-    }
-
-    fn restore(&self, state: &serde_json::Value) -> Result<()> {
-        if !state.is_null() {
-            *self.carried.lock() = serde_json::from_value(state.clone())?;
-        }
-        Ok(())
-    }
-
-    async fn start(&self, committed: &[Staged], generation: u64) -> Result<()> {
-        let place = self.place.lock().clone();
+    async fn start(&self, Start { committed, generation, state, place }: Start<'_>) -> Result<()> {
         let place = place.ok_or_else(|| Error::internal("a sink that sends, of a job that keeps nothing"))?;
-        let mut parcels = std::mem::take(&mut *self.carried.lock());
+        let state = state.filter(|state| !state.is_null()).cloned();
+        let mut parcels: Vec<Parcel> = state.map(serde_json::from_value).transpose()?.unwrap_or_default();
         parcels.extend(Parcel::among(committed)?);
         let (outbox, there) = Outbox::open(place, generation, parcels).await?;
         *self.outbox.lock() = Some(outbox.clone());

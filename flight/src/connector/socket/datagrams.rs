@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 use super::options::Datagrams;
 use super::port::receive_at;
 use super::{ARRIVED, PEER};
-use crate::connector::endless::Endless;
+use crate::connector::endless::{Endless, Ready};
 
 /// What a datagram takes in the queue besides its bytes.
 const ITS_OWN: usize = 64;
@@ -40,46 +40,54 @@ const WORD_EVERY: Duration = Duration::from_secs(10);
 /// How much of a datagram that is too long goes into its dead letter.
 const SHOWN: usize = 4 << 10;
 
-/// Takes datagrams.
-pub(super) struct Receiver {
-    stream: Arc<str>,
-    spec: Datagrams,
-    queue: Arc<Queue>,
-    /// One that is to be read.
-    socket: Mutex<Option<UdpSocket>>,
-    /// Where it listens, for what the system counts.
-    local: Mutex<Option<SocketAddr>>,
-}
-
-impl Receiver {
-    pub(super) fn new(stream: Arc<str>, spec: Datagrams) -> Self {
-        let queue = Arc::new(Queue::new(stream.clone(), spec.queue_bytes, spec.max_bytes));
-        Receiver { stream, spec, queue, socket: Mutex::default(), local: Mutex::default() }
-    }
+/// A source of datagrams.
+pub(super) struct DatagramSource {
+    pub(super) stream: Arc<str>,
+    pub(super) spec: Arc<Datagrams>,
 }
 
 #[async_trait]
-impl Endless for Receiver {
+impl Endless for DatagramSource {
     fn split(&self) -> Arc<str> {
-        format!("udp {}", self.spec.address).into()
+        split(&self.spec)
     }
 
-    async fn prepare(&self) -> Result<()> {
+    fn describe(&self) -> String {
+        let format = if matches!(self.spec.records.format, RecordFormat::Csv(_)) { "csv" } else { "json" };
+        format!("socket udp {} ({format})", self.spec.address)
+    }
+
+    async fn prepare(&self) -> Result<Box<dyn Ready>> {
         let socket = receive_at(&self.spec.address, &self.stream).await?;
         socket.set_read_timeout(Some(LOOK))?;
         // As much as the system lets everybody have.
         let _ = SockRef::from(&socket).set_recv_buffer_size(SYSTEM_BYTES);
         let local = socket.local_addr()?;
         tracing::info!(stream = %self.stream, address = %local, "listening");
-        (*self.socket.lock(), *self.local.lock()) = (Some(socket), Some(local));
-        Ok(())
+        let queue = Arc::new(Queue::new(self.stream.clone(), self.spec.queue_bytes, self.spec.max_bytes));
+        Ok(Box::new(Receiver { spec: self.spec.clone(), queue, socket: Mutex::new(Some(socket)), local }))
     }
+}
 
+fn split(spec: &Datagrams) -> Arc<str> {
+    format!("udp {}", spec.address).into()
+}
+
+/// Takes datagrams.
+struct Receiver {
+    spec: Arc<Datagrams>,
+    queue: Arc<Queue>,
+    /// One that is to be read.
+    socket: Mutex<Option<UdpSocket>>,
+    /// Where it listens, for what the system counts.
+    local: SocketAddr,
+}
+
+impl Ready for Receiver {
     fn read(&self, from: u64, budget: Arc<MemoryBudget>) -> Result<Box<dyn UnitReader>> {
         let socket = self.socket.lock().take().ok_or_else(|| Error::internal("a socket is read twice"))?;
-        let split = self.split();
+        let split = split(&self.spec);
         let decoder = RecordDecoder::new(&self.spec.records, self.spec.layout.clone(), split.clone())?;
-        self.queue.clear();
         let (queue, read) = (self.queue.clone(), Arc::new(AtomicBool::new(true)));
         let still = read.clone();
         let thread = std::thread::Builder::new().name("udp".into());
@@ -90,15 +98,9 @@ impl Endless for Receiver {
     }
 
     fn figures(&self) -> Vec<Figure> {
-        let local = *self.local.lock();
-        let by_system = local.and_then(dropped_by_system).map(|n| Figure::count("datagrams_dropped_by_system", n));
+        let by_system = dropped_by_system(self.local).map(|n| Figure::count("datagrams_dropped_by_system", n));
         let dropped = self.queue.dropped.load(Ordering::Relaxed);
         std::iter::once(Figure::count("datagrams_dropped", dropped)).chain(by_system).collect()
-    }
-
-    fn describe(&self) -> String {
-        let format = if matches!(self.spec.records.format, RecordFormat::Csv(_)) { "csv" } else { "json" };
-        format!("socket udp {} ({format})", self.spec.address)
     }
 }
 
@@ -182,11 +184,6 @@ impl Queue {
             }
             self.changed.notified().await;
         }
-    }
-
-    /// What an earlier run has left is nobody's.
-    fn clear(&self) {
-        *self.waiting.lock() = Waiting::default();
     }
 }
 

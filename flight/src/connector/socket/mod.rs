@@ -88,7 +88,7 @@ impl Readable for SocketConnector {
         options::form(options)
     }
 
-    fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
+    fn scan(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
         source::open(request)
     }
 }

@@ -20,12 +20,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::datagrams::Receiver;
+use super::datagrams::DatagramSource;
 use super::lines::{Arrival, Connection, Ended};
 use super::options::{Lines, Listening, Longest, Reading, Way, take_source};
 use super::port::listen;
 use crate::connector::backoff::Backoff;
-use crate::connector::endless::{Endless, EndlessSource};
+use crate::connector::endless::{Endless, EndlessSource, Ready};
 use crate::connector::inbox::{Inlet, Outlet, inbox};
 use crate::connector::link::LinkState;
 use crate::connector::wire::Dialer;
@@ -33,17 +33,12 @@ use crate::connector::wire::Dialer;
 /// How long no more connections are taken when the system has no room for one.
 const REST: Duration = Duration::from_millis(100);
 
-/// Opens the source that `request` describes; connects to nobody yet.
+/// The source that `request` describes.
 pub(super) fn open(request: SourceRequest) -> Result<Arc<dyn Source>> {
     let stream: Arc<str> = request.stream.as_str().into();
     Ok(match take_source(request)? {
-        Reading::Datagrams(spec) => Arc::new(EndlessSource::new(Receiver::new(stream, spec))),
-        Reading::Lines(spec) => Arc::new(EndlessSource::new(LineSource {
-            stream,
-            spec,
-            counts: Arc::default(),
-            listener: Mutex::default(),
-        })),
+        Reading::Datagrams(spec) => Arc::new(EndlessSource(DatagramSource { stream, spec: Arc::new(spec) })),
+        Reading::Lines(spec) => Arc::new(EndlessSource(LineSource { stream, spec })),
     })
 }
 
@@ -66,6 +61,12 @@ struct Counts {
 struct LineSource {
     stream: Arc<str>,
     spec: Arc<Lines>,
+}
+
+/// One that is ready.
+struct ReadyLines {
+    stream: Arc<str>,
+    spec: Arc<Lines>,
     counts: Arc<Counts>,
     /// One that is to be read.
     listener: Mutex<Option<TcpListener>>,
@@ -77,14 +78,21 @@ impl Endless for LineSource {
         self.spec.way.describe().into()
     }
 
-    async fn prepare(&self) -> Result<()> {
-        if let Way::Listener(listening) = &self.spec.way {
-            let listener = listen(&listening.address, &self.stream).await?;
-            *self.listener.lock() = Some(listener);
-        }
-        Ok(())
+    fn describe(&self) -> String {
+        format!("socket {} ({})", self.spec.way.describe(), self.spec.decoding.name())
     }
 
+    async fn prepare(&self) -> Result<Box<dyn Ready>> {
+        let listener = match &self.spec.way {
+            Way::Listener(listening) => Some(listen(&listening.address, &self.stream).await?),
+            Way::Client(..) => None,
+        };
+        let (stream, spec, counts) = (self.stream.clone(), self.spec.clone(), Arc::default());
+        Ok(Box::new(ReadyLines { stream, spec, counts, listener: Mutex::new(listener) }))
+    }
+}
+
+impl Ready for ReadyLines {
     fn read(&self, from: u64, budget: Arc<MemoryBudget>) -> Result<Box<dyn UnitReader>> {
         let listener = self.listener.lock().take();
         let (inlet, arrivals) = inbox(self.spec.queue_bytes, budget);
@@ -112,10 +120,6 @@ impl Endless for LineSource {
             Figure::count("connections_refused", read(refused)),
             Figure::count("connections_failed", read(failed)),
         ]
-    }
-
-    fn describe(&self) -> String {
-        format!("socket {} ({})", self.spec.way.describe(), self.spec.decoding.name())
     }
 }
 
@@ -267,7 +271,7 @@ mod tests {
 
     use arrow::array::AsArray;
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-    use millstream_engine::connector::Offsets;
+    use millstream_engine::connector::{Intake, Opened, Opening};
     use millstream_engine::options::Options;
     use tokio::io::AsyncWriteExt;
 
@@ -285,15 +289,15 @@ mod tests {
             options: Options::new("stream \"s\"", values),
             parallelism: 1,
         });
-        let source = source.expect("opens");
-        source.draw_on(&MemoryBudget::new(1 << 30));
-        source
+        source.expect("opens")
     }
 
-    async fn reader(source: &Arc<dyn Source>) -> Box<dyn UnitReader> {
-        source.start(&Offsets::default()).await.expect("starts");
-        let unit = source.next_unit().await.expect("is open").expect("a unit");
-        source.open(&unit).await.expect("opens")
+    async fn opened(source: &Arc<dyn Source>) -> (Arc<dyn Intake>, Box<dyn UnitReader>) {
+        let opened = Opened::of(source, Opening::new(MemoryBudget::new(1 << 30))).await;
+        let Opened { intake, readers } = opened.expect("opens");
+        let unit = intake.next_unit().await.expect("is open").expect("a unit");
+        let reader = readers.read(&unit).await.expect("reads");
+        (intake, reader)
     }
 
     async fn next(reader: &mut Box<dyn UnitReader>) -> (Vec<i64>, u64) {
@@ -306,29 +310,29 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound").to_string();
         let source = source(&[("address", &address), ("max_retry_delay", "50 ms")]);
-        let mut reader = reader(&source).await;
+        let (intake, mut reader) = opened(&source).await;
         for i in 0..3 {
             let (mut peer, _) = listener.accept().await.expect("it comes");
             peer.write_all(format!("{{\"id\":{i}}}\n").as_bytes()).await.expect("open");
             assert_eq!(next(&mut reader).await, (vec![i], i as u64 + 1));
         }
-        assert_eq!(source.figures()[1], Figure::count("connections_made", 3));
+        assert_eq!(intake.figures()[1], Figure::count("connections_made", 3));
     }
 
     #[tokio::test]
     async fn a_listener_has_as_many_as_it_may_and_goes_with_its_reader() {
         let free = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound").to_string();
         let source = source(&[("address", &free), ("mode", "listener"), ("max_connections", "1")]);
-        let mut reader = reader(&source).await;
+        let (intake, mut reader) = opened(&source).await;
         let mut one = TcpStream::connect(&free).await.expect("it listens");
         one.write_all(b"{\"id\":1}\n").await.expect("open");
         assert_eq!(next(&mut reader).await, (vec![1], 1));
         let mut two = TcpStream::connect(&free).await.expect("it listens");
         let said = tokio::io::AsyncReadExt::read(&mut two, &mut [0]).await;
         assert!(matches!(said, Ok(0) | Err(_)), "one too many");
-        assert_eq!(source.figures()[2], Figure::count("connections_refused", 1));
+        assert_eq!(intake.figures()[2], Figure::count("connections_refused", 1));
         drop(reader);
         // Its tasks are told to end, and soon the address is free.
-        source.start(&Offsets::default()).await.expect("listens again");
+        opened(&source).await;
     }
 }

@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use millstream_engine::changelog::Outgoing;
 use millstream_engine::changes::Changes;
-use millstream_engine::connector::{Commit, DeadLetter, Figure, Sink, SinkWriter, Staged};
+use millstream_engine::connector::{Commit, DeadLetter, Figure, Sink, SinkWriter, Staged, Start};
 use millstream_engine::epoch::EpochMark;
 use millstream_engine::error::Result;
 use millstream_engine::format::Format;
@@ -135,7 +135,7 @@ impl DatagramSink {
 
 #[async_trait]
 impl Sink for DatagramSink {
-    async fn start(&self, _committed: &[Staged], _generation: u64) -> Result<()> {
+    async fn start(&self, _start: Start<'_>) -> Result<()> {
         self.staging.clear();
         self.letting_go.send_replace(false);
         Ok(())

@@ -73,7 +73,7 @@ impl Readable for WebSocketConnector {
         RecordOptions::form(options)
     }
 
-    fn open(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
+    fn scan(&self, request: SourceRequest) -> Result<Arc<dyn Source>> {
         source::open(request)
     }
 }

@@ -29,7 +29,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::ARRIVED;
 use super::options::{Messages, take};
 use crate::connector::backoff::Backoff;
-use crate::connector::endless::{Endless, EndlessSource};
+use crate::connector::endless::{Endless, EndlessSource, Ready};
 use crate::connector::inbox::{Inlet, Outlet, inbox};
 use crate::connector::link::LinkState;
 use crate::connector::wire::Wire;
@@ -37,11 +37,11 @@ use crate::connector::wire::Wire;
 /// What a message takes in the inbox besides its bytes.
 const ITS_OWN: usize = 64;
 
-/// Opens the source that `request` describes; connects to nobody yet.
+/// The source that `request` describes.
 pub(super) fn open(request: SourceRequest) -> Result<Arc<dyn Source>> {
     let stream: Arc<str> = request.stream.as_str().into();
     let spec = Arc::new(take(request)?);
-    Ok(Arc::new(EndlessSource::new(MessageSource { stream, spec, counts: Arc::default() })))
+    Ok(Arc::new(EndlessSource(MessageSource { stream, spec })))
 }
 
 /// What has happened since the job started.
@@ -54,6 +54,12 @@ struct Counts {
 }
 
 struct MessageSource {
+    stream: Arc<str>,
+    spec: Arc<Messages>,
+}
+
+/// One that is read.
+struct Subscription {
     stream: Arc<str>,
     spec: Arc<Messages>,
     counts: Arc<Counts>,
@@ -75,10 +81,26 @@ impl Endless for MessageSource {
         self.spec.describe().into()
     }
 
+    fn describe(&self) -> String {
+        let format = match self.spec.records.format {
+            RecordFormat::Json(_) => "json",
+            RecordFormat::Csv(_) => "csv",
+            RecordFormat::Arrow => "arrow",
+        };
+        format!("{} ({format})", self.spec.describe())
+    }
+
+    async fn prepare(&self) -> Result<Box<dyn Ready>> {
+        let (stream, spec, counts) = (self.stream.clone(), self.spec.clone(), Arc::default());
+        Ok(Box::new(Subscription { stream, spec, counts }))
+    }
+}
+
+impl Ready for Subscription {
     fn read(&self, from: u64, budget: Arc<MemoryBudget>) -> Result<Box<dyn UnitReader>> {
         let (inlet, arrivals) = inbox(self.spec.queue_bytes, budget);
         let (stream, spec, counts) = (self.stream.clone(), self.spec.clone(), self.counts.clone());
-        let split = self.split();
+        let split: Arc<str> = self.spec.describe().into();
         let decoder = RecordDecoder::new(&self.spec.records, self.spec.layout.clone(), split.clone())?;
         let (fail, tells_time) = (self.spec.records.fail, self.spec.layout.reads(ARRIVED));
         let mut tasks = JoinSet::new();
@@ -98,15 +120,6 @@ impl Endless for MessageSource {
             Figure::count("connections_made", read(made)),
             Figure::count("connections_failed", read(failed)),
         ]
-    }
-
-    fn describe(&self) -> String {
-        let format = match self.spec.records.format {
-            RecordFormat::Json(_) => "json",
-            RecordFormat::Csv(_) => "csv",
-            RecordFormat::Arrow => "arrow",
-        };
-        format!("{} ({format})", self.spec.describe())
     }
 }
 
@@ -340,7 +353,7 @@ mod tests {
 
     use arrow::array::AsArray;
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-    use millstream_engine::connector::Offsets;
+    use millstream_engine::connector::{Opened, Opening};
     use millstream_engine::options::Options;
     use tokio::net::{TcpListener, TcpStream};
     use tokio_tungstenite::accept_async;
@@ -363,13 +376,12 @@ mod tests {
         });
         let source = source.expect("opens");
         assert!(source.describe().starts_with("websocket ws://127.0.0.1") && !source.describe().contains("hidden"));
-        source.draw_on(&MemoryBudget::new(1 << 30));
-        let mut consumed = Offsets::default();
-        consumed.add(&format!("websocket ws://127.0.0.1:{port}/"), 0..7);
-        source.start(&consumed).await.expect("starts");
-        let unit = source.next_unit().await.expect("is open").expect("a unit");
-        assert_eq!((unit.start, source.next_unit().await.expect("is open")), (7, None));
-        source.open(&unit).await.expect("opens")
+        let mut opening = Opening::new(MemoryBudget::new(1 << 30));
+        opening.consumed.add(&format!("websocket ws://127.0.0.1:{port}/"), 0..7);
+        let Opened { intake, readers } = Opened::of(&source, opening).await.expect("starts");
+        let unit = intake.next_unit().await.expect("is open").expect("a unit");
+        assert_eq!((unit.start, intake.next_unit().await.expect("is open")), (7, None));
+        readers.read(&unit).await.expect("opens")
     }
 
     /// The ids of the next rows, where they end, and how many dead letters came with them.

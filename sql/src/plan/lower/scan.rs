@@ -54,8 +54,8 @@ pub trait StreamScan: fmt::Debug + Send + Sync {
     /// How long a split may be without rows before it stops holding the watermark.
     fn idle_timeout(&self) -> Duration;
 
-    /// Opens it, reading `projection` with `parallelism` tasks.
-    fn open(&self, projection: Vec<usize>, parallelism: usize) -> Result<Arc<dyn Source>>;
+    /// Where its rows come from, read as `projection` by `parallelism` tasks.
+    fn source(&self, projection: Vec<usize>, parallelism: usize) -> Result<Arc<dyn Source>>;
 }
 
 /// How a row replaces an earlier one.

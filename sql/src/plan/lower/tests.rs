@@ -66,7 +66,7 @@ impl StreamScan for Stream {
         Duration::from_secs(10)
     }
 
-    fn open(&self, projection: Vec<usize>, _parallelism: usize) -> Result<Arc<dyn Source>> {
+    fn source(&self, projection: Vec<usize>, _parallelism: usize) -> Result<Arc<dyn Source>> {
         let schema = Arc::new(self.schema().project(&projection).map_err(millstream_engine::Error::from)?);
         Ok(Arc::new(Constant::new(RecordBatch::new_empty(schema))))
     }

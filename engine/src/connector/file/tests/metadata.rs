@@ -2,6 +2,7 @@
 
 use datafusion_common::ScalarValue;
 use datafusion_expr::Operator;
+use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column, lit};
 
 use super::*;
@@ -29,7 +30,7 @@ async fn the_position_of_a_line_is_its_first_byte_wherever_a_file_is_cut() {
         let expected: Vec<_> = places.map(|at| format!("{at}|{}|{path}", &text[at..][..1])).collect();
         for unit_bytes in [1 << 20, 7, 3] {
             let columns = [FILE, ("n", DataType::Utf8View), AT, ID];
-            let source = FileSource::open(request(&columns, &[2, 0, 3], &[("path", &path)])).expect("opens");
+            let source = FileSource::new(request(&columns, &[2, 0, 3], &[("path", &path)])).expect("opens");
             let mut got = Got::default();
             assert!(read(&source.with_unit_bytes(unit_bytes), &mut got, usize::MAX).await.expect("reads"));
             let found: Vec<_> = got
@@ -69,7 +70,7 @@ async fn the_position_of_a_columnar_row_is_its_number() {
         assert_eq!((got.rows, got.dead.len()), (vec!["0|0".to_owned()], 9));
         for stop in [1, 2] {
             let mut again = Got::default();
-            let open = || FileSource::open(request(&[AT], &[0], &[("path", path)])).expect("opens");
+            let open = || FileSource::new(request(&[AT], &[0], &[("path", path)])).expect("opens");
             while !read(&open(), &mut again, stop).await.expect("reads") {}
             assert_eq!(again.rows, (0..10).map(|i| i.to_string()).collect::<Vec<_>>(), "killed after {stop} reads");
         }
@@ -106,10 +107,12 @@ async fn folders_do_not_name_metadata() {
     wanted.options = wanted.options.with_found([("partitions".to_owned(), "true".to_owned())].into());
     assert_eq!(all(wanted.clone()).await.rows, [format!("3|1|{path}|north")]);
     // A condition on metadata leaves no file out by the name of a folder.
-    let source = FileSource::open(wanted).expect("opens");
+    let source = FileSource::new(wanted).expect("opens");
     let x = lit(ScalarValue::Utf8View(Some("x".to_owned())));
-    source.prune(&[vec![Arc::new(BinaryExpr::new(Arc::new(Column::new(NAME, 1)), Operator::NotEq, x))]]);
+    let conditions: Vec<Vec<Arc<dyn PhysicalExpr>>> =
+        vec![vec![Arc::new(BinaryExpr::new(Arc::new(Column::new(NAME, 1)), Operator::NotEq, x))]];
+    let source = source.begin(Opening { conditions, ..Opening::new(MemoryBudget::new(0)) }).await.expect("starts");
     let mut got = Got::default();
-    assert!(read(&source, &mut got, usize::MAX).await.expect("reads"));
+    assert!(read_on(&source, &mut got, usize::MAX).await.expect("reads"));
     assert_eq!(got.rows.len(), 1);
 }

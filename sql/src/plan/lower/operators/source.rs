@@ -10,7 +10,6 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{EmptyRelation, Expr, TableScan, Values};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
-use millstream_engine::connector::Source;
 use millstream_engine::connector::constant::Constant;
 use millstream_engine::connector::series::{Series, SeriesSource};
 use millstream_engine::graph::{NodeId, NodeKind, ScanTime, SourceNode, TimeBound};
@@ -44,10 +43,12 @@ impl Lowering<'_> {
     fn source(&mut self, scanned: &Scanned, closers: Vec<Closer>) -> Result<NodeId> {
         let Scanned { stream, columns, filters, depth, .. } = scanned;
         let tasks = if stream.is_in_order() { 1 } else { self.tasks };
-        let source = stream.open(columns.clone(), tasks)?;
-        if stream.replaces().is_none() {
-            source.prune(&filters.iter().map(|filters| self.conditions(filters)).collect::<Vec<_>>());
-        }
+        let source = stream.source(columns.clone(), tasks)?;
+        // Of rows that are replaced none may be left out before.
+        let conditions = match stream.replaces() {
+            None => filters.iter().map(|filters| self.conditions(filters)).collect(),
+            Some(_) => vec![],
+        };
         let schema = Arc::new(stream.schema().project(columns)?);
         let time = match stream.event_time() {
             None => None,
@@ -57,7 +58,7 @@ impl Lowering<'_> {
                 Some(ScanTime { column, bound, closers, idle_timeout: stream.idle_timeout() })
             }
         };
-        let kind = SourceNode { stream: stream.name().to_owned(), source, schema, time, depth: *depth };
+        let kind = SourceNode { conditions, time, depth: *depth, ..SourceNode::new(stream.name(), source, schema) };
         Ok(self.graph.add(NodeKind::Source(kind), vec![], tasks))
     }
 
@@ -138,23 +139,17 @@ impl Lowering<'_> {
     /// Numbers that the query counts.
     pub(super) fn series(&mut self, series: Series, scan: &TableScan, depth: usize) -> NodeId {
         let schema = Arc::clone(scan.projected_schema.inner());
-        let source: Arc<dyn Source> = Arc::new(SeriesSource::new(series, schema.clone()));
-        let stream = scan.table_name.schema().unwrap_or("series").to_owned();
-        let kind = SourceNode { stream, source, schema, time: None, depth: depth + READ_BEFORE };
+        let source = Arc::new(SeriesSource::new(series, schema.clone()));
+        let kind = SourceNode::new(scan.table_name.schema().unwrap_or("series"), source, schema);
+        let kind = SourceNode { depth: depth + READ_BEFORE, ..kind };
         self.graph.add(NodeKind::Source(kind), vec![], self.tasks)
     }
 
     fn constant(&mut self, schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize, depth: usize) -> Result<NodeId> {
         let rows = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &rows)?;
-        let source: Arc<dyn Source> = Arc::new(Constant::new(batch));
-        let kind = SourceNode {
-            stream: "values".to_owned(),
-            source,
-            schema: schema.clone(),
-            time: None,
-            depth: depth + READ_BEFORE,
-        };
+        let kind = SourceNode::new("values", Arc::new(Constant::new(batch)), schema.clone());
+        let kind = SourceNode { depth: depth + READ_BEFORE, ..kind };
         Ok(self.graph.add(NodeKind::Source(kind), vec![], self.tasks))
     }
 }
