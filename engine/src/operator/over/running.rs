@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array, new_null_array,
 };
-use arrow::compute::{filter_record_batch, is_not_null, nullif};
+use arrow::compute::kernels::cmp::not_distinct;
+use arrow::compute::{and, filter, filter_record_batch, is_not_null, not, nullif, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow::row::{RowConverter, SortField};
 
@@ -34,7 +35,9 @@ pub(super) struct Running {
     /// The rows, with the values that they have; null where they are not wanted.
     kept: Handle<Arrangement>,
     schema: SchemaRef,
+    /// Makes bytes of a row's partition and order, which is enough where rows differ in these, and of all its columns.
     order: RowConverter,
+    all: RowConverter,
     account: MemoryAccount,
     /// What has come in this epoch.
     came: Vec<Changes>,
@@ -80,13 +83,15 @@ impl Running {
         });
         let all = spec.input.fields().iter().map(|f| SortField::new(f.data_type().clone()));
         let place = SortField::new(DataType::UInt64);
-        let order = RowConverter::new([number()].into_iter().chain(ordered).chain([place]).chain(all).collect())?;
+        let order = RowConverter::new([number()].into_iter().chain(ordered).chain([place]).collect())?;
+        let all = RowConverter::new(all.collect())?;
         let account = context.state.account();
         Ok(Running {
             spec,
             kept,
             schema,
             order,
+            all,
             account,
             came: vec![],
             came_bytes: 0,
@@ -171,15 +176,16 @@ impl Running {
 
     /// Says what has become of the rows of some partitions.
     fn say(&self, piece: Piece, out: &mut Output) -> Result<()> {
-        let of = self.in_order(&piece)?;
+        let (of, origins) = self.in_order(&piece)?;
         let values = values(&self.spec, &of)?;
-        let now = self.wanted(of.rows, values)?;
+        let (now, origins) = self.wanted(of.rows, values, origins)?;
         if self.spec.settles {
             let wanted = self.given(Changes::insertions(now))?;
             out.emit(wanted);
             return Ok(());
         }
         let before = piece.rows.slice(0, piece.kept);
+        let (now, before) = self.without_equal(now, before, &origins)?;
         let weights = (0..before.num_rows()).map(|row| -before.weight(row)).collect();
         let before = Changes::weighted(before.into_rows(), weights)?;
         let (changes, _) = consolidate(&self.schema, &[before, Changes::insertions(now)], None)?;
@@ -191,20 +197,21 @@ impl Running {
         Ok(())
     }
 
-    /// The rows that there are now, in the order of their partitions.
-    fn in_order(&self, piece: &Piece) -> Result<Partitions> {
+    /// The rows that there are now, in the order of their partitions, and for each which of `piece` it is, if it is one that was kept and
+    /// has not changed.
+    fn in_order(&self, piece: &Piece) -> Result<(Partitions, UInt32Array)> {
         let spec = &self.spec;
         let inputs: Vec<ArrayRef> = piece.rows.rows().columns()[..spec.input.fields().len()].to_vec();
         let total = piece.rows.num_rows();
         let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from(piece.partitions.clone()))];
         columns.extend(spec.order.iter().map(|(column, _)| inputs[*column].clone()));
         columns.push(Arc::new(self.places(piece)));
-        columns.extend(inputs.iter().map(with_one_nan).collect::<Result<Vec<_>, _>>()?);
-        let encoded = self.order.convert_columns(&columns)?;
-        let mut sorted: Vec<u32> = (0..total as u32).collect();
-        sorted.sort_unstable_by(|a, b| encoded.row(*a as usize).cmp(&encoded.row(*b as usize)));
+        let (sorted, same) = self.sorted(&columns, &inputs)?;
         let (mut rows, mut bounds, mut last) = (Vec::with_capacity(total), vec![], None);
-        for same in sorted.chunk_by(|a, b| encoded.row(*a as usize) == encoded.row(*b as usize)) {
+        let (mut origins, mut left) = (Vec::with_capacity(total), &sorted[..]);
+        for same in same {
+            let (same, rest) = left.split_at(same);
+            left = rest;
             let first = same[0];
             let copies: i64 = same.iter().map(|row| piece.rows.weight(*row as usize)).sum();
             if copies < 0 {
@@ -216,11 +223,48 @@ impl Running {
                 last = Some(partition);
             }
             rows.extend(std::iter::repeat_n(first, copies as usize));
+            let stands = same.len() == 1 && copies == 1 && (first as usize) < piece.kept;
+            origins.extend(std::iter::repeat_n(stands.then_some(first), copies as usize));
         }
         bounds.push(rows.len());
         let options = RecordBatchOptions::new().with_row_count(Some(total));
         let inputs = RecordBatch::try_new_with_options(spec.input.clone(), inputs, &options)?;
-        Ok(Partitions { rows: rows_at(&inputs, &UInt32Array::from(rows))?, bounds })
+        Ok((Partitions { rows: rows_at(&inputs, &UInt32Array::from(rows))?, bounds }, origins.into()))
+    }
+
+    /// Rows by their partitions and order, `columns`, and then by all of `inputs`; and how many are the same each time.
+    fn sorted(&self, columns: &[ArrayRef], inputs: &[ArrayRef]) -> Result<(Vec<u32>, Vec<usize>)> {
+        let short = self.order.convert_columns(columns)?;
+        let mut sorted: Vec<u32> = (0..short.num_rows() as u32).collect();
+        sorted.sort_unstable_by(|a, b| short.row(*a as usize).cmp(&short.row(*b as usize)));
+        let is_tie = |a: &u32, b: &u32| short.row(*a as usize) == short.row(*b as usize);
+        let tied: Vec<u32> = sorted.chunk_by(is_tie).filter(|tie| tie.len() > 1).flatten().copied().collect();
+        let at = UInt32Array::from(tied);
+        let of_tied = |column: &ArrayRef| with_one_nan(&take(column, &at, None)?);
+        let whole = match inputs.is_empty() {
+            true => None,
+            false => Some(self.all.convert_columns(&inputs.iter().map(of_tied).collect::<Result<Vec<_>, _>>()?)?),
+        };
+        // Rows without columns are all alike.
+        let row = |place: usize| whole.as_ref().map(|whole| whole.row(place));
+        let (mut same, mut from, mut tied) = (vec![], 0, 0);
+        let ties: Vec<usize> = sorted.chunk_by(is_tie).map(<[u32]>::len).collect();
+        let mut places = vec![];
+        for tie in ties {
+            if tie > 1 {
+                places.clear();
+                places.extend(tied..tied + tie);
+                tied += tie;
+                places.sort_unstable_by(|a, b| row(*a).cmp(&row(*b)));
+                sorted[from..from + tie].iter_mut().zip(&places).for_each(|(row, place)| *row = at.value(*place));
+                let alike = places.chunk_by(|a, b| row(*a) == row(*b)).map(<[usize]>::len);
+                same.extend(alike);
+            } else {
+                same.push(1);
+            }
+            from += tie;
+        }
+        Ok((sorted, same))
     }
 
     /// What comes before all columns where rows are alike in their order. Without an order those stay where they are that are
@@ -239,7 +283,12 @@ impl Running {
     }
 
     /// `rows` with their values, as they are kept: those that are not wanted are not there, or have none.
-    fn wanted(&self, rows: RecordBatch, mut values: Vec<ArrayRef>) -> Result<RecordBatch> {
+    fn wanted(
+        &self,
+        rows: RecordBatch,
+        mut values: Vec<ArrayRef>,
+        origins: UInt32Array,
+    ) -> Result<(RecordBatch, UInt32Array)> {
         let first = self.spec.first.and_then(|first| {
             let numbers = values.get(first.call)?.as_primitive_opt::<UInt64Type>()?;
             Some(numbers.values().iter().map(|number| Some(*number <= first.most)).collect::<BooleanArray>())
@@ -248,15 +297,37 @@ impl Running {
             let columns = rows.columns().iter().cloned().chain(values).collect();
             RecordBatch::try_new(self.schema.clone(), columns)
         };
-        let Some(first) = first else { return Ok(all(values)?) };
+        let Some(first) = first else { return Ok((all(values)?, origins)) };
         if self.spec.append_only {
-            return Ok(filter_record_batch(&all(values)?, &first)?);
+            let origins = filter(&origins, &first)?.as_primitive().clone();
+            return Ok((filter_record_batch(&all(values)?, &first)?, origins));
         }
-        let others = arrow::compute::not(&first)?;
+        let others = not(&first)?;
         for column in &mut values {
             *column = nullif(column, &others)?;
         }
-        Ok(all(values)?)
+        Ok((all(values)?, origins))
+    }
+
+    /// The rows that there are `now`, and those `before`, without those that are the same with the same values.
+    fn without_equal(
+        &self,
+        now: RecordBatch,
+        before: Changes,
+        origins: &UInt32Array,
+    ) -> Result<(RecordBatch, Changes)> {
+        let mut equal = is_not_null(origins)?;
+        for call in self.spec.input.fields().len()..self.schema.fields().len() {
+            let (old, new) = (take(before.rows().column(call), origins, None)?, now.column(call));
+            if new.data_type().is_nested() {
+                return Ok((now, before));
+            }
+            equal = and(&equal, &not_distinct(&old, new)?)?;
+        }
+        let mut stay = vec![true; before.num_rows()];
+        let gone = origins.iter().zip(equal.values()).filter(|(_, equal)| *equal);
+        gone.filter_map(|(origin, _)| origin).for_each(|origin| stay[origin as usize] = false);
+        Ok((filter_record_batch(&now, &not(&equal)?)?, before.filter(&stay.into())?))
     }
 
     /// Of changes of rows as they are kept those that are given.
