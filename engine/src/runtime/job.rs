@@ -7,7 +7,7 @@ use super::launch::Launch;
 use super::status::JobHandle;
 use crate::checkpoint::{Checkpoints, Manifest};
 use crate::connector::{Opened, Opening, ReadBy, Start};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
 
 impl Runtime {
@@ -26,6 +26,14 @@ impl Runtime {
             return Err(Error::data(format!("the checkpoint of stream \"{}\" has other sources", config.name)));
         }
         fingerprint::settle(&graph, &mut manifest, &config.name)?;
+        if manifest.end && !manifest.fingerprints.is_empty() {
+            // Whoever had it meanwhile has finished it, and its states are gone.
+            let message =
+                format!("the result of stream \"{}\" has been completed by another owner of the store", config.name);
+            return Err(
+                Error::new(ErrorKind::Fenced, message).with_hint("Open the store again: the result can be read.")
+            );
+        }
         if let Some(claim) = &claim {
             claim.sweep(&manifest).await?;
             claim.check(&manifest).await?;
