@@ -95,7 +95,7 @@ LISTING = {
         ("CREATE STREAM x (id BIGINT) WITH (connector = 'fiel')", "file"),
         ("CREATE STREAM x (id BIGINT) WITH (connector = 'file', paht = 'x')", "path"),
         ("CREATE STREAM x (id BIGINT) WITH (paralelism = 2)", "Did you mean parallelism?"),
-        ("COPY bids TO 's3://b/x.parquet'", "not supported yet"),
+        ("COPY bids TO 'ftp://b/x.parquet'", "s3://bucket/prefix"),
         ("COPY bids TO 'x.foo'", "the format is not known"),
         ("SET paralelism = 2", "Did you mean parallelism?"),
         ("BEGIN", "Each statement commits by itself."),
