@@ -27,7 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 const FOLDER: &str = "lease";
 /// Numbers kept besides the last.
 const KEPT: u64 = 8;
-/// How long a holder may be silent. What another build says of itself is believed up to [`LONGEST`].
+/// How long a holder may be silent. What another build says of itself is believed up to a minute.
 pub const LENGTH: Duration = Duration::from_secs(6);
 const LONGEST: Duration = Duration::from_secs(60);
 /// How often a watcher looks.
