@@ -246,7 +246,7 @@ async fn attempt(
         // A result that is complete is not computed again: what was committed is shown.
         let staged = m.staged.values().next().map_or(&[][..], |staged| staged);
         setup.sink.start(Start { state: m.sinks.values().next(), ..Start::new(staged, u64::MAX) }).await?;
-    } else if !run(setup, lowered.graph, emit, (parallelism, elsewhere), checkpoints, checker).await? {
+    } else if !run(setup, lowered.graph, emit, (parallelism, elsewhere), (checkpoints, start), checker).await? {
         return Ok(None);
     }
     let closes = lowered.output.emit == EmitMode::OnClose;
@@ -258,18 +258,17 @@ async fn attempt(
     Ok(Some(Checked { closes, content, answer }))
 }
 
-/// Runs `graph` to its end, or until it is killed. Says whether it ended.
+/// Runs `graph` from epoch `start` on to its end, or until it is killed. Says whether it ended.
 async fn run(
     setup: &mut Setup,
     graph: Graph,
     emit: Option<Emit>,
     (parallelism, elsewhere): (usize, Option<&Handle>),
-    checkpoints: Checkpoints,
+    (checkpoints, start): (Checkpoints, u64),
     checker: &mut Checker,
 ) -> Result<bool> {
     let place = if elsewhere.is_some() { ", half of it elsewhere" } else { "" };
     checker.history.push(format!("run with parallelism {parallelism}{place}"));
-    let start = checkpoints.last().await?.map_or(0, |m| m.epoch);
     let config = config(&mut setup.rng, emit);
     let (here, budget) = (Handle::current(), MemoryBudget::new(1 << 30));
     let runtime = match elsewhere {

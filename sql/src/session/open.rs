@@ -55,9 +55,10 @@ pub struct Millstream {
     /// How far the readers of streams have got that are not open yet, as (stream, reader, rows).
     pub(super) positions: Mutex<Vec<(String, String, u64)>>,
     batch: Arc<RuntimeEnv>,
-    /// Kept to be shut down; and the lock on the store.
+    /// Kept to be shut down.
     threads: Mutex<Vec<tokio::runtime::Runtime>>,
     made: Made,
+    /// What keeps the store for this process.
     pub(super) hold: Hold,
 }
 

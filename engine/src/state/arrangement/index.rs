@@ -111,8 +111,8 @@ impl Index {
         if self.shards.len() == SHARDS { ((mark & !MANY) >> HOME_BITS) as usize } else { 0 }
     }
 
-    /// Makes room for one key more in the table of `mark`.
-    fn grow(&mut self, mark: u32) {
+    /// Makes room for one key more in the table of `mark`. Gives the number of that.
+    fn grow(&mut self, mark: u32) -> usize {
         if self.shards.is_empty() {
             self.shards.push(Shard::default());
         }
@@ -120,8 +120,7 @@ impl Index {
             let one = std::mem::replace(&mut self.shards, vec![Shard::default(); SHARDS]);
             (self.used, self.slots) = (0, 0);
             for slot in one.into_iter().flat_map(|shard| shard.slots).filter(|slot| slot.head != NONE) {
-                self.grow(slot.mark);
-                let shard = self.shard_of(slot.mark);
+                let shard = self.grow(slot.mark);
                 let shard = &mut self.shards[shard];
                 let at = shard.find(slot.mark & !MANY);
                 shard.slots[at] = slot;
@@ -142,13 +141,13 @@ impl Index {
             self.slots += slots - shard.slots.len();
             shard.resize(slots);
         }
+        at
     }
 
     /// Makes `id` the newest row of the key with this order. Gives the one before.
     pub(super) fn link(&mut self, order: u64, id: u32) -> u32 {
         let mark = mark_of(order);
-        self.grow(mark);
-        let shard = self.shard_of(mark);
+        let shard = self.grow(mark);
         let shard = &mut self.shards[shard];
         let at = shard.find(mark);
         let slot = &mut shard.slots[at];

@@ -248,15 +248,12 @@ impl Log {
         Ok(())
     }
 
-    /// Lets a block go, whose rows nobody asks for any more.
+    /// Lets a block go, whose rows are all gone.
     pub(super) fn remove(&mut self, at: usize) {
         let Some(block) = self.blocks[at].take() else { return };
         self.free.push(at);
         self.open = self.open.filter(|open| *open != at);
         self.bytes -= block.bytes;
-        let left = (0..block.len()).filter(|place| block.weight(*place) != 0);
-        self.owed -= left.clone().filter(|place| block.weight(*place) < 0).count();
-        self.rows -= left.count();
         self.weighted &= self.rows > 0;
     }
 
@@ -286,6 +283,17 @@ impl Log {
         (0..block.len()).filter(|place| block.weight(*place) != 0).map(|place| id_of(at, place)).collect()
     }
 
+    /// The rows that take others back.
+    pub(super) fn owing(&self) -> Vec<u32> {
+        let mut owing = vec![];
+        for (at, block) in self.blocks.iter().enumerate() {
+            let weights = block.as_ref().and_then(|block| block.weights.as_deref()).unwrap_or_default();
+            let below = weights.iter().enumerate().filter(|(_, weight)| **weight < 0);
+            owing.extend(below.map(|(place, _)| id_of(at, place)));
+        }
+        owing
+    }
+
     /// The block of a row.
     pub(super) fn block_of(id: u32) -> usize {
         split(id).0
@@ -294,6 +302,9 @@ impl Log {
     /// Where rows are.
     pub(super) fn places(&self, ids: &[u32]) -> (Vec<Arc<Chunk>>, Vec<(usize, usize)>) {
         let mut sources = vec![];
+        if ids.is_empty() {
+            return (sources, vec![]);
+        }
         let mut firsts = vec![usize::MAX; self.blocks.len()];
         let places = ids.iter().map(|id| {
             let (at, _) = split(*id);

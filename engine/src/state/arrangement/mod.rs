@@ -46,7 +46,7 @@ pub use pairs::{Cursor, Met, MetRows, Pairs};
 const EFFORT: usize = 8;
 /// And so many when time goes on.
 const MUCH: usize = 1 << 17;
-/// So many pairs are added up at once.
+/// So many pairs are looked at at once, where nothing is said of them.
 const AT_ONCE: usize = 1 << 16;
 /// So few bytes are no more than a snapshot of all.
 const SMALL: usize = 1 << 20;
@@ -98,8 +98,9 @@ impl Keyed {
         self.weights.as_ref().map_or(1, |w| w[row])
     }
 
+    /// Whether a row is not simply there: it takes others back, or is nothing.
     fn takes_back(&self) -> bool {
-        self.weights.as_ref().is_some_and(|w| w.iter().any(|w| *w < 0))
+        self.weights.as_ref().is_some_and(|w| w.iter().any(|w| *w <= 0))
     }
 
     /// Those at `rows`, of rows of arrangement `of`.

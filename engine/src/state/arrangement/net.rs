@@ -8,12 +8,10 @@ use hashbrown::HashMap;
 use super::index::{Found, NONE};
 use super::log::Log;
 use super::pairs::{Cursor, Pairs, candidates};
-use super::{Arrangement, Keyed, equal};
+use super::{AT_ONCE, Arrangement, Keyed, equal};
 use crate::error::Result;
 
-/// So many rows are compared at once.
-const AT_ONCE: usize = 1 << 16;
-/// So many for each row that comes, and this many besides.
+/// So many rows are compared for each row that comes, and this many besides.
 const FOR_EACH: usize = 16;
 const BESIDES: usize = 1 << 14;
 /// So few rows that take others back may be kept without a thought.
@@ -71,9 +69,7 @@ impl Arrangement {
 
     /// Nets all keys of which rows are kept that take others back.
     pub(super) fn net(&mut self) -> Result<()> {
-        let ids: Vec<u32> = self.log.blocks().flat_map(|at| self.log.rows_of(at)).collect();
-        let owed: Vec<u32> = ids.into_iter().filter(|id| self.log.weight(*id) < 0).collect();
-        let mut orders = self.log.orders(&self.layout, &owed)?;
+        let mut orders = self.log.orders(&self.layout, &self.log.owing())?;
         orders.sort_unstable();
         orders.dedup();
         let (mut ids, mut from, mut blocks) = (vec![], 0, vec![]);
@@ -144,12 +140,8 @@ impl Arrangement {
     fn tidy(&mut self, mut blocks: Vec<usize>) -> Result<()> {
         blocks.sort_unstable();
         blocks.dedup();
-        blocks
-            .into_iter()
-            .filter(|at| self.log.is_sparse(*at))
-            .collect::<Vec<_>>()
-            .into_iter()
-            .try_for_each(|at| self.empty(at))
+        blocks.retain(|at| self.log.is_sparse(*at));
+        blocks.into_iter().try_for_each(|at| self.empty(at))
     }
 
     /// Moves the rows of a block that are there behind all others.
