@@ -1,6 +1,7 @@
 """Stores in buckets: what is committed is there after a kill, faults lose and double nothing, and one process at a time has a store."""
 
 import base64
+import contextlib
 import email.utils
 import hashlib
 import hmac
@@ -53,10 +54,19 @@ def check(connection, n):
     assert found == expected
 
 
+def live_files(files, folder, stream):
+    """What the list of live files says. pyarrow (26.0.1) reads as many bytes of it as it had when it was opened: one that was replaced
+    meanwhile is no JSON, and is read again."""
+    for _ in range(10):
+        with files.open_input_stream(f"{folder}/live/{stream}.json") as f:
+            with contextlib.suppress(json.JSONDecodeError):
+                return json.loads(f.read())
+    raise AssertionError("the list was replaced ten times while it was read")
+
+
 def listed(files, folder, stream):
     """The rows in the files that the list of live ones names."""
-    with files.open_input_stream(f"{folder}/live/{stream}.json") as f:
-        live = json.loads(f.read())
+    live = live_files(files, folder, stream)
     tables = [pyarrow.parquet.read_table(f"{folder}/{file['path']}", filesystem=files) for file in live["files"]]
     return pyarrow.concat_tables(tables).to_pylist()
 

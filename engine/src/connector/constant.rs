@@ -37,6 +37,11 @@ impl Source for Constant {
         true
     }
 
+    /// No epoch ends before all of them are there: a query without the rows that it has itself is another one.
+    fn in_groups(&self) -> bool {
+        true
+    }
+
     fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
         Some(self)
     }
@@ -60,5 +65,29 @@ struct Reader(Option<Read>);
 impl UnitReader for Reader {
     async fn next(&mut self) -> Result<Option<Read>> {
         Ok(self.0.take())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+    use crate::memory::MemoryBudget;
+
+    #[tokio::test]
+    async fn an_epoch_has_all_rows() {
+        let schema = Arc::new(Schema::new(vec![Field::new("x", DataType::Int64, false)]));
+        let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1, 2, 3]))]).expect("fits");
+        let source = Arc::new(Constant::new(rows));
+        assert!(source.in_groups());
+        let intake = source.clone().open(Opening::new(MemoryBudget::new(1 << 20))).await.expect("opens");
+        // A task that ends the epoch before it has read anything reads them then.
+        let unit = intake.try_unit().expect("they are there");
+        let read = source.read(&unit).await.expect("opens").next().await.expect("reads").expect("rows");
+        assert_eq!(read.rows.num_rows(), 3);
+        assert!(intake.try_unit().is_none());
+        assert!(intake.next_unit().await.expect("ends").is_none());
     }
 }

@@ -133,17 +133,27 @@ impl Intake for HandOut {
     async fn next_unit(&self) -> Result<Option<Unit>> {
         loop {
             match self.turn(Instant::now()) {
-                Turn::Unit(range) => {
-                    return Ok(Some(Unit { split: self.of.split.clone(), start: range.start, end: range.end }));
-                }
+                Turn::Unit(range) => return Ok(Some(self.unit(range))),
                 Turn::Wait(time) => tokio::time::sleep(time).await,
                 Turn::End => return Ok(None),
             }
         }
     }
+
+    /// All rows are one group: where a source has groups, an epoch that has begun with some of them has all.
+    fn try_unit(&self) -> Option<Unit> {
+        match self.turn(Instant::now()) {
+            Turn::Unit(range) => Some(self.unit(range)),
+            Turn::Wait(_) | Turn::End => None,
+        }
+    }
 }
 
 impl HandOut {
+    fn unit(&self, range: Range<u64>) -> Unit {
+        Unit { split: self.of.split.clone(), start: range.start, end: range.end }
+    }
+
     fn turn(&self, now: Instant) -> Turn {
         let mut left = self.left.lock();
         let since = *left.since.get_or_insert(now);

@@ -163,7 +163,7 @@ impl Coordinator {
     /// first: the next group opens then, and would be read in two epochs if one task had ended both.
     fn is_full(&self) -> bool {
         let epochs = &self.state.epochs;
-        let grouped = || self.sources.iter().any(|s| s.source.in_groups());
+        let grouped = || self.sources.iter().any(|s| s.source.in_groups() && s.tasks_ended < s.cuts.len());
         epochs.len() >= MOST_EPOCHS || (epochs.values().any(|e| !e.merged) && grouped())
     }
 
