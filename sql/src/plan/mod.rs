@@ -56,7 +56,7 @@ pub use context::{
     session_state_of, statement_plan, streaming_plan,
 };
 pub use headers::{Headed, told_apart};
-pub(crate) use numbers::{assign_columns, assign_last};
+pub(crate) use numbers::{assign_columns, assign_last, lost};
 pub(crate) use parameters::{bind_parameters, count_parameters, parameter_types};
 pub use pauses::TURNS;
 pub(crate) use pauses::with_pauses;

@@ -17,33 +17,39 @@ use super::jobs::public;
 use super::left_out::LeftOutRows;
 use super::outcome::Outcome;
 use super::tables::StreamDef;
+use super::written::written;
 use crate::error::{Error, Result};
 use crate::plan::{assign_columns, session_state, statement_plan};
-use crate::statement::{Insert, Name, quote_name};
+use crate::statement::{Insert, quote_name};
 
 impl Session {
     pub(super) async fn insert(&self, insert: &Insert) -> Result<Outcome> {
         match insert.conflict()? {
             Some(conflict) => self.insert_conflicting(insert, &conflict).await,
-            None => self.insert_all(&insert.target, [Ok(insert.clone())]).await,
+            None => self.insert_all(insert, None, std::iter::once_with(|| Ok(insert.clone()))).await,
         }
     }
 
-    /// Runs all of `inserts`, which are one statement with different values. All rows are there before the first goes
+    /// Runs all of `inserts`, which are `insert` with a row of `parameters` each. All rows are there before the first goes
     /// in, and they go in together.
     pub(super) async fn insert_all(
         &self,
-        target: &Name,
-        inserts: impl IntoIterator<Item = Result<Insert>>,
+        insert: &Insert,
+        parameters: Option<&RecordBatch>,
+        inserts: impl Iterator<Item = Result<Insert>>,
     ) -> Result<Outcome> {
         let ms = &self.millstream;
-        let def = ms.stream(public(target)?)?;
+        let def = ms.stream(public(&insert.target)?)?;
         self.touch(&def.name);
         let intake = ms.intake(&def)?;
         let held = ms.budget().account(format!("INSERT INTO {}", quote_name(&def.name)));
         let mut gathered = Gathered { def, batches: vec![], bytes: 0, held };
         let left_out = LeftOutRows::default();
-        for insert in inserts {
+        let written = written(insert, &gathered.def, parameters);
+        if let Some(rows) = &written {
+            gathered.keep(rows)?;
+        }
+        for insert in inserts.take_while(|_| written.is_none()) {
             let (state, reading) = (session_state(), self.reading().into_stream(&gathered.def.name));
             let statement = DfStatement::Statement(Box::new(insert?.statement));
             let plan = statement_plan(&state, ms.batch_resolver(&left_out, &reading), statement)?;
@@ -71,17 +77,22 @@ impl Gathered {
     async fn add(&mut self, rows: Outcome) -> Result<()> {
         let Outcome::Rows(mut rows) = rows else { return Err(Error::internal("a query without rows")) };
         while let Some(batch) = rows.rows.try_next().await? {
-            let batch = fit(&batch, &self.def.schema, &self.def.name)?;
-            self.bytes += row_bytes(&batch);
-            // Twice: as batches, and as a whole.
-            self.held.resize(2 * self.bytes).map_err(|e| {
-                Error::from(e).with_hint(
-                    "An INSERT is committed whole: insert fewer rows at a time, or raise the budget with \
-                     SET memory_limit = '8GB'. A query that goes on is CREATE STREAM … AS SELECT ….",
-                )
-            })?;
-            self.batches.push(batch);
+            self.keep(&batch)?;
         }
+        Ok(())
+    }
+
+    fn keep(&mut self, rows: &RecordBatch) -> Result<()> {
+        let batch = fit(rows, &self.def.schema, &self.def.name)?;
+        self.bytes += row_bytes(&batch);
+        // Twice: as batches, and as a whole.
+        self.held.resize(2 * self.bytes).map_err(|e| {
+            Error::from(e).with_hint(
+                "An INSERT is committed whole: insert fewer rows at a time, or raise the budget with \
+                 SET memory_limit = '8GB'. A query that goes on is CREATE STREAM … AS SELECT ….",
+            )
+        })?;
+        self.batches.push(batch);
         Ok(())
     }
 

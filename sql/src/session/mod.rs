@@ -53,6 +53,7 @@ mod sql_type;
 mod stdin;
 mod tables;
 mod view;
+mod written;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -94,7 +94,8 @@ impl Session {
                 Statement::Insert(insert) => Ok(*insert),
                 _ => Err(Error::internal("an INSERT that is none")),
             });
-            return self.insert_all(&insert.target, inserts).await.map_err(|e| e.or_at(Some(parsed.position)));
+            let done = self.insert_all(insert, Some(&batch), inserts).await;
+            return done.map_err(|e| e.or_at(Some(parsed.position)));
         }
         if let Statement::Insert(_) | Statement::Change(_) = &parsed.statement
             && batch.num_rows() > 1

@@ -36,7 +36,7 @@ fn refuse_loss(values: &ArrayRef, to: &DataType, column: &str) -> Result<()> {
 }
 
 /// The first value with a fraction that goes to an integer; of those below a null or outside `live` none counts.
-pub(super) fn lost(values: &ArrayRef, to: &DataType, live: Option<&NullBuffer>) -> Option<String> {
+pub(crate) fn lost(values: &ArrayRef, to: &DataType, live: Option<&NullBuffer>) -> Option<String> {
     if let Some(pairs) = children(values, to, live) {
         return pairs.into_iter().find_map(|(child, to, live)| lost(&child, &to, live.as_ref()));
     }

@@ -39,7 +39,7 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 
 use crate::semantics::Semantics;
-pub(crate) use assign::{assign_columns, assign_last};
+pub(crate) use assign::{assign_columns, assign_last, lost};
 pub(super) use literals::{NumberLiterals, mark_literals, marked};
 pub(super) use loose::planned;
 pub(super) use names::name_columns;
