@@ -216,6 +216,9 @@ pub(crate) struct DoorArgs {
     /// Folder whose files statements from outside may read and write [default: none]
     #[arg(long, value_name = "DIR")]
     pub(crate) files: Option<PathBuf>,
+    /// Bucket, or part of one, whose objects statements from outside may read and write, such as s3://lake/in (may be repeated)
+    #[arg(long, value_name = "URL")]
+    pub(crate) bucket: Vec<String>,
     /// Where statements from outside may connect to, such as api.example.org:443 or 10.0.0.0/8 (may be repeated)
     #[arg(long, value_name = "HOST[:PORT]|NETWORK")]
     pub(crate) connect_to: Vec<String>,

@@ -112,10 +112,12 @@ async fn listen(place: &str, args: &DoorArgs, protocols: &[&str]) -> Result<Plac
 fn reach(config: &Config, args: &DoorArgs, engine: &EngineArgs) -> Result<Reach> {
     let own = [&args.tls_cert, &args.tls_key, &args.tls_client_ca, &args.oidc_jwks, &engine.key_file];
     let mut except: Vec<PathBuf> = own.into_iter().flatten().cloned().collect();
-    if let StorePlace::Folder(store) = StorePlace::parse(&config.store)? {
-        except.push(store);
+    let mut own_bucket = vec![];
+    match StorePlace::parse(&config.store)? {
+        StorePlace::Folder(store) => except.push(store),
+        StorePlace::Bucket(bucket) => own_bucket.push(bucket.url()),
     }
-    Ok(Reach::new(args.files.as_deref(), &except, &args.connect_to)?)
+    Ok(Reach::new(args.files.as_deref(), &except, &args.connect_to)?.with_buckets(&args.bucket, &own_bucket)?)
 }
 
 fn doors_options(args: DoorArgs) -> DoorsOptions {

@@ -1,4 +1,4 @@
-//! How far SQL from outside reaches: which files of this machine, and which addresses.
+//! How far SQL from outside reaches: which files of this machine, which objects in buckets, and which addresses.
 //!
 //! A connector says what it would touch ([`Touch`]); what is not allowed is refused when a stream is made, and again each
 //! time it is opened. A name is allowed only by its name, an address only by a network: no name is looked up, since it may
@@ -8,12 +8,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Component, Path, PathBuf, absolute};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::ObjectsUrl;
 
 /// Something outside of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Touch {
     /// A file, a folder, or a pattern of such.
     File(PathBuf),
+    /// Objects in a bucket.
+    Objects(ObjectsUrl),
     /// A place that is connected to, or listened at.
     Address {
         /// A name or an address.
@@ -30,6 +33,9 @@ pub struct Reach {
     files: Option<PathBuf>,
     /// Files and folders that may not, wherever they lie.
     except: Vec<PathBuf>,
+    /// The parts of buckets that may be, and those of them that may not.
+    buckets: Vec<ObjectsUrl>,
+    except_buckets: Vec<ObjectsUrl>,
     addresses: Vec<Rule>,
 }
 
@@ -60,13 +66,20 @@ impl Reach {
         let except = except.iter().map(|path| path.canonicalize().or_else(|_| absolute(path)));
         let except = except.collect::<Result<_, _>>().map_err(|e| Error::invalid(e.to_string()))?;
         let addresses = addresses.iter().map(|text| Rule::parse(text)).collect::<Result<_>>()?;
-        Ok(Reach { files, except, addresses })
+        Ok(Reach { files, except, addresses, ..Reach::default() })
+    }
+
+    /// The same and all objects in `buckets`, URLs of buckets or of parts of them, but for those in `except`.
+    pub fn with_buckets(self, buckets: &[String], except: &[String]) -> Result<Self> {
+        let parse = |urls: &[String]| urls.iter().map(|url| ObjectsUrl::parse(url)).collect::<Result<Vec<_>>>();
+        Ok(Reach { buckets: parse(buckets)?, except_buckets: parse(except)?, ..self })
     }
 
     /// Errors unless all of `touched` may be.
     pub fn check(&self, touched: &[Touch]) -> Result<()> {
         touched.iter().try_for_each(|touch| match touch {
             Touch::File(path) => self.check_file(path),
+            Touch::Objects(url) => self.check_objects(url),
             Touch::Address { host, port } => self.check_address(host, *port),
         })
     }
@@ -90,6 +103,21 @@ impl Reach {
             }
             Some(_) => Ok(()),
             None => denied("It cannot be said where it lies."),
+        }
+    }
+
+    /// Errors unless all objects that `url` may mean may be touched.
+    pub fn check_objects(&self, url: &ObjectsUrl) -> Result<()> {
+        let denied = |hint: &str| {
+            let message = format!("\"{url}\" is no place that statements from outside may touch");
+            Err(Error::new(ErrorKind::Denied, message).with_hint(hint.to_owned()))
+        };
+        if !self.buckets.iter().any(|allowed| allowed.covers(url)) {
+            return denied("The server names such places with --bucket URL.");
+        }
+        match self.except_buckets.iter().any(|except| except.meets(url)) {
+            true => denied("The server's own store lies there."),
+            false => Ok(()),
         }
     }
 
@@ -256,6 +284,30 @@ mod tests {
         assert!(reach.check_file(&out.join("secret")).is_err());
         assert!(Reach::new(Some(&dir.join("nowhere")), &[], &[]).is_err());
         assert!(Reach::new(Some(&dir.join("a/x.csv")), &[], &[]).is_err());
+    }
+
+    #[test]
+    fn objects_are_allowed_below_a_url() {
+        let url = |text: &str| ObjectsUrl::parse(text).expect("a URL");
+        assert!(Reach::default().check_objects(&url("s3://b/a")).is_err());
+        let reach =
+            Reach::default().with_buckets(&["s3://b".to_owned(), "gs://c/in".to_owned()], &["s3://b/own".to_owned()]);
+        let reach = reach.expect("URLs");
+        for good in ["s3://b/a/*.csv", "s3://b/x", "gs://c/in/**/*.csv"] {
+            reach.check_objects(&url(good)).unwrap_or_else(|e| panic!("{good}: {e}"));
+        }
+        for bad in [
+            "s3://b/own/catalog/1",
+            "s3://b/*",
+            "s3://b/o*/x",
+            "s3://c/in/x",
+            "gs://c/inner/x",
+            "gs://c/*",
+            "gs://c/in*",
+        ] {
+            assert_eq!(reach.check_objects(&url(bad)).expect_err(bad).kind(), ErrorKind::Denied, "{bad}");
+        }
+        assert!(Reach::default().with_buckets(&["nowhere".to_owned()], &[]).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A [`Source`] is what is read, a [`Sink`] what is written; a [`registry::Connector`] makes them of the options of a stream.
 
 pub mod arrivals;
+mod asking;
 pub mod blackhole;
 pub mod constant;
 pub mod datagen;
@@ -24,6 +25,7 @@ pub mod spool;
 pub mod stdio;
 
 pub use crate::format::DeadLetter;
+pub use asking::ask;
 pub use offsets::Offsets;
 pub use sink::{Commit, Sink, SinkWriter, Staged, Start};
 pub use source::{Intake, Opened, Opening, Reach, Read, ReadBy, Readers, Source, Split, Unit, UnitReader};

@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
@@ -324,10 +323,10 @@ impl Fit {
     }
 }
 
-/// The columns of the Parquet file at `path`; errors when one of `wanted`, or any if there are none, cannot be
+/// The columns of a Parquet file called `name`; errors when one of `wanted`, or any if there are none, cannot be
 /// read.
-pub fn parquet_schema(path: &Path, name: &str, wanted: Option<&Schema>) -> Result<Schema> {
-    let file = ParquetFile::open(&File::open(path)?, name)?;
+pub fn parquet_schema(file: &File, name: &str, wanted: Option<&Schema>) -> Result<Schema> {
+    let file = ParquetFile::open(file, name)?;
     let schema = file.schema();
     match wanted {
         Some(wanted) => {

@@ -5,6 +5,7 @@
 
 mod folder;
 mod lease;
+mod objects;
 mod patience;
 mod place;
 mod remote;
@@ -25,6 +26,8 @@ use parking_lot::Mutex;
 
 pub(crate) use folder::blocking;
 pub use lease::{Held, LENGTH as LEASE, Lease};
+pub(crate) use objects::{Object, Objects};
+pub use objects::{ObjectsUrl, is_url};
 pub use patience::Away;
 pub use place::{Bucket, Place};
 pub(crate) use remote::Fetched;

@@ -90,6 +90,18 @@ impl Bucket {
         format!("{}/{}", self.root, self.prefix).trim_end_matches('/').to_owned()
     }
 
+    /// Whether both are one bucket, by whatever scheme it is called.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let name = |root: &str| root.split_once("://").map(|(_, name)| name.to_owned());
+        self.cloud == other.cloud && name(&self.root) == name(&other.root)
+    }
+
+    /// What to do where it cannot be read.
+    pub(super) fn to_be_read(&self) -> String {
+        let set = self.cloud.credentials();
+        format!("See that it is there, and that {set} are of one who may list and read there.")
+    }
+
     /// What the names of all its objects begin with.
     pub(super) fn prefix(&self) -> &str {
         &self.prefix

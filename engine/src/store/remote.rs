@@ -37,6 +37,11 @@ pub(super) struct Remote {
 }
 
 impl Remote {
+    /// Of a bucket that others have.
+    pub(super) fn of(bucket: Bucket, health: Health) -> Self {
+        Remote { bucket: Some(bucket), health, ..Remote::default() }
+    }
+
     pub(super) fn locate(&self, path: &str) -> String {
         match &self.bucket {
             Some(bucket) if path.is_empty() => bucket.url(),

@@ -10,13 +10,14 @@ use futures::TryStreamExt;
 use millstream_engine::connector::file::export::{Export, ExportRequest};
 use millstream_engine::format::Format;
 use millstream_engine::options::Options;
+use millstream_engine::store::{ObjectsUrl, is_url};
 
 use super::Session;
 use super::bucket::BucketTarget;
 use super::execute::snapshot;
 use super::left_out::LeftOutRows;
 use super::outcome::Outcome;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::plan::{session_state, statement_plan};
 use crate::statement::Copy;
 
@@ -86,12 +87,7 @@ impl Session {
     /// Checks that `path` may be written to from where the statement comes.
     fn check_target(&self, path: &str) -> Result<()> {
         match self.millstream.reach_of(&self.who) {
-            Some(_) if path.contains("://") => {
-                let message = format!("\"{path}\" is no place that statements from outside may touch");
-                Err(Error::new(ErrorKind::Denied, message).with_hint(
-                    "Write to a file, or run COPY where the store is open: millstream run, or the shell with --store.",
-                ))
-            }
+            Some(reach) if is_url(path) => Ok(reach.check_objects(&ObjectsUrl::parse(path)?)?),
             Some(reach) => Ok(reach.check_file(Path::new(path))?),
             None => Ok(()),
         }

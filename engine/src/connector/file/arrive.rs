@@ -106,7 +106,7 @@ impl Scanner {
         later.sort_by_key(|(stamp, _, _)| stamp.modified);
         for (stamp, live, beside) in later {
             let name = self.options.name_of(&live);
-            let file = FoundFile { name, path: beside, alone: false, plain: false };
+            let file = FoundFile { name, path: beside, alone: false, plain: false, object: None };
             self.add(file, Some(stamp), Place::Beside, queue)?;
         }
         Ok(())

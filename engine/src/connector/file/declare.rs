@@ -1,7 +1,5 @@
 //! What to say where files do not tell their columns: that somebody who knows has to declare them, and how.
 
-use std::fs;
-
 use super::listing::FoundFile;
 use super::options::FileOptions;
 use super::sample::sample;
@@ -16,7 +14,7 @@ pub(super) fn nothing_in(written: &Options, options: &FileOptions, files: &[Foun
         // The header of CSV may be a blank line.
         Format::Csv => sample(options, file).is_ok_and(|bytes| bytes.is_empty()),
         // A file of no bytes is what somebody is about to write.
-        _ => fs::metadata(&file.path).is_ok_and(|metadata| metadata.len() == 0),
+        _ => file.bytes() == Some(0),
     };
     if !files.iter().all(is_blank) {
         return None;

@@ -1,15 +1,18 @@
 //! The files that a path means now: those in a folder, or that a pattern fits.
 
 use std::ffi::OsStr;
-use std::fs::DirEntry;
+use std::fs::{DirEntry, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use glob::{Pattern, PatternError};
 
+use super::objects;
 use super::place::{name_in, parts};
+use crate::connector::ask;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::{Object, is_url};
 
 /// What a pattern has that a plain path has not.
 const SPECIAL: [char; 3] = ['*', '?', '['];
@@ -24,10 +27,35 @@ pub(crate) struct FoundFile {
     pub(super) alone: bool,
     /// Whether it is known to be a regular file.
     pub(super) plain: bool,
+    /// As it was listed, where it is an object in a bucket.
+    pub(super) object: Option<Object>,
+}
+
+impl FoundFile {
+    /// Opens it, or what an object holds, of which up to `most` bytes are fetched where that is said. Waits.
+    pub(super) fn open(&self, most: Option<u64>) -> Result<File> {
+        let Some(object) = &self.object else {
+            return File::open(&self.path).map_err(|e| Error::from(e).context(format_args!("file \"{}\"", self.name)));
+        };
+        let object = object.clone();
+        ask(async move { objects::Buckets::of(&object.url)?.fetch(&object.url, Some(&object.version), most).await })
+    }
+
+    /// Its bytes, where they are known.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        match &self.object {
+            Some(object) => Some(object.bytes),
+            None => std::fs::metadata(&self.path).ok().map(|metadata| metadata.len()),
+        }
+    }
 }
 
 /// The files that `path` means, by name; `folder` is where it was written.
 pub(super) fn list(path: &str, folder: Option<&str>) -> Result<Vec<FoundFile>> {
+    if is_url(path) {
+        let urls = objects::urls(path)?;
+        return ask(async move { objects::Buckets::open(urls, false)?.list().await });
+    }
     let mut files = vec![];
     if path.contains(',') && !Path::new(path).exists() {
         for part in parts(path) {
@@ -53,7 +81,7 @@ fn list_one(path: &str, folder: Option<&str>, files: &mut Vec<FoundFile>) -> Res
         return list_folder(at, files);
     }
     if at.exists() {
-        files.push(FoundFile { name: path.into(), path: at.to_owned(), alone: true, plain: false });
+        files.push(FoundFile { name: path.into(), path: at.to_owned(), alone: true, plain: false, object: None });
         return Ok(());
     }
     if !path.contains(SPECIAL) {
@@ -91,7 +119,7 @@ fn list_one(path: &str, folder: Option<&str>, files: &mut Vec<FoundFile>) -> Res
 }
 
 fn push(path: PathBuf, plain: bool, files: &mut Vec<FoundFile>) {
-    files.push(FoundFile { name: path.to_string_lossy().into(), path, alone: false, plain });
+    files.push(FoundFile { name: path.to_string_lossy().into(), path, alone: false, plain, object: None });
 }
 
 /// The files in `folder` whose names fit `name`, and those in folders whose names do. What cannot be looked into has none.

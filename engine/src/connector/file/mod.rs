@@ -14,6 +14,7 @@ mod hive;
 mod known;
 mod listing;
 mod names;
+mod objects;
 mod options;
 mod paced;
 mod part;
@@ -34,7 +35,6 @@ mod units;
 mod whole;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
@@ -57,7 +57,7 @@ use crate::format::{Format, columnar, csv, infer, json};
 use crate::options::{OptionSpec, Options};
 use crate::reach::Touch;
 
-/// How many JSON files are looked at to find their columns.
+/// How many JSON files, or objects in a bucket, are looked at to find their columns.
 const SAMPLED_FILES: usize = 10;
 
 /// The connector.
@@ -86,8 +86,7 @@ impl Connector for FileConnector {
 
     fn touches(&self, options: &Options) -> Result<Option<Vec<Touch>>> {
         let path = options.written().find(|(name, _)| *name == "path").map(|(_, path)| path);
-        let touched = path.map(place::touched).unwrap_or_default();
-        Ok(Some(touched.into_iter().map(Touch::File).collect()))
+        path.map_or(Ok(vec![]), place::touched).map(Some)
     }
 }
 
@@ -188,6 +187,12 @@ fn likely_first(options: &FileOptions) -> Result<Vec<FoundFile>> {
     Ok(files)
 }
 
+/// Those of `files` that are looked into before any is read: objects in a bucket are fetched for that.
+fn looked_into(files: &[FoundFile]) -> &[FoundFile] {
+    let is_far = files.iter().any(|file| file.object.is_some());
+    if is_far { &files[..files.len().min(SAMPLED_FILES)] } else { files }
+}
+
 /// The columns of the files that `options` mean: of JSON those of the first few files, of CSV those of the first,
 /// of Parquet and Arrow those of all, each of a type that holds what all files have. Files that cannot be read are
 /// told of when they are; if none can, now.
@@ -201,7 +206,7 @@ fn infer_schema(options: Options) -> Result<SchemaRef> {
     let first = files.first().ok_or_else(|| Error::internal("no files"))?;
     let own = match options.format {
         Format::Parquet | Format::Arrow => {
-            let schemas: Vec<_> = files.iter().map(|f| columns_of(&options, f, None)).collect();
+            let schemas: Vec<_> = looked_into(&files).iter().map(|f| columns_of(&options, f, None)).collect();
             if schemas.iter().all(Result::is_err) {
                 return Err(columns_of(&options, first, None).err().unwrap_or_else(|| Error::internal("no error")));
             }
@@ -210,7 +215,7 @@ fn infer_schema(options: Options) -> Result<SchemaRef> {
         Format::Csv => {
             let schema =
                 |file: &FoundFile| -> Result<_> { Ok(infer::csv_schema(&sample(&options, file)?, &options.csv)) };
-            match files.iter().find_map(|file| schema(file).ok().flatten()) {
+            match looked_into(&files).iter().find_map(|file| schema(file).ok().flatten()) {
                 Some(found) => found,
                 None => schema(first)?.ok_or_else(|| {
                     let why = format!("the columns of \"{}\" cannot be found out: it has no header", first.name);
@@ -243,10 +248,10 @@ fn infer_schema(options: Options) -> Result<SchemaRef> {
 /// The columns of a file that says which it has; errors when one of `wanted`, or any if there are none, cannot be
 /// read.
 fn columns_of(options: &FileOptions, file: &FoundFile, wanted: Option<&Schema>) -> Result<Schema> {
-    let failed = |e| Error::from(e).context(format_args!("file \"{}\"", file.name));
+    let opened = file.open(None)?;
     match options.format {
-        Format::Parquet => columnar::parquet_schema(&file.path, &file.name, wanted),
-        _ => columnar::ipc_schema(File::open(&file.path).map_err(failed)?, &file.name),
+        Format::Parquet => columnar::parquet_schema(&opened, &file.name, wanted),
+        _ => columnar::ipc_schema(opened, &file.name),
     }
 }
 
@@ -258,7 +263,7 @@ fn check_columns(options: &FileOptions, wanted: &Schema) -> Result<()> {
         Format::Parquet | Format::Arrow => check_columnar(options, &files, wanted),
         Format::Csv if options.csv.header => {
             let mut first = None;
-            for file in &files {
+            for file in looked_into(&files) {
                 match check_header(options, file, wanted) {
                     Ok(()) => return Ok(()),
                     Err(e) if options.fail => return Err(e),
@@ -274,7 +279,7 @@ fn check_columns(options: &FileOptions, wanted: &Schema) -> Result<()> {
 fn check_columnar(options: &FileOptions, files: &[FoundFile], wanted: &Schema) -> Result<()> {
     let mut missing: Vec<&str> = wanted.fields().iter().map(|f| f.name().as_str()).collect();
     let (mut shown, mut failed) = (None, None);
-    for file in files {
+    for file in looked_into(files) {
         match columns_of(options, file, Some(wanted)) {
             Ok(schema) => {
                 let keys = options.keys_of(&file.path);

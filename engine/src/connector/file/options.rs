@@ -16,12 +16,13 @@ use crate::format::form::{CHANGES, DEBEZIUM_JSON, Form};
 use crate::format::options::{CsvOptions, JsonOptions, ON_ERROR, TEXT};
 use crate::options::{OptionSpec, Options, Takes};
 use crate::reach::Reach;
+use crate::store::{ObjectsUrl, is_url};
 
 const PATH: OptionSpec = OptionSpec::new(
     "path",
     Takes::Text,
     "data/*.csv",
-    "a file, a folder, a pattern (** for depth), or several between commas; kept absolute",
+    "a file, a folder, a pattern (** for depth), or several between commas, also s3://, gs://, az://",
 )
 .required();
 const FORMAT: OptionSpec = OptionSpec::new(
@@ -47,7 +48,11 @@ const FOLLOW: OptionSpec = OptionSpec::new(
 .or("false");
 const POLL_INTERVAL: OptionSpec =
     OptionSpec::new("poll_interval", Takes::Duration, "1 s", "how often to look; less often where looking takes long")
-        .or("100 ms");
+        .otherwise("100 ms; in a bucket 10 s");
+/// How often a bucket is looked into.
+const POLL_BUCKET: Duration = Duration::from_secs(10);
+/// How often files are looked for.
+const POLL: Duration = Duration::from_millis(100);
 const SETTLE: OptionSpec = OptionSpec::new(
     "settle",
     Takes::Duration,
@@ -159,7 +164,15 @@ impl FileOptions {
             _ => None,
         };
         let follow = o.flag(&FOLLOW)?;
-        let poll_interval = o.duration(&POLL_INTERVAL)?.unwrap_or_default();
+        let is_far = is_url(&path);
+        let poll_interval = match o.is_set(&POLL_INTERVAL) || !is_far {
+            true => o.duration(&POLL_INTERVAL)?.unwrap_or(POLL),
+            false => POLL_BUCKET,
+        };
+        if o.is_set(&SETTLE) && is_far {
+            return Err(Error::invalid(format!("option \"settle\" of {} is not for objects in a bucket", o.owner()))
+                .with_hint("Leave it out: objects are whole when they are there."));
+        }
         if o.is_set(&SETTLE) && !follow {
             return Err(Error::invalid(format!("option \"settle\" of {} is for files that are followed", o.owner()))
                 .with_hint("Add follow = true, or leave it out."));
@@ -245,10 +258,14 @@ impl FileOptions {
         }
     }
 
-    fn fit(&self, mut files: Vec<FoundFile>) -> Result<Vec<FoundFile>> {
+    /// Of `files` those that are meant.
+    pub(super) fn fit(&self, mut files: Vec<FoundFile>) -> Result<Vec<FoundFile>> {
         if let Some(reach) = &self.reach {
             // What the path means now may be a link to elsewhere.
-            files.iter().try_for_each(|file| reach.check_file(&file.path))?;
+            files.iter().try_for_each(|file| match &file.object {
+                Some(object) => reach.check_objects(&ObjectsUrl::parse(&object.url)?),
+                None => reach.check_file(&file.path),
+            })?;
         }
         if !self.any_name {
             files.retain(|f| f.alone || Format::of_name(&f.name) == Some(self.format));

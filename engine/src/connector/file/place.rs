@@ -7,8 +7,15 @@ use std::path::{Path, PathBuf, absolute};
 
 use glob::Pattern;
 
+use crate::error::Result;
+use crate::reach::Touch;
+use crate::store::{ObjectsUrl, is_url};
+
 /// `path` without anything relative, and the folder that it was relative to; `None` when nothing in it was.
 pub(crate) fn absolute_path(path: &str) -> Option<(String, String)> {
+    if is_url(path) {
+        return None;
+    }
     let folder = std::env::current_dir().ok()?;
     let text = in_folder(path, &folder)?;
     Some((text, folder.to_str()?.to_owned()))
@@ -48,11 +55,15 @@ pub(super) fn parts(path: &str) -> impl Iterator<Item = &str> {
     .map(str::trim)
 }
 
-/// The paths that `path` stands for: itself, or those of the list that it is.
-pub(super) fn touched(path: &str) -> Vec<PathBuf> {
+/// What `path` stands for: itself, or those of the list that it is.
+pub(super) fn touched(path: &str) -> Result<Vec<Touch>> {
+    let touch = |path: &str| match is_url(path) {
+        true => ObjectsUrl::parse(path).map(Touch::Objects),
+        false => Ok(Touch::File(PathBuf::from(path))),
+    };
     match path.contains(',') && !Path::new(path).exists() {
-        true => parts(path).map(PathBuf::from).collect(),
-        false => vec![PathBuf::from(path)],
+        true => parts(path).map(touch).collect(),
+        false => Ok(vec![touch(path)?]),
     }
 }
 

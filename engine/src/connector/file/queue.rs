@@ -110,6 +110,11 @@ impl Queue {
         self.by_name.get(name).and_then(|i| self.inputs.get_mut(*i))
     }
 
+    /// Whether any of the file of this name has been handed out, or all of it was consumed before.
+    pub(super) fn is_touched(&self, name: &str) -> bool {
+        self.input(name).is_some_and(|input| input.touched)
+    }
+
     /// Whether no units wait.
     pub(super) fn is_empty(&self) -> bool {
         self.units.is_empty()

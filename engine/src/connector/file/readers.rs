@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -17,6 +18,7 @@ use tokio::task::spawn_blocking;
 
 use super::aside::{Guarded, Said, put_aside, vanished};
 use super::listing::FoundFile;
+use super::objects::Fetching;
 use super::options::FileOptions;
 use super::paced::{Paced, Pacer};
 use super::partition::Partition;
@@ -26,12 +28,13 @@ use super::queue::{Input, Queue};
 use super::units::{ColumnarReader, Report, Text, TextReader, open_text};
 use super::whole::{first_line, footer, newlines_before};
 use crate::connector::{Readers, Unit, UnitReader};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::blocks::{Cut, Want};
 use crate::format::columnar::{Fit, ipc_reader};
 use crate::format::compression::Compression;
 use crate::format::metadata::Layout;
 use crate::format::{Format, LineDecoder, Place, csv, json};
+use crate::store::is_url;
 
 /// What is read and how.
 pub(super) struct Spec {
@@ -49,22 +52,39 @@ pub(super) struct FileReaders {
     queue: Arc<Mutex<Queue>>,
     pacer: Option<Arc<Pacer>>,
     is_elsewhere: bool,
+    /// Where they are objects in a bucket: of those there is nothing to know but the name.
+    objects: Option<Fetching>,
 }
 
 impl FileReaders {
     /// Those that share `queue` with the scanner.
     pub(super) fn beside(spec: Arc<Spec>, queue: &Arc<Mutex<Queue>>, pacer: Option<Arc<Pacer>>) -> Arc<Self> {
-        Arc::new(FileReaders { spec, queue: queue.clone(), pacer, is_elsewhere: false })
+        Arc::new(FileReaders { spec, queue: queue.clone(), pacer, is_elsewhere: false, objects: None })
+    }
+
+    /// Those of objects, which share `queue` with who lists them.
+    pub(super) fn of_objects(
+        spec: Arc<Spec>,
+        queue: &Arc<Mutex<Queue>>,
+        pacer: Option<Arc<Pacer>>,
+        objects: Fetching,
+    ) -> Arc<Self> {
+        Arc::new(FileReaders { spec, queue: queue.clone(), pacer, is_elsewhere: false, objects: Some(objects) })
     }
 
     /// Those that know the plan.
-    pub(super) fn elsewhere(spec: Arc<Spec>) -> Arc<Self> {
-        Arc::new(FileReaders { spec, queue: Arc::default(), pacer: None, is_elsewhere: true })
+    pub(super) fn elsewhere(spec: Arc<Spec>) -> Result<Arc<Self>> {
+        let objects = is_url(&spec.options.path).then(|| Fetching::elsewhere(&spec.options)).transpose()?;
+        Ok(Arc::new(FileReaders { spec, queue: Arc::default(), pacer: None, is_elsewhere: true, objects }))
     }
 
     /// The file called `name`.
     async fn input(&self, name: &str) -> Result<Input> {
         let known = || self.queue.lock().input(name).cloned();
+        if self.objects.is_some() {
+            let new = || Input::new(name.into(), PathBuf::from(name), self.spec.options.compression_of(name));
+            return Ok(known().unwrap_or_else(new));
+        }
         if known().is_none() && self.is_elsewhere {
             let spec = self.spec.clone();
             let inputs = spawn_blocking(move || spec.inputs()).await.map_err(ended_early)??;
@@ -79,6 +99,21 @@ impl FileReaders {
     }
 }
 
+impl FileReaders {
+    /// Opens the unit of `report`; what is wrong with the file itself is the inner error.
+    async fn opened(&self, mut input: Input, report: Report) -> Result<Result<Option<Box<dyn UnitReader>>>> {
+        if let Some(objects) = &self.objects {
+            input.file = match objects.fetch(&input.name).await {
+                Ok(file) => Some(Arc::new(file)),
+                Err(e) if e.kind() == ErrorKind::Data => return Ok(Err(e)),
+                Err(e) => return Err(e),
+            };
+        }
+        let spec = self.spec.clone();
+        spawn_blocking(move || spec.open(&input, report)).await.map_err(ended_early)
+    }
+}
+
 #[async_trait]
 impl Readers for FileReaders {
     async fn read(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
@@ -88,10 +123,8 @@ impl Readers for FileReaders {
         if input.vanished {
             return Ok(Box::new(vanished(&report, self.spec.layout.schema())?));
         }
-        let spec = self.spec.clone();
         let name = unit.split.clone();
-        let of_file = report.clone();
-        let opened = spawn_blocking(move || spec.open(&input, of_file)).await.map_err(ended_early)?;
+        let opened = self.opened(input, report.clone()).await?;
         let schema = self.spec.layout.schema();
         let reader: Box<dyn UnitReader> = match opened {
             Ok(Some(reader)) => {

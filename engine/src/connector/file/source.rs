@@ -9,6 +9,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::known::SavedFiles;
+use super::objects::OpenObjects;
 use super::options::FileOptions;
 use super::paced::Pacer;
 use super::queue::Queue;
@@ -19,6 +20,7 @@ use crate::connector::{Intake, Opening, Reach, Read, Readers, Source, Split, Uni
 use crate::error::{Error, Result};
 use crate::format::compression::Compression;
 use crate::format::form::Form;
+use crate::store::is_url;
 
 /// Files to be read.
 pub(super) struct FileSource {
@@ -108,11 +110,17 @@ impl Source for FileSource {
 
     /// Files that move are followed, and read at a pace, in one process.
     fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
-        let FileOptions { follow, rate, .. } = &self.spec.options;
-        (!follow && rate.is_none()).then(|| FileReaders::elsewhere(self.spec.clone()) as Arc<dyn Readers>)
+        let FileOptions { path, follow, rate, .. } = &self.spec.options;
+        if *follow && !is_url(path) || rate.is_some() {
+            return None;
+        }
+        FileReaders::elsewhere(self.spec.clone()).ok().map(|readers| readers as Arc<dyn Readers>)
     }
 
     async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
+        if is_url(&self.spec.options.path) {
+            return Ok(OpenObjects::begin(self.spec.clone(), opening).await?);
+        }
         Ok(self.begin(opening).await?)
     }
 }

@@ -613,7 +613,7 @@ async fn a_known_file_that_takes_the_place_of_a_new_one_is_not_taken_for_it() {
     let stamp = super::print::Stamp::of(&std::fs::metadata(&new).expect("is there"));
     std::fs::rename(&new, dir.path().join("app.log.2")).expect("moves");
     std::fs::rename(&log, &new).expect("moves");
-    let file = FoundFile { name: new.to_string_lossy().into(), path: new, alone: false, plain: false };
+    let file = FoundFile { name: new.to_string_lossy().into(), path: new, alone: false, plain: false, object: None };
     source.scanner.lock().take(file, stamp, &HashSet::new(), &source.queue).expect("readable");
     assert_eq!(read_some(&source, 1, 0).await.rows, ["2"]);
     put(&log, "{\"id\":3}\n");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use millstream_engine::connector::ask;
 use millstream_engine::connector::registry::Shape;
 use millstream_engine::error::{Error, ErrorKind, Result};
 use millstream_engine::format::columnar::native_schema;
@@ -178,20 +179,6 @@ pub(super) fn taken(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBat
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     let sent = Arc::new(Schema::new(sent.collect::<Vec<_>>()));
     cast_rows(&RecordBatch::try_new_with_options(sent, columns, &options)?, schema)
-}
-
-/// Waits for `work`, from any thread: it runs on one of its own.
-pub(super) fn ask<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    let run = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(work)
-    };
-    let asking = std::thread::Builder::new().name("millstream-ask".to_owned()).spawn(run)?;
-    let wait = move || asking.join().unwrap_or_else(|_| Err(Error::internal("asking the other side ended early")));
-    match tokio::runtime::Handle::try_current().map(|h| h.runtime_flavor()) {
-        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
-        _ => wait(),
-    }
 }
 
 /// Whether it may be better the next time.

@@ -14,7 +14,7 @@ use millstream_engine::changelog::{Outgoing, op_schema};
 use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::outbox::Parcel;
 use millstream_engine::connector::registry::SinkRequest;
-use millstream_engine::connector::{Figure, Sink};
+use millstream_engine::connector::{Figure, Sink, ask};
 use millstream_engine::error::{Error, Result};
 use millstream_sql::session::Delivery;
 use parking_lot::Mutex;
@@ -24,7 +24,7 @@ use tokio::time::sleep;
 
 use super::messages::{Messages, Packed, schema_message};
 use super::options::{Target, engine_error, take_target};
-use super::shape::{ask, may_pass};
+use super::shape::may_pass;
 use crate::client::FlightClient;
 use crate::connector::backoff::Backoff;
 use crate::connector::dispatch::{Carrier, Consignment, Dispatch};
