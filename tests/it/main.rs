@@ -3,6 +3,7 @@
 // A test says what it expects by failing.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cluster;
 mod complete;
 mod connectors;
 mod consistency;

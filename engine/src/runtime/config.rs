@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::aside::{DeadLetterLimits, OnError};
+use super::away::Network;
+use super::placement::Placement;
 use super::task::Here;
-use super::transport::{Queues, Transport};
-use super::worker::{Local, Worker};
 use crate::clock::Clock;
 use crate::memory::MemoryBudget;
 
@@ -33,6 +33,8 @@ pub struct JobConfig {
     pub on_error: OnError,
     /// Which dead letters are kept.
     pub dead_letters: DeadLetterLimits,
+    /// Where its tasks may run.
+    pub placement: Placement,
 }
 
 impl JobConfig {
@@ -48,6 +50,7 @@ impl JobConfig {
             edge_bytes: 4 << 20,
             on_error: OnError::default(),
             dead_letters: DeadLetterLimits::default(),
+            placement: Placement::default(),
         }
     }
 }
@@ -63,8 +66,8 @@ pub struct Runtime {
     pub budget: Arc<MemoryBudget>,
     /// The time that its coordinators go by.
     pub(super) clock: Clock,
-    workers: Vec<Arc<dyn Worker>>,
-    transport: Arc<dyn Transport>,
+    /// The way to other nodes.
+    network: Option<Arc<dyn Network>>,
 }
 
 impl Runtime {
@@ -75,22 +78,20 @@ impl Runtime {
 
     /// Jobs run in this process, by the time of `clock`.
     pub fn by(clock: Clock, cpu: Handle, io: Handle, budget: Arc<MemoryBudget>) -> Self {
-        let here = Here { io: io.clone(), budget: budget.clone(), clock: clock.clone() };
-        let here = Local { cpu: cpu.clone(), here };
-        Runtime { cpu, io, budget, clock, workers: vec![Arc::new(here)], transport: Arc::new(Queues) }
+        Runtime { cpu, io, budget, clock, network: None }
     }
 
-    /// The tasks of jobs run on `workers` in turn, of which there is at least one, and reach each other through `transport`.
-    pub fn on(self, workers: Vec<Arc<dyn Worker>>, transport: Arc<dyn Transport>) -> Self {
-        debug_assert!(!workers.is_empty());
-        Runtime { workers, transport, ..self }
+    /// Jobs may have tasks on other nodes, which are reached through `network`: see [`JobConfig::placement`].
+    pub fn with_network(self, network: Arc<dyn Network>) -> Self {
+        Runtime { network: Some(network), ..self }
     }
 
-    pub(super) fn workers(&self) -> &[Arc<dyn Worker>] {
-        &self.workers
+    pub(super) fn network(&self) -> Option<&Arc<dyn Network>> {
+        self.network.as_ref()
     }
 
-    pub(super) fn transport(&self) -> &dyn Transport {
-        &*self.transport
+    /// What tasks use that run here.
+    pub(super) fn here(&self) -> Here {
+        Here { io: self.io.clone(), budget: self.budget.clone(), clock: self.clock.clone() }
     }
 }

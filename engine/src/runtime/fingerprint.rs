@@ -21,6 +21,25 @@ pub(super) fn fingerprints(graph: &Graph) -> BTreeMap<String, String> {
     of_operator.collect()
 }
 
+/// What `graph` is: the same words are the same dataflow, as all nodes of a job must have it.
+pub(super) fn of_graph(graph: &Graph) -> String {
+    use std::fmt::Write;
+    let mut text = format!("{}\n", env!("CARGO_PKG_VERSION"));
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let what = match &node.kind {
+            NodeKind::Source(s) => {
+                let closers = s.time.as_ref().map(|time| format!("{:?} {:?}", time.column, time.closers));
+                format!("scan {} {} {:?} {closers:?} {:?}", s.stream, s.source.describe(), s.depth, s.conditions)
+            }
+            NodeKind::Operator(spec) => format!("{} {} {:?}", spec.name(), spec.describe(), spec.fingerprint()),
+            NodeKind::Sink(s) => format!("sink {} {}", s.name, s.sink.describe()),
+        };
+        // Writing to text does not fail.
+        let _ = writeln!(text, "{id} x{} {:?} {what} {:?}", node.parallelism, node.inputs, graph.schema(id));
+    }
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
+}
+
 /// Notes in `manifest` what the states of `graph`, which feeds `stream`, depend on.
 ///
 /// Errors where an operator has been another one: its state would be misread.
@@ -77,6 +96,18 @@ mod tests {
             graph.add(NodeKind::Operator(Arc::new(Sums(sum))), vec![], 1);
         }
         graph
+    }
+
+    #[test]
+    fn a_graph_is_told_by_what_it_does() {
+        let one = of_graph(&graph(&["sum(BIGINT)", "sum(DOUBLE)"]));
+        assert_eq!(one, of_graph(&graph(&["sum(BIGINT)", "sum(DOUBLE)"])));
+        for other in [&["sum(BIGINT)"][..], &["sum(DOUBLE)", "sum(BIGINT)"]] {
+            assert_ne!(one, of_graph(&graph(other)));
+        }
+        let mut wider = graph(&["sum(BIGINT)", "sum(DOUBLE)"]);
+        wider.nodes[1].parallelism = 2;
+        assert_ne!(one, of_graph(&wider));
     }
 
     #[test]
