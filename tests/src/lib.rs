@@ -27,6 +27,7 @@ pub mod late;
 pub mod nodes;
 pub mod oracle;
 pub mod pending;
+pub mod planned;
 pub mod poison;
 pub mod random;
 pub mod rows;

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 use crate::Result;
-use crate::run::plan;
+use crate::planned::plan;
 use crate::sink::Collector;
 use crate::world::World;
 

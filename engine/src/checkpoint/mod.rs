@@ -15,6 +15,7 @@
 //! and is fenced. Files have the generation in their names (`g3`), so nobody writes over another's, and a start
 //! removes only files of generations before its own: what a later owner has written is none of its business.
 
+mod dead;
 mod progress;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use arrow::ipc::writer::{FileWriter, IpcWriteOptions};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use dead::{DeadLetterFile, DeadLetterLog};
 pub(crate) use progress::Consumed;
 pub use progress::Progress;
 
@@ -111,33 +113,6 @@ fn is_zero(depth: &usize) -> bool {
 #[derive(Deserialize)]
 struct Version {
     version: u32,
-}
-
-/// The dead letters of a job.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetterLog {
-    /// The files by path; those that an older build wrote are not among them.
-    pub files: BTreeMap<String, DeadLetterFile>,
-    /// Rows that were counted only.
-    pub beyond: u64,
-    /// Files that are not named any more, to be removed at the next commit.
-    pub retired: Vec<String>,
-}
-
-/// A file of dead letters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetterFile {
-    /// Its rows.
-    pub rows: u64,
-    /// When the last of them was put aside, in microseconds since 1970.
-    pub newest: i64,
-}
-
-impl DeadLetterLog {
-    /// The rows in all files.
-    pub fn rows(&self) -> u64 {
-        self.files.values().map(|f| f.rows).sum()
-    }
 }
 
 /// A file of state.

@@ -17,6 +17,7 @@ mod channel;
 mod commit;
 mod config;
 mod coordinator;
+mod counting;
 mod ends;
 mod fingerprint;
 mod flush;

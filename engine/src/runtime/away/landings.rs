@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
-use super::network::gone_away;
+use super::gone::gone_away;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::inlet::{Grants, Inlet};
 use crate::runtime::messages::Report;

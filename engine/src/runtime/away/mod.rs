@@ -12,6 +12,7 @@
 //! each other one to which its tasks send. A [`Network`] carries both. A job ends on a node when its control line does.
 //! A node that has gone, or says nothing for long, fails the job with `Unavailable`, so that it can be started with others.
 
+mod gone;
 mod landings;
 mod network;
 mod node;
@@ -20,9 +21,10 @@ mod remote;
 mod units;
 mod words;
 
+pub use gone::gone_away;
 pub(super) use landings::{Awaiting, Incoming};
 pub use landings::{Landed, Landings};
-pub use network::{Line, Network, gone_away};
+pub use network::{Line, Network};
 pub use node::{Node, Planned, Planner};
 pub(super) use remote::{Remote, call};
 pub(super) use words::Order;

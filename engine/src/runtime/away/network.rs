@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::landings::Landings;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::runtime::outlet::Outlet;
 
 /// The way to other nodes, of one node.
@@ -46,10 +46,4 @@ pub struct Line {
     pub say: mpsc::Sender<Bytes>,
     /// What the other end says, until it has gone.
     pub hear: mpsc::Receiver<Bytes>,
-}
-
-/// The node at `address` is not there any more.
-pub fn gone_away(address: &str, how: &str) -> Error {
-    Error::unavailable(format!("node \"{address}\" {how}"))
-        .with_hint("Jobs go on from their last checkpoint on the nodes that are left.")
 }

@@ -9,8 +9,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::gone::gone_away;
 use super::landings::{Awaiting, Incoming};
-use super::network::{Line, Network, gone_away};
+use super::network::{Line, Network};
 use super::units::{AllUnits, Units};
 use super::words::{Order, Said, Told, heard, sent};
 use crate::checkpoint::{Checkpoints, Manifest};

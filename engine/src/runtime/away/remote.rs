@@ -9,7 +9,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::network::{Line, Network, gone_away};
+use super::gone::gone_away;
+use super::network::{Line, Network};
 use super::words::{Order, Said, Told, heard, sent};
 use crate::connector::Intake;
 use crate::error::{Error, ErrorKind, Result};
