@@ -11,6 +11,7 @@ mod deliveries;
 mod doors;
 mod expressions;
 mod late;
+mod nodes;
 mod poison;
 mod random;
 mod readme;

@@ -1,13 +1,14 @@
 //! How jobs run, and what on.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::runtime::Handle;
 
 use super::aside::{DeadLetterLimits, OnError};
 use super::away::Network;
-use super::placement::Placement;
+use super::placement::{Placement, Seat};
 use super::task::Here;
 use crate::clock::Clock;
 use crate::memory::MemoryBudget;
@@ -67,7 +68,14 @@ pub struct Runtime {
     /// The time that its coordinators go by.
     pub(super) clock: Clock,
     /// The way to other nodes.
-    network: Option<Arc<dyn Network>>,
+    others: Arc<Others>,
+}
+
+/// The other nodes, as they are known by and by.
+#[derive(Debug, Default)]
+struct Others {
+    network: OnceLock<Arc<dyn Network>>,
+    seats: RwLock<Vec<Seat>>,
 }
 
 impl Runtime {
@@ -78,16 +86,33 @@ impl Runtime {
 
     /// Jobs run in this process, by the time of `clock`.
     pub fn by(clock: Clock, cpu: Handle, io: Handle, budget: Arc<MemoryBudget>) -> Self {
-        Runtime { cpu, io, budget, clock, network: None }
+        Runtime { cpu, io, budget, clock, others: Arc::default() }
     }
 
     /// Jobs may have tasks on other nodes, which are reached through `network`: see [`JobConfig::placement`].
     pub fn with_network(self, network: Arc<dyn Network>) -> Self {
-        Runtime { network: Some(network), ..self }
+        self.join(network);
+        self
+    }
+
+    /// The same of a runtime that runs already. Only the first network counts.
+    pub fn join(&self, network: Arc<dyn Network>) {
+        // The one that is there may have jobs.
+        let _ = self.others.network.set(network);
+    }
+
+    /// From now on jobs that go by [`Runtime::seats`] run on these nodes; none: all their tasks are here.
+    pub fn seat(&self, seats: Vec<Seat>) {
+        *self.others.seats.write() = seats;
+    }
+
+    /// The nodes on which jobs run now.
+    pub fn seats(&self) -> Vec<Seat> {
+        self.others.seats.read().clone()
     }
 
     pub(super) fn network(&self) -> Option<&Arc<dyn Network>> {
-        self.network.as_ref()
+        self.others.network.get()
     }
 
     /// What tasks use that run here.

@@ -9,6 +9,7 @@ use super::fragment::labels;
 use crate::checkpoint::Manifest;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeKind};
+use crate::operator::window::Closer;
 use crate::state::unfit;
 
 /// What the states of `graph` depend on, by operator.
@@ -28,14 +29,23 @@ pub(super) fn of_graph(graph: &Graph) -> String {
     for (id, node) in graph.nodes.iter().enumerate() {
         let what = match &node.kind {
             NodeKind::Source(s) => {
-                let closers = s.time.as_ref().map(|time| format!("{:?} {:?}", time.column, time.closers));
-                format!("scan {} {} {:?} {closers:?} {:?}", s.stream, s.source.describe(), s.depth, s.conditions)
+                let closer = |closer: &Closer| match closer {
+                    Closer::Window(window) => format!("{window:?}"),
+                    Closer::Function(function) => function.to_string(),
+                };
+                let time = s.time.as_ref().map(|t| (t.column, t.closers.iter().map(closer).collect::<Vec<_>>()));
+                let conditions = s.conditions.iter().flatten().map(ToString::to_string).collect::<Vec<_>>();
+                format!("scan {} {} {} {time:?} {conditions:?}", s.stream, s.source.describe(), s.depth)
             }
             NodeKind::Operator(spec) => format!("{} {} {:?}", spec.name(), spec.describe(), spec.fingerprint()),
-            NodeKind::Sink(s) => format!("sink {} {}", s.name, s.sink.describe()),
+            // Where it writes may be called otherwise on another machine.
+            NodeKind::Sink(s) => format!("sink {}", s.name),
         };
+        let schema = graph.schema(id);
+        let columns = schema.fields().iter().map(|f| format!("{} {} {}", f.name(), f.data_type(), f.is_nullable()));
+        let columns = columns.collect::<Vec<_>>().join(", ");
         // Writing to text does not fail.
-        let _ = writeln!(text, "{id} x{} {:?} {what} {:?}", node.parallelism, node.inputs, graph.schema(id));
+        let _ = writeln!(text, "{id} x{} {:?} {what} {columns}", node.parallelism, node.inputs);
     }
     format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
 }
