@@ -1,10 +1,12 @@
 //! The one control message of a job: the epoch mark.
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::EventTime;
 
 /// Flows in band behind the data of its epoch, is aligned at every task with several inputs, and makes
 /// an operator say all it has to say about the epoch before it is forwarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochMark {
     /// Epochs count 1, 2, 3… over the whole life of a job, across restarts.
     pub epoch: u64,

@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod nearest;
 pub mod operator;
 pub mod options;
+mod plain;
 pub mod reach;
 pub mod runtime;
 pub mod spread;

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Counters of one operator in one task. All may be read at any time.
 #[derive(Debug, Default)]
 pub struct NodeMetrics {
@@ -16,7 +18,7 @@ pub struct NodeMetrics {
 }
 
 /// A reading of [`NodeMetrics`], which can be added up over tasks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeFigures {
     /// Rows that came in.
     pub rows_in: u64,
@@ -68,6 +70,17 @@ impl NodeMetrics {
     /// Counts dead letters.
     pub fn dead_letters(&self, n: usize) {
         self.dead_letters.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// Shows what has been counted in another process.
+    pub fn show(&self, figures: &NodeFigures) {
+        self.rows_in.store(figures.rows_in, Ordering::Relaxed);
+        self.rows_out.store(figures.rows_out, Ordering::Relaxed);
+        self.busy_nanos.store(figures.busy.as_nanos() as u64, Ordering::Relaxed);
+        self.state_bytes.store(figures.state_bytes as i64, Ordering::Relaxed);
+        self.queued_bytes.store(figures.queued_bytes as i64, Ordering::Relaxed);
+        self.late.store(figures.late, Ordering::Relaxed);
+        self.dead_letters.store(figures.dead_letters, Ordering::Relaxed);
     }
 
     /// The counters now.

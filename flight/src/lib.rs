@@ -12,6 +12,7 @@ pub mod client;
 mod connector;
 pub mod doors;
 pub mod error;
+pub mod exchange;
 pub mod http;
 pub mod server;
 

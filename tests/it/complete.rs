@@ -11,7 +11,7 @@ use millstream_engine::store::Store;
 use millstream_sql::plan::lower::finish;
 use millstream_tests::Result;
 use millstream_tests::case::query;
-use millstream_tests::run::plan;
+use millstream_tests::planned::plan;
 use millstream_tests::sink::Collector;
 use millstream_tests::world::World;
 use object_store::memory::InMemory;

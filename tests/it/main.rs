@@ -3,6 +3,7 @@
 // A test says what it expects by failing.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cluster;
 mod complete;
 mod connectors;
 mod consistency;
@@ -10,6 +11,7 @@ mod deliveries;
 mod doors;
 mod expressions;
 mod late;
+mod nodes;
 mod poison;
 mod random;
 mod readme;

@@ -4,8 +4,9 @@
 use arrow::datatypes::DataType;
 use millstream_tests::Result;
 use millstream_tests::case::{Case, cases};
+use millstream_tests::planned::plan;
 use millstream_tests::poison::{TERMS, read, result, shown};
-use millstream_tests::run::{Failures, Trial, check_one, plan, seeds};
+use millstream_tests::run::{Failures, Trial, check_one, seeds};
 use millstream_tests::watch::Watchdog;
 use millstream_tests::world::World;
 

@@ -2,7 +2,7 @@
 
 use millstream_tests::Result;
 use millstream_tests::case::query;
-use millstream_tests::run::plan;
+use millstream_tests::planned::plan;
 use millstream_tests::world::World;
 
 const REFUSED: &[(&str, &str)] = &[

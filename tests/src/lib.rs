@@ -6,8 +6,8 @@
 //!                     └─ dialect ─► DuckDB over all rows ─────────────────────────┘
 //! ```
 //! A case is a query in a file of `tests/sql`; nothing else needs to be written. Each is run several times
-//! with rows, splits, epochs, parallelism, threads and kills drawn from a seed; some have every other task in a second
-//! runtime that is reached through bytes (`elsewhere.rs`). Results that come as changes
+//! with rows, splits, epochs, parallelism, threads and kills drawn from a seed; some have tasks on one
+//! or two other nodes of this process, which are reached over Flight, and of which one may be killed (`nodes.rs`). Results that come as changes
 //! are compared after *every* epoch, those that come on close when they close and at the end; what the sink
 //! has committed is compared after the last restart. The batch answer is compared with DuckDB's, which needs the Python
 //! that `tests/run.sh` makes: `dialect.rs` says what is written otherwise for it. Besides the cases there are random
@@ -20,13 +20,14 @@ pub mod case;
 pub mod compare;
 pub mod dialect;
 pub mod duck;
-pub mod elsewhere;
 pub mod expressions;
 pub mod generate;
 pub mod input;
 pub mod late;
+pub mod nodes;
 pub mod oracle;
 pub mod pending;
+pub mod planned;
 pub mod poison;
 pub mod random;
 pub mod rows;

@@ -5,17 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use millstream_engine::ErrorKind;
 use millstream_engine::checkpoint::Checkpoints;
 use millstream_engine::connector::{Sink, Start};
-use millstream_engine::graph::{Graph, NodeKind, SinkNode};
+use millstream_engine::graph::{Graph, NodeKind};
 use millstream_engine::memory::MemoryBudget;
 use millstream_engine::operator::aggregate::EmitMode;
-use millstream_engine::runtime::{JobConfig, JobHandle, JobPhase, Runtime};
+use millstream_engine::runtime::{JobConfig, JobHandle, JobPhase, Network, Placement, Runtime, Seat};
 use millstream_engine::store::Store;
 use millstream_engine::testing::Faulty;
-use millstream_sql::plan::lower::{Lowered, finish, lower};
-use millstream_sql::plan::{query_plan, session_state, streaming_plan};
+use millstream_flight::Compression;
 use millstream_sql::statement::{Emit, Query};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -27,11 +26,15 @@ use crate::Result;
 use crate::case::Case;
 use crate::compare::{Checker, Expected};
 use crate::duck::Duck;
-use crate::elsewhere;
 use crate::late::Closing;
+use crate::nodes::{self, Other, Recipe};
+use crate::planned::plan;
 use crate::sink::Collector;
 use crate::watch::Watchdog;
 use crate::world::{Content, World};
+
+/// The memory of a node.
+const BUDGET: usize = 1 << 30;
 
 /// No case takes this long.
 const LONGEST: Duration = Duration::from_secs(20);
@@ -45,13 +48,21 @@ pub struct Trial {
     pub seed: u64,
     /// What comes out.
     pub expected: Expected,
+    /// On how many nodes it runs, of which one is killed and replaced; the seed says it where nothing else does.
+    pub nodes: Option<usize>,
 }
 
 impl Trial {
     /// The query must say what it says in batch.
     pub fn new(query: &Query, seed: u64) -> Self {
         let expected = Expected { query: query.clone(), poisoned: false, closings: vec![] };
-        Trial { query: query.clone(), seed, expected }
+        Trial { query: query.clone(), seed, expected, nodes: None }
+    }
+
+    /// It runs on `nodes` nodes, of which one is killed and replaced.
+    pub fn on(mut self, nodes: usize) -> Self {
+        self.nodes = Some(nodes);
+        self
     }
 
     /// The rows whose `p` is 0 do not count.
@@ -155,16 +166,19 @@ pub struct Checked {
     pub content: Content,
     /// The batch answer over them.
     pub answer: Vec<RecordBatch>,
+    /// How often the job failed because a node was killed.
+    pub lost: usize,
 }
 
 /// What a seed decides of a run.
 struct Setup {
     rng: StdRng,
-    world: World,
-    store: Store,
-    sink: Collector,
+    recipe: Arc<Recipe>,
     grouped: bool,
     kills: usize,
+    /// How many nodes there are besides this one; drawn for each attempt where nothing is said.
+    others: Option<usize>,
+    lost: usize,
 }
 
 /// Runs a query to its end, through kills and restores, and compares.
@@ -182,62 +196,42 @@ pub fn check_one(trial: &Trial, emit: Option<Emit>) -> Result<Checked> {
         _ => false,
     });
     let late = !trial.expected.closings.is_empty();
-    let grouped = rng.random_bool(0.7) || changes || late;
-    let kills = rng.random_range(0..=2);
-    let mut setup = Setup { rng, world, store, sink: Collector::default(), grouped, kills };
-    let mut checker = Checker::new(&setup.world, trial.expected.clone());
+    // What is read in groups is read on one node.
+    let grouped = rng.random_bool(if trial.nodes.is_some() { 0.2 } else { 0.7 }) || changes || late;
+    let kills = rng.random_range(0..=2).max(usize::from(trial.nodes.is_some()));
+    let mut checker = Checker::new(&world, trial.expected.clone());
+    let recipe = Recipe { world, query: trial.query.clone(), emit, sink: Collector::default(), store };
+    let others = trial.nodes.map(|nodes| nodes - 1);
+    let mut setup = Setup { rng, recipe: Arc::new(recipe), grouped, kills, others, lost: 0 };
     loop {
         let threads = setup.rng.random_range(1..=2);
         let runtime = match threads {
             1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             n => tokio::runtime::Builder::new_multi_thread().worker_threads(n).enable_all().build()?,
         };
-        let second = setup.rng.random_bool(0.3);
-        let one = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let other = second.then(one).transpose()?;
-        let elsewhere = other.as_ref().map(|o| o.handle());
-        let ended = runtime.block_on(attempt(&mut setup, &trial.query, emit, elsewhere, &mut checker))?;
-        drop((runtime, other));
-        if let Some(checked) = ended {
+        if let Some(checked) = runtime.block_on(attempt(&mut setup, &mut checker))? {
             return Ok(checked);
         }
     }
 }
 
-/// Plans `query` over the streams of `world`; gives the dataflow and its result's schema.
-pub fn plan(
-    world: &World,
-    query: &Query,
-    emit: Option<Emit>,
-    parallelism: usize,
-) -> millstream_sql::Result<(Lowered, SchemaRef)> {
-    let state = session_state();
-    let plan = query_plan(&state, world.resolver(), &query.query)?;
-    let plan = streaming_plan(&state, plan)?;
-    Ok((lower(&state, &plan, emit, parallelism)?, Arc::new(plan.schema().as_arrow().clone())))
-}
-
 /// Runs the job until it ends, and compares, or until it is killed.
-async fn attempt(
-    setup: &mut Setup,
-    query: &Query,
-    emit: Option<Emit>,
-    elsewhere: Option<&Handle>,
-    checker: &mut Checker,
-) -> Result<Option<Checked>> {
-    let parallelism = setup.rng.random_range(1..=4);
-    let (mut lowered, schema) = plan(&setup.world, query, emit, parallelism)?;
-    let sink = SinkNode { name: "result".to_owned(), sink: Arc::new(setup.sink.clone()) };
-    finish(&mut lowered, sink, setup.rng.random_bool(0.3));
-    let checkpoints = Checkpoints::new(setup.store.clone(), "job");
+async fn attempt(setup: &mut Setup, checker: &mut Checker) -> Result<Option<Checked>> {
+    let recipe = setup.recipe.clone();
+    let (parallelism, single) = (setup.rng.random_range(1..=4), setup.rng.random_bool(0.3));
+    // Where there are to be several nodes, one of two tasks at least is on another.
+    let parallelism = parallelism.max(setup.others.map_or(1, |others| others + 1));
+    let schema = plan(&recipe.world, &recipe.query, recipe.emit, parallelism)?.1;
+    let lowered = recipe.graph(parallelism, single)?;
+    let checkpoints = Checkpoints::new(recipe.store.clone(), "job");
     let last = checkpoints.last().await?;
     let start = last.as_ref().map_or(0, |m| m.epoch);
-    setup.sink.kept.lock().published.retain(|epoch, _| *epoch <= start);
-    for stream in setup.world.streams.values() {
+    recipe.sink.kept.lock().published.retain(|epoch, _| *epoch <= start);
+    for stream in recipe.world.streams.values() {
         let mut run = stream.input.run.lock();
         (run.grouped, run.seed) = (setup.grouped, setup.rng.random());
     }
-    checker.begin(&setup.world, &last);
+    checker.begin(&recipe.world, &last);
     if let Some(m) = &last {
         let read = serde_json::to_string(&m.sources)?;
         checker.history.push(format!("restored checkpoint {} of epoch {}, read {read}", m.checkpoint, m.epoch));
@@ -245,51 +239,92 @@ async fn attempt(
     if let Some(m) = last.filter(|m| m.end) {
         // A result that is complete is not computed again: what was committed is shown.
         let staged = m.staged.values().next().map_or(&[][..], |staged| staged);
-        setup.sink.start(Start { state: m.sinks.values().next(), ..Start::new(staged, u64::MAX) }).await?;
-    } else if !run(setup, lowered.graph, emit, (parallelism, elsewhere), (checkpoints, start), checker).await? {
+        recipe.sink.start(Start { state: m.sinks.values().next(), ..Start::new(staged, u64::MAX) }).await?;
+    } else if !run(setup, lowered.graph, (parallelism, single), (checkpoints, start), checker).await? {
         return Ok(None);
     }
     let closes = lowered.output.emit == EmitMode::OnClose;
-    let found = checker.compare(&setup.world, &setup.sink, setup.grouped, schema, closes).await;
-    let manifest = Checkpoints::new(setup.store.clone(), "job").last().await?.ok_or("a job without a checkpoint")?;
-    let found = found.and_then(|found| checker.lateness(&setup.world, &setup.sink, manifest.late).map(|()| found));
+    let found = checker.compare(&recipe.world, &recipe.sink, setup.grouped, schema, closes).await;
+    let manifest = Checkpoints::new(recipe.store.clone(), "job").last().await?.ok_or("a job without a checkpoint")?;
+    let found = found.and_then(|found| checker.lateness(&recipe.world, &recipe.sink, manifest.late).map(|()| found));
     let (content, answer) =
         found.map_err(|e| format!("in groups {}: {e}\n  {}", setup.grouped, checker.history.join("\n  ")))?;
-    Ok(Some(Checked { closes, content, answer }))
+    Ok(Some(Checked { closes, content, answer, lost: setup.lost }))
 }
 
-/// Runs `graph` from epoch `start` on to its end, or until it is killed. Says whether it ended.
+/// Runs `graph` from epoch `start` on to its end, or until the job or a node is killed. Says whether it ended.
 async fn run(
     setup: &mut Setup,
     graph: Graph,
-    emit: Option<Emit>,
-    (parallelism, elsewhere): (usize, Option<&Handle>),
+    (parallelism, single): (usize, bool),
     (checkpoints, start): (Checkpoints, u64),
     checker: &mut Checker,
 ) -> Result<bool> {
-    let place = if elsewhere.is_some() { ", half of it elsewhere" } else { "" };
-    checker.history.push(format!("run with parallelism {parallelism}{place}"));
-    let config = config(&mut setup.rng, emit);
-    let (here, budget) = (Handle::current(), MemoryBudget::new(1 << 30));
-    let runtime = match elsewhere {
-        Some(other) => elsewhere::runtime(&here, other, budget),
-        None => Runtime::new(here.clone(), here, budget),
-    };
+    let mut config = config(&mut setup.rng, setup.recipe.emit);
+    let (runtime, mut others) = nodes(setup, &mut config.placement).await?;
+    config.placement.description = serde_json::json!([parallelism, single]);
+    checker.history.push(format!("run with parallelism {parallelism} on {} nodes", others.len() + 1));
     let job = runtime.start(graph, config, Some(checkpoints)).await?;
     if setup.kills > 0 {
         setup.kills -= 1;
+        let kills_node = !others.is_empty() && (setup.others.is_some() || setup.rng.random_bool(0.5));
         if kill(&job, start, &mut setup.rng).await? {
-            job.abort();
-            return Ok(false);
+            if !kills_node {
+                job.abort();
+                return Ok(false);
+            }
+            let victim = setup.rng.random_range(0..others.len());
+            checker.history.push(format!("node {victim} is killed"));
+            others[victim].kill();
+            if lost(&job, &others[victim].address).await? {
+                setup.lost += 1;
+                return Ok(false);
+            }
         }
     }
-    let waited = tokio::time::timeout(LONGEST, job.wait()).await;
-    let status = waited.map_err(|_| format!("parallelism {parallelism}: the job hangs: {:?}", job.status()))?;
+    let status = ended(&job).await?;
     job.failure()?;
-    if status.phase != JobPhase::Finished {
-        return Err(format!("the job ended {:?}", status.phase).into());
+    if status != JobPhase::Finished {
+        return Err(format!("the job ended {status:?}").into());
     }
     Ok(true)
+}
+
+/// This node, and as many others as the seed or the trial wants; `placement` has tasks on all of them.
+async fn nodes(setup: &mut Setup, placement: &mut Placement) -> Result<(Runtime, Vec<Other>)> {
+    let drawn = if setup.rng.random_bool(0.3) { setup.rng.random_range(1..=2) } else { 0 };
+    let (here, mut others) = (Handle::current(), vec![]);
+    let wanted = setup.others.unwrap_or(drawn);
+    if wanted == 0 {
+        return Ok((Runtime::new(here.clone(), here, MemoryBudget::new(BUDGET)), others));
+    }
+    let compression = if setup.rng.random_bool(0.2) { Compression::Lz4 } else { Compression::None };
+    let (runtime, network) = nodes::begin(&here, compression, BUDGET, setup.recipe.clone()).await?;
+    for _ in 0..wanted {
+        others.push(Other::start(compression, BUDGET, setup.recipe.clone()).await?);
+    }
+    placement.seats = others.iter().map(Other::seat).collect();
+    let home = Seat { address: network.address().to_owned(), cores: 1 };
+    placement.seats.insert(setup.rng.random_range(0..=wanted), home);
+    Ok((runtime, others))
+}
+
+/// The node at `address` has been killed: waits until the job has ended, and says whether it failed for that.
+async fn lost(job: &JobHandle, address: &str) -> Result<bool> {
+    match (ended(job).await?, job.failure()) {
+        (JobPhase::Failed, Err(e)) if e.kind() == ErrorKind::Unavailable && e.message().contains(address) => Ok(true),
+        // A runtime that is dropped may still say what a process that is killed cannot.
+        (JobPhase::Failed, Err(e)) if e.message().ends_with("was cancelled") => Ok(true),
+        // It had no task of the job any more.
+        (JobPhase::Finished, Ok(())) => Ok(false),
+        (phase, failure) => Err(format!("node {address} was killed: {phase:?}, {failure:?}").into()),
+    }
+}
+
+/// Waits until the job has ended.
+async fn ended(job: &JobHandle) -> Result<JobPhase> {
+    let waited = tokio::time::timeout(LONGEST, job.wait()).await;
+    Ok(waited.map_err(|_| format!("the job hangs: {:?}", job.status()))?.phase)
 }
 
 fn config(rng: &mut StdRng, emit: Option<Emit>) -> JobConfig {

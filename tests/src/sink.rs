@@ -82,6 +82,14 @@ impl Sink for Collector {
         Ok(Box::new(Writer { kept: self.kept.clone(), task, epoch: vec![], unstaged: vec![] }))
     }
 
+    fn is_anywhere(&self) -> bool {
+        true
+    }
+
+    fn open_away(&self, task: usize, _generation: u64) -> Result<Box<dyn SinkWriter>> {
+        self.open(task)
+    }
+
     fn state_after(&self, commit: &Commit<'_>) -> serde_json::Value {
         let kept = self.kept.lock();
         let staged: u64 =

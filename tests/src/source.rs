@@ -107,7 +107,8 @@ impl Source for ScriptedSource {
     }
 
     fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
-        None
+        let seed = self.input.run.lock().seed;
+        Some(Arc::new(Away { input: self.input.clone(), projection: self.projection.clone(), seed }))
     }
 
     async fn open(self: Arc<Self>, opening: Opening) -> Result<Arc<dyn Intake>> {
@@ -194,12 +195,31 @@ impl Intake for Script {
 #[async_trait]
 impl Readers for Script {
     async fn read(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
-        let split = ScriptedSource::place(&unit.split);
-        let changes = self.input.splits[split].slice(unit.start as usize, (unit.end - unit.start) as usize);
-        let rows = changes.rows().project(&self.projection)?;
-        let rng = StdRng::seed_from_u64(self.state.lock().rng.random());
-        Ok(Box::new(Reader { rows: changes.with_rows(rows), at: 0, start: unit.start, rng }))
+        let seed = self.state.lock().rng.random();
+        reader(&self.input, &self.projection, unit, seed)
     }
+}
+
+/// It is read by a node that has not opened it.
+struct Away {
+    input: InputRef,
+    projection: Vec<usize>,
+    seed: u64,
+}
+
+#[async_trait]
+impl Readers for Away {
+    async fn read(&self, unit: &Unit) -> Result<Box<dyn UnitReader>> {
+        reader(&self.input, &self.projection, unit, self.seed ^ unit.start)
+    }
+}
+
+fn reader(input: &InputRef, projection: &[usize], unit: &Unit, seed: u64) -> Result<Box<dyn UnitReader>> {
+    let split = ScriptedSource::place(&unit.split);
+    let changes = input.splits[split].slice(unit.start as usize, (unit.end - unit.start) as usize);
+    let rows = changes.rows().project(projection)?;
+    let rng = StdRng::seed_from_u64(seed);
+    Ok(Box::new(Reader { rows: changes.with_rows(rows), at: 0, start: unit.start, rng }))
 }
 
 struct Reader {

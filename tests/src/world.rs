@@ -114,7 +114,7 @@ impl StreamScan for Stream {
 }
 
 /// All streams.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct World {
     /// By name.
     pub streams: BTreeMap<String, Arc<Stream>>,

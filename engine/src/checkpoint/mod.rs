@@ -15,6 +15,7 @@
 //! and is fenced. Files have the generation in their names (`g3`), so nobody writes over another's, and a start
 //! removes only files of generations before its own: what a later owner has written is none of its business.
 
+mod dead;
 mod progress;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use arrow::ipc::writer::{FileWriter, IpcWriteOptions};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use dead::{DeadLetterFile, DeadLetterLog};
 pub(crate) use progress::Consumed;
 pub use progress::Progress;
 
@@ -113,33 +115,6 @@ struct Version {
     version: u32,
 }
 
-/// The dead letters of a job.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetterLog {
-    /// The files by path; those that an older build wrote are not among them.
-    pub files: BTreeMap<String, DeadLetterFile>,
-    /// Rows that were counted only.
-    pub beyond: u64,
-    /// Files that are not named any more, to be removed at the next commit.
-    pub retired: Vec<String>,
-}
-
-/// A file of dead letters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetterFile {
-    /// Its rows.
-    pub rows: u64,
-    /// When the last of them was put aside, in microseconds since 1970.
-    pub newest: i64,
-}
-
-impl DeadLetterLog {
-    /// The rows in all files.
-    pub fn rows(&self) -> u64 {
-        self.files.values().map(|f| f.rows).sum()
-    }
-}
-
 /// A file of state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateFile {
@@ -173,7 +148,7 @@ impl StateFile {
 }
 
 /// A file of state that has just been written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StoredState {
     /// The file.
     pub file: StateFile,
@@ -251,7 +226,14 @@ impl Checkpoints {
     pub async fn last(&self) -> Result<Option<Manifest>> {
         let names = self.store.list(&format!("{}/checkpoints", self.folder)).await?;
         let Some(name) = names.iter().rfind(|n| n.ends_with(".json")) else { return Ok(None) };
-        let path = format!("{}/checkpoints/{name}", self.folder);
+        self.read_at(format!("{}/checkpoints/{name}", self.folder)).await.map(Some)
+    }
+
+    async fn read(&self, number: u64) -> Result<Manifest> {
+        self.read_at(self.path(number)).await
+    }
+
+    async fn read_at(&self, path: String) -> Result<Manifest> {
         let bytes = self.store.get(&path).await?;
         let damaged = |e| Error::from(e).context(format!("manifest \"{}\"", self.store.locate(&path)));
         // First, since what another version has is not known.
@@ -263,7 +245,18 @@ impl Checkpoints {
         }
         let read: Manifest = serde_json::from_slice(&bytes).map_err(damaged)?;
         // What follows from it is written as this build writes.
-        Ok(Some(Manifest { version: VERSION, ..read }))
+        Ok(Manifest { version: VERSION, ..read })
+    }
+
+    /// What the owner of `generation` has, for tasks of its that run in another process: they read and write files, and commit
+    /// nothing. With the manifest `number`, from which that owner goes on.
+    pub async fn join(&self, generation: u64, number: u64) -> Result<(Claim, Manifest)> {
+        let checkpoints = Checkpoints { store: self.store.patient(), folder: self.folder.clone() };
+        let manifest = self.read(number).await?;
+        if manifest.generation != generation {
+            return Err(self.taken());
+        }
+        Ok((Claim { checkpoints, generation }, manifest))
     }
 
     /// Makes the caller the owner of the job, whose graph has `sources`. Gives the manifest from which it goes on.

@@ -9,8 +9,9 @@ use crate::connector::{Offsets, Reach, Split};
 use crate::time::EventTime;
 
 /// A range of a split that a task has read since its last report.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Consumed {
+    #[serde(with = "crate::plain::text")]
     pub(crate) split: Arc<str>,
     pub(crate) start: u64,
     pub(crate) end: u64,

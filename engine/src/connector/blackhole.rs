@@ -61,6 +61,14 @@ impl Sink for Blackhole {
         Ok(Box::new(Writer { rows: self.rows.clone() }))
     }
 
+    fn is_anywhere(&self) -> bool {
+        true
+    }
+
+    fn open_away(&self, task: usize, _generation: u64) -> Result<Box<dyn SinkWriter>> {
+        self.open(task)
+    }
+
     async fn commit(&self, commit: &Commit<'_>) -> Result<()> {
         tracing::debug!(epoch = commit.epoch, rows = self.rows.load(Ordering::Relaxed), "blackhole");
         Ok(())

@@ -15,7 +15,7 @@ use super::outbox::SinkPlace;
 use super::{DeadLetter, Figure};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::time::EventTime;
 
 /// Something durable that becomes visible when the checkpoint commits; goes into the manifest.
@@ -35,6 +35,16 @@ pub trait Sink: Send + Sync {
 
     /// The writer of one task.
     fn open(&self, task: usize) -> Result<Box<dyn SinkWriter>>;
+
+    /// Whether tasks in other processes can write to it, too: then all that they stage is in the store, by its name.
+    fn is_anywhere(&self) -> bool {
+        false
+    }
+
+    /// The writer of a task that is in another process than the one in which the sink was started, for a job of `generation`.
+    fn open_away(&self, _task: usize, _generation: u64) -> Result<Box<dyn SinkWriter>> {
+        Err(Error::internal(format!("{} is written where it was started only", self.describe())))
+    }
 
     /// Called before the manifest is written: may replace what the tasks staged by something else that is
     /// durable, such as one larger file.

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion_physical_expr::PhysicalExpr;
+use serde::{Deserialize, Serialize};
 
 #[cfg(doc)]
 use super::Sink;
@@ -225,9 +226,10 @@ pub struct Split {
 }
 
 /// A piece of work: rows of `split` that begin at or after `start` and before `end`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
     /// The split's name.
+    #[serde(with = "crate::plain::text")]
     pub split: Arc<str>,
     /// Where to begin.
     pub start: u64,

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// A piece of input that could not be decoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
     /// The split.
+    #[serde(with = "crate::plain::text")]
     pub split: Arc<str>,
     /// Where in the split, in its coordinate.
     pub position: u64,
@@ -14,5 +17,6 @@ pub struct DeadLetter {
     /// Why, in words.
     pub reason: String,
     /// The bytes as they were.
+    #[serde(with = "crate::plain::bytes")]
     pub raw: Vec<u8>,
 }

@@ -74,6 +74,11 @@ impl Asides {
         self.room.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// Counts letters that another process has counted only.
+    pub(crate) fn add_beyond(&self, n: u64) {
+        self.beyond.fetch_add(n, Ordering::Relaxed);
+    }
+
     /// How many letters were counted only, since the last call.
     pub(crate) fn take_beyond(&self) -> u64 {
         self.beyond.swap(0, Ordering::Relaxed)

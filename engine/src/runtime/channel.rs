@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
@@ -24,14 +24,27 @@ pub enum Message {
 }
 
 #[derive(Debug)]
-enum Queued {
-    Changes(Changes, OwnedSemaphorePermit, i64, Held),
+pub(super) enum Queued {
+    Changes(Changes, Taken, i64, Held),
     Mark(EpochMark),
+}
+
+/// Room of an edge, until what takes it is taken from the edge.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) room: Arc<Semaphore>,
+    pub(super) bytes: usize,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.room.add_permits(self.bytes);
+    }
 }
 
 /// The sending end of an edge.
 #[derive(Clone)]
-pub struct Sender {
+pub(crate) struct Sender {
     queue: mpsc::Sender<Queued>,
     room: Arc<Semaphore>,
     bytes: usize,
@@ -40,7 +53,8 @@ pub struct Sender {
 }
 
 /// The receiving end of an edge.
-pub struct Receiver {
+#[derive(Debug)]
+pub(crate) struct Receiver {
     queue: mpsc::Receiver<Queued>,
     port: usize,
     mark: Option<EpochMark>,
@@ -57,41 +71,57 @@ pub(crate) fn edge(
 ) -> (Sender, Receiver) {
     let (tx, rx) = mpsc::channel(MOST_MESSAGES);
     let sender = Sender { queue: tx, room: Arc::new(Semaphore::new(bytes)), bytes, metrics: metrics.clone(), budget };
-    (sender, Receiver { queue: rx, port, mark: None, metrics })
+    (sender, Receiver::new(rx, port, metrics))
 }
 
-fn gone() -> Error {
+pub(super) fn gone() -> Error {
     Error::new(ErrorKind::Cancelled, "the job is stopping")
 }
 
 impl Sender {
     /// Sends changes, waiting for room.
-    pub async fn send(&self, changes: Changes) -> Result<()> {
+    pub(crate) async fn send(&self, changes: Changes) -> Result<()> {
         let bytes = changes.bytes();
         // All of the room: what was sent before is taken first. One message goes on always, since others may wait for it.
-        let permits = if self.budget.pressed() { self.bytes } else { bytes.clamp(1, self.bytes) } as u32;
-        let permit = self.room.clone().acquire_many_owned(permits).await.map_err(|_| gone())?;
+        let room = if self.budget.pressed() { self.bytes } else { bytes.clamp(1, self.bytes) };
+        self.room.acquire_many(room as u32).await.map_err(|_| gone())?.forget();
+        let taken = Taken { room: self.room.clone(), bytes: room };
         self.metrics.queued(bytes as i64);
         let held = self.budget.hold(bytes);
-        self.queue.send(Queued::Changes(changes, permit, bytes as i64, held)).await.map_err(|_| gone())
+        self.queue.send(Queued::Changes(changes, taken, bytes as i64, held)).await.map_err(|_| gone())
     }
 
     /// Sends a mark behind all changes sent before.
-    pub async fn mark(&self, mark: EpochMark) -> Result<()> {
+    pub(crate) async fn mark(&self, mark: EpochMark) -> Result<()> {
         self.queue.send(Queued::Mark(mark)).await.map_err(|_| gone())
     }
 }
 
 impl Receiver {
+    pub(super) fn new(queue: mpsc::Receiver<Queued>, port: usize, metrics: Arc<NodeMetrics>) -> Self {
+        Receiver { queue, port, mark: None, metrics }
+    }
+
     /// The next message, for who carries it on; `None` when the sender has gone.
-    pub async fn next(&mut self) -> Option<Message> {
-        Some(match self.queue.recv().await? {
+    pub(super) async fn next(&mut self) -> Option<Message> {
+        let next = self.queue.recv().await?;
+        Some(self.taken(next))
+    }
+
+    /// The next message, if it is there.
+    pub(super) fn try_next(&mut self) -> Option<Message> {
+        let next = self.queue.try_recv().ok()?;
+        Some(self.taken(next))
+    }
+
+    fn taken(&self, queued: Queued) -> Message {
+        match queued {
             Queued::Changes(changes, _, bytes, _) => {
                 self.metrics.queued(-bytes);
                 Message::Changes(changes)
             }
             Queued::Mark(mark) => Message::Mark(mark),
-        })
+        }
     }
 }
 
@@ -129,8 +159,8 @@ impl Gate {
                 match input.queue.poll_recv(cx) {
                     Poll::Pending => {}
                     Poll::Ready(None) => return Poll::Ready(Err(gone())),
-                    Poll::Ready(Some(Queued::Changes(changes, permit, bytes, held))) => {
-                        drop((permit, held));
+                    Poll::Ready(Some(Queued::Changes(changes, taken, bytes, held))) => {
+                        drop((taken, held));
                         self.metrics.queued(-bytes);
                         self.next = at;
                         return Poll::Ready(Ok(Event::Changes(input.port, changes)));

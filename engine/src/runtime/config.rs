@@ -1,14 +1,15 @@
 //! How jobs run, and what on.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::runtime::Handle;
 
 use super::aside::{DeadLetterLimits, OnError};
+use super::away::Network;
+use super::placement::{Placement, Seat};
 use super::task::Here;
-use super::transport::{Queues, Transport};
-use super::worker::{Local, Worker};
 use crate::clock::Clock;
 use crate::memory::MemoryBudget;
 
@@ -33,6 +34,8 @@ pub struct JobConfig {
     pub on_error: OnError,
     /// Which dead letters are kept.
     pub dead_letters: DeadLetterLimits,
+    /// Where its tasks may run.
+    pub placement: Placement,
 }
 
 impl JobConfig {
@@ -48,6 +51,7 @@ impl JobConfig {
             edge_bytes: 4 << 20,
             on_error: OnError::default(),
             dead_letters: DeadLetterLimits::default(),
+            placement: Placement::default(),
         }
     }
 }
@@ -63,8 +67,15 @@ pub struct Runtime {
     pub budget: Arc<MemoryBudget>,
     /// The time that its coordinators go by.
     pub(super) clock: Clock,
-    workers: Vec<Arc<dyn Worker>>,
-    transport: Arc<dyn Transport>,
+    /// The way to other nodes.
+    others: Arc<Others>,
+}
+
+/// The other nodes, as they are known by and by.
+#[derive(Debug, Default)]
+struct Others {
+    network: OnceLock<Arc<dyn Network>>,
+    seats: RwLock<Vec<Seat>>,
 }
 
 impl Runtime {
@@ -75,22 +86,37 @@ impl Runtime {
 
     /// Jobs run in this process, by the time of `clock`.
     pub fn by(clock: Clock, cpu: Handle, io: Handle, budget: Arc<MemoryBudget>) -> Self {
-        let here = Here { io: io.clone(), budget: budget.clone(), clock: clock.clone() };
-        let here = Local { cpu: cpu.clone(), here };
-        Runtime { cpu, io, budget, clock, workers: vec![Arc::new(here)], transport: Arc::new(Queues) }
+        Runtime { cpu, io, budget, clock, others: Arc::default() }
     }
 
-    /// The tasks of jobs run on `workers` in turn, of which there is at least one, and reach each other through `transport`.
-    pub fn on(self, workers: Vec<Arc<dyn Worker>>, transport: Arc<dyn Transport>) -> Self {
-        debug_assert!(!workers.is_empty());
-        Runtime { workers, transport, ..self }
+    /// Jobs may have tasks on other nodes, which are reached through `network`: see [`JobConfig::placement`].
+    pub fn with_network(self, network: Arc<dyn Network>) -> Self {
+        self.join(network);
+        self
     }
 
-    pub(super) fn workers(&self) -> &[Arc<dyn Worker>] {
-        &self.workers
+    /// The same of a runtime that runs already. Only the first network counts.
+    pub fn join(&self, network: Arc<dyn Network>) {
+        // The one that is there may have jobs.
+        let _ = self.others.network.set(network);
     }
 
-    pub(super) fn transport(&self) -> &dyn Transport {
-        &*self.transport
+    /// From now on jobs that go by [`Runtime::seats`] run on these nodes; none: all their tasks are here.
+    pub fn seat(&self, seats: Vec<Seat>) {
+        *self.others.seats.write() = seats;
+    }
+
+    /// The nodes on which jobs run now.
+    pub fn seats(&self) -> Vec<Seat> {
+        self.others.seats.read().clone()
+    }
+
+    pub(super) fn network(&self) -> Option<&Arc<dyn Network>> {
+        self.others.network.get()
+    }
+
+    /// What tasks use that run here.
+    pub(super) fn here(&self) -> Here {
+        Here { io: self.io.clone(), budget: self.budget.clone(), clock: self.clock.clone() }
     }
 }

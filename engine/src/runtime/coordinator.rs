@@ -346,7 +346,7 @@ impl Coordinator {
                 self.merge_cuts();
                 Ok(())
             }
-            Report::Done { epoch, aside } => {
+            Report::Done { epoch, aside, .. } => {
                 self.keep(epoch, aside.into_iter());
                 if let Some(e) = self.state.epochs.get_mut(&epoch) {
                     e.done += 1;

@@ -9,6 +9,7 @@ use super::fragment::labels;
 use crate::checkpoint::Manifest;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeKind};
+use crate::operator::window::Closer;
 use crate::state::unfit;
 
 /// What the states of `graph` depend on, by operator.
@@ -19,6 +20,34 @@ pub(super) fn fingerprints(graph: &Graph) -> BTreeMap<String, String> {
         _ => None,
     });
     of_operator.collect()
+}
+
+/// What `graph` is: the same words are the same dataflow, as all nodes of a job must have it.
+pub(super) fn of_graph(graph: &Graph) -> String {
+    use std::fmt::Write;
+    let mut text = format!("{}\n", env!("CARGO_PKG_VERSION"));
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let what = match &node.kind {
+            NodeKind::Source(s) => {
+                let closer = |closer: &Closer| match closer {
+                    Closer::Window(window) => format!("{window:?}"),
+                    Closer::Function(function) => function.to_string(),
+                };
+                let time = s.time.as_ref().map(|t| (t.column, t.closers.iter().map(closer).collect::<Vec<_>>()));
+                let conditions = s.conditions.iter().flatten().map(ToString::to_string).collect::<Vec<_>>();
+                format!("scan {} {} {} {time:?} {conditions:?}", s.stream, s.source.describe(), s.depth)
+            }
+            NodeKind::Operator(spec) => format!("{} {} {:?}", spec.name(), spec.describe(), spec.fingerprint()),
+            // Where it writes may be called otherwise on another machine.
+            NodeKind::Sink(s) => format!("sink {}", s.name),
+        };
+        let schema = graph.schema(id);
+        let columns = schema.fields().iter().map(|f| format!("{} {} {}", f.name(), f.data_type(), f.is_nullable()));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        // Writing to text does not fail.
+        let _ = writeln!(text, "{id} x{} {:?} {what} {columns}", node.parallelism, node.inputs);
+    }
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
 }
 
 /// Notes in `manifest` what the states of `graph`, which feeds `stream`, depend on.
@@ -77,6 +106,18 @@ mod tests {
             graph.add(NodeKind::Operator(Arc::new(Sums(sum))), vec![], 1);
         }
         graph
+    }
+
+    #[test]
+    fn a_graph_is_told_by_what_it_does() {
+        let one = of_graph(&graph(&["sum(BIGINT)", "sum(DOUBLE)"]));
+        assert_eq!(one, of_graph(&graph(&["sum(BIGINT)", "sum(DOUBLE)"])));
+        for other in [&["sum(BIGINT)"][..], &["sum(DOUBLE)", "sum(BIGINT)"]] {
+            assert_ne!(one, of_graph(&graph(other)));
+        }
+        let mut wider = graph(&["sum(BIGINT)", "sum(DOUBLE)"]);
+        wider.nodes[1].parallelism = 2;
+        assert_ne!(one, of_graph(&wider));
     }
 
     #[test]

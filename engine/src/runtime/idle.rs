@@ -8,12 +8,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::connector::Split;
 
 /// What a task waits for when it ends an epoch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Waits {
     /// The split it has open; none: it waits for a unit.
+    #[serde(with = "crate::plain::maybe_text")]
     pub(crate) on: Option<Arc<str>>,
     /// For how long.
     pub(crate) time: Duration,

@@ -1,4 +1,4 @@
-//! Puts the tasks of a job together and starts them.
+//! Puts the tasks of a job together and starts them, here and on other nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -6,42 +6,45 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::try_join_all;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::aside::Asides;
-use super::chain::OutEdge;
-use super::channel::Receiver;
+use super::aside::{Asides, OnError};
+use super::away::{Incoming, Network, Order, Remote, call};
 use super::config::{JobConfig, Runtime};
 use super::coordinator::{Coordinator, SourceView};
-use super::fragment::{Fragments, labels};
-use super::messages::Report;
-use super::run::{Run, go_on_counting};
+use super::ends::{Connecting, Ends};
+use super::fingerprint;
+use super::messages::{CutHere, Report};
+use super::placement::{HOME, Placed};
+use super::run::Run;
 use super::status::{JobHandle, JobPhase, JobStatus, Shared};
-use super::task::{JobPlan, Outputs, Task};
-use super::transport::EdgePlace;
+use super::task::{JobPlan, Task};
 use crate::checkpoint::{Claim, Manifest};
 use crate::connector::Opened;
 use crate::error::{Error, Result};
-use crate::graph::{Exchange, Graph, NodeKind, SourceNode};
+use crate::graph::{Graph, SourceNode};
 use crate::state::unfit;
+use crate::token::token;
 
 /// A job being put together.
 pub(super) struct Launch<'a> {
     runtime: &'a Runtime,
     config: JobConfig,
     plan: Arc<JobPlan>,
+    placed: Placed,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
     start: watch::Sender<bool>,
 }
 
-/// The tasks' ends of the edges between fragments.
+/// How the tasks of the job that read hear of cuts.
 #[derive(Default)]
-struct Ends {
-    /// By node and task.
-    inputs: BTreeMap<(usize, usize), Vec<Receiver>>,
-    /// By fragment and task.
-    outputs: BTreeMap<(usize, usize), Outputs>,
+struct Cuts {
+    /// By source, all its tasks.
+    heard: Vec<Vec<mpsc::Sender<CutHere>>>,
+    /// Those of tasks on other nodes, by node.
+    away: BTreeMap<usize, Vec<(usize, usize, mpsc::Receiver<CutHere>)>>,
 }
 
 impl<'a> Launch<'a> {
@@ -51,86 +54,35 @@ impl<'a> Launch<'a> {
         graph: Graph,
         config: JobConfig,
         claim: Option<Claim>,
-        mut manifest: Manifest,
+        manifest: Manifest,
         opened: Vec<Opened>,
     ) -> Self {
-        let metrics: Vec<Vec<_>> =
-            graph.nodes.iter().map(|n| (0..n.parallelism).map(|_| Arc::default()).collect()).collect();
-        go_on_counting(&graph, &metrics, &mut manifest);
         let (limit, kept) = (config.dead_letters.rows, manifest.dead.rows());
-        let plan = JobPlan {
-            name: config.name.clone(),
-            fragments: Fragments::of(&graph),
-            labels: labels(&graph),
-            graph,
-            manifest,
-            claim,
-            metrics,
-            asides: Arc::new(Asides::new(&config.name, config.on_error, limit, kept)),
-            pulse: Arc::default(),
-            opened,
-        };
-        Launch { runtime, config, plan: Arc::new(plan), reports: mpsc::channel(1024), start: watch::Sender::new(false) }
+        let asides = Asides::new(&config.name, config.on_error, limit, kept);
+        let opened = opened.into_iter().map(Some).collect();
+        let plan = JobPlan { opened, ..JobPlan::new(&config.name, graph, claim, manifest, asides) };
+        let home = runtime.network().map(|network| network.address()).unwrap_or_default();
+        let placed = Placed::new(&config.placement, home, &plan.graph, &plan.fragments);
+        let (reports, start) = (mpsc::channel(1024), watch::Sender::new(false));
+        Launch { runtime, config, plan: Arc::new(plan), placed, reports, start }
     }
 
-    /// The worker of a task.
-    fn worker(&self, task: usize) -> usize {
-        task % self.runtime.workers().len()
-    }
-
-    /// Connects all tasks between which there is an exchange.
-    fn connect(&self) -> Ends {
-        let (plan, mut ends) = (&self.plan, Ends::default());
-        for (to, node) in plan.graph.nodes.iter().enumerate() {
-            for (port, e) in node.inputs.iter().enumerate() {
-                let from_fragment = plan.fragments.of_node[e.from];
-                if from_fragment == plan.fragments.of_node[to] {
+    /// Starts the tasks that are here.
+    fn spawn(&self, mut ends: Ends, running: &mut JoinSet<()>) -> Cuts {
+        let (plan, mut cuts) = (&self.plan, Cuts::default());
+        for (fragment, tasks) in self.placed.tasks.iter().enumerate() {
+            let (head, source) = (plan.head(fragment), plan.source(fragment));
+            cuts.heard.extend(source.map(|_| vec![]));
+            for (task, at) in tasks.iter().enumerate() {
+                let heard = source.map(|source| {
+                    let (tx, rx) = mpsc::channel(4);
+                    cuts.heard[source].push(tx);
+                    (source, rx)
+                });
+                if *at != HOME {
+                    cuts.away.entry(*at).or_default().extend(heard.map(|(_, rx)| (fragment, task, rx)));
                     continue;
                 }
-                for from_task in 0..plan.graph.nodes[e.from].parallelism {
-                    let to_tasks = match e.exchange {
-                        Exchange::Forward => from_task..from_task + 1,
-                        Exchange::Single => 0..1,
-                        Exchange::Hash(_) => 0..node.parallelism,
-                    };
-                    let mut senders = vec![];
-                    for to_task in to_tasks {
-                        let place = EdgePlace {
-                            from: self.worker(from_task),
-                            to: self.worker(to_task),
-                            port,
-                            bytes: self.config.edge_bytes,
-                            metrics: plan.metrics[to][to_task].clone(),
-                            budget: self.runtime.budget.clone(),
-                        };
-                        let (sender, receiver) = self.runtime.transport().connect(place);
-                        ends.inputs.entry((to, to_task)).or_default().push(receiver);
-                        senders.push(sender);
-                    }
-                    let out = OutEdge { exchange: e.exchange.clone(), senders };
-                    let outputs = ends.outputs.entry((from_fragment, from_task)).or_default();
-                    outputs.insert((e.from, to, port), out);
-                }
-            }
-        }
-        ends
-    }
-
-    /// Starts all tasks; gives the sources as the coordinator sees them.
-    fn spawn(&self, running: &mut JoinSet<()>) -> Vec<SourceView> {
-        let (plan, mut ends, mut views) = (&self.plan, self.connect(), vec![]);
-        for fragment in 0..plan.fragments.nodes.len() {
-            let (head, mut cuts) = (plan.head(fragment), vec![]);
-            let source = match &plan.graph.nodes[head].kind {
-                NodeKind::Source(source) => Some(source.clone()),
-                _ => None,
-            };
-            for task in 0..plan.parallelism(fragment) {
-                let heard = source.is_some().then(|| {
-                    let (tx, rx) = mpsc::channel(4);
-                    cuts.push(tx);
-                    (views.len(), rx)
-                });
                 let task = Task {
                     job: plan.clone(),
                     fragment,
@@ -141,40 +93,137 @@ impl<'a> Launch<'a> {
                     reports: self.reports.0.clone(),
                     start: self.start.subscribe(),
                 };
-                self.runtime.workers()[self.worker(task.task)].start(task, running);
-            }
-            if let Some(source) = source {
-                let idle_timeout = source.time.as_ref().map(|t| t.idle_timeout);
-                let SourceNode { source, stream, depth, .. } = source;
-                let intake = plan.opened[views.len()].intake.clone();
-                let (there, waits) = (intake.there(), vec![]);
-                let begun = (depth >= plan.depth()).then_some(0);
-                let view = SourceView {
-                    source,
-                    intake,
-                    stream,
-                    idle_timeout,
-                    cuts,
-                    tasks_ended: 0,
-                    waits,
-                    depth,
-                    begun,
-                    there,
-                };
-                views.push(view);
+                running.spawn_on(task.run(self.runtime.here()), &self.runtime.cpu);
             }
         }
-        views
+        cuts
+    }
+
+    /// Starts the tasks that are on other nodes, and carries what those here send them.
+    async fn send_away(
+        &self,
+        network: &Arc<dyn Network>,
+        ends: Ends,
+        mut cuts: Cuts,
+        running: &mut JoinSet<()>,
+    ) -> Result<()> {
+        let node_timeout = self.config.placement.node_timeout;
+        let (manifest, run) = (&self.plan.manifest, token()?);
+        let order = Order {
+            run: run.clone(),
+            name: self.config.name.clone(),
+            description: self.config.placement.description.clone(),
+            fingerprint: fingerprint::of_graph(&self.plan.graph),
+            checkpoint: self.plan.claim.as_ref().map(|_| (manifest.generation, manifest.checkpoint)),
+            placed: self.placed.clone(),
+            node: HOME,
+            edge_bytes: self.config.edge_bytes,
+            fails: self.config.on_error == OnError::Fail,
+            letters: self.config.dead_letters.rows,
+            node_timeout,
+        };
+        let from = ends.inlets.into_iter();
+        let from =
+            from.map(|(node, edges)| Incoming { node, address: self.placed.nodes[node].clone(), edges }).collect();
+        let awaiting = network.landings().wait(&run, from, &self.reports.0);
+        running.spawn_on(hold(awaiting), &self.runtime.io);
+        let away = (0..self.placed.nodes.len()).filter(|node| *node != HOME && self.placed.count(*node) > 0);
+        let calls = away.map(|node| {
+            let (address, order) = (self.placed.nodes[node].clone(), Order { node, ..order.clone() });
+            async move { Ok::<_, Error>((node, call(&**network, &address, &order).await?, address)) }
+        });
+        for (node, line, address) in try_join_all(calls).await? {
+            let remote = Remote {
+                address,
+                line,
+                node_timeout,
+                plan: self.plan.clone(),
+                cuts: cuts.away.remove(&node).unwrap_or_default(),
+                reports: self.reports.0.clone(),
+                start: self.start.subscribe(),
+            };
+            running.spawn_on(remote.run(), &self.runtime.io);
+        }
+        for (node, outlets) in ends.outlets {
+            let (network, reports, mut start) = (network.clone(), self.reports.0.clone(), self.start.subscribe());
+            let (to, run) = (self.placed.nodes[node].clone(), run.clone());
+            let carry = async move {
+                if start.wait_for(|start| *start).await.is_err() {
+                    return;
+                }
+                if let Err(e) = network.carry(&to, &run, HOME, outlets, node_timeout).await {
+                    // The job may have ended.
+                    let _ = reports.send(Report::Failed(e)).await;
+                }
+            };
+            running.spawn_on(carry, &self.runtime.cpu);
+        }
+        Ok(())
+    }
+
+    /// Starts all tasks; gives the sources as the coordinator sees them.
+    async fn begin(&self, running: &mut JoinSet<()>) -> Result<Vec<SourceView>> {
+        let connecting = Connecting {
+            plan: &self.plan,
+            placed: &self.placed,
+            here: HOME,
+            bytes: self.config.edge_bytes,
+            budget: &self.runtime.budget,
+        };
+        let mut ends = connecting.ends();
+        let away = Ends {
+            inlets: std::mem::take(&mut ends.inlets),
+            outlets: std::mem::take(&mut ends.outlets),
+            ..Ends::default()
+        };
+        let mut cuts = self.spawn(ends, running);
+        let views = self.views(std::mem::take(&mut cuts.heard));
+        if self.placed.tasks.iter().flatten().any(|at| *at != HOME) {
+            let network =
+                self.runtime.network().ok_or_else(|| Error::internal("tasks on other nodes without a network"))?;
+            self.send_away(network, away, cuts, running).await?;
+        }
+        Ok(views)
+    }
+
+    /// The sources, whose tasks hear by `cuts`.
+    fn views(&self, cuts: Vec<Vec<mpsc::Sender<CutHere>>>) -> Vec<SourceView> {
+        let plan = &self.plan;
+        let opened = plan.opened.iter().flatten();
+        let views = plan.graph.sources().zip(opened).zip(cuts).map(|((node, opened), cuts)| {
+            let SourceNode { source, stream, depth, time, .. } = node.clone();
+            SourceView {
+                source,
+                stream,
+                idle_timeout: time.map(|time| time.idle_timeout),
+                cuts,
+                tasks_ended: 0,
+                waits: vec![],
+                depth,
+                begun: (depth >= plan.depth()).then_some(0),
+                there: opened.intake.there(),
+                intake: opened.intake.clone(),
+            }
+        });
+        views.collect()
+    }
+
+    fn tasks(&self) -> usize {
+        self.placed.tasks.iter().map(Vec::len).sum()
     }
 
     /// Waits until all tasks have their state back, and none is left that no task has.
     async fn ready(&mut self, running: &mut JoinSet<()>) -> Result<()> {
         let mut opened = BTreeSet::new();
-        for _ in 0..running.len() {
+        let mut ready = 0;
+        while ready < self.tasks() {
             tokio::select! {
                 biased;
                 Some(report) = self.reports.1.recv() => match report {
-                    Report::Ready { states } => opened.extend(states),
+                    Report::Ready { states } => {
+                        opened.extend(states);
+                        ready += 1;
+                    }
                     Report::Failed(e) => return Err(e),
                     _ => return Err(Error::internal("a task has begun before its job")),
                 },
@@ -193,14 +242,14 @@ impl<'a> Launch<'a> {
     /// Starts the job.
     pub(super) async fn launch(mut self) -> Result<JobHandle> {
         let mut running = JoinSet::new();
-        let sources = self.spawn(&mut running);
+        let sources = self.begin(&mut running).await?;
         self.ready(&mut running).await?;
         let (commands, commands_rx) = mpsc::channel(16);
         let abort: Arc<Notify> = Arc::default();
         let (status_tx, status) = watch::channel(status_of(&self.plan.manifest));
         let shared = Arc::new(Shared::new(status_tx, self.plan.metrics.clone()));
-        let graph = self.plan.graph.clone();
-        let intakes = self.plan.opened.iter().map(|source| source.intake.clone()).collect();
+        let (graph, tasks) = (self.plan.graph.clone(), self.tasks());
+        let intakes = self.plan.opened.iter().flatten().map(|source| source.intake.clone()).collect();
         let coordinator = Coordinator {
             state: Run::new(self.plan.manifest.clone(), self.plan.depth(), &self.config, self.runtime.clock.now()),
             clock: self.runtime.clock.clone(),
@@ -209,7 +258,7 @@ impl<'a> Launch<'a> {
             sources,
             sinks: graph.sinks().map(|(_, sink)| sink.sink.clone()).enumerate().collect(),
             claim: self.plan.claim.clone(),
-            tasks: running.len(),
+            tasks,
             pulse: self.plan.pulse.clone(),
             reports: self.reports.1,
             commands: commands_rx,
@@ -228,6 +277,11 @@ impl<'a> Launch<'a> {
         });
         Ok(JobHandle { shared, status, commands, graph, intakes, abort })
     }
+}
+
+/// Holds `what` for as long as the job runs.
+async fn hold<T>(_what: T) {
+    std::future::pending().await
 }
 
 fn status_of(manifest: &Manifest) -> JobStatus {

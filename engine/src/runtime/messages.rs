@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 
 use super::idle::Waits;
@@ -24,8 +25,8 @@ pub(crate) enum Report {
     Ready { states: Vec<String> },
     /// A source task has ended an epoch.
     Cut(Cut),
-    /// A task has done all of an epoch.
-    Done { epoch: u64, aside: Vec<Letter> },
+    /// A task has done all of an epoch, which may be its last.
+    Done { epoch: u64, aside: Vec<Letter>, last: bool },
     /// A task's part of a checkpoint outlasts the process.
     Stored(Parts),
     /// A task failed; the job stops.
@@ -33,6 +34,7 @@ pub(crate) enum Report {
 }
 
 /// Where a source task ends an epoch, and how far it reads in the next.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct CutHere {
     pub(crate) mark: EpochMark,
     /// Once rows have set a bound beyond this, it reads no more until the next mark.
@@ -40,6 +42,7 @@ pub(crate) struct CutHere {
 }
 
 /// A source task's part of an epoch.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Cut {
     pub(crate) epoch: u64,
     pub(crate) source: usize,
@@ -56,6 +59,7 @@ pub(crate) struct Cut {
 }
 
 /// A task's part of a checkpoint.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Parts {
     pub(crate) checkpoint: u64,
     pub(crate) fragment: usize,

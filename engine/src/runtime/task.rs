@@ -9,15 +9,16 @@ use tokio::sync::{mpsc, watch};
 use super::aside::Asides;
 use super::chain::{AsideRows, Body, Chain, OutEdge, RunNode, Target, Uploads, run_gated};
 use super::channel::{Gate, Receiver};
-use super::fragment::Fragments;
+use super::counting::go_on_counting;
+use super::fragment::{Fragments, labels};
 use super::heavy::heavy;
 use super::messages::{CutHere, Pulse, Report};
 use super::scan::{Scan, run_scan};
 use crate::checkpoint::{Claim, Manifest};
 use crate::clock::Clock;
-use crate::connector::Opened;
+use crate::connector::{Opened, Sink, SinkWriter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Graph, NodeKind};
+use crate::graph::{Graph, Node, NodeKind};
 use crate::memory::MemoryBudget;
 use crate::metrics::NodeMetrics;
 use crate::operator::BuildContext;
@@ -49,11 +50,48 @@ pub(super) struct JobPlan {
     pub(super) metrics: Vec<Vec<Arc<NodeMetrics>>>,
     pub(super) asides: Arc<Asides>,
     pub(super) pulse: Arc<Pulse>,
-    /// The sources, as they are open in this process.
-    pub(super) opened: Vec<Opened>,
+    /// The sources, as they are open here; none where no task here reads it.
+    pub(super) opened: Vec<Option<Opened>>,
+    /// Whether this is the node on which the job was started.
+    pub(super) is_home: bool,
 }
 
 impl JobPlan {
+    /// The job of `graph` that feeds stream `name` and goes on from `manifest`, to be completed by what is open here.
+    pub(super) fn new(name: &str, graph: Graph, claim: Option<Claim>, mut manifest: Manifest, asides: Asides) -> Self {
+        let tasks = |n: &Node| (0..n.parallelism).map(|_| Arc::default()).collect();
+        let metrics: Vec<Vec<_>> = graph.nodes.iter().map(tasks).collect();
+        go_on_counting(&graph, &metrics, &mut manifest);
+        JobPlan {
+            name: name.to_owned(),
+            fragments: Fragments::of(&graph),
+            labels: labels(&graph),
+            graph,
+            manifest,
+            claim,
+            metrics,
+            asides: Arc::new(asides),
+            pulse: Arc::default(),
+            opened: vec![],
+            is_home: true,
+        }
+    }
+
+    /// The source that `fragment` reads, by its place among the graph's.
+    pub(super) fn source(&self, fragment: usize) -> Option<usize> {
+        let head = self.head(fragment);
+        let is_source = |id: &usize| matches!(self.graph.nodes[*id].kind, NodeKind::Source(_));
+        is_source(&head).then(|| (0..head).filter(is_source).count())
+    }
+
+    /// The writer of `sink` for a task.
+    fn writer(&self, sink: &dyn Sink, task: usize) -> Result<Box<dyn SinkWriter>> {
+        match self.is_home {
+            true => sink.open(task),
+            false => sink.open_away(task, self.manifest.generation),
+        }
+    }
+
     /// How many tasks run `fragment`.
     pub(super) fn parallelism(&self, fragment: usize) -> usize {
         self.graph.nodes[self.head(fragment)].parallelism
@@ -76,8 +114,8 @@ impl JobPlan {
 /// The sending ends of edges, by (from node, to node, port).
 pub(super) type Outputs = BTreeMap<(usize, usize, usize), OutEdge>;
 
-/// One task of a job, to be run by a [`Worker`](super::Worker).
-pub struct Task {
+/// One task of a job.
+pub(super) struct Task {
     pub(super) job: Arc<JobPlan>,
     pub(super) fragment: usize,
     pub(super) task: usize,
@@ -94,7 +132,7 @@ pub struct Task {
 
 impl Task {
     /// Runs the task with what is `here`, until its input has ended or the job stops.
-    pub async fn run(self, here: Here) {
+    pub(super) async fn run(self, here: Here) {
         let reports = self.reports.clone();
         if let Err(e) = self.live(here).await {
             // The job may have ended.
@@ -117,11 +155,13 @@ impl Task {
             return run_gated(chain, Gate::new(inputs, metrics)).await;
         };
         let (source_id, cuts) = source.ok_or_else(|| Error::internal("a source task that does not hear of epochs"))?;
+        let opened = job.opened.get(source_id).cloned().flatten();
+        let opened = opened.ok_or_else(|| Error::internal("a source task where its source is not open"))?;
         let scan = Scan {
             chain,
             source_id,
             source: node.source.clone(),
-            opened: job.opened[source_id].clone(),
+            opened,
             tasks: owner.parallelism,
             time: node.time.clone(),
             sampled: !job.graph.follows_time(),
@@ -150,7 +190,7 @@ impl Task {
                 NodeKind::Source(_) => Body::Scan,
                 NodeKind::Sink(s) => {
                     let place = job.graph.sinks().position(|(sink, _)| sink == *id).unwrap_or_default();
-                    Body::Sink(place, s.sink.open(task)?, state.account())
+                    Body::Sink(place, job.writer(&*s.sink, task)?, state.account())
                 }
                 NodeKind::Operator(spec) => Body::Operator(spec.build(&mut BuildContext { state: &mut state })?),
             };

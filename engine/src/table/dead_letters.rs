@@ -10,25 +10,29 @@ use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::{Deserialize, Serialize};
 
 use super::parquet_file::FileWriter;
 use crate::connector::DeadLetter;
 use crate::error::Result;
 
 /// A row of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Letter {
     /// The split it came from; empty where that is not known any more.
+    #[serde(with = "crate::plain::text")]
     pub(crate) source: Arc<str>,
     /// Where in the split, in its coordinate.
     pub(crate) position: Option<u64>,
     /// Which line of a text file (1-based).
     pub(crate) line: Option<u64>,
     /// The expression that failed; `None` where the input could not be decoded.
+    #[serde(with = "crate::plain::maybe_text")]
     pub(crate) expression: Option<Arc<str>>,
     /// Why, in words.
     pub(crate) reason: String,
     /// The bytes as they were, or the row as JSON.
+    #[serde(with = "crate::plain::bytes")]
     pub(crate) raw: Vec<u8>,
     /// How often the row arrived; below 0 it was taken back.
     pub(crate) weight: i64,

@@ -208,6 +208,24 @@ impl TableSink {
         }
     }
 
+    fn writer(&self, task: usize, generation: u64, unwritten: Option<Unwritten>) -> Writer {
+        // The job runs from here on.
+        self.store.wait_long(true);
+        Writer {
+            store: self.store.clone(),
+            log: self.log.clone(),
+            outgoing: Outgoing::new(self.log.schema().clone(), self.log.is_changelog(), self.key.clone()),
+            task,
+            generation,
+            small: vec![],
+            small_bytes: 0,
+            unwritten,
+            file: None,
+            kept: vec![],
+            kept_bytes: 0,
+        }
+    }
+
     /// Makes a file of the rows that `tasks` have left for it.
     async fn write(&self, checkpoint: u64, tasks: &[usize]) -> Result<Staged> {
         let rows: Vec<RecordBatch> = {
@@ -297,21 +315,15 @@ impl Sink for TableSink {
     }
 
     fn open(&self, task: usize) -> Result<Box<dyn SinkWriter>> {
-        // The job runs from here on.
-        self.store.wait_long(true);
-        Ok(Box::new(Writer {
-            store: self.store.clone(),
-            log: self.log.clone(),
-            outgoing: Outgoing::new(self.log.schema().clone(), self.log.is_changelog(), self.key.clone()),
-            task,
-            generation: self.generation(),
-            small: vec![],
-            small_bytes: 0,
-            unwritten: self.unwritten.clone(),
-            file: None,
-            kept: vec![],
-            kept_bytes: 0,
-        }))
+        Ok(Box::new(self.writer(task, self.generation(), Some(self.unwritten.clone()))))
+    }
+
+    fn is_anywhere(&self) -> bool {
+        true
+    }
+
+    fn open_away(&self, task: usize, generation: u64) -> Result<Box<dyn SinkWriter>> {
+        Ok(Box::new(self.writer(task, generation, None)))
     }
 
     async fn commit(&self, commit: &Commit<'_>) -> Result<()> {
@@ -359,7 +371,9 @@ struct Writer {
     /// Rows for the next file while they are few.
     small: Vec<RecordBatch>,
     small_bytes: usize,
-    unwritten: Unwritten,
+    /// Where they are left for a file of several tasks; not in another process than that of the commits, where followers read
+    /// the files, too.
+    unwritten: Option<Unwritten>,
     file: Option<FileWriter<Vec<u8>>>,
     kept: Vec<Changes>,
     kept_bytes: usize,
@@ -383,7 +397,7 @@ impl Writer {
             }
         }
         self.kept_bytes += bytes;
-        if self.kept_bytes <= KEPT_BYTES {
+        if self.kept_bytes <= KEPT_BYTES && self.unwritten.is_some() {
             self.kept.push(changes);
         } else {
             self.kept.clear();
@@ -413,18 +427,24 @@ impl SinkWriter for Writer {
     async fn stage(&mut self, checkpoint: u64) -> Result<Vec<Staged>> {
         let kept = std::mem::take(&mut self.kept);
         (self.kept_bytes, self.small_bytes) = (0, 0);
+        if self.unwritten.is_none() && !self.small.is_empty() {
+            let file = self.file.insert(FileWriter::new(&file_schema(&self.log))?);
+            for rows in self.small.drain(..) {
+                file.write(&rows)?;
+            }
+        }
         if let Some(file) = self.file.take() {
-            self.log.stage(checkpoint, self.task, kept);
+            if self.unwritten.is_some() {
+                self.log.stage(checkpoint, self.task, kept);
+            }
             let (rows, bytes) = file.finish()?;
             let name = file_name(checkpoint, self.task, self.generation);
             return Ok(vec![put(&self.store, &self.log, name, rows, Bytes::from(bytes)).await?]);
         }
         let small = std::mem::take(&mut self.small);
-        if small.is_empty() {
-            return Ok(vec![]);
-        }
+        let Some(unwritten) = self.unwritten.as_ref().filter(|_| !small.is_empty()) else { return Ok(vec![]) };
         self.log.stage(checkpoint, self.task, kept);
-        self.unwritten.lock().insert((checkpoint, self.task), small);
+        unwritten.lock().insert((checkpoint, self.task), small);
         Ok(vec![Staged { kind: ROWS.to_owned(), body: serde_json::to_value(self.task)? }])
     }
 

@@ -276,6 +276,7 @@ impl Millstream {
         config.every = every(create.emit());
         config.eager = def.ingest.is_some();
         (config.on_error, config.dead_letters) = (own.on_error, own.dead_letters);
+        config.placement = self.placement(entry)?;
         let reader = format!("stream \"{}\"", def.name);
         self.refuse_second_stdin(&reader, &def.reads)?;
         let handle = Arc::new(self.runtime().start(graph, config, Some(checkpoints)).await?);

@@ -5,6 +5,7 @@ mod access;
 mod alone;
 mod audit;
 mod audit_table;
+mod away;
 mod batch_memory;
 mod bucket;
 mod change;

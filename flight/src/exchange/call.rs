@@ -1,0 +1,148 @@
+//! Calling another node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{FlightData, FlightDescriptor};
+use bytes::Bytes;
+use millstream_engine::runtime::{Line, gone_away};
+use millstream_engine::{Error, Result};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Endpoint;
+use tonic::{Code, Request, Streaming};
+
+use super::words::{Call, word};
+use crate::error::from_status;
+
+/// Messages that wait to be sent.
+pub(super) const WAITING: usize = 4;
+/// Words that wait at either end of a job line.
+pub(super) const WORDS: usize = 64;
+/// What may be on the way to a reader that takes all at once.
+const WINDOW: u32 = 4 << 20;
+/// The largest message. A row stands in one.
+pub(super) const LARGEST: usize = 1 << 30;
+
+/// How other nodes are reached, and what convinces them that a node calls.
+pub trait Calling: Send + Sync {
+    /// The server of the node at `address`, `HOST:PORT`.
+    fn endpoint(&self, address: &str) -> Result<Endpoint>;
+
+    /// Puts into the headers of a call what the other node wants to see.
+    fn sign(&self, headers: &mut MetadataMap) -> Result<()>;
+}
+
+/// Nodes that trust their network: no TLS, and no key.
+#[derive(Clone, Copy, Debug)]
+pub struct InTheClear;
+
+impl Calling for InTheClear {
+    fn endpoint(&self, address: &str) -> Result<Endpoint> {
+        let wrong = |e| Error::invalid(format!("\"{address}\" is no address of a node")).with_source(e);
+        Endpoint::from_shared(format!("http://{address}")).map_err(wrong)
+    }
+
+    fn sign(&self, _headers: &mut MetadataMap) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A line that the other node has taken.
+pub(super) struct Taken {
+    pub(super) send: mpsc::Sender<FlightData>,
+    pub(super) answers: Streaming<FlightData>,
+}
+
+/// Opens a line that begins with `call` and `body`, over a connection of its own.
+pub(super) async fn open(
+    calling: &Arc<dyn Calling>,
+    io: &Handle,
+    address: &str,
+    call: &Call,
+    body: Bytes,
+    node_timeout: Duration,
+) -> Result<Taken> {
+    let endpoint = calling
+        .endpoint(address)?
+        .connect_timeout(node_timeout)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(node_timeout / 2)
+        .keep_alive_timeout(node_timeout / 2)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW);
+    let first = FlightDescriptor::new_cmd(serde_json::to_vec(call)?);
+    let (send, sent) = mpsc::channel(WAITING);
+    let first = FlightData::new().with_descriptor(first).with_data_body(body);
+    let mut request = Request::new(tokio_stream::once(first).chain(ReceiverStream::new(sent)));
+    calling.sign(request.metadata_mut())?;
+    // The connection lives where it was made.
+    let opening = io.spawn(async move {
+        let channel = endpoint.connect().await.map_err(|e| format!("{e:?}"))?;
+        let mut client = FlightServiceClient::new(channel).max_decoding_message_size(LARGEST);
+        Ok::<_, String>(client.do_exchange(request).await)
+    });
+    let answered = opening.await.map_err(|_| gone_away(address, "cannot be called"))?;
+    let answered = answered.map_err(|why| {
+        tracing::debug!(%address, %why, "a node cannot be reached");
+        gone_away(address, "cannot be reached")
+    })?;
+    match answered {
+        Ok(response) => Ok(Taken { send, answers: response.into_inner() }),
+        Err(status) if is_break(&status) => Err(gone_away(address, "has gone")),
+        Err(status) => Err(refused(&status)),
+    }
+}
+
+/// Whether `status` was made by a connection that broke.
+fn is_break(status: &tonic::Status) -> bool {
+    std::error::Error::source(status).is_some() || matches!(status.code(), Code::Unavailable | Code::Unknown)
+}
+
+fn refused(status: &tonic::Status) -> Error {
+    let e = from_status(status);
+    let refused = Error::new(e.kind(), e.message());
+    match e.hint() {
+        Some(hint) => refused.with_hint(hint),
+        None => refused,
+    }
+}
+
+/// Opens a job line that begins with `order`.
+pub(super) async fn call(
+    calling: &Arc<dyn Calling>,
+    io: &Handle,
+    address: &str,
+    order: Bytes,
+    node_timeout: Duration,
+) -> Result<Line> {
+    let Taken { send, mut answers } = open(calling, io, address, &Call::Job, order, node_timeout).await?;
+    let (say, mut said) = mpsc::channel::<Bytes>(WORDS);
+    let (tell, hear) = mpsc::channel(WORDS);
+    io.spawn(async move {
+        while let Some(said) = said.recv().await {
+            if send.send(word(said)).await.is_err() {
+                return;
+            }
+        }
+    });
+    io.spawn(async move {
+        loop {
+            let answer = tokio::select! {
+                answer = answers.message() => answer,
+                // Dropping the answers ends the call.
+                () = tell.closed() => return,
+            };
+            let Ok(Some(answer)) = answer else { return };
+            if tell.send(answer.data_body).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(Line { say, hear })
+}
