@@ -35,24 +35,25 @@ pub(crate) async fn run(store: Option<String>, args: ServeArgs) -> Result<ExitCo
     };
     let address = advertised(args.advertise.as_deref(), flight.address)?;
     let (store, identity) = (config.store.clone(), identity(&args.doors));
+    let places: Vec<_> = std::iter::once(&flight).chain(&http).map(|p| (p.address, p.tls.is_some())).collect();
+    let insecure = args.engine.insecure;
     let options = NodeOptions {
         config,
         doors: doors_options(args.doors),
         http: HttpOptions::default(),
         address,
+        admits: Box::new(move |is_open| {
+            places.iter().try_for_each(|place| refuse_open_doors(*place, is_open, insecure))
+        }),
         identity,
         timeout: args.node_timeout,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let node = Node::open(options).await?;
-    let is_open = node.is_open().await?;
-    for place in std::iter::once(&flight).chain(&http) {
-        refuse_open_doors(place, is_open, args.engine.insecure)?;
-    }
     let mut stop = Box::pin(signal::shutdown());
     // Its handlers are there before anybody is told that it serves.
     let stopped = futures::poll!(&mut stop).is_ready();
-    let words = announcement(&flight, http.as_ref(), &store, is_open);
+    let words = announcement(&flight, http.as_ref(), &store, node.is_open().await?);
     let (shown, leaving) = (Arc::clone(&node), Arc::clone(&node));
     let shutdown = async move {
         let asked = async {
@@ -111,9 +112,8 @@ fn doors_options(args: DoorArgs) -> DoorsOptions {
 }
 
 /// Refuses to listen where others reach it while anybody may do all, or while passwords can be overheard.
-fn refuse_open_doors(place: &Place, is_open: bool, insecure: bool) -> Result<()> {
-    why_refused(place.address.ip(), place.tls.is_some(), is_open, insecure).map_or(Ok(()), |(what, hint)| {
-        let address = place.address;
+fn refuse_open_doors((address, is_tls): (SocketAddr, bool), is_open: bool, insecure: bool) -> Result<()> {
+    why_refused(address.ip(), is_tls, is_open, insecure).map_or(Ok(()), |(what, hint)| {
         let message = format!("refused to listen on {address}, which others reach, {what}");
         Err(report::fail(ErrorKind::Invalid, message).with_hint(format!(
             "{hint} Or listen on 127.0.0.1; or write --insecure, where the network is yours alone."

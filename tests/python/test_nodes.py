@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -15,7 +16,8 @@ import pyarrow
 import pyarrow.flight
 import pytest
 from buckets import free_port, s3
-from conftest import BINARY, PATIENCE, Process, run
+from certificates import Authority
+from conftest import BINARY, PATIENCE, Process, Server, run
 from test_flight import command
 from test_http import HttpServer
 from test_since import FlightFollower
@@ -233,12 +235,25 @@ def test_a_large_result_and_a_large_ingest_pass_through(folder):
 def test_an_ingest_that_breaks_off_on_the_way_puts_nothing_in(folder):
     with Node(folder, *FAST) as a, Node(folder, *FAST) as b:
         b.ask_sql("CREATE STREAM wide (id BIGINT)")
-        with pyarrow.flight.connect(f"grpc://{b.address}") as client:
-            writer, _ = client.do_put(pyarrow.flight.FlightDescriptor.for_path("wide"), pyarrow.schema([("id", pyarrow.int64())]))
-            writer.write_batch(pyarrow.record_batch({"id": range(1000)}))
+        client = f"""
+import time
+import adbc_driver_flightsql.dbapi as flightsql, pyarrow
+
+def batches():
+    for i in range(5):
+        yield pyarrow.record_batch({{"id": range(i * 1000, i * 1000 + 1000)}})
+    print("sent", flush=True)
+    time.sleep(60)
+
+with flightsql.connect("grpc://{b.address}", autocommit=True) as connection, connection.cursor() as cursor:
+    schema = pyarrow.schema([("id", pyarrow.int64())])
+    cursor.adbc_ingest("wide", pyarrow.RecordBatchReader.from_batches(schema, batches()), mode="append")
+"""
+        with subprocess.Popen([sys.executable, "-c", client], stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"sent\n"
             time.sleep(0.3)
-        # The client is gone, and has not said that this was all.
-        del writer
+            # It has not said that this was all.
+            process.kill()
         time.sleep(0.5)
         b.ask_sql("INSERT INTO wide VALUES (7)")
         assert a.ask_sql("SELECT id FROM wide") == [{"id": 7}]
@@ -378,7 +393,8 @@ def test_a_process_that_wants_the_store_for_itself_is_told_of_the_leader(place):
 
 def test_a_process_that_has_the_store_for_itself_is_not_joined(folder, tmp_path):
     (tmp_path / "forever.sql").write_text(
-        "CREATE STREAM ticks (id BIGINT) WITH (connector = 'generator', rows = 100000000, pace = 10);\nSELECT * FROM ticks EMIT CHANGES;"
+        "CREATE STREAM bids (auction BIGINT, date_time TIMESTAMP) WITH (connector = 'nexmark', table = 'bid', events = 60000, pace = 100);"
+        "CREATE STREAM n AS SELECT count(*) AS n FROM bids EMIT CHANGES; SELECT * FROM n EMIT CHANGES;"
     )
     with Process("run", tmp_path / "forever.sql", "--store", folder.store) as alone:
         until(lambda: (folder.store / "LOCK").exists() and alone.process.poll() is None, "it runs")
@@ -402,13 +418,17 @@ class Impostor(threading.Thread):
         self.store, self.ends = store, threading.Event()
         self.term = {"holder": "f" * 32, "place": "process 1 on elsewhere", "milliseconds": 400, "kernel": "elsewhere"}
         self.node = {"address": "127.0.0.1:9", "version": "0.0.9", "timeout_milliseconds": 500} | node
+        self.number = 0
+        self.renew()
         self.start()
 
+    def renew(self):
+        self.number += 1
+        lease(self.store, self.number, **self.term, node=self.node)
+
     def run(self):
-        number = 0
         while not self.ends.wait(0.1):
-            number += 1
-            lease(self.store, number, **self.term, node=self.node)
+            self.renew()
 
     def __enter__(self):
         return self
@@ -499,16 +519,15 @@ def test_a_name_is_advertised(folder):
         create(b)
 
 
-def test_users_are_who_they_are_at_any_node(folder, tmp_path):
+def test_users_are_who_they_are_at_any_node(folder):
+    run(folder.store, ORDERS + "CREATE USER boss PASSWORD 'a long secret'; GRANT ADMIN ON ALL TO boss;")
     with Node(folder, *FAST) as a, Node(folder, *FAST) as b:
-        create(a)
-        a.ask_sql("CREATE USER boss PASSWORD 'a long secret'")
         boss = {"username": "boss", "password": "a long secret"}
         with pytest.raises(adbc_driver_manager.Error):
             b.ask_sql("SELECT * FROM orders")
         with b.connect(**boss) as connection:
             execute(connection, "CREATE USER reader PASSWORD 'another secret'")
-            execute(connection, "GRANT READ ON orders TO reader")
+            execute(connection, "GRANT READ ON STREAM orders TO reader")
         with b.connect(username="reader", password="another secret") as connection:
             assert execute(connection, "SELECT * FROM orders") == []
             with pytest.raises(adbc_driver_manager.Error, match="(?i)right|denied"):
@@ -520,3 +539,24 @@ def test_users_are_who_they_are_at_any_node(folder, tmp_path):
             # Who it was, as the node says that the client came, and not the node's own address with another port.
             noted = execute(connection, "SELECT * FROM millstream.audit")
             assert any("127.0.0.1" in str(row) for row in noted)
+
+
+def test_nodes_speak_tls_and_trust_what_the_store_says(folder, tmp_path):
+    authority, clients = Authority(tmp_path, "authority"), Authority(tmp_path, "clients")
+    run(folder.store, ORDERS + "CREATE USER visitor; GRANT READ ON STREAM orders TO visitor;")
+
+    def node(name, ca):
+        certificate, key = ca.issue(name)
+        return Server(folder.store, *FAST, "--tls-cert", certificate, "--tls-key", key, "--tls-client-ca", clients.cert)
+
+    # What nodes show one another must be good enough for any client.
+    certificate, key = authority.issue("wrong")
+    tls = ("--tls-cert", certificate, "--tls-key", key, "--tls-client-ca", clients.cert)
+    said = refused(folder.store, *FAST, *tls)
+    assert "--tls-client-ca" in said, said
+    with node("a", clients) as a, node("b", clients) as b:
+        certificate, key = clients.issue("visitor")
+        with Process("shell", "--connect", f"grpc+tls://{b.address}", "--tls-ca", clients.cert, "--tls-cert", certificate,
+                     "--tls-key", key, "-c", "SELECT count(*) AS n FROM orders", "-c", "SHOW NODES") as shell:
+            assert shell.wait() == 0, shell.stderr
+            assert a.address in shell.stdout and b.address in shell.stdout

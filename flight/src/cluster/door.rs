@@ -170,17 +170,13 @@ async fn pass_on(
         Err(e) => return refused(door, &e),
     };
     let (mut stopped, mut gone, own) = (node.stopped.subscribe(), leader.gone.clone(), Arc::clone(node));
-    let (ended, address) = (to_status(&lost, None), node.address().to_owned());
+    let ended = to_status(&lost, None);
     let ends = {
         let ended = ended.clone();
         async move {
             tokio::select! {
                 () = turned(&mut gone) => ended,
-                () = turned(&mut stopped) => {
-                    let message = format!("node \"{address}\" is shutting down");
-                    let e = Error::new(ErrorKind::Unavailable, message).with_hint(own.others(&address));
-                    to_status(&e, None)
-                }
+                () = turned(&mut stopped) => to_status(&own.ends_here(), None),
             }
         }
     };

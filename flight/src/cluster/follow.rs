@@ -119,6 +119,8 @@ async fn beat_once(node: &Node, leader: &Leader, other: &mut Option<Other>, pati
             none.insert(Other::new(channel, leader.proof.clone(), patience))
         }
     };
+    // Others are told from here on where it shows another certificate.
+    let _ = node.renewed_certificate().await;
     let heard = other.beat(node).await?;
     node.know(heard.nodes);
     Ok(heard.leaves)

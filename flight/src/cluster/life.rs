@@ -23,6 +23,8 @@ use super::node::{Led, Node, Role, turned};
 const STOPS: Duration = Duration::from_secs(10);
 /// How long a lock is waited for that another process has, which may be about to end.
 const LOCKED: Duration = Duration::from_secs(2);
+/// How long who has one that leads leave may take to fetch the answer: some clients ask twice for it.
+const ANSWERED: Duration = Duration::from_millis(500);
 /// How long it is waited after a failure that may come again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -222,7 +224,10 @@ impl Life {
         let lease = led.millstream.lease()?;
         let mut tick = tokio::time::interval(self.node.timeout() / 10);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let left = led.nodes.leader_leaves();
+        let left = async {
+            led.nodes.leader_leaves().await;
+            tokio::time::sleep(ANSWERED).await;
+        };
         tokio::pin!(left);
         let mut leaves = false;
         loop {

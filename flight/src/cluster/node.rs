@@ -18,8 +18,9 @@ use super::key::ClusterKey;
 use super::trust::fingerprint;
 use crate::doors::tls::Identity;
 use crate::doors::{Doors, DoorsOptions};
+use crate::error::to_status;
 use crate::http::{HttpOptions, router};
-use crate::server::{Stack, stack};
+use crate::server::{Ending, Stack, stack};
 
 /// How long a node may be silent where nothing else is said.
 pub const NODE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,6 +37,8 @@ pub struct NodeOptions {
     pub http: HttpOptions,
     /// Where others reach it.
     pub address: String,
+    /// Errors where it must not serve; it is said whether anybody may do all, since nobody has made a user.
+    pub admits: Box<dyn Fn(bool) -> Result<()> + Send + Sync>,
     /// The certificate that it shows.
     pub identity: Option<Identity>,
     /// How long a node may be silent; that of the cluster, where nothing is said.
@@ -94,6 +97,14 @@ impl Node {
     /// A node of the store that `options` name. It plays no part yet.
     pub async fn open(options: NodeOptions) -> Result<Arc<Self>> {
         let seat = Seat::at(&options.config.store).await?;
+        let admitted = match seat.is_open().await {
+            Ok(is_open) => (options.admits)(is_open),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = admitted {
+            seat.leave();
+            return Err(e);
+        }
         let key = ClusterKey::of(seat.store()).await?;
         let certificate = shown(options.identity.as_ref().map(|identity| identity.cert.clone())).await?;
         let (role, _) = watch::channel(Role::Seeks("it has just started".into()));
@@ -220,6 +231,14 @@ impl Node {
         Error::new(ErrorKind::Unavailable, message).with_hint(format!("Try again. {}", self.others(self.address())))
     }
 
+    /// That what this node does for a client ends: it is shutting down, or leads no more.
+    pub(super) fn ends_here(&self) -> Error {
+        let what = if *self.stopped.borrow() { "is shutting down" } else { "leads no more" };
+        let without = if *self.stopped.borrow() { self.address() } else { "" };
+        Error::new(ErrorKind::Unavailable, format!("node \"{}\" {what}", self.address()))
+            .with_hint(self.others(without))
+    }
+
     /// That the one at `leader` has gone while something was under way.
     pub(super) fn lost_leader(&self, leader: &str) -> Error {
         Error::new(ErrorKind::Unavailable, format!("node \"{leader}\", which leads, has gone")).with_hint(format!(
@@ -247,13 +266,15 @@ pub enum Part {
 impl Led {
     /// Answers for `millstream` until `stopped` turns true. Blocks on the disk.
     pub(super) fn new(
-        node: &Node,
+        node: &Arc<Node>,
         millstream: Arc<Millstream>,
         nodes: Arc<Nodes>,
         stopped: watch::Receiver<bool>,
     ) -> Result<Self> {
         let doors = Arc::new(Doors::new(Arc::clone(&millstream), node.options.doors.clone())?);
-        let flight = stack(Arc::clone(&doors), stopped.clone())?;
+        let own = Arc::clone(node);
+        let told = Arc::new(move || to_status(&own.ends_here(), None));
+        let flight = stack(Arc::clone(&doors), Ending { stopped: stopped.clone(), told })?;
         let http = router(doors, node.options.http.clone(), stopped);
         Ok(Led { millstream, nodes, flight, http })
     }

@@ -45,6 +45,7 @@ pub(crate) use actions::FOLLOW_FAILURES;
 pub(crate) use connection::ConnectionInfo;
 pub(crate) use delivery::DELIVERY;
 pub(crate) use metadata::object_of_table;
+pub(crate) use running::Ending;
 
 use crate::doors::{Acceptor, Doors, DoorsOptions, Peer};
 use admission::Admitted;
@@ -87,7 +88,7 @@ pub async fn serve_with(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
-    let routes = Routes::new(stack(doors, stopped.clone())?);
+    let routes = Routes::new(stack(doors, Ending::of(stopped.clone()))?);
     let serving = serve_until(routes, acceptor, stopped, ConnectionInfo::at);
     tokio::pin!(serving, shutdown);
     tokio::select! {
@@ -100,13 +101,13 @@ pub async fn serve_with(
     }
 }
 
-/// The whole Flight service, for whom `doors` lets in. Its queries end when `stopped` turns true.
+/// The whole Flight service, for whom `doors` lets in.
 pub(crate) type Stack = Admitted<WholeRequests<FlightServiceServer<Gateway>>>;
 
-/// See [`Stack`].
-pub(crate) fn stack(doors: Arc<Doors>, stopped: watch::Receiver<bool>) -> Result<Stack> {
+/// See [`Stack`]. Its queries end with the `ending`.
+pub(crate) fn stack(doors: Arc<Doors>, ending: Ending) -> Result<Stack> {
     let budget = Arc::clone(doors.millstream().budget());
-    let service = Service::new(Arc::clone(&doors), stopped)?;
+    let service = Service::new(Arc::clone(&doors), ending)?;
     let service = FlightServiceServer::new(Gateway::new(service)).max_decoding_message_size(LARGEST_REQUEST);
     Ok(Admitted { doors, service: WholeRequests { service, budget } })
 }

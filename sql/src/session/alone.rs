@@ -13,6 +13,9 @@ use super::batch_memory::SPILL;
 use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
 
+/// What the nodes of a store know one another by.
+pub(super) const CLUSTER: &str = "cluster";
+
 /// What keeps a store for this process.
 pub(super) enum Hold {
     /// A lock that ends with the process.
@@ -89,6 +92,11 @@ impl Seat {
         &self.name
     }
 
+    /// Gives it up before anything was made of it.
+    pub fn leave(self) {
+        self.made.remove();
+    }
+
     /// Whether anybody may do all in the store: nobody has made a user.
     pub async fn is_open(&self) -> Result<bool> {
         Ok(Catalog::load(&self.store).await?.access.is_open())
@@ -146,9 +154,10 @@ impl Made {
     /// Takes it away again, as far as nothing else lies there.
     pub(super) fn remove(&self) {
         let Some(lock) = &self.lock else { return };
-        let alone = lock.parent().and_then(|root| std::fs::read_dir(root).ok()).is_some_and(|all| all.count() == 1);
-        if alone && std::fs::remove_file(lock).is_ok() {
-            // a folder that is not empty stays
+        let entries = lock.parent().and_then(|root| std::fs::read_dir(root).ok());
+        if entries.is_some_and(|mut all| all.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK))) {
+            // There may be none, and a folder that is not empty stays.
+            let _ = std::fs::remove_file(lock);
             let _ = self.folders.iter().try_for_each(std::fs::remove_dir);
         }
     }

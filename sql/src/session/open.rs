@@ -13,7 +13,7 @@ use millstream_engine::table::Upkeep;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, watch};
 
-use super::alone::{Hold, Made, Seat, clean};
+use super::alone::{CLUSTER, Hold, Made, Seat, clean};
 use super::audit::Audit;
 use super::batch_memory::{SPILL, batch_environment};
 use super::ddl::sweep_dropped;
@@ -241,9 +241,11 @@ impl Millstream {
         let logs: Vec<_> = self.objects.read().streams.values().filter_map(|def| def.log.clone()).collect();
         futures::future::join_all(logs.iter().map(|log| log.close(PATIENCE))).await;
         let settled = self.audit.settle().await;
-        let is_new = self.catalog.lock().await.version == 0;
+        let is_alone = self.config.nodes.as_ref().is_none_or(|nodes| !nodes.has_others());
+        let is_new = is_alone && self.catalog.lock().await.version == 0;
         if is_new && self.store.root().is_some() {
             self.store.delete_folder(SPILL).await?;
+            self.store.delete_folder(CLUSTER).await?;
         }
         self.hold.release(is_new).await;
         if is_new {

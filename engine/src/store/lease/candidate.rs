@@ -97,7 +97,7 @@ impl Candidate {
         let last = last(&self.store).await?;
         // Counted from behind the look: what it found was there before.
         let now = self.clock.now();
-        let Some((number, term)) = last else { return Ok(self.unless_locked(0)?) };
+        let Some((number, term)) = last else { return self.unless_locked(0) };
         let fresh = match &self.seen {
             Some(seen) if seen.number == number => seen.fresh,
             seen => {

@@ -294,6 +294,7 @@ pub fn in_use(store: &Store, term: Option<&Term>) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use object_store::memory::InMemory;
 
     use super::*;
@@ -348,6 +349,69 @@ mod tests {
         assert_eq!(second.held(), Held::Yes);
         first.release(false).await;
         take(&store, "third").await.expect_err("the second has it");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_is_late_writes_nothing_before_it_knows() {
+        for watched in [false, true] {
+            let (store, by_hand) = (store(), Clock::by_hand());
+            let lease = Lease::take(&store, "first", SHORT, by_hand.clone()).await.expect("is free");
+            lease.set_watched(watched);
+            let fenced = lease.fenced();
+            fenced.put("a", Bytes::from_static(b"1")).await.expect("is held");
+            by_hand.advance(SHORT * 2);
+            let written = fenced.put("a", Bytes::from_static(b"2")).await;
+            if watched {
+                assert_eq!(lease.lost().await, Held::Resigned, "another may have it");
+                assert_eq!(written.expect_err("is lost").kind(), ErrorKind::Fenced);
+                assert_eq!(store.get("a").await.expect("is there"), "1");
+            } else {
+                written.expect("it was renewed first");
+                assert_eq!((lease.held(), lease.shared.standing.borrow().number), (Held::Yes, 2));
+            }
+            lease.release(false).await;
+            let e = fenced.put("a", Bytes::from_static(b"3")).await.expect_err("was given up");
+            assert_eq!(e.kind(), ErrorKind::Fenced);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test(flavor = "multi_thread")]
+    async fn in_a_folder_the_lock_says_that_a_holder_has_ended() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).expect("opens");
+        let long = Duration::from_secs(60);
+        let node = NodeTerm {
+            address: "a:1".to_owned(),
+            version: "1".to_owned(),
+            timeout_milliseconds: 60_000,
+            certificate: None,
+        };
+        let candidate = |name| Candidate::new(&store, name, Some(node.clone()), long, Clock::default());
+        let (mut first, mut second) = (candidate("first"), candidate("second"));
+        let Found::Free(number) = first.look().await.expect("looks") else { panic!("it is free") };
+        let lease = first.take(number).await.expect("takes").expect("nobody else tries");
+        for _ in 0..2 {
+            let found = second.look().await.expect("looks");
+            assert!(matches!(found, Found::Held { term, lives: false } if term.node.as_ref() == Some(&node)));
+        }
+        assert!(lock(folder.path()).expect("looks").is_none());
+        assert!(taken(&store).await.hint().is_some_and(|hint| hint.contains("--connect grpc://a:1")));
+        // As a process that is killed: without a word.
+        drop(lease);
+        let free = async {
+            while second.look().await.expect("looks") != Found::Free(1) {
+                second.pause().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), free).await.expect("it is not waited for");
+        drop(second);
+        let file = lock(folder.path()).expect("looks").expect("is free");
+        let file = check_alone(&store, file, "alone", Clock::default()).await.expect("nobody leads");
+        // So others do not take the lock for the one of the process that has ended.
+        assert_eq!(candidate("third").look().await.expect("looks"), Found::Locked);
+        drop(file);
+        assert_eq!(candidate("third").look().await.expect("looks"), Found::Free(2));
     }
 
     #[tokio::test(flavor = "multi_thread")]
