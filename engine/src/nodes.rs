@@ -108,13 +108,15 @@ impl Nodes {
         Ok(is_new)
     }
 
-    /// The node called `name` has left.
-    pub fn left(&self, name: &str) {
+    /// The node called `name` has left. Gives its address, if it was there.
+    pub fn left(&self, name: &str) -> Option<String> {
+        let mut left = None;
         self.live.send_if_modified(|live| {
-            let before = live.len();
-            live.retain(|_, known| known.leads || known.node.name != name);
-            live.len() < before
+            let found = live.values().find(|known| !known.leads && known.node.name == name);
+            left = found.map(|known| known.node.address.clone());
+            left.as_ref().is_some_and(|address| live.remove(address).is_some())
         });
+        left
     }
 
     /// Puts out who was silent for too long, and gives their addresses.
@@ -204,10 +206,9 @@ mod tests {
         assert!(!nodes.heard(node("a:1", "a")).expect("is known"));
         assert!(nodes.put_out_silent().is_empty());
         assert!(nodes.heard(node("a:1", "another process")).expect("was started anew"));
-        nodes.left("a");
-        assert_eq!(addresses(&nodes).len(), 2, "that one had gone before");
-        nodes.left("another process");
-        nodes.left("b");
+        assert_eq!(nodes.left("a"), None, "that one had gone before");
+        assert_eq!(nodes.left("another process").as_deref(), Some("a:1"));
+        assert_eq!(nodes.left("b"), None, "it leads");
         assert_eq!(addresses(&nodes), ["b:1"]);
         assert!(nodes.heard(node("b:1", "c")).expect_err("is another's").message().contains("leader's own"));
     }
@@ -220,7 +221,7 @@ mod tests {
         assert_eq!((missing.kind(), missing.hint()), (ErrorKind::NotFound, Some("Did you mean 'a:1'?")));
         assert!(!nodes.drain("a:1").expect("is there"));
         assert!(nodes.is_leaving("a") && !nodes.is_leaving("b"));
-        nodes.left("a");
+        nodes.left("a").expect("was there");
         nodes.gone("a:1").await;
         assert!(nodes.drain("b:1").expect("is there"));
         nodes.leader_leaves().await;

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -22,6 +23,9 @@ from test_flight import command
 from test_http import HttpServer
 from test_since import FlightFollower
 
+# More by hand: MILLSTREAM_NODE_FAULTS=100 MILLSTREAM_NODE_SEEDS=1,2,3.
+FAULTS = int(os.environ.get("MILLSTREAM_NODE_FAULTS", 5))
+SEEDS = [int(seed) for seed in os.environ.get("MILLSTREAM_NODE_SEEDS", "1").split(",")]
 OFTEN = ("--checkpoint-interval", "100ms")
 FAST = ("--node-timeout", "500ms", *OFTEN)
 
@@ -335,6 +339,39 @@ def test_a_leader_that_was_stopped_is_fenced_and_joins_anew(place):
         assert a.process.poll() is None, "without a restart"
         for node in (c, b, a):
             assert node.stop() == 0, node.stderr
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_faults_drawn_from_a_seed_lose_and_double_nothing(place, seed):
+    """Nodes are killed and started again, or stand still for a while, and somebody puts rows in all the time."""
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    with contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(Node(place, *FAST)) for _ in range(3)]
+        create(nodes[0])
+        writer = Writer(nodes)
+        writer.start()
+        until(lambda: writer.acknowledged >= 10, "rows")
+        for _ in range(FAULTS):
+            i, before = chance.randrange(3), writer.acknowledged
+            # Every second fault meets the one that leads.
+            if chance.random() < 0.5:
+                led = until(lambda: next(leader(n) for n in nodes if n.process.poll() is None), "somebody leads")
+                i = next(i for i, n in enumerate(nodes) if n.address == led)
+            if chance.random() < 0.5:
+                nodes[i].kill()
+                time.sleep(chance.uniform(0, 1))
+                nodes[i] = stack.enter_context(Node(place, *FAST))
+            else:
+                nodes[i].process.send_signal(signal.SIGSTOP)
+                time.sleep(chance.uniform(0.2, 3))
+                nodes[i].process.send_signal(signal.SIGCONT)
+            until(lambda: writer.acknowledged > before + 5, "rows after the fault")
+        n = writer.end()
+        print(f"{n} rows, {writer.failures} calls failed, the longest wait was {writer.longest:.1f} s")
+        for node in nodes:
+            until(lambda: len(node.nodes()) == 3, "three nodes")
+            check(node, n)
 
 
 def test_a_node_that_was_stopped_is_out_and_comes_back(folder):

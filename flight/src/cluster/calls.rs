@@ -116,9 +116,10 @@ impl NodeCalls {
             }
             LEAVE => {
                 let gone: Name = serde_json::from_slice(&action.body).map_err(read)?;
-                if let Role::Leads(led) = &*self.0.role.borrow() {
-                    led.nodes.left(&gone.name);
-                    tracing::info!(name = gone.name, "a node has left");
+                if let Role::Leads(led) = &*self.0.role.borrow()
+                    && let Some(node) = led.nodes.left(&gone.name)
+                {
+                    tracing::info!(node, "a node has left");
                 }
                 Ok(action.body.to_vec())
             }

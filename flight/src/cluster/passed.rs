@@ -90,3 +90,49 @@ impl Body for Going {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use http_body_util::{BodyExt, Full, StreamBody};
+
+    use super::*;
+
+    fn coming<B>(body: B) -> Coming<B> {
+        Coming { body, over: false }
+    }
+
+    fn answer(body: tonic::body::Body, ends: BoxFuture<'static, Status>, is_grpc: bool) -> Going {
+        let lost = Status::unavailable("it has gone");
+        Going { body, ends, lost, is_grpc, upstream: Upstream::default(), over: false }
+    }
+
+    #[tokio::test]
+    async fn what_breaks_off_is_not_taken_for_whole() {
+        let whole = coming(Full::new(Bytes::from_static(b"all"))).collect().await.expect("is whole");
+        assert_eq!(whole.to_bytes(), "all");
+        // A stream that has just ended has not said that it was whole.
+        let part = futures::stream::iter([Ok::<_, Status>(Frame::data(Bytes::from_static(b"a part")))]);
+        let mut part = coming(StreamBody::new(part));
+        assert!(part.frame().await.expect("a frame").expect("a part").is_data());
+        assert_eq!(part.frame().await.expect("a frame").expect_err("broke off").code(), tonic::Code::Aborted);
+        assert!(part.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_that_the_other_has_gone() {
+        let never =
+            || tonic::body::Body::new(StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Status>>()));
+        let ended = || std::future::ready(Status::unavailable("it leads no more")).boxed();
+        let mut grpc = answer(never(), ended(), true);
+        let trailers = grpc.frame().await.expect("a frame").expect("no error").into_trailers().expect("trailers");
+        assert_eq!(trailers["grpc-status"], "14");
+        assert!(grpc.frame().await.is_none());
+        let mut http = answer(never(), ended(), false);
+        assert!(http.frame().await.expect("a frame").expect_err("breaks off").message().contains("leads no more"));
+        let broken = futures::stream::iter([Err::<Frame<Bytes>, _>(Status::unknown("reset"))]);
+        let mut broken = answer(tonic::body::Body::new(StreamBody::new(broken)), std::future::pending().boxed(), true);
+        let trailers = broken.frame().await.expect("a frame").expect("no error").into_trailers().expect("trailers");
+        assert_eq!(trailers["grpc-message"], "it%20has%20gone");
+    }
+}

@@ -77,8 +77,12 @@ impl Session {
     pub(super) async fn drain(&self, address: &str) -> Result<Outcome> {
         let nodes = self.millstream.nodes()?;
         if nodes.drain(address)? {
-            let next = if nodes.has_others() { "another node leads from here on" } else { "no other node is there" };
-            return Ok(Outcome::notice("DRAIN NODE", format!("node \"{address}\" led: {next}")));
+            let others: Vec<String> = nodes.live().into_iter().filter(|n| !n.leads).map(|n| n.node.address).collect();
+            let next = match others.as_slice() {
+                [] => "there is no other node".to_owned(),
+                others => format!("one of the others leads from here on: {}", others.join(", ")),
+            };
+            return Ok(Outcome::notice("DRAIN NODE", format!("node \"{address}\" ends; {next}")));
         }
         tokio::time::timeout(LEAVES, nodes.gone(address)).await.map_err(|_| {
             let message = format!("node \"{address}\" has not left within {} s", LEAVES.as_secs());
