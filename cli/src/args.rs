@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::output::Format;
-use crate::quantity::{parse_interval, parse_lifetime, parse_size};
+use crate::quantity::{parse_interval, parse_lifetime, parse_node_timeout, parse_size};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -195,6 +195,13 @@ pub(crate) struct ServeArgs {
     /// Where to serve HTTP as well: rows in and out, statements, metrics; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) http: Option<String>,
+    /// Where other nodes of the store reach this one [default: where it listens; at all addresses, the one of the way out]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
+    /// How long a node of the store may be silent before another takes its place, such as 500ms; all nodes agree
+    /// [default: that of the others, or 5s]
+    #[arg(long, value_name = "TIME", value_parser = parse_node_timeout)]
+    pub(crate) node_timeout: Option<Duration>,
     #[command(flatten)]
     pub(crate) doors: DoorArgs,
     #[command(flatten)]

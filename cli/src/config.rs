@@ -35,6 +35,7 @@ pub(crate) fn engine(store: String, args: &EngineArgs) -> Result<Config> {
         reach: None,
         key: key(args)?,
         insecure: args.insecure,
+        nodes: None,
     })
 }
 

@@ -22,6 +22,13 @@ pub(crate) fn parse_lifetime(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| format!("'{text}' is not a length of time from 1 s on"))
 }
 
+/// How long a node may be silent, such as `500ms`, `5s`.
+pub(crate) fn parse_node_timeout(text: &str) -> Result<Duration, String> {
+    let bounds = Duration::from_millis(200)..=Duration::from_secs(60);
+    let time = parse_duration(text).filter(|time| bounds.contains(time));
+    time.ok_or_else(|| format!("'{text}' is not a length of time from 200 ms to 60 s"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,5 +40,7 @@ mod tests {
         for wrong in ["0s", "1ms", "1 fortnight"] {
             assert_eq!(parse_interval(wrong), Err(format!("'{wrong}' is not a length of time from 10 ms on")));
         }
+        assert_eq!(parse_node_timeout("500ms"), Ok(Duration::from_millis(500)));
+        assert!(parse_node_timeout("100ms").is_err() && parse_node_timeout("2min").is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! `millstream serve`: the store over Arrow Flight SQL, and over HTTP where that is asked for, behind the same doors.
+//! `millstream serve`: the store over Arrow Flight SQL, and over HTTP where that is asked for, behind the same doors. Processes
+//! that serve one store are nodes of one cluster.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -9,10 +10,9 @@ use millstream_engine::reach::Reach;
 use millstream_engine::store::Place as StorePlace;
 use millstream_flight::doors::tls::Identity;
 use millstream_flight::doors::{OidcOptions, ServerTls};
-use millstream_flight::{Acceptor, Doors, DoorsOptions, HttpOptions, serve_http, serve_with};
-use millstream_sql::{Config, ErrorKind, Millstream, Result};
+use millstream_flight::{Acceptor, DoorsOptions, HttpOptions, Node, NodeOptions, Part, advertised, serve_node};
+use millstream_sql::{Config, ErrorKind, Result};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use crate::args::{DoorArgs, EngineArgs, ServeArgs};
 use crate::{config, report, signal};
@@ -33,72 +33,59 @@ pub(crate) async fn run(store: Option<String>, args: ServeArgs) -> Result<ExitCo
         Some(place) => Some(listen(place, &args.doors, &["h2", "http/1.1"]).await?),
         None => None,
     };
-    let store = config.store.clone();
-    let millstream = Millstream::open(config).await?;
-    let is_open = millstream.access().is_open();
-    let refused = |place: &Place| refuse_open_doors(place, is_open, args.engine.insecure);
-    if let Err(e) = refused(&flight).and_then(|()| http.as_ref().map_or(Ok(()), refused)) {
-        millstream.close().await?;
-        return Err(e);
-    }
-    let doors = Arc::new(Doors::new(Arc::clone(&millstream), doors_options(args.doors))?);
+    let address = advertised(args.advertise.as_deref(), flight.address)?;
+    let (store, identity) = (config.store.clone(), identity(&args.doors));
+    let places: Vec<_> = std::iter::once(&flight).chain(&http).map(|p| (p.address, p.tls.is_some())).collect();
+    let insecure = args.engine.insecure;
+    let options = NodeOptions {
+        config,
+        doors: doors_options(args.doors),
+        http: HttpOptions::default(),
+        address,
+        admits: Box::new(move |is_open| {
+            places.iter().try_for_each(|place| refuse_open_doors(*place, is_open, insecure))
+        }),
+        identity,
+        timeout: args.node_timeout,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let node = Node::open(options).await?;
     let mut stop = Box::pin(signal::shutdown());
     // Its handlers are there before anybody is told that it serves.
     let stopped = futures::poll!(&mut stop).is_ready();
-    announce(&flight, http.as_ref(), &store, &millstream);
-    let served = serve(doors, flight, http, async move {
-        if !stopped {
-            stop.await;
+    let words = announcement(&flight, http.as_ref(), &store, node.is_open().await?);
+    let (shown, leaving) = (Arc::clone(&node), Arc::clone(&node));
+    let shutdown = async move {
+        let asked = async {
+            if !stopped {
+                stop.await;
+            }
+        };
+        tokio::select! {
+            () = asked => {}
+            () = leaving.told_to_leave() => report::say(format_args!("this node was told to leave")),
         }
-        report::say(format_args!("closing: committing what the jobs have"));
-    });
-    let served = served.await;
-    let closed = millstream.close().await;
-    served.and(closed)?;
+        match leaving.part() {
+            Part::Leads(_) => report::say(format_args!("closing: committing what the jobs have")),
+            Part::Follows(_) | Part::Seeks(_) => report::say(format_args!("closing")),
+        }
+    };
+    let acceptor = |place: Place| Acceptor::new(place.listener, place.tls);
+    let (flight, http) = (acceptor(flight), http.map(acceptor));
+    serve_node(node, flight, http, || words.say(&shown), shutdown).await?;
     report::say(format_args!("closed"));
     Ok(ExitCode::SUCCESS)
 }
 
-/// Serves at both places until `shutdown` completes, and then until what is under way has ended.
-async fn serve(
-    doors: Arc<Doors>,
-    flight: Place,
-    http: Option<Place>,
-    shutdown: impl Future<Output = ()>,
-) -> Result<()> {
-    let (stop, stopped) = watch::channel(false);
-    let both = async {
-        let acceptor = Acceptor::new(flight.listener, flight.tls);
-        let flight = serve_with(Arc::clone(&doors), acceptor, until(stopped.clone()));
-        match http {
-            None => flight.await,
-            Some(http) => {
-                let acceptor = Acceptor::new(http.listener, http.tls);
-                let http = serve_http(Arc::clone(&doors), acceptor, HttpOptions::default(), until(stopped));
-                tokio::try_join!(flight, http).map(drop)
-            }
-        }
-    };
-    tokio::pin!(both, shutdown);
-    tokio::select! {
-        served = &mut both => served,
-        () = &mut shutdown => {
-            // No receiver means that both have ended.
-            let _ = stop.send(true);
-            both.await
-        }
-    }
-}
-
-/// Completes when `stopped` turns true.
-async fn until(mut stopped: watch::Receiver<bool>) {
-    // An error means that nobody can ask any more.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
+/// The certificate that it shows.
+fn identity(args: &DoorArgs) -> Option<Identity> {
+    let (cert, key) = args.tls_cert.clone().zip(args.tls_key.clone())?;
+    Some(Identity { cert, key })
 }
 
 async fn listen(place: &str, args: &DoorArgs, protocols: &[&str]) -> Result<Place> {
-    let tls = match args.tls_cert.clone().zip(args.tls_key.clone()) {
-        Some((cert, key)) => Some(ServerTls::new(Identity { cert, key }, args.tls_client_ca.clone(), protocols)?),
+    let tls = match identity(args) {
+        Some(identity) => Some(ServerTls::new(identity, args.tls_client_ca.clone(), protocols)?),
         None => None,
     };
     let listener = TcpListener::bind(place)
@@ -127,9 +114,8 @@ fn doors_options(args: DoorArgs) -> DoorsOptions {
 }
 
 /// Refuses to listen where others reach it while anybody may do all, or while passwords can be overheard.
-fn refuse_open_doors(place: &Place, is_open: bool, insecure: bool) -> Result<()> {
-    why_refused(place.address.ip(), place.tls.is_some(), is_open, insecure).map_or(Ok(()), |(what, hint)| {
-        let address = place.address;
+fn refuse_open_doors((address, is_tls): (SocketAddr, bool), is_open: bool, insecure: bool) -> Result<()> {
+    why_refused(address.ip(), is_tls, is_open, insecure).map_or(Ok(()), |(what, hint)| {
         let message = format!("refused to listen on {address}, which others reach, {what}");
         Err(report::fail(ErrorKind::Invalid, message).with_hint(format!(
             "{hint} Or listen on 127.0.0.1; or write --insecure, where the network is yours alone."
@@ -161,21 +147,44 @@ fn host(address: SocketAddr) -> String {
     }
 }
 
-fn announce(flight: &Place, http: Option<&Place>, store: &str, millstream: &Millstream) {
-    let streams = millstream.objects().iter().filter(|o| o.namespace == "public").count();
+/// What is said of a server once it serves.
+struct Announcement {
+    /// Up to where it is said what there is.
+    serves: String,
+    connect: String,
+    http: Option<String>,
+}
+
+fn announcement(flight: &Place, http: Option<&Place>, store: &str, is_open: bool) -> Announcement {
     let (scheme, address) = (if flight.tls.is_some() { "grpc+tls" } else { "grpc" }, flight.address);
-    report::say(format_args!(
-        "millstream {} serves {store} on {scheme}://{address} ({}, {})",
-        env!("CARGO_PKG_VERSION"),
-        report::counted(streams as u64, "stream"),
-        report::counted(millstream.jobs().len() as u64, "job")
-    ));
-    let login = if millstream.access().is_open() { "" } else { " --user NAME" };
+    let login = if is_open { "" } else { " --user NAME" };
     let (host_name, port) = (host(address), address.port());
-    report::say(format_args!("connect: millstream shell --connect {scheme}://{host_name}:{port}{login}"));
-    if let Some(Place { address, tls, .. }) = http {
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        report::say(format_args!("http: {scheme}://{}:{}", host(*address), address.port()));
+    Announcement {
+        serves: format!("millstream {} serves {store} on {scheme}://{address}", env!("CARGO_PKG_VERSION")),
+        connect: format!("connect: millstream shell --connect {scheme}://{host_name}:{port}{login}"),
+        http: http.map(|Place { address, tls, .. }| {
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            format!("http: {scheme}://{}:{}", host(*address), address.port())
+        }),
+    }
+}
+
+impl Announcement {
+    fn say(self, node: &Node) {
+        let part = match node.part() {
+            Part::Leads(millstream) => {
+                let streams = millstream.objects().iter().filter(|o| o.namespace == "public").count();
+                let jobs = millstream.jobs().len();
+                format!("{}, {}", report::counted(streams as u64, "stream"), report::counted(jobs as u64, "job"))
+            }
+            Part::Follows(leader) => format!("a node; the one that leads is {leader}"),
+            Part::Seeks(why) => format!("a node; {why}"),
+        };
+        report::say(format_args!("{} ({part})", self.serves));
+        report::say(format_args!("{}", self.connect));
+        if let Some(http) = self.http {
+            report::say(format_args!("{http}"));
+        }
     }
 }
 

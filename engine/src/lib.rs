@@ -17,6 +17,7 @@ pub mod key;
 pub mod memory;
 pub mod metrics;
 pub mod nearest;
+pub mod nodes;
 pub mod operator;
 pub mod options;
 mod plain;

@@ -9,6 +9,7 @@
 //! stream is polled, so a client that goes away takes its query with it.
 
 pub mod client;
+pub mod cluster;
 mod connector;
 pub mod doors;
 pub mod error;
@@ -25,6 +26,7 @@ mod wanted;
 mod wire;
 
 pub use client::{ConnectOptions, FlightClient};
+pub use cluster::{Node, NodeOptions, Part, advertised, serve_node};
 pub use compression::Compression;
 pub use connector::connectors;
 pub use doors::{Acceptor, Doors, DoorsOptions};

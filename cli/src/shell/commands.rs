@@ -13,6 +13,8 @@ pub(crate) enum Command {
     Views,
     /// `\dj`
     Jobs,
+    /// `\nodes`
+    Nodes,
     /// `\df [pattern]`
     Functions(Option<String>),
     /// `\dc [pattern]`
@@ -53,6 +55,7 @@ pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
     ("\\dt", "", "streams"),
     ("\\dv", "", "views"),
     ("\\dj", "", "running queries (also \\j)"),
+    ("\\nodes", "", "the nodes of the cluster (also \\dn)"),
     ("\\df", "[PATTERN]", "functions"),
     ("\\dc", "[PATTERN]", "connectors and their options"),
     ("\\ds", "", "settings"),
@@ -89,6 +92,7 @@ pub(crate) fn parse(line: &str) -> Option<Result<Command, String>> {
         "\\dt" => Ok(Command::Streams),
         "\\dv" => Ok(Command::Views),
         "\\dj" | "\\j" => Ok(Command::Jobs),
+        "\\nodes" | "\\dn" => Ok(Command::Nodes),
         "\\df" => Ok(Command::Functions(optional)),
         "\\dc" => Ok(Command::Connectors(optional)),
         "\\ds" => Ok(Command::Settings),
@@ -160,6 +164,7 @@ mod tests {
         assert_eq!(ok(" \\d  hot ; "), Command::Describe(Some("hot".into())));
         assert_eq!(ok("\\dj;"), Command::Jobs);
         assert_eq!(ok("\\j"), Command::Jobs);
+        assert_eq!((ok("\\nodes"), ok("\\dn;")), (Command::Nodes, Command::Nodes));
         assert_eq!(ok("\\timing"), Command::Timing(None));
         assert_eq!(ok("\\timing OFF"), Command::Timing(Some(false)));
         assert_eq!(ok("\\x auto"), Command::Expanded(Some(Switch::Auto)));

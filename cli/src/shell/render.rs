@@ -103,6 +103,7 @@ impl Shell {
             Command::Watch(sql) => return self.watch(&sql).await,
             Command::Include(file) => return Ok(self.script(&run::read(Some(Path::new(&file)))?).await),
             Command::Functions(pattern) => return Ok(self.listing("FUNCTIONS", pattern).await),
+            Command::Nodes => return Ok(self.listing("NODES", None).await),
             Command::Connectors(pattern) => return Ok(self.listing("CONNECTORS", pattern).await),
             _ => {}
         }
@@ -116,7 +117,7 @@ impl Shell {
     async fn answer(&mut self, command: Command) -> Result<()> {
         match command {
             Command::Quit | Command::Watch(_) | Command::Include(_) => {}
-            Command::Functions(_) | Command::Connectors(_) => {}
+            Command::Functions(_) | Command::Connectors(_) | Command::Nodes => {}
             Command::Help => self.print(&format!("{}{}", commands::help(), self.connectors().await))?,
             Command::Describe(None) => self.objects(|_| true).await?,
             Command::Describe(Some(name)) => self.describe(&name).await?,

@@ -378,13 +378,13 @@ impl Claim {
     }
 
     /// Checks that nobody has claimed the job since `last` was committed here. What shows the result to others cannot be
-    /// created only once, so whoever changes it looks first. And in a bucket, which no lock keeps others out of, one that stood
+    /// created only once, so whoever changes it looks first. And where no lock keeps others out, one that stood
     /// still for long may have created a number that others have created and removed.
     ///
     /// Errors with `Fenced`.
     pub async fn check(&self, last: &Manifest) -> Result<()> {
         let Checkpoints { store, .. } = &self.checkpoints;
-        if store.root().is_none() {
+        if store.is_shared() {
             let name = format!("{:020}.json", last.checkpoint);
             let is_last = store.is_last(&format!("{}/checkpoints", self.checkpoints.folder), &name).await?;
             return if is_last { Ok(()) } else { Err(self.checkpoints.taken()) };

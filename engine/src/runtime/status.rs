@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::commit::Committed;
+use super::fragment::Fragments;
 use super::messages::Command;
 use crate::connector::lag::Lag;
 use crate::connector::{Figure, Intake};
@@ -157,6 +158,12 @@ impl JobHandle {
             all
         };
         self.shared.metrics.iter().map(add).collect()
+    }
+
+    /// How many tasks it has.
+    pub fn tasks(&self) -> usize {
+        let fragments = Fragments::of(&self.graph).nodes.into_iter();
+        fragments.filter_map(|nodes| nodes.first().map(|head| self.graph.nodes[*head].parallelism)).sum()
     }
 
     /// Commits what has been read and stops. Gives the job's error when it failed.

@@ -17,6 +17,15 @@ pub(super) enum Readers {
     Others,
 }
 
+/// What a file of a folder outlasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Safety {
+    /// A loss of power.
+    Lasting,
+    /// The process that wrote it.
+    Fleeting,
+}
+
 impl Readers {
     fn create_new(self, name: &OsStr) -> io::Result<File> {
         let mut options = File::options();
@@ -51,7 +60,7 @@ pub(super) fn settle_name(file: &Path, root: &Path, settled: &Mutex<BTreeSet<Pat
 }
 
 /// Writes a file under a name that readers of the store pass over, and then links it to its own.
-pub(super) fn create_file(readers: Readers, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn create_file(readers: Readers, safety: Safety, path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -65,7 +74,8 @@ pub(super) fn create_file(readers: Readers, path: &Path, bytes: &[u8]) -> io::Re
             }
         })
         .ok_or_else(|| io::Error::other("no name is free"))??;
-    let linked = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::hard_link(&staged, path));
+    let sync = |file: File| if safety == Safety::Lasting { file.sync_all() } else { Ok(()) };
+    let linked = file.write_all(bytes).and_then(|()| sync(file)).and_then(|()| std::fs::hard_link(&staged, path));
     let removed = std::fs::remove_file(&staged);
     linked.and(removed)
 }

@@ -25,15 +25,18 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use parking_lot::Mutex;
 
 pub(crate) use folder::blocking;
-pub use lease::{Held, LENGTH as LEASE, Lease};
 pub(crate) use objects::{Object, Objects};
 pub use objects::{ObjectsUrl, is_url};
+pub use lease::{
+    Candidate, Found, Held, LENGTH as LEASE, LOCK, Lease, NodeTerm, Term, check_alone, in_use, lock, taken,
+};
 pub use patience::Away;
 pub use place::{Bucket, Place};
 pub(crate) use remote::Fetched;
 
 use crate::error::{Error, ErrorKind, Result};
-use folder::{Readers, create_file, settle_name, sweep_folder};
+use folder::{Readers, Safety, create_file, settle_name, sweep_folder};
+use lease::Fence;
 use patience::Patience;
 use remote::Remote;
 
@@ -70,6 +73,8 @@ pub struct Store {
     /// Where it is no folder.
     remote: Option<Arc<Remote>>,
     patience: Patience,
+    /// What keeps this process from writing once another may.
+    fence: Option<Fence>,
 }
 
 impl Store {
@@ -84,7 +89,7 @@ impl Store {
         let root = root.canonicalize().map_err(cannot)?;
         let objects = object_store::local::LocalFileSystem::new_with_prefix(&root)?.with_automatic_cleanup(false);
         let (settled, patience) = (Arc::default(), Patience::default());
-        Ok(Store { objects: Arc::new(objects), root: Some(root), settled, remote: None, patience })
+        Ok(Store { objects: Arc::new(objects), root: Some(root), settled, remote: None, patience, fence: None })
     }
 
     /// A store over any object store.
@@ -94,7 +99,7 @@ impl Store {
 
     fn remote(objects: Arc<dyn ObjectStore>, remote: Remote) -> Self {
         let (settled, patience) = (Arc::default(), Patience::default());
-        Store { objects, root: None, settled, remote: Some(Arc::new(remote)), patience }
+        Store { objects, root: None, settled, remote: Some(Arc::new(remote)), patience, fence: None }
     }
 
     /// The folder, where the store is one.
@@ -118,6 +123,7 @@ impl Store {
 
     /// The same for bytes in parts, which are not put together for it.
     pub async fn put_parts(&self, path: &str, parts: Vec<Bytes>) -> Result<()> {
+        self.may_write().await?;
         if self.remote.is_some() {
             return self.upload(path, &parts).await.map_err(|e| self.failed("write", path, e));
         }
@@ -141,22 +147,32 @@ impl Store {
         self.create_for(Readers::Owner, path, bytes).await
     }
 
+    /// As [`Store::create_private`], for what need not outlast a loss of power.
+    pub(crate) async fn create_fleeting(&self, path: &str, bytes: Bytes) -> Result<()> {
+        self.create_as(Readers::Owner, Safety::Fleeting, path, bytes).await
+    }
+
     async fn create_for(&self, readers: Readers, path: &str, bytes: Bytes) -> Result<()> {
+        self.may_write().await?;
+        self.create_as(readers, Safety::Lasting, path, bytes).await?;
+        self.settle(path, false).await
+    }
+
+    async fn create_as(&self, readers: Readers, safety: Safety, path: &str, bytes: Bytes) -> Result<()> {
         let created = match &self.root {
             None => self.create_object(path, &bytes).await,
             Some(root) => {
                 let (path_in, bytes) = (root.join(path), bytes.clone());
-                blocking(move || create_file(readers, &path_in, &bytes)).await.map_err(|e| match e.kind() {
+                blocking(move || create_file(readers, safety, &path_in, &bytes)).await.map_err(|e| match e.kind() {
                     io::ErrorKind::AlreadyExists => Error::new(ErrorKind::Exists, format!("\"{path}\" exists already")),
                     _ => self.failed("write", path, e),
                 })
             }
         };
         match created {
-            Err(_) if self.root.is_some() && self.has(path, &bytes).await => {}
-            created => created?,
+            Err(_) if self.root.is_some() && self.has(path, &bytes).await => Ok(()),
+            created => created,
         }
-        self.settle(path, false).await
     }
 
     /// Whether `bytes` are at `path`: the answer to a write may be lost, and the write done all the same.
@@ -220,6 +236,7 @@ impl Store {
 
     /// Deletes `path`; that there is nothing is no error.
     pub async fn delete(&self, path: &str) -> Result<()> {
+        self.may_write().await?;
         let at = Path::from(path);
         match self.ask(|| self.objects.delete(&at)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -230,6 +247,7 @@ impl Store {
     /// Deletes all of `paths`.
     pub async fn delete_all(&self, paths: Vec<String>) -> Result<()> {
         if self.remote.is_some() {
+            self.may_write().await?;
             return self.delete_objects(paths).await;
         }
         for path in &paths {
@@ -240,6 +258,7 @@ impl Store {
 
     /// Deletes everything below `folder`.
     pub async fn delete_folder(&self, folder: &str) -> Result<()> {
+        self.may_write().await?;
         let Some(root) = &self.root else { return self.delete_below(folder).await };
         let folder_in = root.join(folder);
         let removed = tokio::fs::remove_dir_all(&folder_in).await;
@@ -254,6 +273,7 @@ impl Store {
 
     /// Gives the file at `from` the name `to` as well; that it has it already is no error. In a bucket it is a copy.
     pub(crate) async fn link(&self, from: &str, to: &str) -> Result<()> {
+        self.may_write().await?;
         let Some(root) = &self.root else {
             let (old, new) = (Path::from(from), Path::from(to));
             let copied = self.ask(|| self.objects.copy(&old, &new)).await;

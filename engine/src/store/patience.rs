@@ -105,6 +105,23 @@ impl Patience {
         }
     }
 
+    /// Waits for `what`, or as long as patience lasts.
+    pub(super) async fn wait<T>(&self, what: impl Future<Output = T>) -> Option<T> {
+        let ends = async {
+            loop {
+                self.pause(self.longest).await;
+                if !self.is_endless() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            done = what => Some(done),
+            () = ends => None,
+        }
+    }
+
     /// Asks until there is an answer, or as long as patience lasts.
     pub(super) async fn ask<T, F>(&self, health: &Health, ask: impl Fn() -> F) -> Result<T, Error>
     where

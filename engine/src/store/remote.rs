@@ -180,6 +180,7 @@ impl Store {
             self.put(path, bytes).await?;
             return Ok(length);
         }
+        self.may_write().await?;
         let at = Path::from(path);
         let mut upload =
             self.ask(|| self.objects.put_multipart(&at)).await.map_err(|e| self.failed("write", path, e))?;

@@ -90,6 +90,7 @@ impl Shown {
     /// Shows the files of `committed` and no others.
     pub(super) async fn show(&self, committed: &Committed) -> Result<()> {
         let list = self.list(committed)?;
+        self.store.may_write().await?;
         let Some(root) = self.store.root() else {
             let (from, to) = (files_of_job(&self.job), shown_folder(&self.stream));
             self.copied.lock().await.show(&self.store, &from, &to, committed).await?;

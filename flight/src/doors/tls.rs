@@ -92,7 +92,7 @@ pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
 }
 
 /// The first key in `file`.
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>> {
+pub(crate) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_file(file).map_err(|e| unreadable(file, "private key", e))
 }
 

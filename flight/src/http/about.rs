@@ -14,7 +14,7 @@ use super::answer::Answer;
 use super::parameters::Parameters;
 
 /// `GET /healthz`: the process answers.
-pub(super) async fn alive(request: Request) -> Result<Response, Answer> {
+pub(crate) async fn alive(request: Request) -> Result<Response, Answer> {
     Parameters::read(request.uri().query(), &[])?;
     Ok(Json(json!({ "status": "alive" })).into_response())
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 /// An error as a response.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     status: StatusCode,
     content: Map<String, Value>,
 }

@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use super::{HttpOptions, Server, routes};
+use super::HttpOptions;
 use crate::doors::{Acceptor, Connection, Peer};
 
 /// How long requests that are under way may take once the server is to end.
@@ -40,9 +40,14 @@ const FULL: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: applicatio
     {\"kind\":\"unavailable\",\"message\":\"there are too many connections\",\"hint\":\"Close some, or try again in a moment.\"}\r\n";
 
 /// Serves connections of `acceptor` until `stopped` turns true and they have ended.
-pub(super) async fn accept(mut acceptor: Acceptor, server: Arc<Server>, mut stopped: watch::Receiver<bool>) {
-    let router = routes::routes(server.clone());
-    let places = Arc::new(Semaphore::new(server.options.connections));
+pub(super) async fn accept<I: Clone + Send + Sync + 'static>(
+    mut acceptor: Acceptor,
+    router: Router,
+    options: HttpOptions,
+    mut stopped: watch::Receiver<bool>,
+    info: fn(&Peer) -> I,
+) {
+    let (places, until) = (Arc::new(Semaphore::new(options.connections)), stopped.clone());
     let (mut open, mut away) = (JoinSet::new(), JoinSet::new());
     loop {
         tokio::select! {
@@ -52,9 +57,8 @@ pub(super) async fn accept(mut acceptor: Acceptor, server: Arc<Server>, mut stop
             Some(_) = away.join_next() => {}
             stream = acceptor.accept() => match places.clone().try_acquire_owned() {
                 Ok(place) => {
-                    let (options, stopped) = (server.options.clone(), server.stopped.clone());
-                    let peer = stream.peer.clone();
-                    let serving = serve(stream, peer, router.clone(), options, stopped);
+                    let info = info(&stream.peer);
+                    let serving = serve(stream, info, router.clone(), options.clone(), until.clone());
                     open.spawn(async move {
                         serving.await;
                         drop(place);
@@ -87,9 +91,9 @@ async fn turn_away(mut stream: Connection) {
 }
 
 /// Serves one connection to its end.
-async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, I: Clone + Send + Sync + 'static>(
     stream: S,
-    peer: Peer,
+    info: I,
     router: Router,
     options: HttpOptions,
     mut stopped: watch::Receiver<bool>,
@@ -98,10 +102,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let service = {
         let activity = activity.clone();
         service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let (router, peer, request) = (router.clone(), peer.clone(), UnderWay::of(&activity, request));
+            let (router, info, request) = (router.clone(), info.clone(), UnderWay::of(&activity, request));
             async move {
                 let (mut request, under_way) = request;
-                request.extensions_mut().insert(peer);
+                request.extensions_mut().insert(info);
                 let response = router.oneshot(request.map(Body::new)).await?;
                 Ok::<_, Infallible>(response.map(|body| Sent { body, under_way }))
             }

@@ -33,12 +33,14 @@ mod sql;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use millstream_sql::{Millstream, Result, Session};
 use tokio::sync::{Semaphore, watch};
 
-use self::answer::Answer;
+pub(crate) use self::about::alive;
+pub(crate) use self::answer::Answer;
 use crate::doors::{Acceptor, Doors, Peer};
 
 /// The bounds of a server.
@@ -109,6 +111,25 @@ impl Server {
     }
 }
 
+/// What is where, for whom `doors` lets in. Results break off when `stopped` turns true.
+pub(crate) fn router(doors: Arc<Doors>, options: HttpOptions, stopped: watch::Receiver<bool>) -> Router {
+    let decoding = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, |n| n.get().max(2))));
+    let millstream = Arc::clone(doors.millstream());
+    routes::routes(Arc::new(Server { millstream, options, stopped, doors, decoding }))
+}
+
+/// Serves what `router` leads to on the connections of `acceptor`, as [`serve_http`] does, until `stopped` turns true. Requests have
+/// what `info` says of their connection among their extensions.
+pub(crate) async fn serve_router<I: Clone + Send + Sync + 'static>(
+    router: Router,
+    acceptor: Acceptor,
+    options: HttpOptions,
+    stopped: watch::Receiver<bool>,
+    info: fn(&Peer) -> I,
+) {
+    connection::accept(acceptor, router, options, stopped, info).await;
+}
+
 /// Serves to whom `doors` lets in on the connections of `acceptor`, until `shutdown` completes. Then results that are being sent break off, requests that
 /// are under way may finish within ten seconds, and this returns. The engine stays open.
 pub async fn serve_http(
@@ -118,10 +139,8 @@ pub async fn serve_http(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
-    let decoding = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, |n| n.get().max(2))));
-    let millstream = Arc::clone(doors.millstream());
-    let server = Arc::new(Server { millstream, options, stopped: stopped.clone(), doors, decoding });
-    let serving = connection::accept(acceptor, server, stopped);
+    let router = router(doors, options.clone(), stopped.clone());
+    let serving = serve_router(router, acceptor, options, stopped, Peer::clone);
     tokio::pin!(serving, shutdown);
     tokio::select! {
         () = &mut serving => {}

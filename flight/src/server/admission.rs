@@ -20,7 +20,7 @@ const HANDSHAKE: &str = "/arrow.flight.protocol.FlightService/Handshake";
 
 /// A service that only those reach who are let in; a request has its [`Caller`] among its extensions.
 #[derive(Clone)]
-pub(super) struct Admitted<S> {
+pub(crate) struct Admitted<S> {
     pub(super) doors: Arc<Doors>,
     pub(super) service: S,
 }

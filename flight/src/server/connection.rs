@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::{Stream, stream};
-use millstream_sql::{Principal, Session};
+use millstream_sql::{Millstream, Principal, Session};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
@@ -25,12 +25,27 @@ pub(crate) struct ConnectionInfo {
 #[derive(Clone, Default)]
 pub(crate) struct ConnectionSession(Arc<Mutex<Option<Arc<Session>>>>);
 
+impl ConnectionInfo {
+    /// A connection from `peer` begins.
+    pub(crate) fn at(peer: &Peer) -> Self {
+        ConnectionInfo { peer: peer.clone(), session: ConnectionSession::default() }
+    }
+}
+
 impl ConnectionSession {
-    /// That of `who`. Where another user has used the connection before, it begins anew.
-    pub(crate) fn of(&self, who: &Principal, new: impl FnOnce() -> Session) -> Arc<Session> {
+    /// That of `who` on `millstream`. Where another user has used the connection before, it begins anew; and where the store was
+    /// opened again since.
+    pub(crate) fn of(
+        &self,
+        who: &Principal,
+        millstream: &Arc<Millstream>,
+        new: impl FnOnce() -> Session,
+    ) -> Arc<Session> {
         let mut session = self.0.lock();
         match &*session {
-            Some(session) if session.who().is(who) => Arc::clone(session),
+            Some(session) if session.who().is(who) && Arc::ptr_eq(session.millstream(), millstream) => {
+                Arc::clone(session)
+            }
             _ => Arc::clone(session.insert(Arc::new(new()))),
         }
     }
@@ -41,36 +56,39 @@ impl ConnectionSession {
     }
 }
 
-/// The connections that `acceptor` takes.
-pub(crate) fn incoming(acceptor: Acceptor) -> impl Stream<Item = io::Result<Connection>> {
-    stream::unfold(acceptor, |mut acceptor| async move {
+/// The connections that `acceptor` takes, with what `info` says of each.
+pub(crate) fn incoming<I: Clone + Send + Sync + 'static>(
+    acceptor: Acceptor,
+    info: fn(&Peer) -> I,
+) -> impl Stream<Item = io::Result<Connection<I>>> {
+    stream::unfold(acceptor, move |mut acceptor| async move {
         let stream = acceptor.accept().await;
-        let info = ConnectionInfo { peer: stream.peer.clone(), session: ConnectionSession::default() };
+        let info = info(&stream.peer);
         Some((Ok(Connection { stream, info }), acceptor))
     })
 }
 
-/// A connection with its session.
-pub(crate) struct Connection {
+/// A connection with what is known of it.
+pub(crate) struct Connection<I> {
     stream: doors::Connection,
-    info: ConnectionInfo,
+    info: I,
 }
 
-impl Connected for Connection {
-    type ConnectInfo = ConnectionInfo;
+impl<I: Clone + Send + Sync + 'static> Connected for Connection<I> {
+    type ConnectInfo = I;
 
-    fn connect_info(&self) -> ConnectionInfo {
+    fn connect_info(&self) -> I {
         self.info.clone()
     }
 }
 
-impl AsyncRead for Connection {
+impl<I: Unpin> AsyncRead for Connection<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Connection {
+impl<I: Unpin> AsyncWrite for Connection<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

@@ -12,13 +12,14 @@ use arrow_flight::sql::{
 };
 
 /// Words of the SQL surface that SQL:1999 does not have.
-const KEYWORDS: [&str; 16] = [
+const KEYWORDS: [&str; 17] = [
     "ANALYZE",
     "CHANGES",
     "COPY",
     "EMIT",
     "EVERY",
     "EXPLAIN",
+    "DRAIN",
     "FLUSH",
     "JOBS",
     "LATE",

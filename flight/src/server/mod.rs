@@ -34,16 +34,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use axum::Router;
 use millstream_sql::{Error, ErrorKind, Millstream, Result};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tonic::service::Routes;
 use tonic::transport::Server;
 
 pub(crate) use actions::FOLLOW_FAILURES;
+pub(crate) use connection::ConnectionInfo;
 pub(crate) use delivery::DELIVERY;
 pub(crate) use metadata::object_of_table;
+pub(crate) use running::Ending;
 
-use crate::doors::{Acceptor, Doors, DoorsOptions};
+use crate::doors::{Acceptor, Doors, DoorsOptions, Peer};
 use admission::Admitted;
 use gateway::Gateway;
 use service::Service;
@@ -84,22 +88,55 @@ pub async fn serve_with(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
+    let routes = Routes::new(stack(doors, Ending::of(stopped.clone()))?);
+    let serving = serve_until(routes, acceptor, stopped, ConnectionInfo::at);
+    tokio::pin!(serving, shutdown);
+    tokio::select! {
+        served = &mut serving => served,
+        () = &mut shutdown => {
+            // No receiver means that nothing is left to be stopped.
+            let _ = stop.send(true);
+            serving.await
+        }
+    }
+}
+
+/// The whole Flight service, for whom `doors` lets in.
+pub(crate) type Stack = Admitted<WholeRequests<FlightServiceServer<Gateway>>>;
+
+/// See [`Stack`]. Its queries end with the `ending`.
+pub(crate) fn stack(doors: Arc<Doors>, ending: Ending) -> Result<Stack> {
     let budget = Arc::clone(doors.millstream().budget());
-    let service = Service::new(Arc::clone(&doors), stopped.clone())?;
+    let service = Service::new(Arc::clone(&doors), ending)?;
     let service = FlightServiceServer::new(Gateway::new(service)).max_decoding_message_size(LARGEST_REQUEST);
-    let signal = async move {
-        shutdown.await;
-        // No receiver means that nothing is left to be stopped.
-        let _ = stop.send(true);
-    };
+    Ok(Admitted { doors, service: WholeRequests { service, budget } })
+}
+
+/// Serves what `router` leads to on the connections of `acceptor`, as [`serve_with`] does, until `stopped` turns true. Requests have
+/// what `info` says of their connection among their extensions.
+pub(crate) async fn serve_routes<I: Clone + Send + Sync + Unpin + 'static>(
+    router: Router,
+    acceptor: Acceptor,
+    stopped: watch::Receiver<bool>,
+    info: fn(&Peer) -> I,
+) -> Result<()> {
+    serve_until(Routes::from(router), acceptor, stopped, info).await
+}
+
+async fn serve_until<I: Clone + Send + Sync + Unpin + 'static>(
+    routes: Routes,
+    acceptor: Acceptor,
+    stopped: watch::Receiver<bool>,
+    info: fn(&Peer) -> I,
+) -> Result<()> {
     let server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_max_header_list_size(LARGEST_HEADERS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(Admitted { doors, service: WholeRequests { service, budget } })
-        .serve_with_incoming_shutdown(connection::incoming(acceptor), signal);
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(connection::incoming(acceptor, info), asked(stopped.clone()));
     tokio::select! {
         served = server => served.map_err(|e| Error::new(ErrorKind::Unavailable, e.to_string()).with_source(e)),
         () = grace(stopped) => {
@@ -109,9 +146,14 @@ pub async fn serve_with(
     }
 }
 
-/// Completes when shutdown was asked for [`GRACE`] ago.
-async fn grace(mut stopped: watch::Receiver<bool>) {
+/// Completes when shutdown was asked for.
+async fn asked(mut stopped: watch::Receiver<bool>) {
     // An error means that the sender is gone with the server: the same as stopped.
     let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Completes when shutdown was asked for [`GRACE`] ago.
+async fn grace(stopped: watch::Receiver<bool>) {
+    asked(stopped).await;
     tokio::time::sleep(GRACE).await;
 }

@@ -17,7 +17,22 @@ use tonic::Status;
 #[derive(Clone)]
 pub(crate) struct Running {
     runs: Arc<Mutex<Runs>>,
-    stopped: watch::Receiver<bool>,
+    ending: Ending,
+}
+
+/// When a server ends, and what those are told whose queries end with it.
+#[derive(Clone)]
+pub(crate) struct Ending {
+    /// Turns true.
+    pub(crate) stopped: watch::Receiver<bool>,
+    pub(crate) told: Arc<dyn Fn() -> Status + Send + Sync>,
+}
+
+impl Ending {
+    /// Of a server that is told to end.
+    pub(crate) fn of(stopped: watch::Receiver<bool>) -> Self {
+        Ending { stopped, told: Arc::new(|| Status::unavailable("the server is shutting down")) }
+    }
 }
 
 #[derive(Default)]
@@ -36,9 +51,9 @@ pub(crate) struct Run {
 }
 
 impl Running {
-    /// Keeps track of runs until `stopped` turns true.
-    pub(crate) fn new(stopped: watch::Receiver<bool>) -> Self {
-        Running { runs: Arc::default(), stopped }
+    /// Keeps track of runs until the `ending`.
+    pub(crate) fn new(ending: Ending) -> Self {
+        Running { runs: Arc::default(), ending }
     }
 
     /// Begins a run of the ticket `id` for `who`.
@@ -48,12 +63,12 @@ impl Running {
         let number = runs.next;
         runs.next += 1;
         runs.cancels.insert(number, (id.to_owned(), who.clone(), cancel));
-        let mut stopped = self.stopped.clone();
+        let Ending { mut stopped, told } = self.ending.clone();
         let stop = async move {
             tokio::select! {
                 Ok(()) = cancelled => Status::cancelled("the query was cancelled"),
                 // An error means that the server is gone already.
-                _ = stopped.wait_for(|stopped| *stopped) => Status::unavailable("the server is shutting down"),
+                _ = stopped.wait_for(|stopped| *stopped) => told(),
             }
         };
         Run { number, runs: Arc::clone(&self.runs), stop: stop.boxed() }

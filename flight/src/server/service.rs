@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use arrow_flight::sql::metadata::{SqlInfoData, XdbcTypeInfoData};
 use millstream_sql::{Millstream, Result as SqlResult, Session};
-use tokio::sync::watch;
 use tonic::{Request, Status};
 
 use super::prepared::PreparedStatements;
-use super::running::Running;
+use super::running::{Ending, Running};
 use super::sessions::Sessions;
 use crate::doors::Doors;
 use crate::error::from_flight;
@@ -25,13 +24,13 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(doors: Arc<Doors>, stopped: watch::Receiver<bool>) -> SqlResult<Self> {
+    pub(crate) fn new(doors: Arc<Doors>, ending: Ending) -> SqlResult<Self> {
         let millstream = Arc::clone(doors.millstream());
         Ok(Service {
             doors,
             sessions: Sessions::new(Arc::clone(&millstream)),
             prepared: PreparedStatements::new(millstream.budget()),
-            running: Running::new(stopped),
+            running: Running::new(ending),
             sql_info: super::info::sql_info().map_err(from_flight)?,
             xdbc_types: super::info::xdbc_types().map_err(from_flight)?,
             millstream,

@@ -67,7 +67,7 @@ impl Sessions {
             return Ok(self.named.lock().get_or_insert_with(name, who, new));
         }
         Ok(match extensions.get::<ConnectionInfo>() {
-            Some(connection) => connection.session.of(who, new),
+            Some(connection) => connection.session.of(who, &self.millstream, new),
             None => Arc::new(new()),
         })
     }

@@ -25,7 +25,7 @@ const PREFIX: usize = 5;
 
 /// A service whose requests end with an error where they break off, or where there is no memory for what comes.
 #[derive(Clone)]
-pub(super) struct WholeRequests<S> {
+pub(crate) struct WholeRequests<S> {
     pub(super) service: S,
     pub(super) budget: Arc<MemoryBudget>,
 }

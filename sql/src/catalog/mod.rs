@@ -168,8 +168,8 @@ impl Catalog {
             Err(e) if e.kind() == ErrorKind::Exists => return Err(changed()),
             other => other?,
         }
-        // A bucket has no lock: who stood still for long may have created a number that others created and removed.
-        if store.root().is_none() && !store.is_last(FOLDER, &format!("{:020}.json", self.version)).await? {
+        // Where no lock keeps others out: who stood still for long may have created a number that others created and removed.
+        if store.is_shared() && !store.is_last(FOLDER, &format!("{:020}.json", self.version)).await? {
             return Err(changed());
         }
         if self.version > KEPT {

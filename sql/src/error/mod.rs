@@ -134,6 +134,16 @@ impl Error {
         self
     }
 
+    /// The same error for one more who waits, without its cause.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let again = Error::new(self.kind(), self.message()).or_at(self.position());
+        match self.hint() {
+            Some(hint) => again.with_hint(hint),
+            None => again,
+        }
+    }
+
     /// The kind.
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind

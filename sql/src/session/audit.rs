@@ -275,6 +275,7 @@ fn changes(statement: &Statement) -> bool {
         | Statement::Drop(_)
         | Statement::Pause(_)
         | Statement::Resume(_)
+        | Statement::DrainNode(_)
         | Statement::CopyTo(_) => true,
         Statement::Set { name, .. } => name == "memory_limit",
         Statement::Reset(name) => name.as_deref() == Some("memory_limit"),

@@ -112,6 +112,7 @@ impl Session {
                     ),
                 })
             }
+            Statement::DrainNode(address) => self.drain(address).await,
             Statement::Set { name, value } => self.set(name, value),
             Statement::Reset(name) => self.reset(name.as_deref()),
             Statement::Flush => Ok(match self.flush().await? {

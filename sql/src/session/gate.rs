@@ -84,12 +84,14 @@ impl Session {
             },
             Statement::Set { name, .. } if name == "memory_limit" => ask(Need::OnAll(Right::Admin)),
             Statement::Reset(Some(name)) if name == "memory_limit" => ask(Need::OnAll(Right::Admin)),
+            Statement::DrainNode(_) => ask(Need::OnAll(Right::Admin)),
             Statement::Access(access) => self.admit_access(access),
             // Of queries the names are asked for, and lists have what may be read. The others are about the session.
             Statement::Query(_)
             | Statement::ShowStreams
             | Statement::ShowJobs
             | Statement::ShowViews
+            | Statement::ShowNodes
             | Statement::ShowFunctions { .. }
             | Statement::ShowConnectors { .. }
             | Statement::ShowSetting(_)

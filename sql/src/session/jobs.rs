@@ -65,6 +65,22 @@ impl Job {
         }
     }
 
+    /// Stops without another commit.
+    pub(super) async fn abandon(&self) {
+        if let Some(handle) = self.handle() {
+            handle.abort();
+            handle.wait().await;
+        }
+    }
+
+    /// The tasks that run.
+    pub(super) fn tasks(&self) -> usize {
+        match &*self.state.lock() {
+            State::Running(handle) if handle.status().phase == JobPhase::Running => handle.tasks(),
+            _ => 0,
+        }
+    }
+
     /// Why it could not even be started, if that is so.
     pub(super) fn broken(&self) -> Option<String> {
         match &*self.state.lock() {

@@ -35,6 +35,7 @@ mod left_out;
 mod login;
 mod lookup;
 mod metadata;
+mod nodes;
 mod open;
 mod opening;
 mod outcome;
@@ -61,6 +62,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use alone::Seat;
 pub use delivery::Delivery;
 pub use figures::{ConnectorFigures, JobFigures};
 pub use intake::{Intake, Once};

@@ -8,12 +8,12 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use millstream_engine::memory::MemoryBudget;
 use millstream_engine::nearest::nearest;
 use millstream_engine::runtime::Runtime;
-use millstream_engine::store::Store;
+use millstream_engine::store::{Lease, Store};
 use millstream_engine::table::Upkeep;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, watch};
 
-use super::alone::{Hold, Made};
+use super::alone::{CLUSTER, Hold, Made, Seat, clean};
 use super::audit::Audit;
 use super::batch_memory::{SPILL, batch_environment};
 use super::ddl::sweep_dropped;
@@ -70,9 +70,28 @@ pub(super) struct Objects {
 }
 
 impl Millstream {
-    /// Opens (or makes) the store and starts its jobs.
+    /// Opens (or makes) the store for this process alone and starts its jobs.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
         let (store, made, hold) = Hold::take(&config.store).await?;
+        Millstream::open_held(config, store, made, hold).await
+    }
+
+    /// The same for a node that leads others by `lease`, for as long as it holds that.
+    pub async fn lead(config: Config, seat: &Seat, lease: Lease) -> Result<Arc<Self>> {
+        let (store, made, hold) = (lease.fenced(), seat.made.clone(), Hold::Lease(lease));
+        if let Err(e) = clean(&store).await {
+            hold.release(false).await;
+            return Err(e);
+        }
+        Millstream::open_held(config, store, made, hold).await
+    }
+
+    /// The lease by which it has the store, where it has one.
+    pub fn lease(&self) -> Option<&Lease> {
+        self.hold.lease()
+    }
+
+    async fn open_held(config: Config, store: Store, made: Made, hold: Hold) -> Result<Arc<Self>> {
         // Before there are threads: those cannot be dropped here.
         let catalog = match known(&store).await {
             Ok(catalog) => catalog,
@@ -205,6 +224,15 @@ impl Millstream {
         Error::not_found(format!("{what}\"{name}\" does not exist")).with_hint(hint)
     }
 
+    /// Stops the jobs where they are, since another process may have the store: nothing is committed any more.
+    pub async fn abandon(&self) {
+        let jobs: Vec<Arc<Job>> = self.jobs.read().values().cloned().collect();
+        futures::future::join_all(jobs.iter().map(|job| job.abandon())).await;
+        for threads in self.threads.lock().drain(..) {
+            threads.shutdown_background();
+        }
+    }
+
     /// Commits what the jobs have and stops them, all at once. Of a store that was new and in which nothing was made,
     /// nothing stays.
     pub async fn close(&self) -> Result<()> {
@@ -213,12 +241,16 @@ impl Millstream {
         let logs: Vec<_> = self.objects.read().streams.values().filter_map(|def| def.log.clone()).collect();
         futures::future::join_all(logs.iter().map(|log| log.close(PATIENCE))).await;
         let settled = self.audit.settle().await;
-        let is_new = self.catalog.lock().await.version == 0;
+        let is_alone = self.config.nodes.as_ref().is_none_or(|nodes| !nodes.has_others());
+        let is_new = is_alone && self.catalog.lock().await.version == 0;
         if is_new && self.store.root().is_some() {
             self.store.delete_folder(SPILL).await?;
-            self.made.remove();
+            self.store.delete_folder(CLUSTER).await?;
         }
         self.hold.release(is_new).await;
+        if is_new {
+            self.made.remove();
+        }
         settled?;
         // A job that has failed says so in SHOW JOBS; here only the stop itself counts.
         stopped

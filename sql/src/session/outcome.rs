@@ -11,6 +11,7 @@ use millstream_engine::connector::built_in;
 use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::registry::Connectors;
 use millstream_engine::memory::{default_limit, human_bytes};
+use millstream_engine::nodes::Nodes;
 use millstream_engine::reach::Reach;
 use millstream_engine::runtime::JobPhase;
 use millstream_engine::time::EventTime;
@@ -41,6 +42,8 @@ pub struct Config {
     pub key: Option<Key>,
     /// Whether passwords may be written into statements that are kept.
     pub insecure: bool,
+    /// The nodes that this process leads, if it is one.
+    pub nodes: Option<Arc<Nodes>>,
 }
 
 /// What a statement gave.
@@ -273,6 +276,7 @@ impl Config {
             reach: None,
             key: None,
             insecure: false,
+            nodes: None,
         }
     }
 }

@@ -45,6 +45,7 @@ impl Session {
             Statement::ShowStreams => self.show_streams(),
             Statement::ShowViews => self.show_views(),
             Statement::ShowJobs => self.show_jobs(),
+            Statement::ShowNodes => self.show_nodes(),
             Statement::ShowFunctions { like } => show_functions(like.as_deref()),
             Statement::ShowConnectors { like } => {
                 show_connectors(&self.millstream.config().connectors, like.as_deref())
@@ -66,6 +67,7 @@ impl Session {
             Statement::ShowStreams
                 | Statement::ShowViews
                 | Statement::ShowJobs
+                | Statement::ShowNodes
                 | Statement::ShowFunctions { .. }
                 | Statement::ShowConnectors { .. }
                 | Statement::ShowCreate(_)

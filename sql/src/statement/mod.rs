@@ -12,6 +12,7 @@ mod data_type;
 mod depth;
 mod dialect;
 mod display;
+mod drain;
 mod emit;
 mod parser;
 mod place;
@@ -78,6 +79,10 @@ pub enum Statement {
     ShowJobs,
     /// `SHOW VIEWS`.
     ShowViews,
+    /// `SHOW NODES`.
+    ShowNodes,
+    /// `DRAIN NODE 'host:port'`.
+    DrainNode(String),
     /// `SHOW FUNCTIONS`.
     ShowFunctions {
         /// `LIKE 'pattern'`: of their names, in any case.

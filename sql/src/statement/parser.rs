@@ -135,6 +135,7 @@ impl<'a> StatementParser<'a> {
             "SET" => self.set(),
             "RESET" => self.reset(),
             "FLUSH" => Ok(Statement::Flush),
+            "DRAIN" => self.drain(),
             "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" => self.transaction(&keyword),
             _ => Err(unknown(&keyword).or_at(at)),
         }
@@ -283,6 +284,7 @@ impl<'a> StatementParser<'a> {
             ("SOURCES", Statement::ShowStreams),
             ("SINKS", Statement::ShowStreams),
             ("JOBS", Statement::ShowJobs),
+            ("NODES", Statement::ShowNodes),
             ("VIEWS", Statement::ShowViews),
             ("ALL", Statement::ShowSetting(None)),
         ] {
@@ -489,8 +491,8 @@ fn unknown(word: &str) -> Error {
     Error::unsupported(format!("{word} is not supported")).with_hint(other)
 }
 
-const STATEMENTS: [&str; 26] = [
+const STATEMENTS: [&str; 27] = [
     "SELECT", "WITH", "VALUES", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "CREATE", "DROP", "SHOW", "DESCRIBE",
     "EXPLAIN", "PAUSE", "RESUME", "COPY", "SET", "RESET", "FLUSH", "BEGIN", "COMMIT", "ROLLBACK", "FROM", "TABLE",
-    "GRANT", "REVOKE", "ALTER",
+    "GRANT", "REVOKE", "ALTER", "DRAIN",
 ];

@@ -178,6 +178,8 @@ fn the_other_statements_are_read() {
     assert!(matches!(one("SET parallelism TO 4"), S::Set { value, .. } if value == "4"));
     assert!(matches!(one("SET x = -1.5"), S::Set { value, .. } if value == "-1.5"));
     assert!(matches!(one("RESET a"), S::Reset(Some(n)) if n == "a") && matches!(one("RESET ALL"), S::Reset(None)));
+    assert!(matches!(one("SHOW NODES"), S::ShowNodes));
+    assert!(matches!(one("DRAIN NODE 'a:1'"), S::DrainNode(address) if address == "a:1"));
     assert!(matches!(one("FLUSH"), S::Flush) && matches!(one("BEGIN"), S::Begin));
     assert!(matches!(one("START TRANSACTION"), S::Begin) && matches!(one("COMMIT WORK"), S::Commit));
     assert!(matches!(one("ROLLBACK"), S::Rollback));
