@@ -25,6 +25,11 @@ fn joins() -> Result<()> {
 }
 
 #[test]
+fn as_of() -> Result<()> {
+    check(&cases("asof.sql")?)
+}
+
+#[test]
 fn over() -> Result<()> {
     check(&cases("over.sql")?)
 }

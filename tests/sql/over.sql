@@ -152,3 +152,18 @@ SELECT count(*) AS n FROM (SELECT * FROM accounts LIMIT 3)
 
 # all but a few of them, of rows that only come
 SELECT count(*) AS n FROM (SELECT * FROM bids OFFSET 4)
+
+# the first few and those that tie
+SELECT id, price FROM accounts ORDER BY price FETCH FIRST 3 ROWS WITH TIES
+
+# ties by what is not given, over rows that only come
+SELECT id FROM bids ORDER BY small DESC, k FETCH FIRST 5 ROWS WITH TIES
+
+# groups that tie
+SELECT k, count(*) AS n FROM accounts GROUP BY k ORDER BY count(*) DESC FETCH NEXT 2 ROWS WITH TIES
+
+# how many tie for the first place
+SELECT count(*) AS n FROM (SELECT id FROM accounts ORDER BY price FETCH FIRST ROW WITH TIES)
+
+# fetched behind others
+SELECT id FROM accounts ORDER BY price, id OFFSET 2 ROWS FETCH FIRST 3 ROWS ONLY

@@ -51,3 +51,12 @@ SELECT DISTINCT ON (k) k, id, name FROM bids ORDER BY k, id
 
 # the last of each kind, over rows that are taken back
 SELECT DISTINCT ON (k, name) k, name, id, price FROM accounts ORDER BY k, name, id DESC
+
+# the first of each kind by what is given
+SELECT DISTINCT ON (k) k, name, id FROM bids
+
+# the same over rows that are taken back, by what is computed
+SELECT DISTINCT ON (k + 1, name) price, id FROM accounts
+
+# the first of all, over groups
+SELECT DISTINCT ON (n) n, k FROM (SELECT k, count(*) AS n FROM loose GROUP BY k)

@@ -12,6 +12,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::Result;
+use crate::as_of::lateral;
+use crate::first::first_rows;
 
 /// What becomes of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +139,20 @@ impl VisitorMut for Rewriter {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Self::Break> {
+        match first_rows(query) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(reason) => ControlFlow::Break(Ok(reason)),
+        }
+    }
+
+    fn post_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Self::Break> {
+        match select.from.iter_mut().flat_map(|table| &mut table.joins).try_for_each(lateral) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(reason) => ControlFlow::Break(Ok(reason)),
+        }
     }
 
     fn post_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<Self::Break> {

@@ -16,11 +16,13 @@
 //! one alone, `MILLSTREAM_CASE=text` only the cases whose name has that text, and `MILLSTREAM_ROUNDS=n` as
 //! many seeds per case.
 
+mod as_of;
 pub mod case;
 pub mod compare;
 pub mod dialect;
 pub mod duck;
 pub mod expressions;
+mod first;
 pub mod generate;
 pub mod input;
 pub mod late;

@@ -5,6 +5,7 @@
 //! emits all that is still to say about that epoch.
 
 pub mod aggregate;
+pub mod as_of;
 pub mod expiry;
 pub mod filter;
 pub mod join;

@@ -7,6 +7,7 @@ pub mod group_table;
 pub mod key_index;
 mod places;
 pub mod runs;
+pub mod timeline;
 
 use std::sync::Arc;
 

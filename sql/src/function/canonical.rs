@@ -241,7 +241,7 @@ impl CanonicalFloats {
     }
 
     /// `e` in canonical form, if it is a float or holds some.
-    fn wrap(&self, e: Expr, schema: &DFSchema) -> Result<Expr> {
+    pub(crate) fn wrap(&self, e: Expr, schema: &DFSchema) -> Result<Expr> {
         match &e {
             Expr::Literal(ScalarValue::Float64(Some(v)), m) => {
                 return Ok(Expr::Literal(ScalarValue::Float64(Some(canonical_value(*v))), m.clone()));

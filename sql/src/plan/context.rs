@@ -34,9 +34,11 @@ use datafusion::sql::parser::{CopyToSource, CopyToStatement, Statement as DfStat
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{self, VisitMut};
 
+use super::as_of::{AsOfPlanner, Matches, as_joins, as_nodes};
 use super::as_of_now::{AsOfNowPlanner, Versions};
 use super::copies;
 use super::exact::ExactExpressions;
+use super::first_rows::first_by_columns;
 use super::grouping_sets;
 use super::headers::{self, Headed};
 use super::lateral::beside_rows;
@@ -52,6 +54,7 @@ use super::row_functions::as_lists;
 use super::rules::{is_for_streams, logical_rules, physical_rules};
 use super::series::SeriesTable;
 use super::stay_put::StayPutPlanner;
+use super::ties;
 use super::unknown;
 use super::window_call::WindowFunctions;
 use super::window_exec::WindowPlanner;
@@ -96,7 +99,7 @@ pub fn session_state_of(semantics: Semantics) -> SessionState {
         .with_expr_planners(planners)
         .with_default_features()
         .with_analyzer_rules(numbers::analyzer_rules(semantics))
-        .with_relation_planners(vec![Arc::new(Versions), Arc::new(WindowFunctions)])
+        .with_relation_planners(vec![Arc::new(Versions), Arc::new(Matches), Arc::new(WindowFunctions)])
         .with_type_planner(Arc::new(StreamTypes))
         .with_query_planner(Arc::new(BatchPlanner))
         .with_optimizer_rules(logical_rules(semantics))
@@ -253,6 +256,8 @@ impl<'a> PlanContext<'a> {
             _ => {}
         }
         let plan = self.planner().statement_to_plan(statement)?;
+        let part = |expr, schema: &DFSchema| self.planner().sql_to_expr(expr, schema, &mut PlannerContext::new());
+        let plan = first_by_columns(ties::ranked(as_nodes(plan, &part)?)?)?;
         unknown::spelled_out(copies::counted(beside_rows(SeriesTable::told_apart(plan)?)?)?)
     }
 
@@ -264,6 +269,8 @@ impl<'a> PlanContext<'a> {
         if Semantics::of(self.state).exact_expressions() {
             call_zones(syntax);
         }
+        as_joins(syntax);
+        ties::as_limits(syntax);
         Ok(())
     }
 
@@ -326,7 +333,7 @@ impl ContextProvider for PlanContext<'_> {
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         let exact = Semantics::of(self.state).exact_literals();
-        let function = self.state.scalar_functions().get(name).cloned();
+        let function = ties::mark(name).or_else(|| self.state.scalar_functions().get(name).cloned());
         if exact { function.map(numbers::planned) } else { function }
     }
 
@@ -393,8 +400,12 @@ impl QueryPlanner for BatchPlanner {
         session: &dyn Session,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let plan = CanonicalFloats::new().rewrite(plan.clone())?;
-        let planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> =
-            vec![Arc::new(WindowPlanner::default()), Arc::new(StayPutPlanner), Arc::new(AsOfNowPlanner)];
+        let planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> = vec![
+            Arc::new(WindowPlanner::default()),
+            Arc::new(StayPutPlanner),
+            Arc::new(AsOfNowPlanner),
+            Arc::new(AsOfPlanner),
+        ];
         DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(&plan, session).await
     }
 }

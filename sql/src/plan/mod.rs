@@ -10,11 +10,13 @@
 //!                └ numbers: exact literals, the types in which numbers meet
 //! ```
 
+mod as_of;
 mod as_of_now;
 mod bound;
 mod context;
 mod copies;
 mod exact;
+mod first_rows;
 mod grouping_sets;
 mod harden;
 mod headers;
@@ -37,6 +39,7 @@ mod series;
 mod simplify;
 mod stay_put;
 mod syntax;
+mod ties;
 mod unknown;
 mod wanted;
 mod window_call;

@@ -9,6 +9,7 @@ use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
+use super::as_of::PushIntoAsOf;
 use super::as_of_now::InOrder;
 use super::harden::{CheckConstants, HardenExpressions};
 use super::one_row::AboveOneRow;
@@ -113,12 +114,13 @@ fn used(name: &str) -> Used {
 
 /// The rules for batch: ours where constants are still as they were written, then DataFusion's.
 pub(super) fn logical_rules(semantics: Semantics) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let first: [Arc<dyn OptimizerRule + Send + Sync>; 5] = [
+    let first: [Arc<dyn OptimizerRule + Send + Sync>; 6] = [
         Arc::new(CheckConstants),
         Arc::new(RiskyLast),
         Arc::new(GuardArguments),
         Arc::new(ComputeBelowOver),
         Arc::new(PinRisky),
+        Arc::new(PushIntoAsOf),
     ];
     let own: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(Simplify);
     let replaced = |rule: &dyn OptimizerRule| semantics.exact_expressions() && rule.name() == own.name();

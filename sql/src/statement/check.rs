@@ -4,8 +4,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, FunctionArguments, GroupByExpr, Insert, Join, JoinOperator, OnInsert, OrderBy, OrderByKind, Select,
-    SetExpr, Spanned, TableAlias, TableFactor, TableVersion, TableWithJoins, Visit, Visitor,
+    self, Expr, FunctionArguments, GroupByExpr, Insert, Join, JoinOperator, LimitClause, OnInsert, OrderBy,
+    OrderByKind, Select, SetExpr, Spanned, TableAlias, TableFactor, TableVersion, TableWithJoins, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
@@ -39,8 +39,12 @@ pub(super) fn known_form(tokens: &[TokenWithSpan]) -> Option<Error> {
         let next = |n: usize| tokens.get(i + n).map(|t| &t.token);
         let is = |n: usize, words: &[&str]| next(n).is_some_and(|t| words.iter().any(|word| is_word(t, word)));
         let at = Position::from_location(token.span.start);
-        if is_word(&token.token, "ASOF") && is(1, &["JOIN", "LEFT", "INNER", "RIGHT", "FULL"]) {
-            return Some(Error::unsupported("ASOF JOIN is not supported").with_hint(NO_ASOF).or_at(at));
+        if is_word(&token.token, "ASOF") && is(1, &["RIGHT", "FULL"]) {
+            return Some(Error::unsupported("ASOF RIGHT and FULL JOIN are not supported").with_hint(ASOF).or_at(at));
+        }
+        let condition = tokens.iter().skip(i).any(|t| is_word(&t.token, "MATCH_CONDITION"));
+        if is_word(&token.token, "ASOF") && is(1, &["JOIN", "LEFT", "INNER"]) && !condition {
+            return Some(Error::invalid("ASOF JOIN has no MATCH_CONDITION").with_hint(ASOF).or_at(at));
         }
         let partition = tokens.iter().skip(i).any(|t| is_word(&t.token, "PARTITION"));
         if is_word(&token.token, "SESSION") && next(1) == Some(&Token::LParen) && partition {
@@ -152,9 +156,15 @@ impl Check<'_> {
         if matches!(operator, Join(_) | Inner(_) | Left(_) | LeftOuter(_)) {
             self.right.push(join.relation.span());
         }
+        // What is global of an ASOF JOIN is a LEFT one: `as_of.rs`.
+        let is_asof = matches!(operator, AsOf { .. });
         let clauses = [
-            (join.global, "GLOBAL JOIN", "Write JOIN."),
-            (matches!(operator, AsOf { .. }), "ASOF JOIN", NO_ASOF),
+            (join.global && !is_asof, "GLOBAL JOIN", "Write JOIN."),
+            (
+                is_asof && is_lateral(&join.relation),
+                "LATERAL right of an ASOF JOIN",
+                "Write it as a subquery of its own.",
+            ),
             (matches!(operator, CrossApply), "CROSS APPLY", "Write CROSS JOIN LATERAL."),
             (matches!(operator, OuterApply), "OUTER APPLY", "Write LEFT JOIN LATERAL … ON true."),
             (matches!(operator, StraightJoin(_)), "STRAIGHT_JOIN", "Write JOIN."),
@@ -202,8 +212,16 @@ impl Visitor for Check<'_> {
 
     fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<Error> {
         let near = query.span();
+        let fetch = query.fetch.as_ref();
+        let limited = match &query.limit_clause {
+            Some(LimitClause::LimitOffset { limit, limit_by, .. }) => limit.is_some() || !limit_by.is_empty(),
+            Some(LimitClause::OffsetCommaLimit { .. }) => true,
+            None => false,
+        };
         let clauses = [
-            (query.fetch.is_some(), "FETCH", "Write LIMIT."),
+            (fetch.is_some_and(|f| f.percent), "FETCH … PERCENT", "Write a number of rows."),
+            (fetch.is_some() && limited, "FETCH beside LIMIT", "Write one of them, with OFFSET before it."),
+            (fetch.is_some_and(|f| f.with_ties) && query.order_by.is_none(), "WITH TIES without ORDER BY", TIES),
             (!query.locks.is_empty(), "FOR UPDATE", "Leave it out: nothing is locked."),
             (query.for_clause.is_some(), "FOR XML", ""),
             (query.settings.is_some(), "SETTINGS", "Write SET name = value before the query."),
@@ -303,7 +321,8 @@ impl Visitor for Check<'_> {
 
 const WINDOW_IN_FROM: &str =
     "Write FROM TUMBLE(t, ts, size) … GROUP BY window_start, window_end, or GROUP BY date_bin(…).";
-const NO_ASOF: &str = "It comes later: write a JOIN with the conditions on the times, in a SELECT over results.";
+const TIES: &str = "Write by which order rows tie: ORDER BY x FETCH FIRST 3 ROWS WITH TIES.";
+const ASOF: &str = "Write l ASOF [LEFT] JOIN r MATCH_CONDITION (l.ts >= r.ts) ON l.k = r.k.";
 const NO_SAMPLE: &str = "Write WHERE random() < 0.1 over what is stored.";
 const AS_OF_RIGHT: &str = "Rows are looked up in it: FROM b LEFT JOIN s FOR SYSTEM_TIME AS OF now() ON b.x = s.x.";
 const AS_OF_NOW: &str =
@@ -325,6 +344,15 @@ pub(crate) fn row_function(name: &ast::ObjectName) -> Option<RowFunction> {
         "generate_series" => Some(RowFunction::Series("generate_series")),
         "range" => Some(RowFunction::Series("range")),
         _ => None,
+    }
+}
+
+/// Whether `factor` may look at the rows beside it.
+fn is_lateral(factor: &TableFactor) -> bool {
+    match factor {
+        TableFactor::Derived { lateral, .. } | TableFactor::Function { lateral, .. } => *lateral,
+        TableFactor::UNNEST { .. } => true,
+        _ => false,
     }
 }
 

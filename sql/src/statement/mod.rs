@@ -4,6 +4,7 @@
 //! DataFusion's parser. Nothing is read and then ignored: what has no meaning here is refused by name.
 
 mod access;
+mod as_of;
 mod change;
 mod check;
 mod create;

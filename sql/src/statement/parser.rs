@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 use millstream_engine::connector::file::export::Existing;
 use millstream_engine::nearest::nearest;
 
+use super::as_of::asof_kinds;
 use super::check::{check_condition, check_insert, check_parts, check_query_in, known_form};
 use super::cut::cut_secrets;
 use super::dialect::StreamDialect;
@@ -66,6 +67,7 @@ impl<'a> StatementParser<'a> {
         };
         let (first, last) = (first.span, last.span);
         trailing_options_first(&mut tokens);
+        asof_kinds(&mut tokens);
         let parser = Parser::new(&StreamDialect).with_tokens_with_locations(tokens.clone());
         Ok(StatementParser { parser, source, tokens, first, last })
     }

@@ -19,6 +19,7 @@ use super::tree::{Grouping, Growth, Node, Properties, Step};
 use super::windows::engine_windows;
 use super::{closing, column_of};
 use crate::error::{Error, Result};
+use crate::plan::as_of::AsOfJoin;
 use crate::plan::as_of_now::AsOfNow;
 use crate::plan::series::SeriesTable;
 use crate::plan::windows::WindowAssign;
@@ -85,6 +86,7 @@ impl<'a> Describing<'a> {
                 self.unnest(unnest, input)
             }
             plan if let Some(of) = AsOfNow::of(plan) => self.looked_up(of),
+            plan if let Some(join) = AsOfJoin::of(plan) => self.as_of(join),
             LogicalPlan::Extension(e) => match e.node.as_any().downcast_ref::<WindowAssign>() {
                 Some(window) => {
                     let input = self.node(window.input())?;

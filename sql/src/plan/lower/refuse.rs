@@ -1,7 +1,7 @@
 //! What cannot run continuously, refused by the name of its clause.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::error::{Error, Result};
 
@@ -9,29 +9,17 @@ use crate::error::{Error, Result};
 pub(in crate::plan) fn refuse_clauses(plan: &LogicalPlan) -> Result<()> {
     let mut found = None;
     plan.apply(|node| {
-        found = clause_of(node);
-        if found.is_none() {
-            node.apply_expressions(|e| {
-                e.apply(|e| {
-                    found = found.or(subquery_of(e));
-                    Ok(TreeNodeRecursion::Continue)
-                })
-            })?;
-        }
+        node.apply_expressions(|e| {
+            e.apply(|e| {
+                found = found.or(subquery_of(e));
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })?;
         Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     match found {
         None => Ok(()),
         Some((clause, hint)) => Err(not_yet(clause, hint)),
-    }
-}
-
-fn clause_of(node: &LogicalPlan) -> Option<(&'static str, &'static str)> {
-    match node {
-        LogicalPlan::Distinct(Distinct::On(on)) if on.sort_expr.is_none() => {
-            Some(("DISTINCT ON without ORDER BY", "Write by which order a row is the first: ORDER BY k, ts."))
-        }
-        _ => None,
     }
 }
 

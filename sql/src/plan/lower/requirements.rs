@@ -36,9 +36,12 @@ pub(super) fn emit_mode(asked: Option<Emit>, root: &Node<'_>, scans: &Scans) -> 
             if let Some(open) = open {
                 return Err(open.never_closes(scans));
             }
-            if groupings.is_empty() {
+            if groupings.is_empty() && !root.settles() {
                 return Err(Error::invalid("EMIT ON WINDOW CLOSE needs a GROUP BY with a window")
-                    .with_hint("Group by window_start and window_end of TUMBLE, HOP or CUMULATE, or leave EMIT out."));
+                    .with_hint(
+                        "Group by window_start and window_end of TUMBLE, HOP or CUMULATE, or leave EMIT out. An ASOF JOIN with >= or > over \
+                         the event times of both sides closes, too.",
+                    ));
             }
             if root.has.growth == Growth::TakesBack {
                 return Err(Error::invalid(
@@ -84,6 +87,9 @@ impl Requiring {
             }
             (Step::Recompute(..), inputs) => inputs.iter_mut().for_each(|input| input.needs.rows = Needed::Single),
             (Step::Over(overing), [input]) => input.needs.rows = overing.needed(),
+            (Step::AsOf(of), inputs) => {
+                inputs.iter_mut().enumerate().for_each(|(side, input)| input.needs.rows = of.needed(side));
+            }
             (Step::Filter(filter), [input]) => first_of(&filter.predicate, filter.input.schema(), input),
             (Step::Join(joining), inputs) => {
                 inputs.iter_mut().enumerate().for_each(|(side, input)| input.needs.rows = joining.needed(side));
@@ -108,6 +114,12 @@ impl Requiring {
             }
             Step::Over(overing) => {
                 overing.closing.iter().for_each(|time| self.note_times(time));
+                node.inputs.iter().all(|input| input.needs.append_only)
+                    && node.has.growth != Growth::TakesBack
+                    && emit == EmitMode::OnClose
+            }
+            Step::AsOf(of) => {
+                of.closing.iter().for_each(|time| self.note_times(time));
                 node.inputs.iter().all(|input| input.needs.append_only)
                     && node.has.growth != Growth::TakesBack
                     && emit == EmitMode::OnClose

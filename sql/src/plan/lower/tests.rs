@@ -1,5 +1,6 @@
 //! Where exchanges are, what emits when, where panes serve, and what closes behind a scan.
 
+mod as_of;
 mod joins;
 mod overs;
 

@@ -6,12 +6,15 @@ use datafusion::logical_expr::{
 };
 use millstream_engine::connector::series::Series;
 use millstream_engine::operator::aggregate::{EmitMode, TimeKey};
+use millstream_engine::operator::as_of::Expires;
 use millstream_engine::operator::expiry::Expiry;
 use millstream_engine::operator::join::{JoinColumn, JoinKind};
 use millstream_engine::operator::over::First;
 use millstream_engine::operator::unnest::Unnested;
 use millstream_engine::operator::window::WindowSpec;
 use millstream_engine::spread::{Needed, Spread};
+
+use crate::plan::as_of::AsOfJoin;
 
 use super::time::{ScanId, TimeProperty, WindowsId};
 
@@ -53,6 +56,8 @@ pub(super) enum Step<'p> {
     Union(&'p Union),
     /// Puts rows of two inputs together.
     Join(Joining<'p>),
+    /// Puts rows together with the one that is next to them in time.
+    AsOf(AsOfing<'p>),
     /// Computes columns of the rows of partitions.
     Over(Overing<'p>),
     /// Runs a query anew over all rows of its inputs, for which the plan given has empty tables.
@@ -88,6 +93,22 @@ pub(super) struct JoinTimes {
     pub(super) closing: Vec<TimeProperty>,
     /// The windows of both sides whose rows meet only each other.
     pub(super) windowed: Option<[WindowsId; 2]>,
+}
+
+/// An `ASOF JOIN`.
+pub(super) struct AsOfing<'p> {
+    /// As planned.
+    pub(super) plan: &'p AsOfJoin,
+    /// The columns of the key of each side; those that are computed stand behind all others.
+    pub(super) keys: [Vec<usize>; 2],
+    /// The column with the time of each side.
+    pub(super) times: [usize; 2],
+    /// How those are computed.
+    pub(super) computed: [Vec<Expr>; 2],
+    /// Which rows go behind the watermark.
+    pub(super) expires: Expires,
+    /// What comes late behind this is late for the join.
+    pub(super) closing: Vec<TimeProperty>,
 }
 
 /// Calls with `OVER` of one partition and one order.
@@ -181,6 +202,12 @@ impl<'p> Node<'p> {
             found.push(grouping);
         }
         found
+    }
+
+    /// Whether it can say rows once without groups that close: an ASOF join can, of rows whose match is known for good.
+    pub(super) fn settles(&self) -> bool {
+        let alone = matches!(self.step, Step::AsOf(_)) && self.has.growth == Growth::GrowsOnClose;
+        alone || self.emitting().any(Node::settles)
     }
 
     /// The inputs that emit when it does.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::physical_expr::expressions::Column;
@@ -34,9 +35,10 @@ impl Lowering<'_> {
         let mut edges = vec![];
         let mut schemas = vec![];
         for (side, input) in node.inputs.iter().enumerate() {
-            let from = self.with_keys(joining, side, input, made[side])?;
+            let plan = if side == 0 { &joining.plan.left } else { &joining.plan.right };
+            let from = self.with_computed(&joining.computed[side], plan.schema(), input, made[side])?;
             schemas.push(self.graph.schema(from));
-            edges.push(Self::edge_to(joining, side, input, from, node.has.spread.tasks));
+            edges.push(Self::edge_to(joining.needed(side), input, from, node.has.spread.tasks));
         }
         let inputs: [SchemaRef; 2] = [schemas[0].clone(), schemas[1].clone()];
         let spec = Join {
@@ -66,8 +68,7 @@ impl Lowering<'_> {
     }
 
     /// The edge from an input of a join that runs in `tasks`.
-    fn edge_to(joining: &Joining<'_>, side: usize, input: &Node<'_>, from: NodeId, tasks: usize) -> Edge {
-        let needed = joining.needed(side);
+    pub(super) fn edge_to(needed: Needed, input: &Node<'_>, from: NodeId, tasks: usize) -> Edge {
         let lie = &input.has.spread;
         if lie.tasks == tasks {
             return Self::exchange(from, lie, &needed);
@@ -79,13 +80,17 @@ impl Lowering<'_> {
         Edge { from, exchange }
     }
 
-    /// The rows of an input with the values of its key that have to be computed.
-    fn with_keys(&mut self, joining: &Joining<'_>, side: usize, input: &Node<'_>, from: NodeId) -> Result<NodeId> {
-        let computed = &joining.computed[side];
+    /// The rows of an input, over `plan`, with the values of its key that have to be computed.
+    pub(super) fn with_computed(
+        &mut self,
+        computed: &[Expr],
+        plan: &DFSchema,
+        input: &Node<'_>,
+        from: NodeId,
+    ) -> Result<NodeId> {
         if computed.is_empty() {
             return Ok(from);
         }
-        let plan = if side == 0 { &joining.plan.left } else { &joining.plan.right };
         let schema = self.graph.schema(from);
         let column = |(at, field): (usize, &Arc<_>)| -> PhysicalExprRef {
             let field: &arrow::datatypes::Field = field;
@@ -94,8 +99,8 @@ impl Lowering<'_> {
         let mut expressions: Vec<PhysicalExprRef> = schema.fields().iter().enumerate().map(column).collect();
         let mut fields = schema.fields().to_vec();
         for expr in computed {
-            expressions.push(physical(self.state, expr, plan.schema())?);
-            fields.push(expr.to_field(plan.schema())?.1);
+            expressions.push(physical(self.state, expr, plan)?);
+            fields.push(expr.to_field(plan)?.1);
         }
         let spec = Project { expressions, schema: Arc::new(Schema::new(fields)) };
         let edge = Self::exchange(from, &input.has.spread, &Needed::Anywhere);

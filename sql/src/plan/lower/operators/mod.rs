@@ -4,6 +4,7 @@
 //! many of that name there are before it.
 
 mod aggregate;
+mod as_of;
 mod join;
 mod over;
 mod recompute;
@@ -64,6 +65,7 @@ impl<'a> Lowering<'a> {
             (Step::Window { time, windows, .. }, [_], [from]) => self.window(node, *from, *time, *windows),
             (Step::Aggregate(grouping), [input], [from]) => self.aggregate(grouping, node, input, *from),
             (Step::Join(joining), [_, _], [left, right]) => self.join(joining, node, [*left, *right]),
+            (Step::AsOf(of), [_, _], [left, right]) => self.as_of(of, node, [*left, *right]),
             (Step::Over(overing), [input], [from]) => self.over(overing, node, input, *from),
             (Step::Recompute(plan, kept), _, _) => self.recompute(plan, kept, node, &made),
             (Step::Unnest(u, columns), [_], [from]) => Ok(self.unnest(u, columns, node, *from)),
