@@ -7,10 +7,13 @@
 pub mod aggregate;
 pub mod expiry;
 pub mod filter;
+pub mod gap;
 pub mod join;
+pub mod length;
 pub mod over;
 pub mod project;
 pub mod recompute;
+pub mod session;
 pub mod union;
 pub mod unnest;
 pub mod upsert;
