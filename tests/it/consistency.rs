@@ -15,6 +15,11 @@ fn windows() -> Result<()> {
 }
 
 #[test]
+fn sessions() -> Result<()> {
+    check(&cases("sessions.sql")?)
+}
+
+#[test]
 fn aggregates() -> Result<()> {
     check(&cases("aggregates.sql")?)
 }

@@ -13,6 +13,9 @@ const fn closing(every: i64, size: i64, offset: i64) -> Closing {
 
 const TEN: Closing = closing(10, 10, 0);
 
+/// What is behind the watermark is late.
+const BEHIND: Closing = Closing { every: 1, size: 1, offset: 0 };
+
 /// What the answer is over but the stream is not: a row does not count in the windows that had closed when it came.
 const SEEN: &str = "WHERE seen < window_end ";
 
@@ -41,12 +44,18 @@ const CASES: &[(&str, &[Closing])] = &[
     ),
     ("SELECT date_bin(INTERVAL '15 seconds', ts) AS t, count(*) AS n FROM tardy GROUP BY 1", &[closing(15, 15, 0)]),
     ("SELECT date_trunc('minute', ts) AS t, count(*) AS n FROM tardy GROUP BY 1", &[closing(60, 60, 0)]),
-    ("SELECT ts, count(*) AS n FROM tardy GROUP BY ts", &[Closing { every: 1, size: 1, offset: 0 }]),
+    ("SELECT ts, count(*) AS n FROM tardy GROUP BY ts", &[BEHIND]),
     (
         "SELECT window_end, count(*) AS n FROM TUMBLE(tardy, ts, INTERVAL '10 seconds') GROUP BY window_end UNION ALL
          SELECT window_end, count(*) AS n FROM HOP(tardy, ts, INTERVAL '10 seconds', INTERVAL '30 seconds') GROUP BY window_end",
         &[TEN, closing(10, 30, 0)],
     ),
+    (
+        "SELECT k, window_start, window_end, count(*) AS n FROM SESSION(tardy, ts, INTERVAL '3 seconds', PARTITION BY k)
+         GROUP BY k, window_start, window_end",
+        &[BEHIND],
+    ),
+    ("SELECT id, window_start, window_end FROM SESSION(tardy, ts, INTERVAL '2 seconds', max => INTERVAL '5 seconds')", &[BEHIND]),
     ("SELECT id, k, ts FROM tardy", &[]),
     ("SELECT k, count(*) AS n FROM tardy GROUP BY k", &[]),
     (

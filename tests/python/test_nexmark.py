@@ -78,6 +78,14 @@ QUERIES = {
            QUALIFY row_number() OVER (PARTITION BY a.id ORDER BY b.price DESC, b.date_time, b.bidder) = 1""",
         None,
     ),
+    "q11": (
+        f"""SELECT bidder, count(*) AS n, window_start, window_end FROM SESSION(bid, date_time, {TEN}, PARTITION BY bidder)
+            GROUP BY bidder, window_start, window_end""",
+        f"""SELECT bidder, count(*) AS n, min(date_time) AS window_start, max(date_time) + {TEN} AS window_end FROM (
+              SELECT bidder, date_time, sum(begins) OVER (PARTITION BY bidder ORDER BY date_time) AS session FROM (
+                SELECT bidder, date_time, CASE WHEN date_time < lag(date_time) OVER (PARTITION BY bidder ORDER BY date_time) + {TEN}
+                  THEN 0 ELSE 1 END AS begins FROM bid)) GROUP BY bidder, session""",
+    ),
     "q12": (
         f"SELECT bidder, count(*) AS n, window_end FROM TUMBLE(bid, date_time, {TEN}) GROUP BY bidder, window_end",
         """SELECT bidder, count(*) AS n, make_timestamp(epoch_us(date_time) // 10000000 * 10000000 + 10000000) AS window_end

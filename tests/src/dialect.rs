@@ -160,6 +160,9 @@ impl VisitorMut for Rewriter {
         if let TableFactor::Table { version, .. } = table {
             *version = None;
         }
+        if has_longest(table) {
+            return ControlFlow::Break(Ok("where a session is cut depends on where it was cut before"));
+        }
         match windows(table) {
             Ok(None) => ControlFlow::Continue(()),
             Ok(Some(sql)) => {
@@ -280,6 +283,7 @@ fn windows(table: &TableFactor) -> Result<Option<String>> {
         "tumble" => &["data", "timecol", "size", "offset"],
         "hop" => &["data", "timecol", "slide", "size", "offset"],
         "cumulate" => &["data", "timecol", "step", "size", "offset"],
+        "session" => &["data", "timecol", "gap", "partition", "max"],
         _ => return Ok(None),
     };
     let mut values: Vec<Option<String>> = vec![None; names.len()];
@@ -300,6 +304,9 @@ fn windows(table: &TableFactor) -> Result<Option<String>> {
     }
     let get = |n: &str| names.iter().position(|name| *name == n).and_then(|i| values[i].clone());
     let need = |n: &str| get(n).ok_or_else(|| format!("{name} without {n}"));
+    if names.contains(&"gap") {
+        return Ok(Some(sessions(&need("data")?, &need("timecol")?, &need("gap")?, get("partition").as_deref())));
+    }
     let (data, time, size) = (need("data")?, need("timecol")?, need("size")?);
     let offset = get("offset").map_or("0".to_owned(), |o| format!("epoch_us({o})"));
     let step = get("slide").or(get("step")).unwrap_or_else(|| size.clone());
@@ -331,6 +338,28 @@ fn windows(table: &TableFactor) -> Result<Option<String>> {
         "(SELECT * EXCLUDE (__w), {start} AS window_start, {end} AS window_end FROM (SELECT __s.*, unnest({list}) AS __w \
          FROM {data} AS __s WHERE {time} BETWEEN make_timestamp(-{most}) AND make_timestamp({most})))"
     )))
+}
+
+/// A `SESSION`: where a row comes a gap or more after the one before another begins.
+fn sessions(data: &str, time: &str, gap: &str, partition: Option<&str>) -> String {
+    let by = partition.map_or("NULL", |p| p.trim_start_matches('(').trim_end_matches(')'));
+    let most = i64::MAX / 4;
+    format!(
+        "(SELECT * EXCLUDE (__n, __i), min({time}) OVER w AS window_start, max({time}) OVER w + {gap} AS window_end FROM \
+         (SELECT *, sum(__n) OVER (PARTITION BY {by} ORDER BY {time}) AS __i FROM \
+         (SELECT __s.*, CASE WHEN {time} < lag({time}) OVER (PARTITION BY {by} ORDER BY {time}) + {gap} THEN 0 ELSE 1 END AS __n \
+         FROM {data} AS __s WHERE {time} BETWEEN make_timestamp(-{most}) AND make_timestamp({most}))) \
+         WINDOW w AS (PARTITION BY {by}, __i))"
+    )
+}
+
+/// Whether it is a `SESSION` with a longest length.
+fn has_longest(table: &TableFactor) -> bool {
+    let args = match table {
+        TableFactor::Table { args: Some(args), .. } => &args.args,
+        _ => return false,
+    };
+    args.iter().any(|arg| matches!(arg, FunctionArg::Named { name, .. } if name.value.eq_ignore_ascii_case("max")))
 }
 
 fn shifted(time: &str, offset: &str) -> String {

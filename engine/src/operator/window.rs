@@ -1,4 +1,5 @@
-//! `TUMBLE`, `HOP` and `CUMULATE`: which windows a row belongs to, and when they close.
+//! `TUMBLE`, `HOP` and `CUMULATE`: which windows a row belongs to, and when they close. Those of `SESSION`, of which a row alone does
+//! not tell, are in [`super::session`].
 //!
 //! ```text
 //! TUMBLE(t, ts, 10 s)     12 s  ->  [10, 20)
@@ -15,23 +16,17 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use chrono::{DateTime, Datelike, Months, TimeZone, Utc};
+use chrono::{DateTime, Datelike, TimeZone, Utc};
 use datafusion_physical_expr::PhysicalExpr;
 
+use super::gap::Sessions;
+pub use super::length::Length;
+use super::length::add_months;
 use super::{BuildContext, Operator, OperatorSpec, Output};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
 use crate::time::{EventTime, event_times, from_micros, time_array};
-
-/// A length of time: fixed, or calendar months.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd)]
-pub enum Length {
-    /// Microseconds.
-    Micros(i64),
-    /// Calendar months.
-    Months(i32),
-}
 
 /// The windows of a window function. Offsets shift all windows from 1970-01-01 00:00 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd)]
@@ -61,6 +56,8 @@ pub enum WindowSpec {
         /// Their shift in microseconds.
         offset: i64,
     },
+    /// As long as rows of a partition come without a gap.
+    Session(Sessions),
 }
 
 /// The panes that windows are made of: `len` microseconds each, shifted by `offset`.
@@ -94,20 +91,9 @@ fn month_start(t: i64, months: i32) -> i64 {
     Utc.with_ymd_and_hms(year, month, 1, 0, 0, 0).single().map_or(t, |d| d.timestamp_micros())
 }
 
-/// `None` where the calendar ends.
-fn add_months(t: i64, months: i32) -> Option<i64> {
-    let date = DateTime::from_timestamp_micros(t)?;
-    let moved = if months >= 0 {
-        date.checked_add_months(Months::new(months as u32))
-    } else {
-        date.checked_sub_months(Months::new(months.unsigned_abs()))
-    };
-    moved.map(|d| d.timestamp_micros())
-}
-
 impl WindowSpec {
     /// Calls `f(start, end)` for each window that holds `t`, earliest start (then end) first; for none where
-    /// windows cannot be computed.
+    /// windows cannot be computed, as those of sessions.
     pub fn each(&self, t: i64, mut f: impl FnMut(i64, i64)) {
         if !COMPUTABLE.contains(&t) {
             return;
@@ -151,16 +137,19 @@ impl WindowSpec {
                     end = next;
                 }
             }
+            WindowSpec::Session(_) => {}
         }
     }
 
-    /// The end of the last window that holds `t`.
+    /// The end of the last window that holds `t`; of sessions the first end that may be behind it: what is behind the watermark
+    /// could be of one that has closed.
     pub fn last_end(&self, t: i64) -> i64 {
         match *self {
             WindowSpec::Hop { slide: Length::Micros(slide), size: Length::Micros(size), offset } => {
                 floor(t, slide, offset).saturating_add(size)
             }
             WindowSpec::Cumulate { size, offset, .. } => floor(t, size, offset).saturating_add(size),
+            WindowSpec::Session(_) => t.saturating_add(1),
             _ => {
                 let mut last = i64::MIN;
                 self.each(t, |_, end| last = last.max(end));
@@ -172,12 +161,16 @@ impl WindowSpec {
     /// About how long its longest window is, in microseconds, and not less.
     fn span(&self) -> i64 {
         match *self {
-            WindowSpec::Tumble { size, .. } | WindowSpec::Hop { size, .. } => match size {
-                Length::Micros(size) => size,
-                Length::Months(n) => i64::from(n).saturating_mul(31 * 86_400_000_000),
-            },
+            WindowSpec::Tumble { size, .. } | WindowSpec::Hop { size, .. } => size.micros(),
             WindowSpec::Cumulate { size, .. } => size,
+            WindowSpec::Session(sessions) => sessions.gap.micros(),
         }
+    }
+
+    /// Within such a length the ends of sessions are near each other: not much longer than sessions, and not so short that it
+    /// would hold few.
+    pub(super) fn near_ends(&self) -> i64 {
+        self.span().saturating_mul(4).clamp(10_000_000, 10 * 366 * 86_400_000_000)
     }
 
     /// The panes all windows are made of, where their lengths are fixed.
@@ -206,6 +199,8 @@ impl WindowSpec {
                 Length::Months(n) => add_months(end, n.saturating_neg()).unwrap_or(i64::MIN),
             },
             WindowSpec::Cumulate { size, offset, .. } => floor(end.saturating_sub(1), size, offset),
+            // Their rows tell.
+            WindowSpec::Session(_) => i64::MIN,
         }
     }
 
@@ -238,23 +233,6 @@ fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-impl fmt::Display for Length {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Length::Months(n) => write!(f, "{n} months"),
-            Length::Micros(us) => {
-                for (unit, len) in [("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000)]
-                {
-                    if us != 0 && us % len == 0 {
-                        return write!(f, "{} {unit}", us / len);
-                    }
-                }
-                if us % 1000 == 0 { write!(f, "{} ms", us / 1000) } else { write!(f, "{us} us") }
-            }
-        }
-    }
-}
-
 impl fmt::Display for WindowSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let offset = match *self {
@@ -269,6 +247,10 @@ impl fmt::Display for WindowSpec {
             WindowSpec::Cumulate { step, size, offset } => {
                 write!(f, "cumulate {} up to {}", Length::Micros(step), Length::Micros(size))?;
                 offset
+            }
+            WindowSpec::Session(sessions) => {
+                write!(f, "{sessions}")?;
+                0
             }
         };
         if offset != 0 { write!(f, " offset {}", Length::Micros(offset)) } else { Ok(()) }
@@ -448,7 +430,8 @@ fn windows_of(column: &ArrayRef, spec: &WindowAssign) -> Result<WindowRows> {
     Ok((Some(rows), starts, ends))
 }
 
-fn times(micros: Vec<i64>, data_type: &DataType) -> Result<ArrayRef> {
+/// Microseconds as a column of timestamps.
+pub(super) fn times(micros: Vec<i64>, data_type: &DataType) -> Result<ArrayRef> {
     use arrow::array::{Int64Array, PrimitiveArray};
     use arrow::datatypes::TimeUnit;
     let DataType::Timestamp(unit, _) = data_type else {

@@ -5,7 +5,7 @@
 //! statement ─ context ─► logical plan ─ exact ─ optimize ─► plan for the dataflow graph, or for DataFusion's batch
 //!                │                         │        └ simplify: rules that hold for NULL and NaN too
 //!                │                         └ what expressions mean here
-//!                ├ windows: TUMBLE, HOP, CUMULATE as `WindowAssign`
+//!                ├ windows: TUMBLE, HOP, CUMULATE, SESSION as `WindowAssign`
 //!                ├ headers: what columns are called
 //!                └ numbers: exact literals, the types in which numbers meet
 //! ```
@@ -36,6 +36,7 @@ mod row_functions;
 mod rules;
 mod same_types;
 mod series;
+mod session_exec;
 mod simplify;
 mod stay_put;
 mod syntax;

@@ -283,7 +283,13 @@ fn errors_say_what_is_wrong_and_where() {
             "argument \"size\" of CUMULATE must be a multiple",
             30,
         ),
-        (t("SESSION(bids, ts, INTERVAL '5 s')"), "SESSION windows are not supported yet", 15),
+        (t("SESSION(bids, ts, INTERVAL '0 s')"), "argument \"gap\" of SESSION must be above zero", 29),
+        (t("SESSION(bids, ts)"), "SESSION needs argument \"gap\"", 15),
+        (
+            t("SESSION(bids, ts, INTERVAL '5 s', PARTITION BY id + 1)"),
+            "PARTITION BY of SESSION has id + 1, which is not a column",
+            60,
+        ),
         (t("TABLE(1)"), "TABLE(1) is not a call of a table function", 21),
         (
             t("TUMBLE(TUMBLE(bids, ts, INTERVAL '1 s'), ts, INTERVAL '1 s')"),
@@ -301,7 +307,6 @@ fn errors_say_what_is_wrong_and_where() {
     assert_eq!(error("SELECT * FROM bidz").kind(), ErrorKind::NotFound);
     assert_eq!(error("SELECT * FROM nothing(1)").message(), "table function \"nothing\" does not exist");
     assert_eq!(error("SELECT idd FROM bids").hint(), Some("Did you mean id?"));
-    assert_eq!(error("SELECT * FROM SESSION(bids, ts, INTERVAL '5 s')").kind(), ErrorKind::Unsupported);
     assert_eq!(error("SELECT nothing FROM bids").hint(), Some("The columns are: id, ts, at."));
     assert_eq!(error("SELECT summ(id) FROM bids").hint(), Some("Did you mean sum?"));
 }

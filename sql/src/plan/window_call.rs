@@ -1,10 +1,10 @@
 //! Window functions as they are written: `TUMBLE(t, ts, size)`, by position or by name, and Flink's
-//! `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), size))`.
+//! `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), size))`. `PARTITION BY` in a `SESSION` comes as its argument `partition`.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, IntervalUnit};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::simplify::SimplifyContext;
@@ -17,9 +17,9 @@ use datafusion::sql::sqlparser::ast::{
 use super::parameters::written_parameter;
 use super::windows::{WindowAssign, WindowLength, WindowSpec};
 use crate::error::{Error, Position, Result};
-use crate::statement::{fold, no_session};
+use crate::statement::fold;
 
-/// Plans `TUMBLE`, `HOP` and `CUMULATE` where a table stands.
+/// Plans `TUMBLE`, `HOP`, `CUMULATE` and `SESSION` where a table stands.
 #[derive(Debug)]
 pub struct WindowFunctions;
 
@@ -95,7 +95,11 @@ impl WindowFunction {
                 &["data", "timecol", "step", "size", "offset"],
                 "Write CUMULATE(t, ts, step, size), as in CUMULATE(t, ts, INTERVAL '1 hour', INTERVAL '1 day').",
             ),
-            WindowFunction::Session => ("SESSION", &[], ""),
+            WindowFunction::Session => (
+                "SESSION",
+                &["data", "timecol", "gap", "partition", "max"],
+                "Write SESSION(t, ts, gap, PARTITION BY columns), as in SESSION(t, ts, INTERVAL '10 seconds', PARTITION BY k).",
+            ),
         }
     }
 }
@@ -105,9 +109,6 @@ fn plan_window(
     args: &[FunctionArg],
     context: &mut dyn RelationPlannerContext,
 ) -> Result<WindowAssign> {
-    if matches!(function, WindowFunction::Session) {
-        return Err(no_session());
-    }
     let arguments = Arguments::read(function, args)?;
     let input = context.plan(as_table(arguments.required("data")?)?)?;
     let time = arguments.required("timecol")?;
@@ -118,13 +119,50 @@ fn plan_window(
         Some(expr) => length("offset", expr)?,
         None => WindowLength::Micros(0),
     };
+    let most = arguments.optional("max").map(|expr| length("max", expr)).transpose()?;
     let mut required = |name: &str| length(name, arguments.required(name)?);
     let spec = match function {
         WindowFunction::Hop => WindowSpec::Hop { slide: required("slide")?, size: required("size")?, offset },
         WindowFunction::Cumulate => WindowSpec::Cumulate { step: required("step")?, size: required("size")?, offset },
-        WindowFunction::Tumble | WindowFunction::Session => WindowSpec::Tumble { size: required("size")?, offset },
+        WindowFunction::Tumble => WindowSpec::Tumble { size: required("size")?, offset },
+        WindowFunction::Session => WindowSpec::Session { gap: required("gap")?, most },
     };
-    WindowAssign::try_new(input, time_column, spec).map_err(|e| e.or_at(place(time)))
+    let partition = match arguments.optional("partition") {
+        Some(expr) => partition_columns(expr, &input, context)?,
+        None => vec![],
+    };
+    WindowAssign::try_new(input, time_column, spec, partition).map_err(|e| e.or_at(place(time)))
+}
+
+/// The columns of `PARTITION BY a, b`, which is `partition => (a, b)`.
+fn partition_columns(
+    expr: &ast::Expr,
+    input: &LogicalPlan,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<Vec<Column>> {
+    let parts: &[ast::Expr] = match expr {
+        ast::Expr::Tuple(parts) => parts,
+        ast::Expr::Nested(part) => std::slice::from_ref(part),
+        part => std::slice::from_ref(part),
+    };
+    let mut columns = vec![];
+    for part in parts {
+        let not_a_column = || {
+            Error::invalid(format!("PARTITION BY of SESSION has {part}, which is not a column"))
+                .with_hint("Compute it in a subquery as the first argument.")
+                .or_at(place(part))
+        };
+        if !matches!(part, ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_)) {
+            return Err(not_a_column());
+        }
+        let planned = context.sql_to_expr(part.clone(), input.schema());
+        match planned.map_err(|e| Error::from(e).or_at(place(part)))? {
+            Expr::Column(column) if !columns.contains(&column) => columns.push(column),
+            Expr::Column(_) => {}
+            _ => return Err(not_a_column()),
+        }
+    }
+    Ok(columns)
 }
 
 /// The arguments by name, in the order of the signature.
@@ -187,6 +225,7 @@ impl<'a> Arguments<'a> {
 fn parameter(name: &str) -> &str {
     match name {
         "hop" => "slide",
+        "partition_by" => "partition",
         "time_col" | "time" | "ts" => "timecol",
         name => name,
     }
@@ -243,7 +282,7 @@ fn time_column(
     expr: &ast::Expr,
     input: &LogicalPlan,
     context: &mut dyn RelationPlannerContext,
-) -> Result<datafusion::common::Column> {
+) -> Result<Column> {
     let (name, ..) = function.signature();
     let column = match expr {
         ast::Expr::Function(f) if f.name.to_string().eq_ignore_ascii_case("DESCRIPTOR") => match &f.args {

@@ -19,8 +19,9 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Exe
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::session_exec::SessionExec;
 use super::window_rows;
-use super::windows::{WindowAssign, WindowSpec, window_fields};
+use super::windows::{WindowAssign, WindowSpec, sessions, window_fields};
 use crate::error::Result;
 
 /// Puts the rows of a batch into windows: the batch, the time column's place, the windows, and the schema of
@@ -62,7 +63,10 @@ impl ExtensionPlanner for WindowPlanner {
     ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
         let Some(window) = node.as_any().downcast_ref::<WindowAssign>() else { return Ok(None) };
         let [input] = physical_inputs else { return Ok(None) };
-        let time = window.input().schema().index_of_column(window.time_column())?;
+        let (time, partition) = window.places()?;
+        if let Some(sessions) = sessions(window.spec()) {
+            return Ok(Some(Arc::new(SessionExec::new(Arc::clone(input), time, partition, sessions))));
+        }
         let exec = WindowAssignExec::new(Arc::clone(input), time, window.spec(), Arc::clone(&self.assigner));
         Ok(Some(Arc::new(exec)))
     }

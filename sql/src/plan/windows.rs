@@ -1,11 +1,11 @@
-//! Windows as a node of the logical plan: `TUMBLE`, `HOP` and `CUMULATE` append `window_start` and
+//! Windows as a node of the logical plan: `TUMBLE`, `HOP`, `CUMULATE` and `SESSION` append `window_start` and
 //! `window_end` to each row, once for each window the row is in.
 //!
 //! ```text
 //! HOP(t, ts, INTERVAL '5 s', INTERVAL '10 s')      ts = 00:00:07
 //!   -> [00:00:00, 00:00:10)  [00:00:05, 00:00:15)
 //! ```
-//! A row without a time is in no window.
+//! A row without a time is in no window. In which session a row is the others of its partition tell.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -16,6 +16,8 @@ use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, ExprSchema, TableReference};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
+use millstream_engine::operator::gap::Sessions;
+use millstream_engine::operator::window::Length;
 
 use crate::error::{Error, Result};
 
@@ -67,6 +69,13 @@ pub enum WindowSpec {
         /// Shifts all windows.
         offset: WindowLength,
     },
+    /// As long as rows of a partition come without a gap.
+    Session {
+        /// A row that comes so much later than the one before begins another window.
+        gap: WindowLength,
+        /// One that comes so much later than the first does too.
+        most: Option<WindowLength>,
+    },
 }
 
 impl WindowLength {
@@ -113,22 +122,25 @@ impl WindowSpec {
             WindowSpec::Tumble { .. } => "TUMBLE",
             WindowSpec::Hop { .. } => "HOP",
             WindowSpec::Cumulate { .. } => "CUMULATE",
+            WindowSpec::Session { .. } => "SESSION",
         }
     }
 
-    /// Length of the longest window.
+    /// Length of the longest window; the gap of sessions.
     pub fn size(&self) -> WindowLength {
         match *self {
             WindowSpec::Tumble { size, .. } | WindowSpec::Hop { size, .. } | WindowSpec::Cumulate { size, .. } => size,
+            WindowSpec::Session { gap, .. } => gap,
         }
     }
 
-    /// Slide or step; the size where there is neither.
+    /// Slide or step; the size, or the gap, where there is neither.
     pub fn step(&self) -> WindowLength {
         match *self {
             WindowSpec::Tumble { size, .. } => size,
             WindowSpec::Hop { slide, .. } => slide,
             WindowSpec::Cumulate { step, .. } => step,
+            WindowSpec::Session { gap, .. } => gap,
         }
     }
 
@@ -138,6 +150,7 @@ impl WindowSpec {
             WindowSpec::Tumble { offset, .. }
             | WindowSpec::Hop { offset, .. }
             | WindowSpec::Cumulate { offset, .. } => offset,
+            WindowSpec::Session { .. } => WindowLength::Micros(0),
         }
     }
 
@@ -152,13 +165,18 @@ impl WindowSpec {
     pub fn check(&self, time_type: &DataType) -> Result<()> {
         let function = self.function();
         let (size, step, offset) = (self.size(), self.step(), self.offset());
-        let step_name = if matches!(self, WindowSpec::Hop { .. }) { "slide" } else { "step" };
-        for (name, length) in [("size", size), (step_name, step)] {
+        let (size_name, step_name) = match self {
+            WindowSpec::Hop { .. } => ("size", "slide"),
+            WindowSpec::Session { .. } => ("gap", "gap"),
+            _ => ("size", "step"),
+        };
+        let most = if let WindowSpec::Session { most, .. } = self { most.map(|most| ("max", most)) } else { None };
+        for (name, length) in [(size_name, size), (step_name, step)].into_iter().chain(most) {
             if length.count() <= 0 {
                 return Err(Error::invalid(format!("argument \"{name}\" of {function} must be above zero")));
             }
         }
-        for (name, length) in [("size", size), ("offset", offset)] {
+        for (name, length) in [(size_name, size), ("offset", offset)].into_iter().chain(most) {
             let month = if matches!(length, WindowLength::Months(_)) { 1 } else { 31 * 86_400_000_000 };
             if length.count().unsigned_abs() > MOST_MONTHS.unsigned_abs() * month {
                 return Err(Error::invalid(format!("argument \"{name}\" of {function} is above 10,000 years")));
@@ -166,8 +184,7 @@ impl WindowSpec {
         }
         if !size.same_unit(step) {
             return Err(Error::invalid(format!(
-                "arguments \"{step_name}\" and \"{size_name}\" of {function} mix months with shorter units",
-                size_name = "size"
+                "arguments \"{step_name}\" and \"{size_name}\" of {function} mix months with shorter units"
             ))
             .with_hint("Months differ in length: write both in months, or both in days or less."));
         }
@@ -195,17 +212,22 @@ impl WindowSpec {
                 "Write a longer \"{step_name}\": at most {MOST_WINDOWS_PER_ROW} windows share a row."
             )));
         }
-        self.check_precision(time_type, step_name)
+        let lengths = [(size_name, size), (step_name, step), ("offset", offset)];
+        self.check_precision(time_type, lengths.into_iter().chain(most))
     }
 
     /// A window's bounds must be values of the time column's type.
-    fn check_precision(&self, time_type: &DataType, step_name: &str) -> Result<()> {
+    fn check_precision<'a>(
+        &self,
+        time_type: &DataType,
+        lengths: impl Iterator<Item = (&'a str, WindowLength)>,
+    ) -> Result<()> {
         let tick = match time_type {
             DataType::Timestamp(TimeUnit::Second, _) => 1_000_000,
             DataType::Timestamp(TimeUnit::Millisecond, _) => 1_000,
             _ => 1,
         };
-        for (name, length) in [("size", self.size()), (step_name, self.step()), ("offset", self.offset())] {
+        for (name, length) in lengths {
             if let WindowLength::Micros(micros) = length
                 && micros % tick != 0
             {
@@ -224,6 +246,10 @@ impl fmt::Display for WindowSpec {
             WindowSpec::Tumble { size, .. } => write!(f, "TUMBLE size={size}")?,
             WindowSpec::Hop { slide, size, .. } => write!(f, "HOP slide={slide}, size={size}")?,
             WindowSpec::Cumulate { step, size, .. } => write!(f, "CUMULATE step={step}, size={size}")?,
+            WindowSpec::Session { gap, most } => {
+                write!(f, "SESSION gap={gap}")?;
+                most.map_or(Ok(()), |most| write!(f, ", max={most}"))?;
+            }
         }
         let offset = self.offset();
         if offset.count() != 0 { write!(f, ", offset={offset}") } else { Ok(()) }
@@ -236,12 +262,14 @@ pub struct WindowAssign {
     input: LogicalPlan,
     time_column: Column,
     spec: WindowSpec,
+    partition: Vec<Column>,
     schema: DFSchemaRef,
 }
 
 impl WindowAssign {
-    /// Assigns the rows of `input` to the windows of `spec` by `time_column`, which must be a timestamp.
-    pub fn try_new(input: LogicalPlan, time_column: Column, spec: WindowSpec) -> Result<Self> {
+    /// Assigns the rows of `input` to the windows of `spec` by `time_column`, which must be a timestamp; to sessions within each
+    /// `partition`.
+    pub fn try_new(input: LogicalPlan, time_column: Column, spec: WindowSpec, partition: Vec<Column>) -> Result<Self> {
         let function = spec.function();
         let field = Arc::clone(input.schema().field_from_column(&time_column)?);
         let time_type = field.data_type();
@@ -250,8 +278,17 @@ impl WindowAssign {
             return Err(Error::invalid(message).with_hint("Windows are over a TIMESTAMP or TIMESTAMPTZ."));
         }
         spec.check(time_type)?;
+        for column in &partition {
+            let data_type = input.schema().field_from_column(column)?.data_type().clone();
+            if data_type.is_floating() || data_type.is_nested() {
+                let what = if data_type.is_nested() { "is nested" } else { "has floats" };
+                let message = format!("column \"{}\" in PARTITION BY of {function} {what}", column.name);
+                return Err(Error::unsupported(message)
+                    .with_hint("Partition by a number without a fraction, a text or a time, made in a subquery."));
+            }
+        }
         let schema = window_schema(input.schema(), time_column.relation.as_ref(), time_type, function)?;
-        Ok(WindowAssign { input, time_column, spec, schema: Arc::new(schema) })
+        Ok(WindowAssign { input, time_column, spec, partition, schema: Arc::new(schema) })
     }
 
     /// What the rows come from.
@@ -264,9 +301,36 @@ impl WindowAssign {
         &self.time_column
     }
 
+    /// By which rows are told apart before they are put into sessions.
+    pub fn partition(&self) -> &[Column] {
+        &self.partition
+    }
+
+    /// The places of the time column and of those of the partition among the input's columns.
+    pub fn places(&self) -> Result<(usize, Vec<usize>)> {
+        let place = |column: &Column| Ok(self.input.schema().index_of_column(column)?);
+        Ok((place(&self.time_column)?, self.partition.iter().map(place).collect::<Result<_>>()?))
+    }
+
     /// The windows.
     pub fn spec(&self) -> WindowSpec {
         self.spec
+    }
+}
+
+/// A length as the engine has it.
+pub fn length(length: WindowLength) -> Length {
+    match length {
+        WindowLength::Micros(us) => Length::Micros(us),
+        WindowLength::Months(n) => Length::Months(n),
+    }
+}
+
+/// Sessions as the engine has them, if `spec` is of such.
+pub fn sessions(spec: WindowSpec) -> Option<Sessions> {
+    match spec {
+        WindowSpec::Session { gap, most } => Some(Sessions { gap: length(gap), most: most.map(length) }),
+        _ => None,
     }
 }
 
@@ -299,7 +363,11 @@ fn window_schema(
 impl PartialOrd for WindowAssign {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match self.input.partial_cmp(&other.input) {
-            Some(Ordering::Equal) => (&self.time_column, self.spec).partial_cmp(&(&other.time_column, other.spec)),
+            Some(Ordering::Equal) => (&self.time_column, self.spec, &self.partition).partial_cmp(&(
+                &other.time_column,
+                other.spec,
+                &other.partition,
+            )),
             order => order,
         }
     }
@@ -319,33 +387,50 @@ impl UserDefinedLogicalNodeCore for WindowAssign {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        vec![Expr::Column(self.time_column.clone())]
+        [&self.time_column].into_iter().chain(&self.partition).cloned().map(Expr::Column).collect()
     }
 
-    /// A filter on the input's columns takes all windows of a row or none: it may go below.
+    /// A filter on the input's columns takes all windows of a row or none: it may go below. One of sessions only if it takes all rows
+    /// of a partition.
     fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
-        [WINDOW_START, WINDOW_END].map(str::to_owned).into()
+        let bounds = [WINDOW_START, WINDOW_END].map(str::to_owned);
+        if !matches!(self.spec, WindowSpec::Session { .. }) {
+            return bounds.into();
+        }
+        let is_key = |name: &String| self.partition.iter().any(|column| column.name == *name);
+        let others = self.input.schema().fields().iter().map(|f| f.name().clone()).filter(|name| !is_key(name));
+        others.chain(bounds).collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "WindowAssign: {}, {}", self.time_column.flat_name(), self.spec)
+        write!(f, "WindowAssign: {}, {}", self.time_column.flat_name(), self.spec)?;
+        if !self.partition.is_empty() {
+            let names: Vec<_> = self.partition.iter().map(Column::flat_name).collect();
+            write!(f, ", partition=({})", names.join(", "))?;
+        }
+        Ok(())
     }
 
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> DfResult<Self> {
-        let column = match exprs.as_slice() {
-            [Expr::Column(column)] => column.clone(),
-            _ => return Err(DataFusionError::Internal("a window's time is not a column".to_owned())),
+        let column = |expr: Expr| match expr {
+            Expr::Column(column) => Ok(column),
+            _ => Err(DataFusionError::Internal("a window's time or partition is not a column".to_owned())),
         };
+        let mut columns = exprs.into_iter().map(column).collect::<DfResult<Vec<_>>>()?;
+        if columns.is_empty() {
+            return Err(DataFusionError::Internal("a window has no time".to_owned()));
+        }
+        let time = columns.remove(0);
         let [input] = <[LogicalPlan; 1]>::try_from(inputs)
             .map_err(|_| DataFusionError::Internal("a window has one input".to_owned()))?;
-        Ok(WindowAssign::try_new(input, column, self.spec)?)
+        Ok(WindowAssign::try_new(input, time, self.spec, columns)?)
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        let inputs = self.input.schema();
-        let time = inputs.index_of_column(&self.time_column).ok()?;
-        let mut needed: Vec<_> = output_columns.iter().copied().filter(|i| *i < inputs.fields().len()).collect();
-        needed.push(time);
+        let inputs = self.input.schema().fields().len();
+        let (time, partition) = self.places().ok()?;
+        let mut needed: Vec<_> = output_columns.iter().copied().filter(|i| *i < inputs).collect();
+        needed.extend([time].into_iter().chain(partition));
         needed.sort_unstable();
         needed.dedup();
         Some(vec![needed])

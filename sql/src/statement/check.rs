@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
     self, Expr, FunctionArguments, GroupByExpr, Insert, Join, JoinOperator, LimitClause, OnInsert, OrderBy,
     OrderByKind, Select, SetExpr, Spanned, TableAlias, TableFactor, TableVersion, TableWithJoins, Visit, Visitor,
 };
-use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
+use datafusion::sql::sqlparser::tokenizer::{Span, TokenWithSpan};
 
 use super::words::is_word;
 use crate::error::{Error, Position, Result};
@@ -46,18 +46,8 @@ pub(super) fn known_form(tokens: &[TokenWithSpan]) -> Option<Error> {
         if is_word(&token.token, "ASOF") && is(1, &["JOIN", "LEFT", "INNER"]) && !condition {
             return Some(Error::invalid("ASOF JOIN has no MATCH_CONDITION").with_hint(ASOF).or_at(at));
         }
-        let partition = tokens.iter().skip(i).any(|t| is_word(&t.token, "PARTITION"));
-        if is_word(&token.token, "SESSION") && next(1) == Some(&Token::LParen) && partition {
-            return Some(no_session().or_at(at));
-        }
     }
     None
-}
-
-/// `SESSION(…)` is planned, later.
-pub(crate) fn no_session() -> Error {
-    Error::unsupported("SESSION windows are not supported yet")
-        .with_hint("TUMBLE, HOP and CUMULATE are; SESSION comes later.")
 }
 
 /// Refuses the first of `clauses` that was written, in a statement with these tokens.

@@ -16,6 +16,7 @@ use super::check::{check_condition, check_insert, check_parts, check_query_in, k
 use super::cut::cut_secrets;
 use super::dialect::StreamDialect;
 use super::display::fold;
+use super::session::partition_last;
 use super::source::Source;
 use super::trailing::trailing_options_first;
 use super::words::{is_keyword, is_word};
@@ -68,6 +69,7 @@ impl<'a> StatementParser<'a> {
         let (first, last) = (first.span, last.span);
         trailing_options_first(&mut tokens);
         asof_kinds(&mut tokens);
+        partition_last(&mut tokens);
         let parser = Parser::new(&StreamDialect).with_tokens_with_locations(tokens.clone());
         Ok(StatementParser { parser, source, tokens, first, last })
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::sliding::Sliding;
 use super::tables::Tables;
-use super::{Aggregate, PIECE};
+use super::{Aggregate, EmitMode, PIECE};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::Result;
@@ -41,15 +41,21 @@ impl Closing {
         Ok(Closing { spec, tables, sliding, until: None, leaving: None })
     }
 
+    /// Whether all groups close at the end of their epoch.
+    fn settles(&self) -> bool {
+        self.spec.time.as_ref().is_some_and(|time| time.settles(EmitMode::OnClose))
+    }
+
     /// Takes the next window out that closes at `until`.
     fn next_closed(&mut self, until: EventTime) -> Result<Option<Leaving>> {
-        let (spec, sliding) = (&self.spec, &mut self.sliding);
+        let (settles, spec, sliding) = (self.settles(), &self.spec, &mut self.sliding);
         let closed = self.tables.with(|tables| {
             if let Some(sliding) = sliding {
                 return sliding.next_closed(tables, until);
             }
             tables.advance(until)?;
-            let Some(id) = tables.open.keys().copied().find(|w| tables.is_closed(*w)) else { return Ok(None) };
+            let closed = |window: &i64| settles || tables.is_closed(*window);
+            let Some(id) = tables.open.keys().copied().find(closed) else { return Ok(None) };
             let panes: Option<WindowSpec> = spec.time.as_ref().filter(|t| t.panes).and_then(|t| t.windows);
             // With panes the table of a tumbling window goes by its start.
             let window = panes.map_or(id, |w| w.last_end(id));
@@ -92,11 +98,12 @@ impl Operator for Closing {
     }
 
     fn on_epoch(&mut self, mark: &EpochMark, out: &mut Output) -> Result<()> {
+        let settles = self.settles();
         self.until = self.tables.with(|tables| {
             for table in tables.open.values_mut() {
                 table.take_touched();
             }
-            Ok((mark.watermark > tables.watermark).then_some(mark.watermark))
+            Ok((settles || mark.watermark > tables.watermark).then_some(mark.watermark))
         })?;
         self.go_on(out)
     }

@@ -71,6 +71,21 @@ pub struct TimeKey {
     pub panes: bool,
 }
 
+impl TimeKey {
+    /// Whether the window tells the value of group column `column`, so that it is no key within one.
+    pub fn tells(&self, column: usize) -> bool {
+        self.columns.iter().any(|(c, kind)| *c == column && !matches!(kind, TimeColumn::SessionEnd))
+    }
+
+    /// Whether all groups close at the end of the epoch in which their rows come: sessions that are said as they close.
+    fn settles(&self, emit: EmitMode) -> bool {
+        emit == EmitMode::OnClose && matches!(self.columns.first(), Some((_, TimeColumn::SessionEnd)))
+    }
+}
+
+/// The window of all groups that close at the end of their epoch.
+const SETTLED: i64 = i64::MAX;
+
 /// So many groups are emitted as one batch.
 const PIECE: u32 = 1 << 15;
 
@@ -84,6 +99,8 @@ pub enum TimeColumn {
     Start,
     /// `window_end`.
     End,
+    /// `window_end` of sessions, which is anywhere: it is a key as well, and groups that end near each other go together.
+    SessionEnd,
     /// A monotone function of the event time, given as an expression over one column of that time's type.
     Function {
         /// The function.
@@ -142,7 +159,7 @@ pub struct Aggregate {
 impl Aggregate {
     /// The group columns that are not times, by position.
     pub fn plain_keys(&self) -> Vec<usize> {
-        let timed = |i: &usize| self.time.as_ref().is_some_and(|t| t.columns.iter().any(|(c, _)| c == i));
+        let timed = |i: &usize| self.time.as_ref().is_some_and(|t| t.tells(*i));
         (0..self.groups.len()).filter(|i| !timed(i)).collect()
     }
 
@@ -438,6 +455,11 @@ impl Aggregate {
             (TimeColumn::Start, true, _) => micros,
             (_, true, Some(panes)) => micros.unary(|end| end - panes.len),
             (TimeColumn::End, _, _) => micros,
+            (TimeColumn::SessionEnd, _, _) if time.settles(self.emit) => micros.unary(|_| SETTLED),
+            (TimeColumn::SessionEnd, _, _) => {
+                let step = windows.near_ends();
+                micros.unary(|end| end.saturating_add(step - 1).div_euclid(step).saturating_mul(step))
+            }
             // One start names one window, but for CUMULATE, whose windows are told apart by their end: the
             // plan puts `window_end` first there.
             _ => micros.unary(|start| end_of(windows, start)),

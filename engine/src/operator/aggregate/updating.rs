@@ -266,7 +266,8 @@ impl Aggregate {
         for (i, array) in self.plain_keys().into_iter().zip(keys) {
             columns[i] = Some(array);
         }
-        for (i, kind) in self.time.iter().flat_map(|t| &t.columns) {
+        let time = self.time.iter();
+        for (i, kind) in time.flat_map(|t| t.columns.iter().filter(|(column, _)| t.tells(*column))) {
             columns[*i] = Some(self.time_column(*i, kind, window, rows)?);
         }
         let missing = || Error::internal("a group column without values");

@@ -20,6 +20,8 @@ const WEIGHT: &str = "_weight";
 pub(super) struct Layout {
     /// The columns of the key.
     pub(super) key: Vec<usize>,
+    /// Those by whose hash rows are spread over tasks, if these are others.
+    pub(super) owners: Option<Vec<usize>>,
     /// The rows, as they come.
     schema: SchemaRef,
     /// The rows, as they are kept.
@@ -37,7 +39,8 @@ impl Layout {
         let stored = Schema::new(schema.fields().iter().map(stored_field).collect::<Fields>());
         let fields = stored.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
         let converter = RowConverter::new(fields)?;
-        Ok(Layout { key, schema, stored: Arc::new(stored), converter, time: None, expired: i64::MIN })
+        let stored = Arc::new(stored);
+        Ok(Layout { key, owners: None, schema, stored, converter, time: None, expired: i64::MIN })
     }
 
     /// The same for some of the rows.

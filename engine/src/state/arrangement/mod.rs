@@ -135,6 +135,12 @@ impl Arrangement {
         self
     }
 
+    /// The same, where rows are spread over tasks by the hash of `columns`, not of the whole key.
+    pub fn owned_by(mut self, columns: Vec<usize>) -> Self {
+        self.layout.owners = Some(columns);
+        self
+    }
+
     /// All rows before `bound` in the column by which they expire, and those where it is null, will not be looked for any
     /// more. They may still be found.
     pub fn expire(&mut self, bound: i64) -> Result<()> {
@@ -194,6 +200,15 @@ impl Arrangement {
         }
         self.take_in(rows)?;
         self.let_go(rows.len() * EFFORT)
+    }
+
+    /// The hashes of `columns` of rows as they are kept.
+    fn hashes(&self, rows: &RecordBatch, columns: &[usize]) -> Result<Vec<u64>> {
+        // Rows were routed by the columns as they come, and some types have another hash as they are kept.
+        let columns = columns.iter().map(|column| self.layout.given_as(*column, rows.column(*column)));
+        let mut hashes = vec![];
+        hash_rows(&columns.collect::<Result<Vec<_>>>()?, rows.num_rows(), &mut hashes)?;
+        Ok(hashes)
     }
 
     fn take_in(&mut self, rows: &Keyed) -> Result<()> {
@@ -351,12 +366,12 @@ impl State for Arrangement {
 
     fn restore(&mut self, rows: &RecordBatch, owner: Owner) -> Result<()> {
         check_columns(&rows.schema(), &self.layout.snapshot_schema())?;
-        // Rows were routed by the keys as they come, and some types have another hash as they are kept.
-        let key = self.layout.key.iter().map(|k| self.layout.given_as(*k, rows.column(*k)));
-        let mut hashes = vec![];
-        hash_rows(&key.collect::<Result<Vec<_>>>()?, rows.num_rows(), &mut hashes)?;
         let mut rows = rows.clone();
-        if !self.layout.key.is_empty() {
+        if let Some(owners) = self.layout.owners.as_ref().filter(|owners| !owners.is_empty()) {
+            rows = owner.part_of(&rows, &self.hashes(&rows, owners)?)?;
+        }
+        let mut hashes = self.hashes(&rows, &self.layout.key)?;
+        if self.layout.owners.is_none() && !self.layout.key.is_empty() {
             rows = owner.part_of(&rows, &hashes)?;
             hashes.retain(|hash| owner.owns(*hash));
         }

@@ -19,7 +19,13 @@ pub(super) fn time_key(times: &[Option<TimeProperty>], scans: &Scans) -> Option<
         let Some(TimeProperty::Window { of, windows: w, end, .. }) = t else { continue };
         if windows.is_none_or(|(have, _)| have == *of) {
             windows = Some((*of, *w));
-            columns.push((i, if *end { TimeColumn::End } else { TimeColumn::Start }));
+            match (w, end) {
+                // The start of a session does not tell its end.
+                (WindowSpec::Session(_), true) => columns.push((i, TimeColumn::SessionEnd)),
+                (WindowSpec::Session(_), false) => {}
+                (_, true) => columns.push((i, TimeColumn::End)),
+                (_, false) => columns.push((i, TimeColumn::Start)),
+            }
         }
     }
     let windows = windows.map(|(_, windows)| windows);
@@ -51,7 +57,7 @@ fn function_of(property: &TimeProperty, scans: &Scans) -> Option<TimeColumn> {
 
 /// The group columns, of so many, that are no times.
 pub(super) fn plain_keys(keys: usize, time: Option<&TimeKey>) -> Vec<usize> {
-    let timed = |i: &usize| time.is_some_and(|t| t.columns.iter().any(|(c, _)| c == i));
+    let timed = |i: &usize| time.is_some_and(|t| t.tells(*i));
     (0..keys).filter(|i| !timed(i)).collect()
 }
 

@@ -129,6 +129,7 @@ pub(super) fn first_to_come(time: &TimeProperty) -> Option<i64> {
             WindowSpec::Tumble { size: Length::Micros(size), .. }
             | WindowSpec::Hop { size: Length::Micros(size), .. }
             | WindowSpec::Cumulate { size, .. } => Some(1 - size),
+            WindowSpec::Session(sessions) => sessions.most.map(|most| 1 - most.micros()),
             _ => None,
         },
         TimeProperty::Function { .. } => None,

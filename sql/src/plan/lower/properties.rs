@@ -10,12 +10,13 @@ use datafusion::common::DFSchema;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, TableScan, Union, Unnest};
 use millstream_engine::operator::unnest::Unnested;
+use millstream_engine::operator::window::WindowSpec;
 use millstream_engine::spread::Spread;
 
 use super::refuse::{not_yet, refused};
 use super::scan::Scans;
 use super::time::{ScanId, TimeProperty, WindowsId, time_of};
-use super::tree::{Grouping, Growth, Node, Properties, Step};
+use super::tree::{Grouping, Growth, Node, Properties, Sessioning, Step};
 use super::windows::engine_windows;
 use super::{closing, column_of};
 use crate::error::{Error, Result};
@@ -24,6 +25,29 @@ use crate::plan::as_of_now::AsOfNow;
 use crate::plan::series::SeriesTable;
 use crate::plan::windows::WindowAssign;
 use crate::semantics::Semantics;
+
+/// Rows in sessions, which are the windows `of`.
+fn session(mut sessioning: Sessioning, of: WindowsId, input: Node<'_>) -> Node<'_> {
+    let windows = WindowSpec::Session(sessioning.sessions);
+    let bound = |end: bool| match &input.has.time[sessioning.time] {
+        Some(TimeProperty::Event { scans }) => Some(TimeProperty::Window { of, windows, end, scans: scans.clone() }),
+        _ => None,
+    };
+    // A row is said long after its time, but not after its session has closed.
+    let mut time = vec![None; input.has.time.len()];
+    time.extend([bound(false), bound(true)]);
+    sessioning.closing = bound(true);
+    let has = Properties {
+        growth: if sessioning.closing.is_some() { Growth::GrowsOnClose } else { Growth::TakesBack },
+        time,
+        spread: match sessioning.key.is_empty() {
+            true => Spread::anyhow(1),
+            false => Spread { tasks: input.has.spread.tasks, by: Some(sessioning.key.clone()) },
+        },
+        ..input.has.clone()
+    };
+    Node::new(Step::Session(sessioning), vec![input], has)
+}
 
 /// The pass.
 pub(super) struct Describing<'a> {
@@ -149,9 +173,12 @@ impl<'a> Describing<'a> {
     }
 
     fn window<'p>(&mut self, plan: &'p WindowAssign, input: Node<'p>) -> Result<Node<'p>> {
-        let at = plan.input().schema().index_of_column(plan.time_column())?;
+        let (at, key) = plan.places()?;
         let windows = engine_windows(plan.spec())?;
         let of = self.new_windows();
+        if let WindowSpec::Session(sessions) = windows {
+            return Ok(session(Sessioning { time: at, key, sessions, closing: None }, of, input));
+        }
         let mut has = Properties { key: None, ..input.has.clone() };
         for end in [false, true] {
             has.time.push(match &input.has.time[at] {

@@ -27,21 +27,21 @@ use crate::statement::Emit;
 pub(super) fn emit_mode(asked: Option<Emit>, root: &Node<'_>, scans: &Scans) -> Result<EmitMode> {
     let groupings = root.groupings();
     let open = groupings.iter().find(|g| g.time.is_none());
+    let closes = !groupings.is_empty() || root.has_sessions();
     match asked {
         Some(Emit::Changes | Emit::Every(_)) => Ok(EmitMode::Changes),
         // Where some group has no end, or other rows are taken back, nothing is held back for an end.
-        None if groupings.is_empty() || open.is_some() || root.has.growth == Growth::TakesBack => Ok(EmitMode::Changes),
+        None if !closes || open.is_some() || root.has.growth == Growth::TakesBack => Ok(EmitMode::Changes),
         None => Ok(EmitMode::OnClose),
         Some(Emit::OnWindowClose) => {
             if let Some(open) = open {
                 return Err(open.never_closes(scans));
             }
-            if groupings.is_empty() && !root.settles() {
-                return Err(Error::invalid("EMIT ON WINDOW CLOSE needs a GROUP BY with a window")
-                    .with_hint(
-                        "Group by window_start and window_end of TUMBLE, HOP or CUMULATE, or leave EMIT out. An ASOF JOIN with >= or > over \
-                         the event times of both sides closes, too.",
-                    ));
+            if !closes && !root.settles() {
+                return Err(Error::invalid("EMIT ON WINDOW CLOSE needs a GROUP BY with a window, or a SESSION").with_hint(
+                    "Group by window_start and window_end of TUMBLE, HOP, CUMULATE or SESSION over a stream with a WATERMARK, or \
+                     leave EMIT out. An ASOF JOIN with >= or > over the event times of both sides closes, too.",
+                ));
             }
             if root.has.growth == Growth::TakesBack {
                 return Err(Error::invalid(
@@ -90,6 +90,7 @@ impl Requiring {
             (Step::AsOf(of), inputs) => {
                 inputs.iter_mut().enumerate().for_each(|(side, input)| input.needs.rows = of.needed(side));
             }
+            (Step::Session(sessioning), [input]) => input.needs.rows = Needed::hash(sessioning.key.clone()),
             (Step::Filter(filter), [input]) => first_of(&filter.predicate, filter.input.schema(), input),
             (Step::Join(joining), inputs) => {
                 inputs.iter_mut().enumerate().for_each(|(side, input)| input.needs.rows = joining.needed(side));
@@ -123,6 +124,10 @@ impl Requiring {
                 node.inputs.iter().all(|input| input.needs.append_only)
                     && node.has.growth != Growth::TakesBack
                     && emit == EmitMode::OnClose
+            }
+            Step::Session(sessioning) => {
+                sessioning.closing.iter().for_each(|time| self.note_times(time));
+                sessioning.closing.is_some() && emit == EmitMode::OnClose
             }
             Step::Recompute(..) => false,
             _ if node.inputs.is_empty() => node.has.growth == Growth::Grows,

@@ -347,7 +347,7 @@ fn every_group_by_is_told_when_to_emit() {
     for (sql, expect) in [
         (open.to_owned(), "EMIT ON WINDOW CLOSE: groups by more.a never close"),
         (format!("SELECT a, max(n) FROM ({closes}) GROUP BY a"), "EMIT ON WINDOW CLOSE: groups by rows.a never close"),
-        ("SELECT a FROM rows".to_owned(), "EMIT ON WINDOW CLOSE needs a GROUP BY with a window"),
+        ("SELECT a FROM rows".to_owned(), "EMIT ON WINDOW CLOSE needs a GROUP BY with a window, or a SESSION"),
         (
             format!("{closes} UNION ALL SELECT a, ts, b FROM log"),
             "EMIT ON WINDOW CLOSE: a part of the query without windows takes rows back",

@@ -8,6 +8,7 @@ use millstream_engine::connector::series::Series;
 use millstream_engine::operator::aggregate::{EmitMode, TimeKey};
 use millstream_engine::operator::as_of::Expires;
 use millstream_engine::operator::expiry::Expiry;
+use millstream_engine::operator::gap::Sessions;
 use millstream_engine::operator::join::{JoinColumn, JoinKind};
 use millstream_engine::operator::over::First;
 use millstream_engine::operator::unnest::Unnested;
@@ -50,6 +51,8 @@ pub(super) enum Step<'p> {
     Filter(&'p Filter),
     /// Puts rows into windows by their column `time`.
     Window { of: WindowsId, time: usize, windows: WindowSpec },
+    /// Puts rows into sessions.
+    Session(Sessioning),
     /// Adds up groups.
     Aggregate(Grouping<'p>),
     /// Gives the rows of all its inputs.
@@ -82,6 +85,18 @@ pub(super) struct Joining<'p> {
     pub(super) times: JoinTimes,
     /// Whether rows of the left side are looked up once, among those that the right side holds then.
     pub(super) lookup: bool,
+}
+
+/// A `SESSION`.
+pub(super) struct Sessioning {
+    /// The column with the time.
+    pub(super) time: usize,
+    /// The columns of `PARTITION BY`.
+    pub(super) key: Vec<usize>,
+    /// Which sessions.
+    pub(super) sessions: Sessions,
+    /// What closes them, if anything does: what comes late behind it is late for them.
+    pub(super) closing: Option<TimeProperty>,
 }
 
 /// What a join knows of times.
@@ -208,6 +223,12 @@ impl<'p> Node<'p> {
     pub(super) fn settles(&self) -> bool {
         let alone = matches!(self.step, Step::AsOf(_)) && self.has.growth == Growth::GrowsOnClose;
         alone || self.emitting().any(Node::settles)
+    }
+
+    /// Whether its rows are said once as they close, or those of a part of it that has to do with when it emits.
+    pub(super) fn has_sessions(&self) -> bool {
+        matches!(&self.step, Step::Session(sessioning) if sessioning.closing.is_some())
+            || self.emitting().any(Node::has_sessions)
     }
 
     /// The inputs that emit when it does.

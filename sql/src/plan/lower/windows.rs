@@ -1,16 +1,15 @@
 //! Windows as the engine knows them.
 
-use millstream_engine::operator::window::{Length, WindowSpec};
+use millstream_engine::operator::window::WindowSpec;
 
 use crate::error::{Error, Result};
-use crate::plan::windows::{WindowLength, WindowSpec as Planned};
+use crate::plan::windows::{WindowLength, WindowSpec as Planned, length, sessions};
 
 /// The windows of `spec`. Refuses those that no operator gives.
 pub(super) fn engine_windows(spec: Planned) -> Result<WindowSpec> {
-    let length = |l| match l {
-        WindowLength::Micros(us) => Length::Micros(us),
-        WindowLength::Months(n) => Length::Months(n),
-    };
+    if let Some(sessions) = sessions(spec) {
+        return Ok(WindowSpec::Session(sessions));
+    }
     let WindowLength::Micros(offset) = spec.offset() else {
         return Err(Error::unsupported("a window's offset in months cannot run continuously")
             .with_hint("Write the offset in days or less."));
@@ -21,7 +20,7 @@ pub(super) fn engine_windows(spec: Planned) -> Result<WindowSpec> {
         Planned::Cumulate { step: WindowLength::Micros(step), size: WindowLength::Micros(size), .. } => {
             WindowSpec::Cumulate { step, size, offset }
         }
-        Planned::Cumulate { .. } => {
+        Planned::Session { .. } | Planned::Cumulate { .. } => {
             return Err(Error::unsupported("CUMULATE by months cannot run continuously")
                 .with_hint("Write step and size in days or less."));
         }

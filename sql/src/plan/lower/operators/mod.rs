@@ -63,6 +63,7 @@ impl<'a> Lowering<'a> {
             (Step::Project(p), [_], [from]) => self.project(p, node, *from),
             (Step::Filter(f), [_], [from]) => self.filter(f, node, *from),
             (Step::Window { time, windows, .. }, [_], [from]) => self.window(node, *from, *time, *windows),
+            (Step::Session(sessioning), [_], [from]) => self.session(sessioning, node, *from),
             (Step::Aggregate(grouping), [input], [from]) => self.aggregate(grouping, node, input, *from),
             (Step::Join(joining), [_, _], [left, right]) => self.join(joining, node, [*left, *right]),
             (Step::AsOf(of), [_, _], [left, right]) => self.as_of(of, node, [*left, *right]),

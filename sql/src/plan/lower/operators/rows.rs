@@ -7,6 +7,7 @@ use datafusion::logical_expr::{Expr, Filter as FilterPlan, Projection, Union as 
 use millstream_engine::graph::NodeId;
 use millstream_engine::operator::filter::Filter;
 use millstream_engine::operator::project::Project;
+use millstream_engine::operator::session::Session;
 use millstream_engine::operator::union::Union;
 use millstream_engine::operator::unnest::{Unnest, Unnested};
 use millstream_engine::operator::window::{WindowAssign, WindowSpec};
@@ -14,7 +15,7 @@ use millstream_engine::operator::window::{WindowAssign, WindowSpec};
 use super::Lowering;
 use crate::error::Result;
 use crate::plan::lower::refuse::refuse_volatile;
-use crate::plan::lower::tree::Node;
+use crate::plan::lower::tree::{Node, Sessioning};
 use crate::plan::lower::{column_of, physical};
 
 impl Lowering<'_> {
@@ -52,6 +53,14 @@ impl Lowering<'_> {
     pub(super) fn window(&mut self, node: &Node<'_>, from: NodeId, time: usize, windows: WindowSpec) -> Result<NodeId> {
         let panes = windows.panes().filter(|_| node.needs.panes);
         let spec = WindowAssign::new(&self.graph.schema(from), time, windows, panes)?;
+        Ok(self.operator(Arc::new(spec), node, &[from]))
+    }
+
+    pub(super) fn session(&mut self, sessioning: &Sessioning, node: &Node<'_>, from: NodeId) -> Result<NodeId> {
+        let Sessioning { time, key, sessions, closing } = sessioning;
+        let mut spec = Session::new(&self.graph.schema(from), *time, key.clone(), *sessions)?;
+        (spec.on_close, spec.closes) = (node.needs.append_only, closing.is_some());
+        spec.one_of.clone_from(&node.has.one_of);
         Ok(self.operator(Arc::new(spec), node, &[from]))
     }
 
