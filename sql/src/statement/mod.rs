@@ -39,7 +39,7 @@ pub use access::{AccessStatement, Grant};
 pub use change::Change;
 pub(crate) use change::{Conflict, SetColumn, calls};
 pub use check::check_query;
-pub(crate) use check::{RowFunction, no_session, row_function};
+pub(crate) use check::{RowFunction, is_now, no_session, row_function};
 pub use cut::{caret, cut_secrets};
 pub use data_type::arrow_type;
 pub use depth::STACK;
