@@ -17,6 +17,11 @@ const REFUSED: &[(&str, &str)] = &[
         "SELECT b.id FROM bids b ASOF JOIN clicks c MATCH_CONDITION (b.ts <= c.ts) ON b.k = c.k EMIT ON WINDOW CLOSE",
         "EMIT ON WINDOW CLOSE",
     ),
+    ("SELECT b.id FROM bids b JOIN profiles FOR SYSTEM_TIME AS OF b.ts AS p ON b.id = p.id", "has no versions"),
+    (
+        "WITH c AS (SELECT * FROM clicks) SELECT b.id FROM bids b JOIN c FOR SYSTEM_TIME AS OF b.ts ON b.k = c.k",
+        "has no versions",
+    ),
     ("SELECT b.id FROM bids b ASOF JOIN clicks c MATCH_CONDITION (b.ts >= c.ts) ON b.k < c.k", "of an ASOF JOIN"),
     ("SELECT b.id FROM bids b ASOF JOIN clicks c MATCH_CONDITION (b.ts = c.ts)", "comparison of two times"),
     ("SELECT b.id FROM bids b ASOF JOIN clicks c MATCH_CONDITION (b.ts >= b.at)", "one of the right side"),

@@ -30,7 +30,7 @@ LISTING = {
         ("CREATE STREAM x (a INT, a INT)", "more than once"),
         ("CREATE STREAM x (a FOO)", "The types are"),
         ("SELECT * FROM bids FOR SYSTEM_TIME AS OF now()", "LEFT JOIN s FOR SYSTEM_TIME AS OF now()"),
-        ("SELECT * FROM bids b JOIN keyed FOR SYSTEM_TIME AS OF b.at AS k ON b.id = k.id", "Only now() is known yet"),
+        ("SELECT * FROM bids b JOIN keyed FOR SYSTEM_TIME AS OF b.at AS k ON b.id = k.id", "without a PRIMARY KEY"),
         ("SELECT * FROM bids ASOF JOIN keyed ON bids.id = keyed.id", "MATCH_CONDITION (l.ts >= r.ts)"),
         ("SELECT * FROM bids ASOF FULL JOIN keyed MATCH_CONDITION (bids.at >= keyed.at)", "ASOF [LEFT] JOIN"),
         ("SELECT id FROM bids FETCH FIRST 3 ROWS WITH TIES", "ORDER BY x FETCH FIRST 3 ROWS WITH TIES"),

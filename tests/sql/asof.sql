@@ -107,3 +107,12 @@ SELECT b.id, n.id AS other FROM bids b ASOF LEFT JOIN nothing n MATCH_CONDITION 
 
 # found by nothing
 SELECT n.id, b.id AS other FROM nothing n ASOF LEFT JOIN bids b MATCH_CONDITION (n.ts >= b.ts) ON b.k = n.k
+
+# the version that was valid at the time of each row
+SELECT b.id, b.ts, c.ts AS since FROM bids b JOIN clicks FOR SYSTEM_TIME AS OF b.ts AS c ON b.k = c.k
+
+# left, each row once
+SELECT b.id, c.ts AS since FROM bids b LEFT JOIN clicks FOR SYSTEM_TIME AS OF b.ts AS c ON b.k = c.k EMIT ON WINDOW CLOSE
+
+# versions at the time of what is taken back, without an alias
+SELECT p.id, p.ts, visits.ts AS since FROM profiles p LEFT JOIN visits FOR SYSTEM_TIME AS OF p.ts ON p.name = visits.name

@@ -3,14 +3,36 @@
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Function, FunctionArguments, Ident, Join, JoinConstraint, JoinOperator, ObjectName,
-    TableAlias, TableFactor,
+    TableAlias, TableFactor, TableVersion,
 };
 
 /// Why a join may not be said.
 const TIES: &str = "which of several rows with one time an ASOF join takes goes by all their columns";
 
+/// Whether a version is that of a time of each row.
+pub(crate) fn is_of_rows(version: &TableVersion) -> bool {
+    matches!(version, TableVersion::ForSystemTimeAsOf(Expr::CompoundIdentifier(_)))
+}
+
+/// `JOIN r FOR SYSTEM_TIME AS OF l.ts` as the ASOF join that it is: of all streams the event time is `ts`.
+fn by_version(join: &mut Join) {
+    let TableFactor::Table { name, alias, version, .. } = &mut join.relation else { return };
+    let Some(TableVersion::ForSystemTimeAsOf(time)) = version.take() else { return };
+    let table = alias.as_ref().map_or(name.to_string(), |alias| alias.name.to_string());
+    let ts = Expr::Identifier(Ident::new(format!("{table}.ts")));
+    let match_condition = Expr::BinaryOp { left: Box::new(time), op: BinaryOperator::GtEq, right: Box::new(ts) };
+    let (left_outer, constraint) = match &join.join_operator {
+        JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => (false, constraint.clone()),
+        JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => (true, constraint.clone()),
+        _ => return,
+    };
+    join.join_operator = JoinOperator::AsOf { match_condition, constraint };
+    join.global = left_outer;
+}
+
 /// Makes a join of `join` that DuckDB reads, if it is an ASOF join.
 pub(crate) fn lateral(join: &mut Join) -> Result<(), &'static str> {
+    by_version(join);
     let JoinOperator::AsOf { match_condition, constraint } = &join.join_operator else { return Ok(()) };
     let on = match constraint {
         JoinConstraint::On(on) => on.to_string(),

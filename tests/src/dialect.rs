@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::Result;
-use crate::as_of::lateral;
+use crate::as_of::{is_of_rows, lateral};
 use crate::first::first_rows;
 
 /// What becomes of a query.
@@ -158,7 +158,7 @@ impl VisitorMut for Rewriter {
     fn post_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<Self::Break> {
         // In batch now is when the query runs.
         if let TableFactor::Table { version, .. } = table {
-            *version = None;
+            version.take_if(|version| !is_of_rows(version));
         }
         if has_longest(table) {
             return ControlFlow::Break(Ok("where a session is cut depends on where it was cut before"));

@@ -51,6 +51,9 @@ CREATE STREAM profiles (id BIGINT, k INT, name TEXT, price BIGINT, x DOUBLE, d D
     WATERMARK FOR ts AS ts - INTERVAL '200 seconds', PRIMARY KEY (id));
 ";
 
+/// Those of which rows are taken back.
+const CHANGING: [&str; 3] = ["accounts", "loose", "profiles"];
+
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 
@@ -172,6 +175,11 @@ impl TableResolver for Tables {
     fn table(&self, name: &TableReference) -> millstream_sql::Result<Option<Arc<dyn TableSource>>> {
         Ok(self.0.get(name.table()).cloned())
     }
+
+    fn version_time(&self, name: &TableReference) -> millstream_sql::Result<Option<String>> {
+        let table = self.0.get(name.table()).filter(|_| !CHANGING.contains(&name.table()));
+        Ok(table.filter(|table| table.schema().index_of("ts").is_ok()).map(|_| "ts".to_owned()))
+    }
 }
 
 fn stream(rng: &mut StdRng, create: &CreateStream) -> Result<Stream> {
@@ -192,7 +200,7 @@ fn stream(rng: &mut StdRng, create: &CreateStream) -> Result<Stream> {
             Some((schema.index_of(&watermark.column)?, Some(state.create_physical_expr(expr, &df_schema)?)))
         }
     };
-    let (changelog, replaces) = (matches!(name.as_str(), "accounts" | "loose" | "profiles"), name == "profiles");
+    let (changelog, replaces) = (CHANGING.contains(&name.as_str()), name == "profiles");
     let key = matches!(name.as_str(), "accounts" | "profiles").then(|| vec![0]);
     let (splits, atoms) = match changelog {
         true if replaces => replacing(rng, &schema, n)?,

@@ -31,10 +31,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::{CopyToSource, CopyToStatement, Statement as DfStatement};
-use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel, object_name_to_table_reference};
 use datafusion::sql::sqlparser::ast::{self, VisitMut};
 
-use super::as_of::{AsOfPlanner, Matches, as_joins, as_nodes};
+use super::as_of::{AsOfPlanner, Matches, as_joins, as_nodes, no_versions};
 use super::as_of_now::{AsOfNowPlanner, Versions};
 use super::copies;
 use super::exact::ExactExpressions;
@@ -68,6 +68,12 @@ use crate::statement::{Query, arrow_type, check_query};
 pub trait TableResolver: Send + Sync {
     /// The table of that name, or none. A name in schema `public` arrives without its schema.
     fn table(&self, name: &TableReference) -> Result<Option<Arc<dyn TableSource>>>;
+
+    /// The event-time column of the stream of that name, if rows are only added to it, so that each is a version of what has its
+    /// key.
+    fn version_time(&self, _name: &TableReference) -> Result<Option<String>> {
+        Ok(None)
+    }
 }
 
 /// The session of one new statement. Alias counters are kept in it, so that a fresh one gives the same plan for
@@ -269,9 +275,15 @@ impl<'a> PlanContext<'a> {
         if Semantics::of(self.state).exact_expressions() {
             call_zones(syntax);
         }
-        as_joins(syntax);
+        as_joins(syntax, &|name| self.version_time(name))?;
         ties::as_limits(syntax);
         Ok(())
+    }
+
+    /// The event-time column of a stream of versions.
+    fn version_time(&self, name: &ast::ObjectName) -> Result<String> {
+        let found = object_name_to_table_reference(name.clone(), true)?;
+        self.resolver.version_time(&public(found))?.ok_or_else(|| no_versions(&name.to_string()))
     }
 
     fn planner(&self) -> SqlToRel<'_, Self> {
@@ -281,10 +293,7 @@ impl<'a> PlanContext<'a> {
 
 impl ContextProvider for PlanContext<'_> {
     fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
-        let name = match name {
-            TableReference::Partial { schema, table } if &*schema == "public" => TableReference::Bare { table },
-            name => name,
-        };
+        let name = public(name);
         let found = self.resolver.table(&name)?;
         Ok(found.ok_or_else(|| {
             Error::not_found(format!("stream \"{name}\" does not exist")).with_hint("SHOW STREAMS lists what there is.")
@@ -375,6 +384,14 @@ impl ContextProvider for PlanContext<'_> {
 
     fn udwf_names(&self) -> Vec<String> {
         self.state.window_functions().keys().cloned().collect()
+    }
+}
+
+/// `name` without the schema in which all streams are.
+fn public(name: TableReference) -> TableReference {
+    match name {
+        TableReference::Partial { schema, table } if &*schema == "public" => TableReference::Bare { table },
+        name => name,
     }
 }
 

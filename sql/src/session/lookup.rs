@@ -90,6 +90,14 @@ impl TableResolver for Lookup {
             _ => Ok(None),
         }
     }
+
+    fn version_time(&self, name: &TableReference) -> Result<Option<String>> {
+        let TableReference::Bare { table } = name else { return Ok(None) };
+        self.reading.ask(&self.millstream.access(), table)?;
+        let stream = self.millstream.objects.read().streams.get(&**table).cloned();
+        let time = stream.as_ref().filter(|def| !def.changelog).and_then(|def| def.event_time.as_ref());
+        Ok(time.zip(stream.as_ref()).map(|((column, _), def)| def.schema.field(*column).name().clone()))
+    }
 }
 
 impl Lookup {

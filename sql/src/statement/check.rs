@@ -315,8 +315,7 @@ const TIES: &str = "Write by which order rows tie: ORDER BY x FETCH FIRST 3 ROWS
 const ASOF: &str = "Write l ASOF [LEFT] JOIN r MATCH_CONDITION (l.ts >= r.ts) ON l.k = r.k.";
 const NO_SAMPLE: &str = "Write WHERE random() < 0.1 over what is stored.";
 const AS_OF_RIGHT: &str = "Rows are looked up in it: FROM b LEFT JOIN s FOR SYSTEM_TIME AS OF now() ON b.x = s.x.";
-const AS_OF_NOW: &str =
-    "Only now() is known yet: what there is when a row comes. Join with conditions on the times for another.";
+const AS_OF_TIME: &str = "Write now(), for what there is when a row comes, or a column with a time of the left side.";
 const ORDINALITY: &str = "unnest, generate_series and range have it.";
 
 /// A function that makes rows where a table stands.
@@ -337,6 +336,10 @@ pub(crate) fn row_function(name: &ast::ObjectName) -> Option<RowFunction> {
     }
 }
 
+fn is_column(time: &Expr) -> bool {
+    matches!(time, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+}
+
 /// Whether `factor` may look at the rows beside it.
 fn is_lateral(factor: &TableFactor) -> bool {
     match factor {
@@ -347,7 +350,7 @@ fn is_lateral(factor: &TableFactor) -> bool {
 }
 
 /// `now()`, or what others write for it.
-fn is_now(time: &Expr) -> bool {
+pub(crate) fn is_now(time: &Expr) -> bool {
     let Expr::Function(function) = time else { return false };
     let none = match &function.args {
         FunctionArguments::None => true,
@@ -384,7 +387,11 @@ impl Check<'_> {
         let settings = args.as_ref().is_some_and(|args| args.settings.is_some());
         let clauses = [
             (as_of.is_some() && !right, "FOR SYSTEM_TIME AS OF outside of an inner or left JOIN", AS_OF_RIGHT),
-            (as_of.is_some_and(|time| !is_now(time)), "FOR SYSTEM_TIME AS OF a time other than now()", AS_OF_NOW),
+            (
+                as_of.is_some_and(|time| !is_now(time) && !is_column(time)),
+                "FOR SYSTEM_TIME AS OF another time",
+                AS_OF_TIME,
+            ),
             (version.is_some() && as_of.is_none(), "a version of a table", ""),
             (sample.is_some(), "TABLESAMPLE", NO_SAMPLE),
             (!with_hints.is_empty(), "WITH after a table", "Table hints have no meaning here: leave them out."),

@@ -19,6 +19,7 @@ mod parser;
 mod place;
 mod session;
 mod source;
+mod tokens;
 mod trailing;
 mod words;
 
@@ -41,7 +42,7 @@ pub use access::{AccessStatement, Grant};
 pub use change::Change;
 pub(crate) use change::{Conflict, SetColumn, calls};
 pub use check::check_query;
-pub(crate) use check::{RowFunction, row_function};
+pub(crate) use check::{RowFunction, is_now, row_function};
 pub use cut::{caret, cut_secrets};
 pub use data_type::arrow_type;
 pub use depth::STACK;

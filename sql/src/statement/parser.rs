@@ -11,14 +11,12 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 use millstream_engine::connector::file::export::Existing;
 use millstream_engine::nearest::nearest;
 
-use super::as_of::asof_kinds;
 use super::check::{check_condition, check_insert, check_parts, check_query_in, known_form};
 use super::cut::cut_secrets;
 use super::dialect::StreamDialect;
 use super::display::fold;
-use super::session::partition_last;
 use super::source::Source;
-use super::trailing::trailing_options_first;
+use super::tokens::put_for_the_parser;
 use super::words::{is_keyword, is_word};
 use super::{
     Change, Copy, DropObject, Explain, ExplainTarget, Follow, Insert, Name, ObjectKind, Parsed, Query, Statement,
@@ -67,9 +65,7 @@ impl<'a> StatementParser<'a> {
             return Err(Error::invalid("the statement is empty"));
         };
         let (first, last) = (first.span, last.span);
-        trailing_options_first(&mut tokens);
-        asof_kinds(&mut tokens);
-        partition_last(&mut tokens);
+        put_for_the_parser(&mut tokens);
         let parser = Parser::new(&StreamDialect).with_tokens_with_locations(tokens.clone());
         Ok(StatementParser { parser, source, tokens, first, last })
     }

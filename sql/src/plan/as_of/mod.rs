@@ -36,7 +36,7 @@ use millstream_engine::operator::as_of::Way;
 pub(super) use exec::AsOfPlanner;
 pub(super) use matched::as_nodes;
 pub(super) use pushed::PushIntoAsOf;
-pub(super) use syntax::{Matches, as_joins};
+pub(super) use syntax::{Matches, as_joins, no_versions};
 
 /// The node: the columns of the left side, then those of the right one.
 #[derive(Clone, Debug)]

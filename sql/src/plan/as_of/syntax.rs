@@ -1,4 +1,6 @@
 //! ASOF joins as they are written, in a form that the planner plans.
+//!
+//! `l JOIN r FOR SYSTEM_TIME AS OF l.ts` is one: each row of `r` is a version, from its event time on, of what has its key.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -9,32 +11,104 @@ use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::sql::sqlparser::ast::{
-    self, Join, JoinConstraint, JoinOperator, Select, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    self, BinaryOperator, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select, Spanned, TableFactor,
+    TableVersion, TableWithJoins, VisitMut, VisitorMut,
 };
 
+use crate::error::{Error, Position, Result};
 use crate::plan::syntax::nothing;
+use crate::statement::{fold, is_now};
 
-/// Makes other joins of the ASOF joins in `syntax`, whose right sides say what they are.
-pub(in crate::plan) fn as_joins(syntax: &mut impl VisitMut) {
-    let _ = syntax.visit(&mut Joins);
+/// Makes other joins of the ASOF joins in `syntax`, whose right sides say what they are. `time_of` is asked for the event-time
+/// column of a stream whose rows are versions.
+pub(in crate::plan) fn as_joins(
+    syntax: &mut impl VisitMut,
+    time_of: &dyn Fn(&ObjectName) -> Result<String>,
+) -> Result<()> {
+    match syntax.visit(&mut Joins { time_of, named: vec![] }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(e) => Err(e),
+    }
 }
 
-struct Joins;
+struct Joins<'a> {
+    time_of: &'a dyn Fn(&ObjectName) -> Result<String>,
+    /// What WITH names: no streams.
+    named: Vec<Ident>,
+}
 
-impl VisitorMut for Joins {
-    type Break = ();
+impl VisitorMut for Joins<'_> {
+    type Break = Error;
 
-    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        select.from.iter_mut().for_each(|table| table.joins.iter_mut().for_each(reworded));
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
+        self.named.extend(ctes.map(|cte| cte.alias.name.clone()));
         ControlFlow::Continue(())
     }
 
-    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
-            table_with_joins.joins.iter_mut().for_each(reworded);
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        select.from.iter_mut().flat_map(|table| &mut table.joins).try_for_each(|join| self.join(join))
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        match factor {
+            TableFactor::NestedJoin { table_with_joins, .. } => {
+                table_with_joins.joins.iter_mut().try_for_each(|join| self.join(join))
+            }
+            _ => ControlFlow::Continue(()),
         }
+    }
+}
+
+impl Joins<'_> {
+    fn join(&self, join: &mut Join) -> ControlFlow<Error> {
+        if let Err(e) = self.by_version(join) {
+            return ControlFlow::Break(e);
+        }
+        reworded(join);
         ControlFlow::Continue(())
     }
+
+    /// `LEFT JOIN r FOR SYSTEM_TIME AS OF l.ts ON x` as `ASOF LEFT JOIN r MATCH_CONDITION (l.ts >= r.time) ON x`.
+    fn by_version(&self, join: &mut Join) -> Result<()> {
+        let TableFactor::Table { name, alias, version, .. } = &mut join.relation else { return Ok(()) };
+        let time = match version {
+            Some(TableVersion::ForSystemTimeAsOf(time)) if !is_now(time) => time.clone(),
+            _ => return Ok(()),
+        };
+        let last = name.0.last().and_then(|part| part.as_ident()).cloned();
+        let is_named = self.named.iter().any(|cte| last.as_ref().is_some_and(|last| fold(cte) == fold(last)));
+        let column = match (&last, is_named) {
+            (Some(_), false) => {
+                (self.time_of)(name).map_err(|e| e.or_at(Position::from_location(name.span().start)))?
+            }
+            _ => return Err(no_versions(&name.to_string())),
+        };
+        let table = alias.as_ref().map(|alias| alias.name.clone()).or(last);
+        let right = table.into_iter().chain([Ident::with_quote('"', column)]).collect();
+        let match_condition = ast::Expr::BinaryOp {
+            left: Box::new(time),
+            op: BinaryOperator::GtEq,
+            right: Box::new(ast::Expr::CompoundIdentifier(right)),
+        };
+        let (left_outer, constraint) = match &join.join_operator {
+            JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => (false, constraint.clone()),
+            JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => (true, constraint.clone()),
+            _ => return Ok(()),
+        };
+        *version = None;
+        join.join_operator = JoinOperator::AsOf { match_condition, constraint };
+        join.global = left_outer;
+        Ok(())
+    }
+}
+
+/// `name` is nothing whose rows are versions.
+pub(in crate::plan) fn no_versions(name: &str) -> Error {
+    Error::unsupported(format!("\"{name}\" has no versions to be looked up AS OF a time")).with_hint(
+        "Its rows have to be versions: a stream to which they are only added, without a PRIMARY KEY, and with a WATERMARK for the time from which \
+         each is valid. Or write ASOF JOIN … MATCH_CONDITION (l.ts >= r.ts).",
+    )
 }
 
 /// `ASOF JOIN r MATCH_CONDITION (c) ON x` as `JOIN (r ASOF JOIN … MATCH_CONDITION (c)) ON x`.
