@@ -48,8 +48,8 @@ impl Following {
         self.joined.borrow().clone()
     }
 
-    /// Says to it that `node` ends.
-    pub(super) async fn leave(self, node: &Node) {
+    /// Says to it that `node` ends. What is passed on goes on until this is dropped.
+    pub(super) async fn leave(&self, node: &Node) {
         self.beating.abort();
         let patience = node.timeout() / 2;
         let said = async {
