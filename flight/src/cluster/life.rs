@@ -17,14 +17,12 @@ use tokio::sync::{oneshot, watch};
 use super::calls::Other;
 use super::dial::dial;
 use super::follow::{Following, check_agreed, is_final};
-use super::node::{Led, Node, Role, turned};
+use super::node::{ANSWERED, Led, Node, Role, turned};
 
 /// How long jobs may take to stop that commit nothing any more.
 const STOPS: Duration = Duration::from_secs(10);
 /// How long a lock is waited for that another process has, which may be about to end.
 const LOCKED: Duration = Duration::from_secs(2);
-/// How long who has one that leads leave may take to fetch the answer: some clients ask again for it.
-const ANSWERED: Duration = Duration::from_millis(500);
 /// How long it is waited after a failure that may come again.
 const PAUSE: Duration = Duration::from_secs(1);
 
