@@ -392,8 +392,8 @@ def test_drained_nodes_end_and_the_leader_hands_over(place):
         until(lambda: len(a.nodes()) == 3, "three nodes")
         with pytest.raises(adbc_driver_manager.Error, match='there is no node "127.0.0.1:1"'):
             c.ask_sql("DRAIN NODE '127.0.0.1:1'")
-        # By another, which does not lead either.
-        c.ask_sql(f"DRAIN NODE '{b.address}'")
+        # By itself, which does not lead.
+        b.ask_sql(f"DRAIN NODE '{b.address}'")
         assert b.wait() == 0, b.stderr
         assert "told to leave" in b.stderr
         assert {n["node"] for n in c.nodes()} == {a.address, c.address}

@@ -26,7 +26,7 @@ use super::node::{Leader, Led, Node, Role, turned};
 use super::passed::{Coming, Going};
 use super::upstream::Upstream;
 use crate::doors::Peer;
-use crate::error::{from_status, to_status, unknown_caller};
+use crate::error::{to_status, unknown_caller};
 use crate::http::Answer;
 use crate::server::ConnectionInfo;
 
@@ -47,6 +47,8 @@ const OF_CONNECTION: [HeaderName; 6] = [
 
 /// How long until somebody who could not be reached is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
+/// How long an answer may go on that is being sent when this node ends.
+const ENDS: Duration = Duration::from_millis(250);
 
 /// Where a client comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,20 +172,24 @@ async fn pass_on(
         Err(e) => return refused(door, &e),
     };
     let (mut stopped, mut gone, own) = (node.stopped.subscribe(), leader.gone.clone(), Arc::clone(node));
-    let ended = to_status(&lost, None);
+    let (ended, mut lost_now) = (to_status(&lost, None), leader.gone.clone());
     let ends = {
         let ended = ended.clone();
         async move {
             tokio::select! {
                 () = turned(&mut gone) => ended,
-                () = turned(&mut stopped) => to_status(&own.ends_here(), None),
+                () = turned(&mut stopped) => {
+                    // An answer that has begun may be about to end.
+                    tokio::time::sleep(ENDS).await;
+                    to_status(&own.ends_here(), None)
+                }
             }
         }
     };
-    let mut ends = ends.boxed();
+    // Where this node ends, what has not been answered may still be, for as long as at any server.
     let answer = tokio::select! {
         answer = channel.oneshot(request) => answer,
-        ended = &mut ends => return refused(door, &from_status(&ended)),
+        () = turned(&mut lost_now) => return refused(door, &lost),
     };
     match answer {
         Ok(answer) => {
@@ -191,6 +197,7 @@ async fn pass_on(
             OF_CONNECTION.iter().for_each(|name| drop(parts.headers.remove(name)));
             parts.version = version;
             let (upstream, is_grpc) = (arrival.upstream.clone(), door == Door::Flight);
+            let ends = ends.boxed();
             let going = Going { body, ends, lost: ended, is_grpc, upstream, over: false };
             Response::from_parts(parts, Body::new(going))
         }

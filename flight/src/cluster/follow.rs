@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::calls::{Other, check_timeout, check_version};
 use super::dial::{NodePlace, dial};
-use super::node::{Leader, Node, Role};
+use super::node::{ANSWERED, Leader, Node, Role};
 
 /// How often a node says what it is in the time in which it may be silent.
 const BEATS: u32 = 5;
@@ -48,8 +48,8 @@ impl Following {
         self.joined.borrow().clone()
     }
 
-    /// Says to it that `node` ends.
-    pub(super) async fn leave(self, node: &Node) {
+    /// Says to it that `node` ends. What is passed on goes on until this is dropped.
+    pub(super) async fn leave(&self, node: &Node) {
         self.beating.abort();
         let patience = node.timeout() / 2;
         let said = async {
@@ -93,7 +93,13 @@ async fn beat(node: Arc<Node>, leader: Arc<Leader>, joined: watch::Sender<Result
                     joined.send_modify(|joined| *joined = Ok(true));
                 }
                 if leaves {
+                    // Who asked for it is waiting for just that, and may be asking by way of this node.
+                    if let Some(Err(e)) = leave(&node, &other).await {
+                        tracing::debug!(error = %e, "the one that leads was not told");
+                    }
+                    tokio::time::sleep(ANSWERED).await;
                     node.leaves.send_replace(true);
+                    return;
                 }
             }
             Err(e) => {
@@ -108,6 +114,10 @@ async fn beat(node: Arc<Node>, leader: Arc<Leader>, joined: watch::Sender<Result
         }
         tokio::time::sleep(pause).await;
     }
+}
+
+async fn leave(node: &Node, other: &Option<Other>) -> Option<Result<()>> {
+    Some(other.as_ref()?.leave(node).await)
 }
 
 /// Gives whether this node is to leave.

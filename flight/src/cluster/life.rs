@@ -17,14 +17,12 @@ use tokio::sync::{oneshot, watch};
 use super::calls::Other;
 use super::dial::dial;
 use super::follow::{Following, check_agreed, is_final};
-use super::node::{Led, Node, Role, turned};
+use super::node::{ANSWERED, Led, Node, Role, turned};
 
 /// How long jobs may take to stop that commit nothing any more.
 const STOPS: Duration = Duration::from_secs(10);
 /// How long a lock is waited for that another process has, which may be about to end.
 const LOCKED: Duration = Duration::from_secs(2);
-/// How long who has one that leads leave may take to fetch the answer: some clients ask twice for it.
-const ANSWERED: Duration = Duration::from_millis(500);
 /// How long it is waited after a failure that may come again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -51,6 +49,7 @@ impl Life {
     /// Lives until `ends` turns true, and ends in good order.
     pub(super) async fn live(mut self, mut ends: watch::Receiver<bool>) -> Result<()> {
         self.check_reached().await?;
+        let mut stopped = self.node.stopped.subscribe();
         while !*ends.borrow() {
             match self.candidate.look().await {
                 Ok(Found::Free(number)) => self.lead(number, &mut ends).await?,
@@ -63,11 +62,14 @@ impl Life {
             tokio::select! {
                 () = self.candidate.pause() => {}
                 () = node.hurry.notified() => {}
-                () = turned(&mut ends) => {}
+                () = turned(&mut stopped) => {
+                    // What is under way here may wait for just that.
+                    if let Some(following) = &self.following {
+                        following.leave(&node).await;
+                    }
+                    turned(&mut ends).await;
+                }
             }
-        }
-        if let Some(following) = self.following.take() {
-            following.leave(&self.node).await;
         }
         Ok(())
     }

@@ -24,6 +24,8 @@ use crate::server::{Ending, Stack, stack};
 
 /// How long a node may be silent where nothing else is said.
 pub const NODE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long who has a node leave may take to fetch the answer: some clients ask again for it.
+pub(super) const ANSWERED: Duration = Duration::from_millis(500);
 /// How long a request waits for one that leads, beyond the time in which one that is out is replaced.
 const REPLACED: Duration = Duration::from_secs(2);
 

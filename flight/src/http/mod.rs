@@ -39,9 +39,9 @@ use axum::http::request::Parts;
 use millstream_sql::{Millstream, Result, Session};
 use tokio::sync::{Semaphore, watch};
 
-pub(crate) use self::about::alive;
 pub(crate) use self::answer::Answer;
 use crate::doors::{Acceptor, Doors, Peer};
+pub(crate) use about::alive;
 
 /// The bounds of a server.
 #[derive(Clone, Debug)]

@@ -160,7 +160,7 @@ mod tests {
     #[tokio::test]
     async fn cancelling_ends_the_runs_of_that_ticket_only() {
         let (_stop, stopped) = watch::channel(false);
-        let running = Running::new(stopped);
+        let running = Running::new(Ending::of(stopped));
         let (items, dropped) = endless();
         let mut a = running.begin("a", &Principal::owner()).over(items);
         let (items, _) = endless();
@@ -178,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn shutting_down_ends_all() {
         let (stop, stopped) = watch::channel(false);
-        let running = Running::new(stopped);
+        let running = Running::new(Ending::of(stopped));
         let (items, _) = endless();
         let mut a = running.begin("a", &Principal::owner()).over(items);
         assert_eq!(a.next().await.unwrap().unwrap(), 1);
@@ -191,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn a_dropped_run_is_forgotten() {
         let (_stop, stopped) = watch::channel(false);
-        let running = Running::new(stopped);
+        let running = Running::new(Ending::of(stopped));
         drop(running.begin("a", &Principal::owner()));
         assert!(!running.cancel("a", |_| true));
         let mut run = running.begin("b", &Principal::owner());
