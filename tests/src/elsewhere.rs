@@ -41,7 +41,7 @@ struct Wire {
 
 /// What is sent: an end of an epoch, or rows in Arrow's stream format, with their weights as the last column.
 enum Sent {
-    Mark([u64; 5]),
+    Mark([u64; 6]),
     Rows(Vec<u8>, bool),
 }
 
@@ -64,7 +64,14 @@ async fn send(mut outgoing: Receiver, wire: mpsc::Sender<Sent>) -> Result<()> {
         let sent = match message {
             Message::Mark(m) => {
                 let end = u64::from(m.end);
-                Sent::Mark([m.epoch, m.watermark.0 as u64, m.checkpoint.unwrap_or(0), end, m.depth as u64])
+                Sent::Mark([
+                    m.epoch,
+                    m.now.0 as u64,
+                    m.watermark.0 as u64,
+                    m.checkpoint.unwrap_or(0),
+                    end,
+                    m.depth as u64,
+                ])
             }
             Message::Changes(changes) => {
                 let weighted = changes.weights().is_some();
@@ -81,10 +88,11 @@ async fn send(mut outgoing: Receiver, wire: mpsc::Sender<Sent>) -> Result<()> {
 async fn receive(mut wire: mpsc::Receiver<Sent>, incoming: Sender) -> Result<()> {
     while let Some(sent) = wire.recv().await {
         let gone = match sent {
-            Sent::Mark([epoch, watermark, checkpoint, end, depth]) => {
+            Sent::Mark([epoch, now, watermark, checkpoint, end, depth]) => {
                 let checkpoint = (checkpoint > 0).then_some(checkpoint);
-                let (watermark, end, depth) = (EventTime(watermark as i64), end == 1, depth as usize);
-                let mark = EpochMark { epoch, watermark, checkpoint, end, depth };
+                let (now, watermark) = (EventTime(now as i64), EventTime(watermark as i64));
+                let (end, depth) = (end == 1, depth as usize);
+                let mark = EpochMark { epoch, now, watermark, checkpoint, end, depth };
                 incoming.mark(mark).await
             }
             Sent::Rows(bytes, weighted) => incoming.send(decode(&bytes, weighted)?).await,

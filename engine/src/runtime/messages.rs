@@ -24,8 +24,8 @@ pub(crate) enum Report {
     Ready { states: Vec<String> },
     /// A source task has ended an epoch.
     Cut(Cut),
-    /// A task has done all of an epoch.
-    Done { epoch: u64, aside: Vec<Letter> },
+    /// A task has done all of an epoch, and has something to say when time has come that far.
+    Done { epoch: u64, aside: Vec<Letter>, due: Option<i64> },
     /// A task's part of a checkpoint outlasts the process.
     Stored(Parts),
     /// A task failed; the job stops.

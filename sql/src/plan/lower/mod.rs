@@ -11,6 +11,7 @@
 //! A pass only adds to what the one before has found: what an operator has to be like is known before it is made, and
 //! what is made is not changed. What cannot run continuously is refused here, naming the clause.
 
+mod clocked;
 mod closing;
 mod exchange;
 mod join_times;
