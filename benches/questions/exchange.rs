@@ -66,7 +66,14 @@ async fn send(end: SendingEnd, rows: Changes) -> millstream_engine::Result<()> {
         for _ in 0..BATCHES {
             end.changes(rows.clone()).await?;
         }
-        let mark = EpochMark { epoch, watermark: EventTime(0), checkpoint: None, end: epoch == EPOCHS, depth: 0 };
+        let mark = EpochMark {
+            epoch,
+            now: EventTime(0),
+            watermark: EventTime(0),
+            checkpoint: None,
+            end: epoch == EPOCHS,
+            depth: 0,
+        };
         end.mark(mark).await?;
     }
     Ok(())

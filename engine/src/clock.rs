@@ -34,6 +34,14 @@ impl Clock {
         }
     }
 
+    /// Microseconds since 1970; one that goes by hand begins there.
+    pub fn wall(&self) -> i64 {
+        match &self.hand {
+            None => crate::time::now(),
+            Some(hand) => i64::try_from(hand.passed.borrow().as_micros()).unwrap_or(i64::MAX),
+        }
+    }
+
     /// How long `since` was ago.
     pub fn since(&self, since: Instant) -> Duration {
         self.now().saturating_duration_since(since)

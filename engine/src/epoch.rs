@@ -10,6 +10,9 @@ use crate::time::EventTime;
 pub struct EpochMark {
     /// Epochs count 1, 2, 3… over the whole life of a job, across restarts.
     pub epoch: u64,
+    /// What `now()` is in this epoch: the same for all tasks, a multiple of [`CLOCK_STEP`](crate::time::CLOCK_STEP), and never before
+    /// that of an earlier epoch.
+    pub now: EventTime,
     /// No row before this is still expected; the same for all tasks. `MAX` when the input has ended.
     pub watermark: EventTime,
     /// State and results up to here make checkpoint `n`.

@@ -162,6 +162,11 @@ impl Graph {
         })
     }
 
+    /// Whether a part of it has something to say because time has passed.
+    pub fn goes_by_clock(&self) -> bool {
+        self.nodes.iter().any(|n| matches!(&n.kind, NodeKind::Operator(operator) if operator.goes_by_clock()))
+    }
+
     /// The sources in order, to be changed.
     pub fn sources_mut(&mut self) -> impl Iterator<Item = &mut SourceNode> {
         self.nodes.iter_mut().filter_map(|n| match &mut n.kind {

@@ -92,7 +92,9 @@ impl Bench {
         self.epoch += 1;
         self.watermark = self.watermark.max(watermark);
         let end = watermark == EventTime::MAX;
-        let mark = EpochMark { epoch: self.epoch, watermark: self.watermark, checkpoint: None, end, depth: 0 };
+        // The clock of a script shows the watermark.
+        let (epoch, now, watermark) = (self.epoch, self.watermark, self.watermark);
+        let mark = EpochMark { epoch, now, watermark, checkpoint: None, end, depth: 0 };
         self.operator.on_epoch(&mark, &mut self.out)?;
         self.pass_on()?;
         Ok(std::mem::take(&mut self.said))

@@ -87,6 +87,9 @@ impl Watermark {
     }
 }
 
+/// `now()` of continuous queries goes in steps of so many microseconds.
+pub const CLOCK_STEP: i64 = 10_000;
+
 /// What the clock says, in microseconds since 1970.
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use millstream_tests::Result;
 use millstream_tests::case::cases;
-use millstream_tests::run::check;
+use millstream_tests::run::{check, check_alone};
 
 #[test]
 fn rows_one_by_one() -> Result<()> {
@@ -17,6 +17,18 @@ fn windows() -> Result<()> {
 #[test]
 fn sessions() -> Result<()> {
     check(&cases("sessions.sql")?)
+}
+
+/// DuckDB is told nothing of windows of months that grow, or are shifted by some.
+#[test]
+fn calendar() -> Result<()> {
+    check_alone(&cases("calendar.sql")?)
+}
+
+/// The job goes on as long as time brings something.
+#[test]
+fn clock() -> Result<()> {
+    check_alone(&cases("clock.sql")?)
 }
 
 #[test]

@@ -85,7 +85,7 @@ LISTING = {
         ("CREATE STREAM x AS\nSELECT id,\n  rank() OVER (ORDER BY at < now()) FROM bids", "now()"),
         ("CREATE STREAM x AS\nSELECT id FROM bids\nORDER BY id", "ORDER BY without LIMIT says nothing"),
         ("CREATE STREAM x AS SELECT id, (SELECT id FROM dear) AS d FROM bids", "may have several rows"),
-        ("CREATE STREAM x AS\nSELECT id FROM bids\nWHERE at < now()", "now()"),
+        ("CREATE STREAM x AS\nSELECT id FROM bids\nWHERE at < now() OR id > 3", "now()"),
         ("CREATE STREAM x AS SELECT id, count(*) FROM bids GROUP BY id EMIT ON WINDOW CLOSE", "close"),
         ("CREATE STREAM x AS SELECT FROM bids", "no columns"),
     ],

@@ -1,5 +1,8 @@
-"""Event time: what a row closes is seen, FLUSH waits for it, a quiet input does not hold the others, and one that is ahead waits for them."""
+"""Event time: what a row closes is seen, FLUSH waits for it, a quiet input does not hold the others, and one that is ahead waits for them.
 
+Time that passes: rows go without a word of their input, also when the process was away."""
+
+import datetime
 import json
 import re
 import time
@@ -128,3 +131,55 @@ def test_a_history_that_is_ahead_waits_for_the_other(store):
         cursor.execute(f"SELECT count(*), sum(price) FROM ({joined('auctions')})")
         assert found == cursor.fetchall()
         assert found[0][0] > 100_000
+
+
+def seen(server, query):
+    with server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        return cursor.fetchall()
+
+
+def test_rows_go_and_come_as_time_passes(store):
+    server = Server(store)
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    at = [(now + datetime.timedelta(seconds=seconds)).isoformat(" ") for seconds in (-60, 2, 12, 3600)]
+    rows = ", ".join(f"({i}, TIMESTAMP '{time}')" for i, time in enumerate(at))
+    with server.connect() as connection, connection.cursor() as cursor:
+        cursor.executescript("CREATE STREAM s (id BIGINT, at TIMESTAMP)")
+        cursor.executescript("CREATE STREAM lately AS SELECT id FROM s WHERE at > now() - INTERVAL '2 seconds'")
+        cursor.executescript("CREATE STREAM due AS SELECT count(*) AS n FROM s WHERE at <= now()")
+        cursor.executescript(f"INSERT INTO s VALUES {rows}")
+        cursor.executescript("FLUSH")
+        cursor.execute("EXPLAIN STREAM lately")
+        assert "state bounded by now()" in str(cursor.fetchall())
+    assert sorted(seen(server, "SELECT id FROM lately")) == [(1,), (2,), (3,)]
+    assert seen(server, "SELECT n FROM due") == [(1,)]
+    time.sleep(6)
+    assert sorted(seen(server, "SELECT id FROM lately")) == [(2,), (3,)]
+    assert seen(server, "SELECT n FROM due") == [(2,)]
+    server.kill()
+    server = Server(store)
+    deadline = time.monotonic() + 30
+    # Nothing comes, but time has passed.
+    while time.monotonic() < deadline and seen(server, "SELECT id FROM lately") != [(3,)]:
+        time.sleep(0.2)
+    assert seen(server, "SELECT id FROM lately") == [(3,)]
+    assert seen(server, "SELECT n FROM due") == [(3,)]
+    assert datetime.datetime.now(datetime.UTC).replace(tzinfo=None) >= now + datetime.timedelta(seconds=14)
+
+
+def test_an_input_that_has_ended_still_loses_rows(store, tmp_path):
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    (tmp_path / "in.csv").write_text(f"id,at\n1,{now}\n2,{now - datetime.timedelta(hours=1)}\n")
+    with script(
+        store,
+        f"CREATE STREAM s (id BIGINT, at TIMESTAMP) WITH (connector = 'file', path = '{tmp_path}/in.csv')",
+        "CREATE STREAM lately AS SELECT id FROM s WHERE at > now() - INTERVAL '8 seconds'",
+        "FLUSH",
+        "SELECT id FROM lately",
+        "SELECT id FROM lately EMIT CHANGES",
+    ) as process:
+        found = rows(process)
+    # The followed query ends with the job, when nothing more can go.
+    assert [row["id"] for row in found] == [1, 1, 1]
+    assert [row.get("_op") for row in found] == [None, "+I", "-D"]

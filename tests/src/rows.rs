@@ -191,7 +191,7 @@ pub fn event_times(rng: &mut StdRng, n: usize, start: i64, span: i64, bound: i64
     let mut times: Vec<(i64, i64)> = (0..n)
         .map(|_| {
             // Half of them whole seconds: the bounds of windows.
-            let unit = if rng.random_bool(0.5) { 1_000_000 } else { 1_000 };
+            let unit = if rng.random_bool(0.5) && span >= 1_000_000 { 1_000_000 } else { 1_000 };
             let t = start + rng.random_range(0..span) / unit * unit;
             (t + rng.random_range(0..bound), t)
         })

@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 pub struct Published {
     /// The watermark of its mark.
     pub watermark: EventTime,
+    /// What `now()` was in it.
+    pub now: EventTime,
     /// The changes, of all tasks.
     pub changes: Vec<Changes>,
     /// How many tasks have ended it.
@@ -128,7 +130,7 @@ impl SinkWriter for Writer {
         let changes = std::mem::take(&mut self.epoch);
         self.unstaged.extend(changes.iter().cloned());
         let mut kept = self.kept.lock();
-        let none = Published { watermark: mark.watermark, changes: vec![], tasks: 0 };
+        let none = Published { watermark: mark.watermark, now: mark.now, changes: vec![], tasks: 0 };
         let published = kept.published.entry(mark.epoch).or_insert(none);
         published.changes.extend(changes);
         published.tasks += 1;

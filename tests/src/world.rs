@@ -14,6 +14,7 @@ use datafusion::logical_expr::TableSource;
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_engine::changes::Changes;
 use millstream_engine::connector::Source;
+use millstream_engine::time::now;
 use millstream_sql::plan::lower::{Replaces, SourceTable, StreamScan};
 use millstream_sql::plan::{TableResolver, expression, session_state};
 use millstream_sql::statement::{CreateStream, Statement, parse};
@@ -27,7 +28,7 @@ use crate::rows::{column, event_times, tardy_times};
 use crate::source::ScriptedSource;
 
 /// The streams: one with every type, one to join it in unions, one over two years, an empty one, one with times
-/// that no clock shows, one whose rows come too late, two whose rows are taken back (with a key, and with
+/// that no clock shows, one whose rows come too late, one of these very moments, two whose rows are taken back (with a key, and with
 /// weights beyond 1), and one whose rows replace each other as they are read. What the names of columns mean says `rows.rs`.
 const STREAMS: &str = "
 CREATE STREAM bids (id BIGINT, k INT, name TEXT, price BIGINT, small SMALLINT, x DOUBLE, f DOUBLE, r REAL,
@@ -43,6 +44,7 @@ CREATE STREAM nothing (id BIGINT, k INT, x DOUBLE, ts TIMESTAMP, p INT,
     WATERMARK FOR ts AS ts - INTERVAL '5 seconds');
 CREATE STREAM far (id BIGINT, k INT, ts TIMESTAMP, p INT, WATERMARK FOR ts AS ts - INTERVAL '5 seconds');
 CREATE STREAM tardy (id BIGINT, k INT, ts TIMESTAMP, p INT, WATERMARK FOR ts AS ts - INTERVAL '5 seconds');
+CREATE STREAM moments (id BIGINT, k INT, name TEXT, ts TIMESTAMP, p INT, WATERMARK FOR ts AS ts - INTERVAL '5 seconds');
 CREATE STREAM accounts (id BIGINT, k INT, name TEXT, price BIGINT, x DOUBLE, f DOUBLE, d DECIMAL(12, 2), day DATE,
     s STRUCT<a BIGINT, t TEXT>, wb BIGINT, wf DOUBLE, p INT, PRIMARY KEY (id));
 CREATE STREAM loose (k INT, name TEXT, price BIGINT, x DOUBLE, f DOUBLE, b BOOLEAN, l BIGINT[], wf DOUBLE,
@@ -221,6 +223,7 @@ fn growing(rng: &mut StdRng, name: &str, schema: &SchemaRef, n: usize) -> Result
     let start = if rng.random_bool(0.5) { -span / 3 } else { 1_704_067_200 * SECOND + 500 };
     let mut times = match name {
         "tardy" => tardy_times(rng, n, start, 5 * SECOND),
+        "moments" => event_times(rng, n, now() - SECOND / 20, SECOND / 4, SECOND / 100),
         _ => event_times(rng, n, start, span, bound),
     };
     if name == "far" {

@@ -103,6 +103,9 @@ pub struct Manifest {
     /// The sources of this depth are read, and all that are deeper.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub depth: usize,
+    /// What `now()` was.
+    #[serde(default)]
+    pub now: Option<EventTime>,
 }
 
 fn is_zero(depth: &usize) -> bool {
@@ -181,6 +184,7 @@ impl Manifest {
             rows_out: vec![],
             late: 0,
             depth: 0,
+            now: None,
         }
     }
 

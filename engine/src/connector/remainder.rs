@@ -69,7 +69,14 @@ impl Remainder {
         match self.0 {
             Kind::Keyed { mut operator, schema, .. } => {
                 let mut out = Output::default();
-                let mark = EpochMark { epoch: 1, watermark: EventTime::MAX, checkpoint: None, end: true, depth: 0 };
+                let mark = EpochMark {
+                    epoch: 1,
+                    now: EventTime::MIN,
+                    watermark: EventTime::MAX,
+                    checkpoint: None,
+                    end: true,
+                    depth: 0,
+                };
                 operator.on_epoch(&mark, &mut out)?;
                 let mut left = out.take();
                 while out.take_comes_back() {

@@ -6,6 +6,7 @@
 
 pub mod aggregate;
 pub mod as_of;
+pub mod calendar;
 pub mod expiry;
 pub mod filter;
 pub mod gap;
@@ -15,6 +16,7 @@ pub mod over;
 pub mod project;
 pub mod recompute;
 pub mod session;
+pub mod temporal;
 pub mod union;
 pub mod unnest;
 pub mod upsert;
@@ -45,6 +47,12 @@ pub trait Operator: Send {
     /// passed on, before anything else.
     fn go_on(&mut self, _out: &mut Output) -> Result<()> {
         Ok(())
+    }
+
+    /// When there is something to say next because time has passed, in microseconds since 1970: asked when an epoch has ended, of
+    /// operators that [go by the clock](OperatorSpec::goes_by_clock).
+    fn due(&self) -> Option<i64> {
+        None
     }
 }
 
@@ -149,6 +157,11 @@ pub trait OperatorSpec: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether it has something to say because time has passed, without a row that comes.
+    fn goes_by_clock(&self) -> bool {
+        false
+    }
+
     /// Where it needs the rows of `port` to lie.
     fn needs(&self, _port: usize) -> Needed {
         Needed::Anywhere
@@ -178,6 +191,8 @@ pub enum StateBound {
     Epoch,
     /// It goes when the watermark has passed.
     Watermark,
+    /// It goes when time has passed.
+    Now,
     /// One entry per distinct value of these columns.
     Keys(String),
     /// So many rows, or so many for each distinct value of these columns.
@@ -194,6 +209,7 @@ impl fmt::Display for StateBound {
             StateBound::Stateless => f.write_str("none"),
             StateBound::Epoch => f.write_str("within an epoch"),
             StateBound::Watermark => f.write_str("bounded by watermark"),
+            StateBound::Now => f.write_str("bounded by now()"),
             StateBound::Keys(keys) if keys.is_empty() => f.write_str("one row"),
             StateBound::Keys(keys) => write!(f, "bounded by keys ({keys})"),
             StateBound::Rows(most, keys) if keys.is_empty() => write!(f, "bounded by rows ({most})"),

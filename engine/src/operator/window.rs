@@ -19,6 +19,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::{DateTime, Datelike, TimeZone, Utc};
 use datafusion_physical_expr::PhysicalExpr;
 
+use super::calendar::Calendar;
 use super::gap::Sessions;
 pub use super::length::Length;
 use super::length::add_months;
@@ -56,6 +57,8 @@ pub enum WindowSpec {
         /// Their shift in microseconds.
         offset: i64,
     },
+    /// By the calendar, where they grow or are shifted by months.
+    Calendar(Calendar),
     /// As long as rows of a partition come without a gap.
     Session(Sessions),
 }
@@ -137,6 +140,7 @@ impl WindowSpec {
                     end = next;
                 }
             }
+            WindowSpec::Calendar(calendar) => calendar.each(t, f),
             WindowSpec::Session(_) => {}
         }
     }
@@ -163,6 +167,7 @@ impl WindowSpec {
         match *self {
             WindowSpec::Tumble { size, .. } | WindowSpec::Hop { size, .. } => size.micros(),
             WindowSpec::Cumulate { size, .. } => size,
+            WindowSpec::Calendar(calendar) => Length::Months(calendar.size).micros(),
             WindowSpec::Session(sessions) => sessions.gap.micros(),
         }
     }
@@ -199,6 +204,7 @@ impl WindowSpec {
                 Length::Months(n) => add_months(end, n.saturating_neg()).unwrap_or(i64::MIN),
             },
             WindowSpec::Cumulate { size, offset, .. } => floor(end.saturating_sub(1), size, offset),
+            WindowSpec::Calendar(calendar) => calendar.start_of(end),
             // Their rows tell.
             WindowSpec::Session(_) => i64::MIN,
         }
@@ -247,6 +253,10 @@ impl fmt::Display for WindowSpec {
             WindowSpec::Cumulate { step, size, offset } => {
                 write!(f, "cumulate {} up to {}", Length::Micros(step), Length::Micros(size))?;
                 offset
+            }
+            WindowSpec::Calendar(calendar) => {
+                write!(f, "{calendar}")?;
+                0
             }
             WindowSpec::Session(sessions) => {
                 write!(f, "{sessions}")?;

@@ -235,7 +235,11 @@ impl Chain {
             Some(n) => Some(self.stage(n, mark.end).await?),
         };
         let aside = std::mem::take(&mut self.aside.letters);
-        let done = Report::Done { epoch: mark.epoch, aside, last: mark.end };
+        let due = self.nodes.iter().filter_map(|node| match &node.body {
+            Body::Operator(operator) => operator.due(),
+            _ => None,
+        });
+        let done = Report::Done { epoch: mark.epoch, aside, due: due.min(), last: mark.end };
         self.reports.send(done).await.map_err(|_| Error::new(ErrorKind::Cancelled, "the job is stopping"))?;
         if let Some((parts, states)) = staged {
             self.uploads.begin(parts, states, self.state.account(), self.reports.clone());

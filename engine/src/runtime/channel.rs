@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn mark(epoch: u64) -> EpochMark {
-        EpochMark { epoch, watermark: EventTime::MIN, checkpoint: None, end: false, depth: 0 }
+        EpochMark { epoch, now: EventTime::MIN, watermark: EventTime::MIN, checkpoint: None, end: false, depth: 0 }
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::connector::{Intake, Reach, Sink, Source};
 use crate::epoch::EpochMark;
 use crate::error::{Error, ErrorKind, Result};
-use crate::time::EventTime;
+use crate::time::{CLOCK_STEP, EventTime};
 
 /// Epochs under way at a time: one is finished while the next is filled.
 const MOST_EPOCHS: usize = 2;
@@ -174,10 +174,27 @@ impl Coordinator {
             return false;
         }
         if self.all_ended() || s.stopping.is_some() {
-            // The last epoch follows all others and their checkpoint.
-            return s.is_quiet();
+            // The last epoch follows all others and their checkpoint, and all that time has still to bring.
+            let last = s.stopping.is_some() || self.is_last();
+            return s.is_quiet() && (last || self.is_due() || self.checkpoint_due() || s.watermark < EventTime::MAX);
         }
-        self.pulse.is_set() || s.unsaid || s.ahead || s.next_epoch == 1 || self.checkpoint_due()
+        self.is_due() || self.pulse.is_set() || s.unsaid || s.ahead || s.next_epoch == 1 || self.checkpoint_due()
+    }
+
+    /// Whether nothing more comes, nor is there anything to say because time passes.
+    fn is_last(&self) -> bool {
+        self.all_ended() && self.state.due.is_none()
+    }
+
+    /// What `now()` would be in an epoch that is cut now.
+    fn time(&self) -> EventTime {
+        let wall = self.clock.wall();
+        EventTime(wall - wall.rem_euclid(CLOCK_STEP)).max(self.state.now)
+    }
+
+    /// Whether there is something to say because time has passed.
+    fn is_due(&self) -> bool {
+        self.state.due.is_some_and(|due| due <= self.time().0)
     }
 
     fn all_ended(&self) -> bool {
@@ -225,11 +242,15 @@ impl Coordinator {
             return Some(s.last_cut + self.pace());
         }
         let mut at = s.last_tick + TICK;
+        if let Some(due) = s.due {
+            let wait = u64::try_from(due.saturating_sub(self.clock.wall())).unwrap_or_default();
+            at = at.min(self.clock.now() + Duration::from_micros(wait));
+        }
         if s.dirty && self.claim.is_some() && !s.is_checkpointing() {
             at = at.min(s.last_checkpoint + self.checkpoint_gap());
         }
         // Idle splits are looked for only where something is held back.
-        let ticks = s.dirty || self.sources.iter().any(|v| v.idle_timeout.is_some());
+        let ticks = s.dirty || s.due.is_some() || self.sources.iter().any(|v| v.idle_timeout.is_some());
         ticks.then_some(at)
     }
 
@@ -270,14 +291,20 @@ impl Coordinator {
         let fresh = self.pulse.take() > 0;
         self.state.fresh |= fresh;
         // A watermark that moved may close windows: their rows want a commit as well.
-        self.state.dirty |= fresh || self.state.unsaid;
-        let end = self.all_ended() && self.state.epochs.is_empty();
+        self.state.dirty |= fresh || self.state.unsaid || self.is_due();
+        let end = self.is_last() && self.state.epochs.is_empty();
+        if self.all_ended() && self.state.due.is_some() {
+            // No row comes any more, but time goes on.
+            self.state.watermark = EventTime::MAX;
+        }
+        self.state.now = self.time();
+        self.state.due = None;
         let checkpoint_due = self.checkpoint_due();
         let s = &mut self.state;
         let stop = s.stopping.is_some();
         let checkpoint = (self.claim.is_some() && (end || stop || checkpoint_due)).then(|| s.manifest.checkpoint + 1);
         let watermark = if end { EventTime::MAX } else { s.watermark };
-        let mark = EpochMark { epoch: s.next_epoch, watermark, checkpoint, end, depth: s.depth };
+        let mark = EpochMark { epoch: s.next_epoch, now: s.now, watermark, checkpoint, end, depth: s.depth };
         s.next_epoch += 1;
         s.last_cut = self.clock.now();
         s.unsaid = false;
@@ -292,6 +319,7 @@ impl Coordinator {
             cut_at: Instant::now(),
             cuts: vec![],
             done: 0,
+            due: None,
             merged: false,
             progress: vec![],
             rows: vec![],
@@ -346,10 +374,11 @@ impl Coordinator {
                 self.merge_cuts();
                 Ok(())
             }
-            Report::Done { epoch, aside, .. } => {
+            Report::Done { epoch, aside, due, .. } => {
                 self.keep(epoch, aside.into_iter());
                 if let Some(e) = self.state.epochs.get_mut(&epoch) {
                     e.done += 1;
+                    e.due = e.due.into_iter().chain(due).min();
                 }
                 self.finish_epochs();
                 Ok(())
@@ -372,6 +401,10 @@ impl Coordinator {
             let epoch = entry.remove();
             let took = epoch.cut_at.elapsed();
             let s = &mut self.state;
+            if s.next_epoch == epoch.mark.epoch + 1 {
+                // What a later epoch has said already is not due any more.
+                s.due = epoch.due;
+            }
             // Small epochs while they cost little; larger ones under load, which saves work per row.
             s.interval = if took > s.interval { s.interval * 2 } else { s.interval / 2 };
             s.interval = s.interval.clamp(self.config.min_epoch, self.config.max_epoch);
@@ -403,6 +436,7 @@ impl Coordinator {
         (manifest.checkpoint, manifest.epoch) = (checkpoint, epoch.mark.epoch);
         (manifest.watermark, manifest.end) = (epoch.mark.watermark, epoch.mark.end);
         manifest.depth = epoch.mark.depth;
+        manifest.now = Some(epoch.mark.now);
         manifest.sources = std::mem::take(&mut epoch.progress);
         manifest.rows = std::mem::take(&mut epoch.rows);
         manifest.late = epoch.late;

@@ -54,7 +54,7 @@ impl JobHandle {
             NodeKind::Source(s) => s.source.bounded(),
             _ => true,
         });
-        if ends {
+        if ends && !self.graph.goes_by_clock() {
             let _ = status.wait_for(|s| s.phase != JobPhase::Running).await;
         }
     }
@@ -107,7 +107,7 @@ impl Coordinator {
             FlushTime::Known(time) => manifest.watermark >= time,
         };
         // Where all input ends, only the job's own end (its `Finished`) is the end of a flush.
-        let open = |f: &Flush| f.ends.len() < self.sources.len();
+        let open = |f: &Flush| f.ends.len() < self.sources.len() || self.state.due.is_some();
         let is_done = |f: &Flush| manifest.end || (open(f) && timely(f) && self.is_reached(f, &manifest.sources));
         let done: Vec<bool> = self.state.flushes.iter().map(is_done).collect();
         let mut waiting = vec![];

@@ -251,7 +251,11 @@ impl<'a> Launch<'a> {
         let (graph, tasks) = (self.plan.graph.clone(), self.tasks());
         let intakes = self.plan.opened.iter().flatten().map(|source| source.intake.clone()).collect();
         let coordinator = Coordinator {
-            state: Run::new(self.plan.manifest.clone(), self.plan.depth(), &self.config, self.runtime.clock.now()),
+            state: Run {
+                // What waits is known once an epoch has ended.
+                due: graph.goes_by_clock().then_some(i64::MIN),
+                ..Run::new(self.plan.manifest.clone(), self.plan.depth(), &self.config, self.runtime.clock.now())
+            },
             clock: self.runtime.clock.clone(),
             config: self.config,
             shared: shared.clone(),

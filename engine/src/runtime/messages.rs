@@ -25,8 +25,8 @@ pub(crate) enum Report {
     Ready { states: Vec<String> },
     /// A source task has ended an epoch.
     Cut(Cut),
-    /// A task has done all of an epoch, which may be its last.
-    Done { epoch: u64, aside: Vec<Letter>, last: bool },
+    /// A task has done all of an epoch, which may be its last, and has something to say when time has come as far as is `due`.
+    Done { epoch: u64, aside: Vec<Letter>, due: Option<i64>, last: bool },
     /// A task's part of a checkpoint outlasts the process.
     Stored(Parts),
     /// A task failed; the job stops.

@@ -83,7 +83,14 @@ mod tests {
         for changes in [rows(1), rows(2), weighted(3), weighted(4), rows(20_000), rows(5)] {
             sender.send(changes).await.expect("room");
         }
-        let mark = EpochMark { epoch: 1, watermark: EventTime::MIN, checkpoint: None, end: false, depth: 0 };
+        let mark = EpochMark {
+            epoch: 1,
+            now: EventTime::MIN,
+            watermark: EventTime::MIN,
+            checkpoint: None,
+            end: false,
+            depth: 0,
+        };
         sender.mark(mark).await.expect("room");
         sender.send(rows(6)).await.expect("room");
         drop(sender);

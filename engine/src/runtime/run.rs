@@ -45,6 +45,8 @@ pub(super) struct Epoch {
     pub(super) cut_at: Instant,
     pub(super) cuts: Vec<Cut>,
     pub(super) done: usize,
+    /// When some task has something to say because time has passed.
+    pub(super) due: Option<i64>,
     pub(super) merged: bool,
     /// The progress at its end, for its checkpoint.
     pub(super) progress: Vec<Progress>,
@@ -64,6 +66,9 @@ pub(super) struct Run {
     pub(super) horizon: Horizon,
     /// Some task waits for the watermark to come nearer.
     pub(super) ahead: bool,
+    /// What `now()` was in the last epoch, and when some task has something to say because time has passed.
+    pub(super) now: EventTime,
+    pub(super) due: Option<i64>,
     pub(super) next_epoch: u64,
     pub(super) epochs: BTreeMap<u64, Epoch>,
     pub(super) interval: Duration,
@@ -109,6 +114,8 @@ impl Run {
             depth,
             horizon: Horizon::default(),
             ahead: false,
+            now: manifest.now.unwrap_or(EventTime::MIN),
+            due: None,
             next_epoch: manifest.epoch + 1,
             epochs: BTreeMap::new(),
             interval: config.min_epoch,

@@ -25,11 +25,11 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use parking_lot::Mutex;
 
 pub(crate) use folder::blocking;
-pub(crate) use objects::{Object, Objects};
-pub use objects::{ObjectsUrl, is_url};
 pub use lease::{
     Candidate, Found, Held, LENGTH as LEASE, LOCK, Lease, NodeTerm, Term, check_alone, in_use, lock, taken,
 };
+pub(crate) use objects::{Object, Objects};
+pub use objects::{ObjectsUrl, is_url};
 pub use patience::Away;
 pub use place::{Bucket, Place};
 pub(crate) use remote::Fetched;

@@ -66,6 +66,7 @@ impl World {
     async fn stage(&mut self, n: usize) -> Vec<Staged> {
         self.checkpoint += 1;
         let mark = EpochMark {
+            now: EventTime::MIN,
             epoch: self.checkpoint,
             watermark: EventTime(7),
             checkpoint: Some(self.checkpoint),

@@ -58,7 +58,7 @@ fn rows(from: i64, n: i64) -> Changes {
 }
 
 fn mark(epoch: u64, end: bool) -> EpochMark {
-    EpochMark { epoch, watermark: EventTime(7), checkpoint: Some(epoch), end, depth: 0 }
+    EpochMark { epoch, now: EventTime(8), watermark: EventTime(7), checkpoint: Some(epoch), end, depth: 0 }
 }
 
 /// The rows up to the next mark, and that.

@@ -44,6 +44,8 @@ pub(super) struct Mark {
     end: bool,
     #[prost(uint64, tag = "5")]
     depth: u64,
+    #[prost(sfixed64, tag = "6")]
+    now: i64,
 }
 
 /// What the other end of a data line answers: first how much of an edge may be under way, then how much more.
@@ -65,14 +67,21 @@ pub(super) struct Granted {
 }
 
 impl From<EpochMark> for Mark {
-    fn from(EpochMark { epoch, watermark, checkpoint, end, depth }: EpochMark) -> Self {
-        Mark { epoch, watermark: watermark.0, checkpoint, end, depth: depth as u64 }
+    fn from(EpochMark { epoch, now, watermark, checkpoint, end, depth }: EpochMark) -> Self {
+        Mark { epoch, now: now.0, watermark: watermark.0, checkpoint, end, depth: depth as u64 }
     }
 }
 
 impl From<Mark> for EpochMark {
-    fn from(Mark { epoch, watermark, checkpoint, end, depth }: Mark) -> Self {
-        EpochMark { epoch, watermark: EventTime(watermark), checkpoint, end, depth: depth as usize }
+    fn from(Mark { epoch, now, watermark, checkpoint, end, depth }: Mark) -> Self {
+        EpochMark {
+            epoch,
+            now: EventTime(now),
+            watermark: EventTime(watermark),
+            checkpoint,
+            end,
+            depth: depth as usize,
+        }
     }
 }
 
@@ -93,7 +102,7 @@ mod tests {
     #[test]
     fn marks_go_there_and_back() {
         for (watermark, checkpoint, end) in [(EventTime::MIN, None, false), (EventTime::MAX, Some(7), true)] {
-            let mark = EpochMark { epoch: 1 << 40, watermark, checkpoint, end, depth: 3 };
+            let mark = EpochMark { epoch: 1 << 40, now: EventTime(5), watermark, checkpoint, end, depth: 3 };
             let head = Head { edge: 9, cost: 0, weighted: false, mark: Some(mark.into()) };
             let read = Head::decode(alone(&head).app_metadata).unwrap();
             assert_eq!((read.edge, read.mark.map(EpochMark::from)), (9, Some(mark)));

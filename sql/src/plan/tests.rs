@@ -288,7 +288,7 @@ fn errors_say_what_is_wrong_and_where() {
         (
             t("SESSION(bids, ts, INTERVAL '5 s', PARTITION BY id + 1)"),
             "PARTITION BY of SESSION has id + 1, which is not a column",
-            60,
+            62,
         ),
         (t("TABLE(1)"), "TABLE(1) is not a call of a table function", 21),
         (

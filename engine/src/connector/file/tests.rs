@@ -808,7 +808,14 @@ fn changes(values: &[i64]) -> Changes {
 }
 
 fn mark(epoch: u64) -> EpochMark {
-    EpochMark { epoch, watermark: crate::time::EventTime::MIN, checkpoint: None, end: false, depth: 0 }
+    EpochMark {
+        epoch,
+        now: crate::time::EventTime::MIN,
+        watermark: crate::time::EventTime::MIN,
+        checkpoint: None,
+        end: false,
+        depth: 0,
+    }
 }
 
 async fn commit(sink: &dyn Sink, checkpoint: u64, staged: &[Staged]) {

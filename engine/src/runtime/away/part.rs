@@ -262,13 +262,13 @@ impl Speaking {
                 }
                 Said::Cut { cut, come }
             }
-            Report::Done { epoch, aside, last } => {
+            Report::Done { epoch, aside, due, last } => {
                 if last {
                     self.figures().await?;
                 }
                 // How many are kept is the coordinator's to say.
                 self.plan.asides.give_back(aside.len() as u64);
-                Said::Done { epoch, aside, beyond: self.plan.asides.take_beyond(), last }
+                Said::Done { epoch, aside, beyond: self.plan.asides.take_beyond(), due, last }
             }
             Report::Stored(parts) => Said::Stored(parts),
             // The cause is another's to tell.

@@ -129,11 +129,11 @@ impl Remote {
                 cut.waits.extend(out(cut.source).into_iter().flat_map(|out| out.on_way(come)));
                 Report::Cut(cut)
             }
-            Said::Done { epoch, mut aside, beyond, last } => {
+            Said::Done { epoch, mut aside, beyond, due, last } => {
                 // There may have been room there, and none for all of the job.
                 aside.truncate(self.plan.asides.admit(aside.len()));
                 self.plan.asides.add_beyond(beyond);
-                Report::Done { epoch, aside, last }
+                Report::Done { epoch, aside, due, last }
             }
             Said::Stored(parts) => Report::Stored(parts),
             Said::Failed(fault) => return Err(fault.into()),

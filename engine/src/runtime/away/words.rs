@@ -68,6 +68,7 @@ pub(crate) enum Said {
         epoch: u64,
         aside: Vec<Letter>,
         beyond: u64,
+        due: Option<i64>,
         last: bool,
     },
     Stored(Parts),

@@ -113,7 +113,14 @@ impl Written {
     pub(crate) async fn stage(&mut self, rows: &[(Made, i64)], end: bool) -> Vec<Staged> {
         self.checkpoint += 1;
         let (checkpoint, epoch) = (self.checkpoint, 10 * self.checkpoint);
-        let mark = EpochMark { epoch, watermark: EventTime::MIN, checkpoint: Some(checkpoint), end, depth: 0 };
+        let mark = EpochMark {
+            epoch,
+            now: EventTime::MIN,
+            watermark: EventTime::MIN,
+            checkpoint: Some(checkpoint),
+            end,
+            depth: 0,
+        };
         if !rows.is_empty() {
             self.all.push(changes(rows));
             self.writer.write(changes(rows)).await.expect("writes");

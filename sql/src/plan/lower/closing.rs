@@ -31,10 +31,15 @@ pub(super) fn time_key(times: &[Option<TimeProperty>], scans: &Scans) -> Option<
     let windows = windows.map(|(_, windows)| windows);
     // The end tells all windows apart, the start all but those of CUMULATE.
     columns.sort_by_key(|(_, kind)| !matches!(kind, TimeColumn::End));
-    let tells = !matches!(
-        (columns.first(), windows),
-        (Some((_, TimeColumn::Start)), Some(WindowSpec::Cumulate { .. })) | (None, _)
-    );
+    let grow = match windows {
+        Some(WindowSpec::Cumulate { .. }) => true,
+        Some(WindowSpec::Calendar(calendar)) => calendar.grows,
+        _ => false,
+    };
+    let tells = match columns.first() {
+        Some((_, TimeColumn::Start)) => !grow,
+        first => first.is_some(),
+    };
     if tells {
         return Some(TimeKey { columns, windows, panes: false });
     }

@@ -12,6 +12,7 @@
 //! what is made is not changed. What cannot run continuously is refused here, naming the clause.
 
 mod as_of;
+mod clocked;
 mod closing;
 mod exchange;
 mod join_times;

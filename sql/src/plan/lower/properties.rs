@@ -87,11 +87,7 @@ impl<'a> Describing<'a> {
                 let input = self.node(&p.input)?;
                 self.project(p, input)
             }
-            LogicalPlan::Filter(f) => {
-                let input = self.node(&f.input)?;
-                let has = input.has.clone();
-                Ok(Node::new(Step::Filter(f), vec![input], has))
-            }
+            LogicalPlan::Filter(f) => self.filter(f),
             LogicalPlan::Aggregate(a) => {
                 let input = self.node(&a.input)?;
                 self.aggregate(a, input)

@@ -37,11 +37,11 @@ pub(super) fn not_yet(clause: &str, hint: &str) -> Error {
     Error::unsupported(format!("{clause} cannot run continuously yet")).with_hint(hint)
 }
 
-/// `now()` and its like stand still within a batch and move between batches: a continuous query would
-/// mix their values.
-pub(super) fn refuse_unstable(expr: &Expr) -> Result<()> {
+/// The function of `expr` that stands still within a batch and moves between batches, like `now()`: a continuous query would mix
+/// its values.
+pub(super) fn unstable(expr: &Expr) -> Option<String> {
     let mut found = None;
-    expr.apply(|e| {
+    let looked = expr.apply(|e| {
         if let Expr::ScalarFunction(f) = e
             && f.func.signature().volatility == datafusion::logical_expr::Volatility::Stable
             && matches!(f.name(), "now" | "current_date" | "current_time" | "current_timestamp" | "today")
@@ -50,12 +50,24 @@ pub(super) fn refuse_unstable(expr: &Expr) -> Result<()> {
             return Ok(TreeNodeRecursion::Stop);
         }
         Ok(TreeNodeRecursion::Continue)
-    })?;
-    match found {
+    });
+    looked.ok().and(found)
+}
+
+/// Refuses `now()` and its like where rows cannot come and go as time passes.
+pub(super) fn refuse_unstable(expr: &Expr) -> Result<()> {
+    match unstable(expr) {
         None => Ok(()),
-        Some(name) => Err(Error::unsupported(format!("{name}() cannot stand in a continuous query"))
-            .with_hint("Compare with the event time of the rows, or use it in a SELECT over the result.")),
+        Some(_) => Err(unstable_here(expr)),
     }
+}
+
+/// The error for `expr`, in which `now()` or its like stands where it cannot.
+pub(super) fn unstable_here(expr: &Expr) -> Error {
+    let name = unstable(expr).unwrap_or_else(|| "now".to_owned());
+    Error::unsupported(format!("{name}() cannot stand here in a continuous query")).with_hint(
+        "Compare a time with now() in WHERE, as in ts > now() - INTERVAL '1 hour', or use it in a SELECT over the result.",
+    )
 }
 
 /// Over changing input an expression must give the same value each time.

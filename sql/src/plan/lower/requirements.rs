@@ -90,6 +90,7 @@ impl Requiring {
             (Step::AsOf(of), inputs) => {
                 inputs.iter_mut().enumerate().for_each(|(side, input)| input.needs.rows = of.needed(side));
             }
+            (Step::Clock(clocking), [input]) => input.needs.rows = Needed::hash(clocking.key.clone()),
             (Step::Session(sessioning), [input]) => input.needs.rows = Needed::hash(sessioning.key.clone()),
             (Step::Filter(filter), [input]) => first_of(&filter.predicate, filter.input.schema(), input),
             (Step::Join(joining), inputs) => {
@@ -129,6 +130,7 @@ impl Requiring {
                 sessioning.closing.iter().for_each(|time| self.note_times(time));
                 sessioning.closing.is_some() && emit == EmitMode::OnClose
             }
+            Step::Clock(clocking) => !clocking.takes_back() && node.inputs.iter().all(|input| input.needs.append_only),
             Step::Recompute(..) => false,
             _ if node.inputs.is_empty() => node.has.growth == Growth::Grows,
             _ => node.inputs.iter().all(|input| input.needs.append_only),

@@ -11,6 +11,7 @@ use millstream_engine::operator::expiry::Expiry;
 use millstream_engine::operator::gap::Sessions;
 use millstream_engine::operator::join::{JoinColumn, JoinKind};
 use millstream_engine::operator::over::First;
+use millstream_engine::operator::temporal::Side;
 use millstream_engine::operator::unnest::Unnested;
 use millstream_engine::operator::window::WindowSpec;
 use millstream_engine::spread::{Needed, Spread};
@@ -49,6 +50,8 @@ pub(super) enum Step<'p> {
     Project(&'p Projection),
     /// Leaves rows out.
     Filter(&'p Filter),
+    /// Leaves rows out, and lets them come and go as time passes.
+    Clock(Clocking<'p>),
     /// Puts rows into windows by their column `time`.
     Window { of: WindowsId, time: usize, windows: WindowSpec },
     /// Puts rows into sessions.
@@ -85,6 +88,32 @@ pub(super) struct Joining<'p> {
     pub(super) times: JoinTimes,
     /// Whether rows of the left side are looked up once, among those that the right side holds then.
     pub(super) lookup: bool,
+}
+
+/// A `WHERE` with conditions on `now()`.
+pub(super) struct Clocking<'p> {
+    /// As planned.
+    pub(super) plan: &'p Filter,
+    /// The other conditions.
+    pub(super) rest: Option<Expr>,
+    /// Those on `now()`, and as they are written.
+    pub(super) bounds: Vec<Passing>,
+    pub(super) text: String,
+    /// The columns by whose hash rows are spread.
+    pub(super) key: Vec<usize>,
+}
+
+/// A condition that holds from when, or until when, `now()` has reached a time of the row.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Passing {
+    /// The time.
+    pub(super) time: Expr,
+    /// Which way.
+    pub(super) side: Side,
+    /// Whether it has to be passed.
+    pub(super) past: bool,
+    /// By how many months and microseconds `now()` is moved.
+    pub(super) moved: (i32, i64),
 }
 
 /// A `SESSION`.

@@ -62,6 +62,7 @@ impl<'a> Lowering<'a> {
             (Step::Empty(empty), [], []) => self.empty(empty, node.depth),
             (Step::Project(p), [_], [from]) => self.project(p, node, *from),
             (Step::Filter(f), [_], [from]) => self.filter(f, node, *from),
+            (Step::Clock(clocking), [input], [from]) => self.clock(clocking, node, input, *from),
             (Step::Window { time, windows, .. }, [_], [from]) => self.window(node, *from, *time, *windows),
             (Step::Session(sessioning), [_], [from]) => self.session(sessioning, node, *from),
             (Step::Aggregate(grouping), [input], [from]) => self.aggregate(grouping, node, input, *from),

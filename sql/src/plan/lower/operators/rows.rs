@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, Filter as FilterPlan, Projection, Union as UnionPlan, Unnest as UnnestPlan};
-use millstream_engine::graph::NodeId;
+use millstream_engine::graph::{NodeId, NodeKind};
 use millstream_engine::operator::filter::Filter;
 use millstream_engine::operator::project::Project;
 use millstream_engine::operator::session::Session;
+use millstream_engine::operator::temporal::{Bound, Temporal};
 use millstream_engine::operator::union::Union;
 use millstream_engine::operator::unnest::{Unnest, Unnested};
 use millstream_engine::operator::window::{WindowAssign, WindowSpec};
+use millstream_engine::spread::Needed;
 
 use super::Lowering;
 use crate::error::Result;
 use crate::plan::lower::refuse::refuse_volatile;
-use crate::plan::lower::tree::{Node, Sessioning};
+use crate::plan::lower::tree::{Clocking, Node, Passing, Sessioning};
 use crate::plan::lower::{column_of, physical};
 
 impl Lowering<'_> {
@@ -53,6 +55,30 @@ impl Lowering<'_> {
     pub(super) fn window(&mut self, node: &Node<'_>, from: NodeId, time: usize, windows: WindowSpec) -> Result<NodeId> {
         let panes = windows.panes().filter(|_| node.needs.panes);
         let spec = WindowAssign::new(&self.graph.schema(from), time, windows, panes)?;
+        Ok(self.operator(Arc::new(spec), node, &[from]))
+    }
+
+    pub(super) fn clock(
+        &mut self,
+        clocking: &Clocking<'_>,
+        node: &Node<'_>,
+        input: &Node<'_>,
+        from: NodeId,
+    ) -> Result<NodeId> {
+        let (mut from, schema) = (from, clocking.plan.input.schema());
+        if let Some(rest) = &clocking.rest {
+            let predicate = physical(self.state, rest, schema)?;
+            let spec = Filter { predicate, schema: self.graph.schema(from) };
+            let edge = Self::exchange(from, &input.has.spread, &Needed::Anywhere);
+            from = self.graph.add(NodeKind::Operator(Arc::new(spec)), vec![edge], input.has.spread.tasks);
+        }
+        let bound = |passing: &Passing| {
+            let time = physical(self.state, &passing.time, schema)?;
+            Ok(Bound { time, side: passing.side, past: passing.past, moved: passing.moved })
+        };
+        let bounds = clocking.bounds.iter().map(bound).collect::<Result<Vec<_>>>()?;
+        let (text, key) = (clocking.text.clone(), clocking.key.clone());
+        let spec = Temporal { bounds, text, key, schema: self.graph.schema(from) };
         Ok(self.operator(Arc::new(spec), node, &[from]))
     }
 
