@@ -323,6 +323,8 @@ impl Sink for TableSink {
     }
 
     fn open_away(&self, task: usize, generation: u64) -> Result<Box<dyn SinkWriter>> {
+        // It has not been started here.
+        self.log.written_by(&self.job);
         Ok(Box::new(self.writer(task, generation, None)))
     }
 
