@@ -144,8 +144,8 @@ impl OpenObjects {
             let end = before.and_then(|seen| seen.end).filter(|end| *end <= read && read > 0);
             input.end = end;
             queue.add_input(input);
-            let units = if end.is_some() { vec![] } else { vec![read..u64::MAX] };
-            queue.add_units(&name, units, true);
+            let unit = end.is_none().then_some(read..u64::MAX);
+            queue.add_units(&name, unit.into_iter().collect(), true);
         }
         Ok(())
     }
