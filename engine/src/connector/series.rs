@@ -78,6 +78,11 @@ impl Source for SeriesSource {
         true
     }
 
+    /// One that is not long is there from the first epoch on, as are all rows that a query has itself. A long one comes as input does.
+    fn in_groups(&self) -> bool {
+        self.series.count <= UNIT
+    }
+
     fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
         Some(self)
     }

@@ -106,7 +106,11 @@ mod tests {
     #[test]
     fn tasks_are_dealt_by_cores() {
         let (mut graph, schema) = (Graph::default(), Arc::new(Schema::empty()));
-        let source = SourceNode::new("s", Arc::new(SeriesSource::new(Series::none(), schema.clone())), schema);
+        let source = SourceNode::new(
+            "s",
+            Arc::new(SeriesSource::new(Series::new(0, i64::MAX, 1, true), schema.clone())),
+            schema,
+        );
         graph.add(NodeKind::Source(source), vec![], 7);
         let fragments = Fragments::of(&graph);
         let seat = |address: &str, cores| Seat { address: address.to_owned(), cores };

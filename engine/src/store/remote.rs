@@ -254,20 +254,15 @@ impl Store {
     }
 
     pub(super) async fn delete_objects(&self, paths: Vec<String>) -> Result<()> {
-        let Some(first) = paths.first() else { return Ok(()) };
-        let all: Vec<Path> = paths.iter().map(|path| Path::from(path.as_str())).collect();
-        let deleted = self.ask(|| self.delete_each(all.clone())).await;
-        deleted.map_err(|e| self.failed("delete", first, e))
+        self.delete_each(paths.iter().map(|path| Path::from(path.as_str())).collect()).await
     }
 
     /// Deletes everything below `folder`, at any depth.
     pub(super) async fn delete_below(&self, folder: &str) -> Result<()> {
         let prefix = Path::from(folder);
-        let deleted = self.ask(|| async {
-            let below: Vec<Path> = self.objects.list(Some(&prefix)).map_ok(|m| m.location).try_collect().await?;
-            self.delete_each(below).await
-        });
-        deleted.await.map_err(|e| self.failed("delete", folder, e))?;
+        let below = self.ask(|| self.objects.list(Some(&prefix)).map_ok(|m| m.location).try_collect());
+        let below: Vec<Path> = below.await.map_err(|e| self.failed("list", folder, e))?;
+        self.delete_each(below).await?;
         if self.remote.as_ref().is_some_and(|remote| remote.scratch.is_some()) {
             // What goes with the process may go before.
             let _ = tokio::fs::remove_dir_all(self.scratch().join(folder)).await;
@@ -275,12 +270,17 @@ impl Store {
         Ok(())
     }
 
-    async fn delete_each(&self, paths: Vec<Path>) -> Answer<()> {
-        let mut deleted = self.objects.delete_stream(stream::iter(paths).map(Ok).boxed());
-        while let Some(one) = deleted.next().await {
-            match one {
-                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(e) => return Err(e),
+    /// Deletes many in few requests. Where any fails, those that are left are asked for one by one: all at once, something might fail each time.
+    async fn delete_each(&self, paths: Vec<Path>) -> Result<()> {
+        let gone = |one: &Answer<Path>| matches!(one, Ok(_) | Err(object_store::Error::NotFound { .. }));
+        let deleted = self.objects.delete_stream(stream::iter(paths.clone()).map(Ok).boxed());
+        if deleted.all(|one| futures::future::ready(gone(&one))).await {
+            return Ok(());
+        }
+        for path in &paths {
+            match self.ask(|| self.objects.delete(path)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => return Err(self.failed("delete", path.as_ref(), e)),
             }
         }
         Ok(())
@@ -339,6 +339,19 @@ mod tests {
         assert!(found == all);
         store.put("c", Bytes::from_static(b"little")).await.expect("written");
         assert!(matches!(store.fetch("c").await.expect("is there"), Fetched::Bytes(bytes) if bytes == "little"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_go_whatever_fails() {
+        let objects = Arc::new(InMemory::new());
+        let store = Store::over(objects.clone());
+        let paths: Vec<String> = (0..60).map(|i| format!("states/{i}")).collect();
+        for path in &paths {
+            store.put(path, Bytes::from_static(b"state")).await.expect("written");
+        }
+        let faulty = Store::over(Arc::new(Faulty::new(objects, 5, 30)));
+        faulty.delete_all(paths).await.expect("each goes sooner or later");
+        assert!(store.list("states").await.expect("lists").is_empty());
     }
 
     #[tokio::test(flavor = "multi_thread")]

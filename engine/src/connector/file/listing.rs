@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use glob::{Pattern, PatternError};
 
-use super::objects;
+use super::buckets::{Buckets, urls};
 use super::place::{name_in, parts};
 use crate::connector::ask;
 use crate::error::{Error, ErrorKind, Result};
@@ -38,7 +38,7 @@ impl FoundFile {
             return File::open(&self.path).map_err(|e| Error::from(e).context(format_args!("file \"{}\"", self.name)));
         };
         let object = object.clone();
-        ask(async move { objects::Buckets::of(&object.url)?.fetch(&object.url, Some(&object.version), most).await })
+        ask(async move { Buckets::of(&object.url)?.fetch(&object.url, Some(&object.version), most).await })
     }
 
     /// Its bytes, where they are known.
@@ -50,11 +50,20 @@ impl FoundFile {
     }
 }
 
+/// Objects, as files.
+pub(super) fn listed(objects: Vec<Object>) -> Vec<FoundFile> {
+    let file = |object: Object| {
+        let (name, path, alone) = (object.url.clone(), PathBuf::from(&*object.url), object.is_named);
+        FoundFile { name, path, alone, plain: true, object: Some(object) }
+    };
+    objects.into_iter().map(file).collect()
+}
+
 /// The files that `path` means, by name; `folder` is where it was written.
 pub(super) fn list(path: &str, folder: Option<&str>) -> Result<Vec<FoundFile>> {
     if is_url(path) {
-        let urls = objects::urls(path)?;
-        return ask(async move { objects::Buckets::open(urls, false)?.list().await });
+        let urls = urls(path)?;
+        return Ok(listed(ask(async move { Buckets::open(urls, false)?.list().await })?));
     }
     let mut files = vec![];
     if path.contains(',') && !Path::new(path).exists() {

@@ -7,6 +7,7 @@
 mod append;
 mod arrive;
 mod aside;
+mod buckets;
 mod declare;
 pub mod export;
 mod find;

@@ -4,8 +4,6 @@
 //! waited for but new names. An object that was replaced after it was taken is refused, as a file would be.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,72 +11,14 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::listing::FoundFile;
+use super::buckets::{Buckets, Fetching, Found, urls};
+use super::listing::listed;
 use super::options::FileOptions;
 use super::paced::Pacer;
-use super::place::parts;
 use super::queue::{Input, Queue};
 use super::readers::{FileReaders, Spec};
 use crate::connector::{Intake, Offsets, Opening, Reach, Readers, Split, Unit};
 use crate::error::{Error, Result};
-use crate::store::{Objects, ObjectsUrl, is_url};
-
-/// The URLs that `path` is a list of.
-pub(super) fn urls(path: &str) -> Result<Vec<ObjectsUrl>> {
-    if let Some(part) = parts(path).find(|part| !is_url(part)) {
-        return Err(Error::invalid(format!("\"{path}\" names a file, \"{part}\", among objects of buckets"))
-            .with_hint("Make a stream of each, and read both with UNION ALL."));
-    }
-    parts(path).map(ObjectsUrl::parse).collect()
-}
-
-/// What URLs mean, and the buckets in which that lies.
-pub(super) struct Buckets {
-    urls: Vec<ObjectsUrl>,
-    buckets: Vec<Objects>,
-}
-
-impl Buckets {
-    /// Who is `patient` waits without end for a bucket that is away.
-    pub(super) fn open(urls: Vec<ObjectsUrl>, is_patient: bool) -> Result<Self> {
-        let mut buckets: Vec<Objects> = vec![];
-        for url in &urls {
-            if !buckets.iter().any(|bucket| bucket.has(url)) {
-                buckets.push(Objects::open(url, is_patient)?);
-            }
-        }
-        Ok(Buckets { urls, buckets })
-    }
-
-    /// That of one object.
-    pub(super) fn of(url: &str) -> Result<Self> {
-        Buckets::open(vec![ObjectsUrl::parse(url)?], false)
-    }
-
-    fn bucket(&self, url: &ObjectsUrl) -> Result<&Objects> {
-        let bucket = self.buckets.iter().find(|bucket| bucket.has(url));
-        bucket.ok_or_else(|| Error::internal(format!("the bucket of \"{url}\" is not open")))
-    }
-
-    /// The objects that there are now, by name.
-    pub(super) async fn list(&self) -> Result<Vec<FoundFile>> {
-        let mut files = vec![];
-        for url in &self.urls {
-            for object in self.bucket(url)?.list(url).await? {
-                let (name, path, alone) = (object.url.clone(), PathBuf::from(&*object.url), object.is_named);
-                files.push(FoundFile { name, path, alone, plain: true, object: Some(object) });
-            }
-        }
-        files.sort_by(|a, b| a.name.cmp(&b.name));
-        files.dedup_by(|a, b| a.name == b.name);
-        Ok(files)
-    }
-
-    /// See [`Objects::fetch`].
-    pub(super) async fn fetch(&self, url: &str, version: Option<&str>, most: Option<u64>) -> Result<File> {
-        self.bucket(&ObjectsUrl::parse(url)?)?.fetch(url, version, most).await
-    }
-}
 
 /// What is kept of an object.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -87,9 +27,6 @@ struct Seen {
     /// Where it ends, once it has been read to there.
     end: Option<u64>,
 }
-
-/// Those that were found, by name.
-type Found = BTreeMap<Arc<str>, String>;
 
 /// Objects being read.
 pub(super) struct OpenObjects {
@@ -112,7 +49,7 @@ impl OpenObjects {
         let pacer = options.rate.map(Pacer::new);
         let buckets = Arc::new(Buckets::open(urls(&options.path)?, reader.is_some())?);
         let (queue, found): (Arc<Mutex<Queue>>, Arc<Mutex<Found>>) = Default::default();
-        let fetched = Fetching { buckets: buckets.clone(), found: found.clone() };
+        let fetched = Fetching::beside(&buckets, &found);
         let readers = FileReaders::of_objects(spec, &queue, pacer, fetched);
         let looked = tokio::sync::Mutex::new(Instant::now());
         let objects = OpenObjects { options, buckets, queue, found, readers, consumed, looked };
@@ -123,10 +60,11 @@ impl OpenObjects {
 
     /// Takes the objects that are new.
     async fn look(&self, saved: &BTreeMap<String, Seen>) -> Result<()> {
-        let files = self.options.fit(self.buckets.list().await?)?;
+        let files = self.options.fit(listed(self.buckets.list().await?))?;
         let (mut queue, mut found) = (self.queue.lock(), self.found.lock());
-        for FoundFile { name, path, object, .. } in files {
-            let Some(object) = object else { continue };
+        for file in files {
+            let Some(object) = file.object else { continue };
+            let (name, path) = (file.name, file.path);
             let before = saved.get(&*name);
             let read = self.consumed.prefix(&name);
             let known = match found.get(&name) {
@@ -195,25 +133,5 @@ impl Intake for OpenObjects {
 
     fn there(&self) -> Vec<Reach> {
         self.queue.lock().there()
-    }
-}
-
-/// How readers get at objects.
-pub(super) struct Fetching {
-    buckets: Arc<Buckets>,
-    /// Which there were when they were listed; nothing is known of others.
-    found: Arc<Mutex<Found>>,
-}
-
-impl Fetching {
-    /// For who has the plan alone.
-    pub(super) fn elsewhere(options: &FileOptions) -> Result<Self> {
-        Ok(Fetching { buckets: Arc::new(Buckets::open(urls(&options.path)?, true)?), found: Arc::default() })
-    }
-
-    /// What the object called `url` holds.
-    pub(super) async fn fetch(&self, url: &str) -> Result<File> {
-        let version = self.found.lock().get(url).cloned();
-        self.buckets.fetch(url, version.as_deref(), None).await
     }
 }

@@ -165,19 +165,8 @@ impl FileOptions {
         };
         let follow = o.flag(&FOLLOW)?;
         let is_far = is_url(&path);
-        let poll_interval = match o.is_set(&POLL_INTERVAL) || !is_far {
-            true => o.duration(&POLL_INTERVAL)?.unwrap_or(POLL),
-            false => POLL_BUCKET,
-        };
-        if o.is_set(&SETTLE) && is_far {
-            return Err(Error::invalid(format!("option \"settle\" of {} is not for objects in a bucket", o.owner()))
-                .with_hint("Leave it out: objects are whole when they are there."));
-        }
-        if o.is_set(&SETTLE) && !follow {
-            return Err(Error::invalid(format!("option \"settle\" of {} is for files that are followed", o.owner()))
-                .with_hint("Add follow = true, or leave it out."));
-        }
-        let settle = o.duration(&SETTLE)?.unwrap_or_default();
+        let poll_interval = o.duration(&POLL_INTERVAL)?.unwrap_or(if is_far { POLL_BUCKET } else { POLL });
+        let settle = settle(o, follow, is_far)?;
         let ordered = o.flag(&ORDERED)?;
         let rate = Pace::option(o, &RATE)?;
         let fail = o.choice(&ON_ERROR)? == Some("fail");
@@ -277,6 +266,18 @@ impl FileOptions {
             files.retain(|f| pruning.keeps(&self.keys_of(&f.path)));
         }
         Ok(files)
+    }
+}
+
+/// For how long a followed file may stay what it is before it is put aside.
+fn settle(o: &mut Options, follow: bool, is_far: bool) -> Result<Duration> {
+    let wrong = |why: &str| Error::invalid(format!("option \"settle\" of {} is {why}", o.owner()));
+    match o.is_set(&SETTLE) {
+        true if is_far => {
+            Err(wrong("not for objects in a bucket").with_hint("Leave it out: objects are whole when they are there."))
+        }
+        true if !follow => Err(wrong("for files that are followed").with_hint("Add follow = true, or leave it out.")),
+        _ => Ok(o.duration(&SETTLE)?.unwrap_or_default()),
     }
 }
 

@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
 use super::aside::{Guarded, Said, put_aside, vanished};
+use super::buckets::Fetching;
 use super::listing::FoundFile;
-use super::objects::Fetching;
 use super::options::FileOptions;
 use super::paced::{Paced, Pacer};
 use super::partition::Partition;
@@ -74,7 +74,7 @@ impl FileReaders {
 
     /// Those that know the plan.
     pub(super) fn elsewhere(spec: Arc<Spec>) -> Result<Arc<Self>> {
-        let objects = is_url(&spec.options.path).then(|| Fetching::elsewhere(&spec.options)).transpose()?;
+        let objects = is_url(&spec.options.path).then(|| Fetching::elsewhere(&spec.options.path)).transpose()?;
         Ok(Arc::new(FileReaders { spec, queue: Arc::default(), pacer: None, is_elsewhere: true, objects }))
     }
 
