@@ -174,7 +174,7 @@ struct Sorted {
 }
 
 impl Sorted {
-    /// A row appears with step `from` and goes with `until`; it has been seen to if it was `there`.
+    /// A row that appears with step `from` and goes with `until`, at step `now`: it is said if it is there, and waits for what comes next.
     fn add(&mut self, row: u32, weight: i64, (from, until): Span, now: i64) {
         if until <= now || from >= until {
             return;

@@ -33,7 +33,7 @@ use crate::error::Result;
 use crate::format::sql_name;
 use crate::spread::Needed;
 
-pub use way::Way;
+pub use way::{Way, distance};
 
 /// The description.
 #[derive(Clone, Debug)]

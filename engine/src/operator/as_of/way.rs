@@ -88,8 +88,53 @@ impl Way {
     }
 }
 
-/// How far a row, or a time, is from `time`: whole numbers are kept as their digits.
-fn distance(row: &[u8], time: &[u8]) -> u128 {
-    let number = |bytes: &[u8]| bytes[1..time.len()].iter().fold(0, |n: u128, byte| n << 8 | u128::from(*byte));
-    number(row).abs_diff(number(time))
+/// How far a row, or a time, is from `time`, as the two halves of a number: whole numbers of up to 32 bytes, as arrow's row format has
+/// them behind a byte that says that they are not null.
+pub fn distance(row: &[u8], time: &[u8]) -> (u128, u128) {
+    let add = |(high, low): (u128, u128), byte: &u8| (high << 8 | low >> 120, low << 8 | u128::from(*byte));
+    let number = |bytes: &[u8]| bytes[1..time.len()].iter().fold((0, 0), add);
+    let (a, b) = (number(row), number(time));
+    let (more, less) = (a.max(b), a.min(b));
+    let (low, borrows) = more.1.overflowing_sub(less.1);
+    (more.0 - less.0 - u128::from(borrows), low)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Decimal256Array, Int64Array};
+    use arrow::datatypes::i256;
+    use arrow::row::{RowConverter, SortField};
+
+    use super::*;
+
+    fn between(pair: ArrayRef) -> (u128, u128) {
+        let converter =
+            RowConverter::new(vec![SortField::new(pair.data_type().clone())]).expect("a type with an order");
+        let rows = converter.convert_columns(&[pair]).expect("one column");
+        let (there, back) =
+            (distance(rows.row(0).data(), rows.row(1).data()), distance(rows.row(1).data(), rows.row(0).data()));
+        assert_eq!(there, back);
+        there
+    }
+
+    #[test]
+    fn how_far_whole_numbers_are_from_each_other() {
+        for (a, b, expected) in [(3, 7, 4), (-2, 1, 3), (i64::MIN, i64::MAX, u128::from(u64::MAX))] {
+            assert_eq!(between(Arc::new(Int64Array::from(vec![a, b]))), (0, expected), "{a} {b}");
+        }
+        // 10^40 = 29 * 2^128 + …: what is above 128 bits counts.
+        let far = i256::from_i128(10_i128.pow(20)).wrapping_mul(i256::from_i128(10_i128.pow(20)));
+        let (low, high) = far.to_parts();
+        for (a, b, expected) in [
+            (i256::from_i128(-2), i256::ONE, (0, 3)),
+            (i256::ONE, i256::from_i128(100), (0, 99)),
+            (i256::ZERO, far, (29, low)),
+            (far.wrapping_neg(), far.wrapping_neg().wrapping_add(i256::ONE), (0, 1)),
+        ] {
+            assert_eq!(between(Arc::new(Decimal256Array::from(vec![a, b]))), expected, "{a} {b}");
+        }
+        assert_eq!(high, 29);
+    }
 }

@@ -12,7 +12,7 @@ use datafusion::error::Result as DfResult;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use millstream_engine::float::with_one_nan;
-use millstream_engine::operator::as_of::Way;
+use millstream_engine::operator::as_of::{Way, distance};
 
 use crate::error::Result;
 
@@ -269,10 +269,4 @@ impl Found {
         });
         self.places.push((at, last.row));
     }
-}
-
-/// How far two times are from each other, which are whole numbers in their digits.
-fn distance(a: &[u8], b: &[u8]) -> u128 {
-    let number = |bytes: &[u8]| bytes[1..].iter().fold(0, |n: u128, byte| n << 8 | u128::from(*byte));
-    number(a).abs_diff(number(b))
 }

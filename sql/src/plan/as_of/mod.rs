@@ -78,6 +78,7 @@ impl AsOfJoin {
         }
     }
 
+    /// What tells it from others.
     fn parts(&self) -> impl Eq + Hash + PartialOrd + '_ {
         (&self.left, &self.right, &self.on, &self.times, self.way.text(), self.left_outer)
     }
@@ -85,10 +86,7 @@ impl AsOfJoin {
 
 impl PartialEq for AsOfJoin {
     fn eq(&self, other: &Self) -> bool {
-        self.left == other.left
-            && self.right == other.right
-            && (&self.on, &self.times, self.way, self.left_outer)
-                == (&other.on, &other.times, other.way, other.left_outer)
+        self.parts() == other.parts()
     }
 }
 
@@ -102,11 +100,7 @@ impl Hash for AsOfJoin {
 
 impl PartialOrd for AsOfJoin {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        let parts = |of: &Self| (of.on.clone(), of.times.clone(), of.way.text(), of.left_outer);
-        match (&self.left, &self.right).partial_cmp(&(&other.left, &other.right)) {
-            Some(Ordering::Equal) => parts(self).partial_cmp(&parts(other)),
-            order => order,
-        }
+        self.parts().partial_cmp(&other.parts())
     }
 }
 
