@@ -53,7 +53,7 @@ pub(crate) async fn run(store: Option<String>, args: ServeArgs) -> Result<ExitCo
     let mut stop = Box::pin(signal::shutdown());
     // Its handlers are there before anybody is told that it serves.
     let stopped = futures::poll!(&mut stop).is_ready();
-    let words = announcement(&flight, http.as_ref(), &store, node.is_open().await?);
+    let words = announcement(&flight, http.as_ref(), &store, node.is_open());
     let (shown, leaving) = (Arc::clone(&node), Arc::clone(&node));
     let shutdown = async move {
         let asked = async {

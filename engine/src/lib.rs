@@ -20,6 +20,7 @@ pub mod nearest;
 pub mod nodes;
 pub mod operator;
 pub mod options;
+mod pattern;
 mod plain;
 pub mod reach;
 pub mod runtime;

@@ -2,9 +2,11 @@
 //! one time.
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArguments, Ident, Join, JoinConstraint, JoinOperator, ObjectName,
-    TableAlias, TableFactor, TableVersion,
+    BinaryOperator, Expr, Function, FunctionArguments, Ident, Join, JoinConstraint, JoinOperator, TableAlias,
+    TableFactor, TableVersion,
 };
+
+use crate::raw::raw_table;
 
 /// Why a join may not be said.
 const TIES: &str = "which of several rows with one time an ASOF join takes goes by all their columns";
@@ -72,17 +74,6 @@ pub(crate) fn lateral(join: &mut Join) -> Result<(), &'static str> {
         true => JoinOperator::LeftOuter(always),
         false => JoinOperator::Inner(always),
     };
-    join.relation = TableFactor::Table {
-        name: ObjectName::from(vec![Ident::new(rows)]),
-        alias: Some(alias),
-        args: None,
-        with_hints: vec![],
-        version: None,
-        with_ordinality: false,
-        partitions: vec![],
-        json_path: None,
-        sample: None,
-        index_hints: vec![],
-    };
+    join.relation = raw_table(rows, Some(alias));
     Ok(())
 }

@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 use crate::Result;
 use crate::as_of::{is_of_rows, lateral};
 use crate::first::first_rows;
+use crate::raw::{raw, raw_table};
 
 /// What becomes of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,28 +171,12 @@ impl VisitorMut for Rewriter {
                     TableFactor::Table { alias, .. } | TableFactor::TableFunction { alias, .. } => alias.take(),
                     _ => None,
                 };
-                *table = TableFactor::Table {
-                    name: ObjectName::from(vec![raw(sql)]),
-                    alias,
-                    args: None,
-                    with_hints: vec![],
-                    version: None,
-                    with_ordinality: false,
-                    partitions: vec![],
-                    json_path: None,
-                    sample: None,
-                    index_hints: vec![],
-                };
+                *table = raw_table(sql, alias);
                 ControlFlow::Continue(())
             }
             Err(e) => ControlFlow::Break(Err(e.to_string())),
         }
     }
-}
-
-/// A name without quotes is printed as it is: any text can stand where a name stands.
-fn raw(text: String) -> Ident {
-    Ident::new(text)
 }
 
 fn division(expr: &Expr) -> Option<String> {

@@ -32,6 +32,7 @@ pub mod pending;
 pub mod planned;
 pub mod poison;
 pub mod random;
+mod raw;
 pub mod rows;
 pub mod run;
 pub mod sink;

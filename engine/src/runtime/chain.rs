@@ -9,14 +9,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::aside::Asides;
-use super::channel::{Event, Gate, Sender};
+use super::channel::{Event, Gate, Sender, stopping};
 use super::heavy::heavy;
 use super::messages::{Parts, Report};
 use crate::changes::Changes;
 use crate::checkpoint::Claim;
 use crate::connector::SinkWriter;
 use crate::epoch::EpochMark;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::graph::Exchange;
 use crate::key::{hash_rows, partition};
 use crate::memory::MemoryAccount;
@@ -240,7 +240,7 @@ impl Chain {
             _ => None,
         });
         let done = Report::Done { epoch: mark.epoch, aside, due: due.min(), last: mark.end };
-        self.reports.send(done).await.map_err(|_| Error::new(ErrorKind::Cancelled, "the job is stopping"))?;
+        self.reports.send(done).await.map_err(|_| stopping())?;
         if let Some((parts, states)) = staged {
             self.uploads.begin(parts, states, self.state.account(), self.reports.clone());
         }
@@ -326,6 +326,7 @@ mod tests {
 
     use super::*;
     use crate::connector::Staged;
+    use crate::error::ErrorKind;
     use crate::memory::MemoryBudget;
 
     fn rows(count: i64) -> RecordBatch {

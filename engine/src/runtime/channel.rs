@@ -74,7 +74,8 @@ pub(crate) fn edge(
     (sender, Receiver::new(rx, port, metrics))
 }
 
-pub(super) fn gone() -> Error {
+/// What a task is told whose other end has gone: that one says why.
+pub fn stopping() -> Error {
     Error::new(ErrorKind::Cancelled, "the job is stopping")
 }
 
@@ -84,16 +85,16 @@ impl Sender {
         let bytes = changes.bytes();
         // All of the room: what was sent before is taken first. One message goes on always, since others may wait for it.
         let room = if self.budget.pressed() { self.bytes } else { bytes.clamp(1, self.bytes) };
-        self.room.acquire_many(room as u32).await.map_err(|_| gone())?.forget();
+        self.room.acquire_many(room as u32).await.map_err(|_| stopping())?.forget();
         let taken = Taken { room: self.room.clone(), bytes: room };
         self.metrics.queued(bytes as i64);
         let held = self.budget.hold(bytes);
-        self.queue.send(Queued::Changes(changes, taken, bytes as i64, held)).await.map_err(|_| gone())
+        self.queue.send(Queued::Changes(changes, taken, bytes as i64, held)).await.map_err(|_| stopping())
     }
 
     /// Sends a mark behind all changes sent before.
     pub(crate) async fn mark(&self, mark: EpochMark) -> Result<()> {
-        self.queue.send(Queued::Mark(mark)).await.map_err(|_| gone())
+        self.queue.send(Queued::Mark(mark)).await.map_err(|_| stopping())
     }
 }
 
@@ -158,7 +159,7 @@ impl Gate {
                 }
                 match input.queue.poll_recv(cx) {
                     Poll::Pending => {}
-                    Poll::Ready(None) => return Poll::Ready(Err(gone())),
+                    Poll::Ready(None) => return Poll::Ready(Err(stopping())),
                     Poll::Ready(Some(Queued::Changes(changes, taken, bytes, held))) => {
                         drop((taken, held));
                         self.metrics.queued(-bytes);

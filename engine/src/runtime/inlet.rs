@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::channel::{Queued, Receiver, Taken, gone};
+use super::channel::{Queued, Receiver, Taken, stopping};
 use crate::changes::Changes;
 use crate::epoch::EpochMark;
 use crate::error::{Error, Result};
@@ -110,7 +110,7 @@ impl Inlet {
     fn push(&self, queued: Queued) -> Result<()> {
         self.queue.try_send(queued).map_err(|e| match e {
             TrySendError::Full(_) => too_much(),
-            TrySendError::Closed(_) => gone(),
+            TrySendError::Closed(_) => stopping(),
         })
     }
 }
@@ -126,7 +126,7 @@ impl Grants {
         let part = self.window / PARTS;
         let all = self.window - self.granted.load(Ordering::Acquire);
         let asked = if self.budget.pressed() { all.max(part) } else { part };
-        let room = self.room.acquire_many(asked as u32).await.map_err(|_| gone())?;
+        let room = self.room.acquire_many(asked as u32).await.map_err(|_| stopping())?;
         self.granted.fetch_add(part, Ordering::AcqRel);
         room.forget();
         self.room.add_permits(asked - part);

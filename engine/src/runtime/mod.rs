@@ -44,7 +44,7 @@ mod tests;
 pub use aside::{DeadLetterLimits, OnError};
 pub use away::{Landed, Landings, Line, Network, Node, Planned, Planner, gone_away};
 pub use by_hand::{EdgesByHand, ReceivingEnd, RunByHand, SendingEnd};
-pub use channel::Message;
+pub use channel::{Message, stopping};
 pub use config::{JobConfig, Runtime};
 pub use fragment::labels;
 pub use inlet::{Grants, Inlet, cost};

@@ -7,13 +7,14 @@ use arrow::array::RecordBatch;
 use tokio::sync::mpsc;
 
 use super::chain::Chain;
+use super::channel::stopping;
 use super::lanes::{LaneId, Lanes, Step};
 use super::messages::{Cut, CutHere, Pulse, Report};
 use super::reading::Current;
 use crate::checkpoint::Consumed;
 use crate::clock::Clock;
 use crate::connector::{DeadLetter, Opened, Read, Source, Unit, UnitReader};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::graph::{ScanTime, TimeBound};
 use crate::memory::MemoryBudget;
 use crate::time::{EventTime, max_time};
@@ -267,8 +268,7 @@ impl Scanning {
             rows: std::mem::take(&mut self.rows),
             late: std::mem::take(&mut self.late),
         };
-        let gone = |_| Error::new(ErrorKind::Cancelled, "the job is stopping");
-        self.scan.chain.reports.send(Report::Cut(cut)).await.map_err(gone)?;
+        self.scan.chain.reports.send(Report::Cut(cut)).await.map_err(|_| stopping())?;
         self.scan.watermark = mark.watermark;
         let goes_on = self.scan.chain.mark(mark).await?;
         if !self.scan.begins && self.scan.depth >= mark.depth {

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::aside::Asides;
 use super::chain::{AsideRows, Body, Chain, OutEdge, RunNode, Target, Uploads, run_gated};
-use super::channel::{Gate, Receiver};
+use super::channel::{Gate, Receiver, stopping};
 use super::counting::go_on_counting;
 use super::fragment::{Fragments, labels};
 use super::heavy::heavy;
@@ -17,7 +17,7 @@ use super::scan::{Scan, run_scan};
 use crate::checkpoint::{Claim, Manifest};
 use crate::clock::Clock;
 use crate::connector::{Opened, Sink, SinkWriter};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, NodeKind};
 use crate::memory::MemoryBudget;
 use crate::metrics::NodeMetrics;
@@ -145,7 +145,6 @@ impl Task {
         let owner = Owner { task: self.task, parallelism: self.job.parallelism(self.fragment) };
         restore(&self.job, &mut chain.state, owner).await?;
         let states = chain.state.names().map(str::to_owned).collect();
-        let stopping = || Error::new(ErrorKind::Cancelled, "the job is stopping");
         self.reports.send(Report::Ready { states }).await.map_err(|_| stopping())?;
         self.start.wait_for(|start| *start).await.map_err(|_| stopping())?;
         let Task { job, fragment, task, inputs, source, .. } = self;

@@ -4,21 +4,19 @@ use std::fmt;
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use futures::TryStreamExt;
 use glob::{MatchOptions, Pattern};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use super::patience::{Health, Patience};
+use super::patience::Patience;
 use super::place::{Bucket, Place};
 use super::remote::Remote;
 use super::{Store, blocking};
 use crate::error::{Error, Result};
+use crate::pattern::{SPECIAL, no_pattern};
 
-/// What a pattern has that a name has not.
-const SPECIAL: [char; 3] = ['*', '?', '['];
 /// A `*` is a part of one name, `**` any folders.
 const FITS: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
@@ -96,7 +94,6 @@ pub(crate) struct Object {
     /// What tells it from another one of its name.
     pub(crate) version: String,
     pub(crate) bytes: u64,
-    pub(crate) changed: SystemTime,
     /// Whether the URL named this one.
     pub(crate) is_named: bool,
 }
@@ -112,7 +109,7 @@ impl Objects {
     /// The bucket of `url`. Who is `patient` waits without end where it is away.
     pub(crate) fn open(url: &ObjectsUrl, is_patient: bool) -> Result<Self> {
         let (objects, bucket) = (url.bucket.open()?, url.bucket.clone());
-        let store = Store::remote(objects, Remote::of(bucket.clone(), Health::default()));
+        let store = Store::remote(objects, Remote::of(bucket.clone()));
         let patience = if is_patient { Patience::of_a_job(true) } else { Patience::default() };
         Ok(Objects { bucket, store: Store { patience, ..store } })
     }
@@ -128,10 +125,7 @@ impl Objects {
         let failed = |e: object_store::Error| self.bucket.unread(e);
         let objects = &self.store.objects;
         if url.is_pattern() {
-            let pattern = Pattern::new(&url.key).map_err(|e| {
-                Error::invalid(format!("\"{}/{}\" is not a pattern: {}", self.bucket.url(), url.key, e.msg))
-                    .with_hint("Use *, ?, [abc] and ** (folders at any depth).")
-            })?;
+            let pattern = Pattern::new(&url.key).map_err(|e| no_pattern(&url.to_string(), &e))?;
             let found = self.below(url.folder()).await.map_err(failed)?;
             let fits = |meta: &ObjectMeta| pattern.matches_with(meta.location.as_ref(), FITS);
             return Ok(self.named(found.into_iter().filter(fits), false));
@@ -162,7 +156,6 @@ impl Objects {
             url: format!("{}/{}", self.bucket.url(), meta.location).into(),
             version: version_of(&meta),
             bytes: meta.size,
-            changed: meta.last_modified.into(),
             is_named,
         };
         let mut objects: Vec<Object> = found.into_iter().map(object).collect();

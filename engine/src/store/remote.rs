@@ -38,8 +38,8 @@ pub(super) struct Remote {
 
 impl Remote {
     /// Of a bucket that others have.
-    pub(super) fn of(bucket: Bucket, health: Health) -> Self {
-        Remote { bucket: Some(bucket), health, ..Remote::default() }
+    pub(super) fn of(bucket: Bucket) -> Self {
+        Remote { bucket: Some(bucket), ..Remote::default() }
     }
 
     pub(super) fn locate(&self, path: &str) -> String {

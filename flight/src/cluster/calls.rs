@@ -73,7 +73,7 @@ impl Other {
 
     /// Says what `node` is.
     pub(super) async fn beat(&self, node: &Node) -> Result<Heard> {
-        let timeout_milliseconds = u64::try_from(node.timeout().as_millis()).unwrap_or(u64::MAX);
+        let timeout_milliseconds = node.timeout_milliseconds();
         self.call(BEAT, &Beat { node: node.figures(), timeout_milliseconds }).await
     }
 

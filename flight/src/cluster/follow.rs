@@ -78,7 +78,7 @@ pub(super) fn check_agreed(node: &Node, term: &Term) -> Result<()> {
     let own = node.term();
     check_version(&own.address, &own.version, &leader.address, &leader.version)?;
     node.agree(Duration::from_millis(leader.timeout_milliseconds));
-    check_timeout(node.term().timeout_milliseconds, &leader.address, leader.timeout_milliseconds)
+    check_timeout(node.timeout_milliseconds(), &leader.address, leader.timeout_milliseconds)
 }
 
 async fn beat(node: Arc<Node>, leader: Arc<Leader>, joined: watch::Sender<Result<bool, Arc<Error>>>) {

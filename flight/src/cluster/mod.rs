@@ -114,7 +114,6 @@ fn doors_of(node: &Arc<Node>, door: Door) -> Router {
 impl Arrival {
     /// A connection from `peer` begins.
     fn at(peer: &Peer) -> Self {
-        let info = ConnectionInfo { peer: peer.clone(), session: Default::default() };
-        Arrival { info, upstream: Upstream::default() }
+        Arrival { info: ConnectionInfo::at(peer), upstream: Upstream::default() }
     }
 }

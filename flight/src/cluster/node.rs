@@ -53,6 +53,7 @@ pub struct NodeOptions {
 pub struct Node {
     pub(super) options: NodeOptions,
     pub(super) seat: Seat,
+    is_open: bool,
     pub(super) key: ClusterKey,
     pub(super) role: watch::Sender<Role>,
     timeout: Mutex<Duration>,
@@ -100,13 +101,16 @@ impl Node {
     pub async fn open(options: NodeOptions) -> Result<Arc<Self>> {
         let seat = Seat::at(&options.config.store).await?;
         let admitted = match seat.is_open().await {
-            Ok(is_open) => (options.admits)(is_open),
+            Ok(is_open) => (options.admits)(is_open).map(|()| is_open),
             Err(e) => Err(e),
         };
-        if let Err(e) = admitted {
-            seat.leave();
-            return Err(e);
-        }
+        let is_open = match admitted {
+            Ok(is_open) => is_open,
+            Err(e) => {
+                seat.leave();
+                return Err(e);
+            }
+        };
         let key = ClusterKey::of(seat.store()).await?;
         let certificate = shown(options.identity.as_ref().map(|identity| identity.cert.clone())).await?;
         let (role, _) = watch::channel(Role::Seeks("it has just started".into()));
@@ -114,12 +118,12 @@ impl Node {
         let (known, hurry) = (Mutex::default(), Notify::new());
         let (leaves, stopped) = (watch::Sender::new(false), watch::Sender::new(false));
         let certificate = Mutex::new(certificate);
-        Ok(Arc::new(Node { options, seat, key, role, timeout, certificate, known, hurry, leaves, stopped }))
+        Ok(Arc::new(Node { options, seat, is_open, key, role, timeout, certificate, known, hurry, leaves, stopped }))
     }
 
-    /// Whether anybody may do all in its store: nobody has made a user.
-    pub async fn is_open(&self) -> Result<bool> {
-        self.seat.is_open().await
+    /// Whether anybody could do all in its store when it began: nobody had made a user.
+    pub fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// Completes when it was asked to leave: by `DRAIN NODE`.
@@ -146,6 +150,10 @@ impl Node {
         *self.timeout.lock()
     }
 
+    pub(super) fn timeout_milliseconds(&self) -> u64 {
+        u64::try_from(self.timeout().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Goes by what the cluster says, where this node was told nothing else.
     pub(super) fn agree(&self, timeout: Duration) {
         if self.options.timeout.is_none() {
@@ -160,7 +168,7 @@ impl Node {
 
     /// What it says of itself in the lease.
     pub(super) fn term(&self) -> NodeTerm {
-        let timeout_milliseconds = u64::try_from(self.timeout().as_millis()).unwrap_or(u64::MAX);
+        let timeout_milliseconds = self.timeout_milliseconds();
         let (address, version) = (self.options.address.clone(), self.options.version.clone());
         NodeTerm { address, version, timeout_milliseconds, certificate: self.certificate.lock().clone() }
     }

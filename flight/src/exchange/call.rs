@@ -24,7 +24,7 @@ pub(super) const WAITING: usize = 4;
 /// Words that wait at either end of a job line.
 pub(super) const WORDS: usize = 64;
 /// What may be on the way to a reader that takes all at once.
-const WINDOW: u32 = 4 << 20;
+pub(super) const WINDOW: u32 = 4 << 20;
 /// The largest message. A row stands in one.
 pub(super) const LARGEST: usize = 1 << 30;
 
@@ -95,22 +95,13 @@ pub(super) async fn open(
     match answered {
         Ok(response) => Ok(Taken { send, answers: response.into_inner() }),
         Err(status) if is_break(&status) => Err(gone_away(address, "has gone")),
-        Err(status) => Err(refused(&status)),
+        Err(status) => Err(from_status(&status).to_engine()),
     }
 }
 
 /// Whether `status` was made by a connection that broke.
 fn is_break(status: &tonic::Status) -> bool {
     std::error::Error::source(status).is_some() || matches!(status.code(), Code::Unavailable | Code::Unknown)
-}
-
-fn refused(status: &tonic::Status) -> Error {
-    let e = from_status(status);
-    let refused = Error::new(e.kind(), e.message());
-    match e.hint() {
-        Some(hint) => refused.with_hint(hint),
-        None => refused,
-    }
 }
 
 /// Opens a job line that begins with `order`.

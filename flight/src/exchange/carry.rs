@@ -7,8 +7,8 @@ use std::time::Duration;
 use arrow_flight::FlightData;
 use millstream_engine::changes::Changes;
 use millstream_engine::memory::MemoryBudget;
-use millstream_engine::runtime::{Message, Outlet, cost, gone_away};
-use millstream_engine::{Error, ErrorKind, Result};
+use millstream_engine::runtime::{Message, Outlet, cost, gone_away, stopping};
+use millstream_engine::{Error, Result};
 use prost::Message as _;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
@@ -118,9 +118,9 @@ impl Sending {
 
     async fn send(&mut self, piece: &Changes) -> Result<()> {
         let cost = cost(piece.bytes(), self.window) as u32;
-        self.room.acquire_many(cost).await.map_err(|_| over())?.forget();
+        self.room.acquire_many(cost).await.map_err(|_| stopping())?.forget();
         let encoding = self.encoding.clone();
-        let _one = encoding.acquire().await.map_err(|_| over())?;
+        let _one = encoding.acquire().await.map_err(|_| stopping())?;
         for message in self.rows.messages(self.outlet.edge, cost, piece)? {
             self.put(message).await?;
         }
@@ -128,12 +128,8 @@ impl Sending {
     }
 
     async fn put(&self, message: FlightData) -> Result<()> {
-        self.send.send(message).await.map_err(|_| over())
+        self.send.send(message).await.map_err(|_| stopping())
     }
-}
-
-fn over() -> Error {
-    Error::new(ErrorKind::Cancelled, "the job is stopping")
 }
 
 /// `changes` in pieces of at most `largest` bytes, unless a single row has more.

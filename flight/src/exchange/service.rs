@@ -13,7 +13,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Door;
-use super::call::LARGEST;
+use super::call::{LARGEST, WINDOW};
 
 /// See the module's text.
 pub struct NodeService(Door);
@@ -29,11 +29,10 @@ impl NodeService {
     /// Serves who calls at `listener`, until it is dropped.
     pub async fn serve(self, listener: TcpListener) -> Result<()> {
         let service = FlightServiceServer::new(self).max_decoding_message_size(LARGEST);
-        let window = 4 << 20;
         let server = Server::builder()
             .tcp_nodelay(true)
-            .initial_stream_window_size(window)
-            .initial_connection_window_size(window)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
             .add_service(service)
             .serve_with_incoming(TcpListenerStream::new(listener));
         server.await.map_err(|e| Error::unavailable(e.to_string()).with_source(e))

@@ -144,6 +144,16 @@ impl Error {
         }
     }
 
+    /// The same for the engine, to whom positions say nothing, without its cause.
+    #[must_use]
+    pub fn to_engine(&self) -> millstream_engine::Error {
+        let told = millstream_engine::Error::new(self.kind(), self.message());
+        match self.hint() {
+            Some(hint) => told.with_hint(hint),
+            None => told,
+        }
+    }
+
     /// The kind.
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind
@@ -257,11 +267,7 @@ fn from_shared(e: &DataFusionError) -> Error {
         DataFusionError::Context(_, e) | DataFusionError::Diagnostic(_, e) => from_shared(e),
         DataFusionError::External(e) => match (e.downcast_ref::<Error>(), e.downcast_ref::<millstream_engine::Error>())
         {
-            (Some(e), _) => {
-                let mut again = Error::new(e.kind(), e.message());
-                (again.inner.hint, again.inner.position) = (e.inner.hint.clone(), e.position());
-                again
-            }
+            (Some(e), _) => e.again(),
             (_, Some(e)) => Error::from(e.again()),
             _ => Error::new(ErrorKind::Data, e.to_string()),
         },

@@ -63,12 +63,6 @@ impl Planner for Plans {
         let gone = || millstream_engine::Error::unavailable("the store is closed here");
         let millstream = self.0.upgrade().ok_or_else(gone)?;
         let entry = serde_json::from_value(description.clone())?;
-        millstream.plan_of(entry).await.map_err(|e| {
-            let told = millstream_engine::Error::new(e.kind(), e.message());
-            match e.hint() {
-                Some(hint) => told.with_hint(hint),
-                None => told,
-            }
-        })
+        millstream.plan_of(entry).await.map_err(|e| e.to_engine())
     }
 }

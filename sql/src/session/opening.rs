@@ -47,11 +47,7 @@ impl Opening {
     fn reveal(&self, name: &str) -> millstream_engine::Result<String> {
         let access = self.access.borrow();
         let opened = access.open_secret(name, self.key.as_ref());
-        let opened = opened.map_err(|e| {
-            let engine = millstream_engine::Error::new(e.kind(), e.message());
-            e.hint().map_or_else(|| millstream_engine::Error::new(e.kind(), e.message()), |hint| engine.with_hint(hint))
-        });
-        Ok(opened?.reveal().to_owned())
+        Ok(opened.map_err(|e| e.to_engine())?.reveal().to_owned())
     }
 }
 

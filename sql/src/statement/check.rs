@@ -42,8 +42,8 @@ pub(super) fn known_form(tokens: &[TokenWithSpan]) -> Option<Error> {
         if is_word(&token.token, "ASOF") && is(1, &["RIGHT", "FULL"]) {
             return Some(Error::unsupported("ASOF RIGHT and FULL JOIN are not supported").with_hint(ASOF).or_at(at));
         }
-        let condition = tokens.iter().skip(i).any(|t| is_word(&t.token, "MATCH_CONDITION"));
-        if is_word(&token.token, "ASOF") && is(1, &["JOIN", "LEFT", "INNER"]) && !condition {
+        let has_condition = || tokens.iter().skip(i).any(|t| is_word(&t.token, "MATCH_CONDITION"));
+        if is_word(&token.token, "ASOF") && is(1, &["JOIN", "LEFT", "INNER"]) && !has_condition() {
             return Some(Error::invalid("ASOF JOIN has no MATCH_CONDITION").with_hint(ASOF).or_at(at));
         }
     }

@@ -12,10 +12,8 @@ use super::buckets::{Buckets, urls};
 use super::place::{name_in, parts};
 use crate::connector::ask;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pattern::{SPECIAL, no_pattern};
 use crate::store::{Object, is_url};
-
-/// What a pattern has that a plain path has not.
-const SPECIAL: [char; 3] = ['*', '?', '['];
 
 /// A file that a path means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,10 +99,7 @@ fn list_one(path: &str, folder: Option<&str>, files: &mut Vec<FoundFile>) -> Res
         let shown = name_in(path, folder);
         return Err(Error::not_found(format!("file \"{shown}\" does not exist")).with_hint(hint));
     }
-    let wrong = |e: PatternError| {
-        Error::invalid(format!("\"{path}\" is not a pattern: {}", e.msg))
-            .with_hint("Use *, ?, [abc] and ** (folders at any depth).")
-    };
+    let wrong = |e: PatternError| no_pattern(path, &e);
     match at.parent().zip(at.file_name().and_then(OsStr::to_str)) {
         // One folder may have very many files, whose kinds are known from its listing.
         Some((folder, name)) if name.contains(SPECIAL) && !path.contains("**") => {

@@ -97,9 +97,7 @@ impl FileReaders {
         }
         known().ok_or_else(|| Error::data(format!("file \"{name}\" is not there any more")))
     }
-}
 
-impl FileReaders {
     /// Opens the unit of `report`; what is wrong with the file itself is the inner error.
     async fn opened(&self, mut input: Input, report: Report) -> Result<Result<Option<Box<dyn UnitReader>>>> {
         if let Some(objects) = &self.objects {

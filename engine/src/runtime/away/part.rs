@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
 use crate::metrics::NodeFigures;
 use crate::runtime::aside::{Asides, OnError};
+use crate::runtime::channel::stopping;
 use crate::runtime::config::Runtime;
 use crate::runtime::ends::{Connecting, Ends};
 use crate::runtime::fingerprint;
@@ -294,8 +295,7 @@ impl Speaking {
     }
 
     async fn send(&self, said: &Said) -> Result<()> {
-        let over = |_| Error::new(ErrorKind::Cancelled, "the job is stopping");
-        self.say.send(sent(said)?).await.map_err(over)
+        self.say.send(sent(said)?).await.map_err(|_| stopping())
     }
 }
 

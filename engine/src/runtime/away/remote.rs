@@ -14,6 +14,7 @@ use super::network::{Line, Network};
 use super::words::{Order, Said, Told, heard, sent};
 use crate::connector::Intake;
 use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::channel::stopping;
 use crate::runtime::idle::Waits;
 use crate::runtime::messages::{CutHere, Report};
 use crate::runtime::task::JobPlan;
@@ -73,7 +74,7 @@ impl Remote {
     fn begin(&mut self, saying: &mut JoinSet<Result<()>>) -> Vec<Option<Arc<HandedOut>>> {
         let (say, mut start) = (self.line.say.clone(), self.start.clone());
         saying.spawn(async move {
-            start.wait_for(|start| *start).await.map_err(|_| over())?;
+            start.wait_for(|start| *start).await.map_err(|_| stopping())?;
             tell(&say, &Told::Start).await
         });
         let (say, pause) = (self.line.say.clone(), self.node_timeout / BEATS);
@@ -115,7 +116,7 @@ impl Remote {
             };
             let word = word.ok_or_else(|| gone_away(&self.address, "has gone"))?;
             if let Some(report) = self.report(heard(&word)?, handed)? {
-                self.reports.send(report).await.map_err(|_| over())?;
+                self.reports.send(report).await.map_err(|_| stopping())?;
             }
         }
     }
@@ -168,7 +169,7 @@ impl HandedOut {
     async fn hand_out(self: Arc<Self>, say: mpsc::Sender<bytes::Bytes>) -> Result<()> {
         let source = self.source;
         loop {
-            self.asked.acquire().await.map_err(|_| over())?.forget();
+            self.asked.acquire().await.map_err(|_| stopping())?.forget();
             let Some(unit) = self.intake.next_unit().await? else {
                 return tell(&say, &Told::NoMore { source }).await;
             };
@@ -188,9 +189,5 @@ impl HandedOut {
 }
 
 async fn tell(say: &mpsc::Sender<bytes::Bytes>, told: &Told) -> Result<()> {
-    say.send(sent(told)?).await.map_err(|_| over())
-}
-
-fn over() -> Error {
-    Error::new(ErrorKind::Cancelled, "the job is stopping")
+    say.send(sent(told)?).await.map_err(|_| stopping())
 }

@@ -14,7 +14,8 @@ use tokio::sync::{Notify, mpsc};
 
 use super::words::{Said, sent};
 use crate::connector::{Intake, Split, Unit};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::runtime::channel::stopping;
 use crate::runtime::idle::Waits;
 
 /// See the module's text.
@@ -74,7 +75,7 @@ impl Units {
 
     /// Asks for one, and for as many more as there should be here.
     async fn ask(&self) -> Result<()> {
-        let place = self.say.reserve().await.map_err(|_| gone())?;
+        let place = self.say.reserve().await.map_err(|_| stopping())?;
         let mut state = self.state.lock();
         let units = (self.tasks + 1).saturating_sub(state.asked + state.here.len());
         if units > 0 && !state.over {
@@ -83,10 +84,6 @@ impl Units {
         }
         Ok(())
     }
-}
-
-fn gone() -> Error {
-    Error::new(ErrorKind::Cancelled, "the job is stopping")
 }
 
 #[async_trait]

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use super::lock::lock;
-use super::term::{file, here, kernel, last, path};
+use super::term::{bytes, file, here, kernel, last, path};
 use super::{FOLDER, LONGEST, Lease, NodeTerm, Term};
 use crate::clock::Clock;
 use crate::error::{ErrorKind, Result};
@@ -79,7 +79,7 @@ impl Candidate {
                 locked: false,
                 node: None,
             };
-            match store.create_fleeting(&path(number + 1), super::term::bytes(&term)?).await {
+            match store.create_fleeting(&path(number + 1), bytes(&term)?).await {
                 Err(e) if e.kind() == ErrorKind::Exists => return Err(super::taken(&store).await),
                 created => created?,
             }
@@ -120,11 +120,7 @@ impl Candidate {
 
     /// Takes it with the number behind `number`. `None`: somebody was quicker.
     pub async fn take(&mut self, number: u64) -> Result<Option<Lease>> {
-        if self.lock.is_none()
-            && let Some(root) = self.store.root()
-        {
-            self.lock = lock(root)?;
-        }
+        self.try_lock()?;
         let milliseconds = u64::try_from(self.length.as_millis()).unwrap_or(u64::MAX);
         let term = Term {
             holder: self.name.clone(),
@@ -136,7 +132,7 @@ impl Candidate {
             node: self.node.clone(),
         };
         let (began, next) = (self.clock.now(), number + 1);
-        let created = self.store.create_fleeting(&path(next), super::term::bytes(&term)?).await;
+        let created = self.store.create_fleeting(&path(next), bytes(&term)?).await;
         match created {
             Ok(()) if self.store.is_last(FOLDER, &file(next)).await? => {}
             Err(e) if e.kind() != ErrorKind::Exists => return Err(e),
@@ -161,26 +157,28 @@ impl Candidate {
 
     /// Whether the holder has ended on this machine without a word.
     fn has_gone(&mut self, term: &Term) -> Result<bool> {
-        let Some(root) = self.store.root() else { return Ok(Scratch::was_left(&term.holder)) };
+        if self.store.root().is_none() {
+            return Ok(Scratch::was_left(&term.holder));
+        }
         if !term.locked || term.kernel.is_none() || term.kernel != kernel() {
             return Ok(false);
         }
-        if self.lock.is_none() {
-            self.lock = lock(root)?;
-        }
-        Ok(self.lock.is_some())
+        self.try_lock()
     }
 
     /// Nobody holds the lease behind `number`.
     fn unless_locked(&mut self, number: u64) -> Result<Found> {
+        let is_free = self.try_lock()? || self.store.root().is_none();
+        Ok(if is_free { Found::Free(number) } else { Found::Locked })
+    }
+
+    /// Whether it has the lock of the folder, which it takes where nobody has it.
+    fn try_lock(&mut self) -> Result<bool> {
         if self.lock.is_none()
             && let Some(root) = self.store.root()
         {
             self.lock = lock(root)?;
-            if self.lock.is_none() {
-                return Ok(Found::Locked);
-            }
         }
-        Ok(Found::Free(number))
+        Ok(self.lock.is_some())
     }
 }

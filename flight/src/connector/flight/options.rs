@@ -198,11 +198,7 @@ impl Remote {
 
 /// An error of the client, or of the other side, as one of the connector.
 pub(super) fn engine_error(e: millstream_sql::Error) -> Error {
-    let error = Error::new(e.kind(), e.message());
-    match e.hint() {
-        Some(hint) => error.with_hint(hint),
-        None => error,
-    }
+    e.to_engine()
 }
 
 /// What is written to.
