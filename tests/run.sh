@@ -24,6 +24,8 @@ step "set up"
 need openssl openssl
 need promtool prometheus
 need curl curl
+need ip iproute2
+need systemd-analyze systemd
 need npm npm
 browsers=(chromium-headless-shell chromium chromium-browser google-chrome)
 command -v "${browsers[@]}" >/dev/null || need "${browsers[0]}" chromium-headless-shell
@@ -33,13 +35,14 @@ fi
 venv=.venv
 needed=tests/python/requirements
 azurite=azurite@3.37.0
-wanted=$( (cat $needed.txt $needed-httpfs.txt; echo $azurite) | python3 -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
+lint=dockerfilelint@1.8.0
+wanted=$( (cat $needed.txt $needed-httpfs.txt; echo $azurite $lint) | python3 -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
 if [[ ! -x $venv/bin/python || $(cat "$venv/requirements.sha256" 2>/dev/null) != "$wanted" ]]; then
     python3 -m venv --clear "$venv" || fail "python3 cannot make a virtual environment: install its venv module"
     "$venv/bin/python" -m pip install --quiet --requirement $needed.txt || fail "cannot install what $needed.txt names"
     "$venv/bin/python" -m pip install --quiet --target "$venv/httpfs" --requirement $needed-httpfs.txt ||
         fail "cannot install what $needed-httpfs.txt names"
-    npm install --silent --no-audit --no-fund --prefix "$venv/azurite" $azurite || fail "cannot install Azurite"
+    npm install --silent --no-audit --no-fund --prefix "$venv/azurite" $azurite $lint || fail "cannot install Azurite and dockerfilelint"
     printf '%s\n' "$wanted" >"$venv/requirements.sha256"
 fi
 cargo nextest --version | head -n 1

@@ -46,7 +46,7 @@ fn node(runtime: &tokio::runtime::Runtime, compression: Compression) -> Result<A
     let network = Exchange::new(address, Arc::new(InTheClear), compression, budget.clone(), handle.clone());
     let network = Arc::new(network);
     let engine = Runtime::new(handle.clone(), handle.clone(), budget).with_network(network.clone());
-    let door = Door::new(Node::new(engine, Arc::new(Nothing)), network.landings().clone(), handle);
+    let door = Door::new(Some(Node::new(engine, Arc::new(Nothing))), network.landings().clone(), handle);
     runtime.spawn(NodeService::new(door).serve(listener));
     Ok(network)
 }

@@ -4,9 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use millstream_flight::Compression;
 
 use crate::output::Format;
 use crate::quantity::{parse_interval, parse_lifetime, parse_node_timeout, parse_size};
@@ -202,6 +205,10 @@ pub(crate) struct ServeArgs {
     /// [default: that of the others, or 5s]
     #[arg(long, value_name = "TIME", value_parser = parse_node_timeout)]
     pub(crate) node_timeout: Option<Duration>,
+    /// How the rows are compressed that this node sends to others: none, lz4 where the network is slower than 1 GB/s, zstd
+    /// where it is much slower
+    #[arg(long, value_name = "HOW", default_value = "none", value_parser = compressions())]
+    pub(crate) node_compression: Compression,
     #[command(flatten)]
     pub(crate) doors: DoorArgs,
     #[command(flatten)]
@@ -343,6 +350,11 @@ pub(crate) enum BenchOutput {
     Table,
     /// For programs: one object per query
     Json,
+}
+
+/// The ways to compress rows, by name.
+fn compressions() -> impl TypedValueParser<Value = Compression> {
+    PossibleValuesParser::new(Compression::NAMES).map(|name| Compression::named(&name).unwrap_or_default())
 }
 
 #[cfg(test)]

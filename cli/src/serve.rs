@@ -47,6 +47,7 @@ pub(crate) async fn run(store: Option<String>, args: ServeArgs) -> Result<ExitCo
         }),
         identity,
         timeout: args.node_timeout,
+        compression: args.node_compression,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let node = Node::open(options).await?;

@@ -41,6 +41,7 @@ pub struct Error {
     message: String,
     hint: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync + 'static>>,
+    lost: Option<Box<str>>,
 }
 
 /// The result of this crate.
@@ -49,7 +50,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), hint: None, source: None }
+        Error { kind, message: message.into(), hint: None, source: None, lost: None }
     }
 
     /// The request is wrong.
@@ -96,6 +97,14 @@ impl Error {
         self
     }
 
+    /// It comes of the node at `address`, whose work can be done elsewhere: it is not there any more, if the kind is `Unavailable`,
+    /// else it is not fit for that work.
+    #[must_use]
+    pub fn of_lost_node(mut self, address: &str) -> Self {
+        self.lost = Some(address.into());
+        self
+    }
+
     /// Puts `context: ` before the message.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
@@ -106,7 +115,8 @@ impl Error {
     /// The same error for one more who waits, without its cause.
     #[must_use]
     pub fn again(&self) -> Self {
-        Error { kind: self.kind, message: self.message.clone(), hint: self.hint.clone(), source: None }
+        let (message, hint, lost) = (self.message.clone(), self.hint.clone(), self.lost.clone());
+        Error { kind: self.kind, message, hint, source: None, lost }
     }
 
     /// The kind.
@@ -117,6 +127,11 @@ impl Error {
     /// The message, without the hint.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// The node without which it would not have come, if there is one.
+    pub fn lost_node(&self) -> Option<&str> {
+        self.lost.as_deref()
     }
 
     /// The hint, if there is one.

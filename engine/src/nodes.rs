@@ -44,7 +44,41 @@ pub struct LiveNode {
     pub since: SystemTime,
     /// Whether it is to leave: nothing more is given to it.
     pub leaving: bool,
+    /// Whether it has nothing more to do, of one that is to leave.
+    pub free: bool,
+    /// When it was not reached last, if ever.
+    missed: Option<Missed>,
+    /// Why it is not fit for the tasks of a job, where that has been seen.
+    pub unfit: Option<String>,
     heard: Instant,
+}
+
+/// A node that was not reached. It may be heard of all the same: then it is given nothing for a while, each time for longer, since what
+/// was given to it has to be done again.
+#[derive(Clone, Copy, Debug)]
+struct Missed {
+    at: Instant,
+    /// How often within [`FORGIVEN`].
+    times: u32,
+    /// Nothing is given to it before.
+    until: Instant,
+    /// Nothing is given to it now.
+    counts: bool,
+}
+
+/// How long a node must have been reached for what was before to be forgotten.
+const FORGIVEN: Duration = Duration::from_secs(5 * 60);
+/// The longest time for which nothing is given to a node that is heard of.
+const LONGEST: Duration = Duration::from_secs(60);
+
+impl Missed {
+    /// Once more than `before`, of a node that may be silent for `timeout`.
+    fn again(before: Option<Missed>, timeout: Duration) -> Self {
+        let (at, before) = (Instant::now(), before.filter(|before| before.at.elapsed() < FORGIVEN));
+        let times = before.map_or(0, |before| before.times) + 1;
+        let pause = timeout.saturating_mul(1 << (times - 1).min(16)).min(LONGEST);
+        Missed { at, times, until: at + pause, counts: true }
+    }
 }
 
 /// See the module's text. The one who leads is always there.
@@ -61,6 +95,11 @@ impl Nodes {
         let address = leader.address.clone();
         let live = watch::Sender::new(BTreeMap::from([(address.clone(), LiveNode::of(leader, true))]));
         Nodes { leader: address, timeout, live }
+    }
+
+    /// How long one may be silent.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Where the one that leads is reached.
@@ -97,13 +136,17 @@ impl Nodes {
         let mut is_new = false;
         self.live.send_if_modified(|live| {
             match live.get_mut(&node.address).filter(|known| known.node.name == node.name) {
-                Some(known) => (known.node, known.heard) = (node, Instant::now()),
+                Some(known) => {
+                    (known.node, known.heard) = (node, Instant::now());
+                    let over = known.missed.as_mut().filter(|missed| missed.counts && missed.until <= Instant::now());
+                    over.map(|missed| missed.counts = false).is_some()
+                }
                 None => {
                     is_new = true;
                     live.insert(node.address.clone(), LiveNode::of(node, false));
+                    true
                 }
             }
-            is_new
         });
         Ok(is_new)
     }
@@ -117,6 +160,38 @@ impl Nodes {
             left.as_ref().is_some_and(|address| live.remove(address).is_some())
         });
         left
+    }
+
+    /// The node at `address` was not reached: nothing is given to it for a while, and until it is heard of again. Gives whether it
+    /// could be given something before. The one that leads is always reached.
+    pub fn missed(&self, address: &str) -> bool {
+        let missed = |live: &mut BTreeMap<String, LiveNode>| {
+            let known = live.get_mut(address).filter(|known| !known.leads && known.is_reached());
+            let Some(known) = known else { return false };
+            known.missed = Some(Missed::again(known.missed, self.timeout));
+            true
+        };
+        self.live.send_if_modified(missed)
+    }
+
+    /// The node at `address` is not fit for the tasks of a job, and `why`: nothing more is given to it until it is started again. Gives
+    /// whether it could be given something before.
+    pub fn unfit(&self, address: &str, why: &str) -> bool {
+        let unfit = |live: &mut BTreeMap<String, LiveNode>| {
+            let known = live.get_mut(address).filter(|known| !known.leads);
+            known.is_some_and(|known| known.unfit.replace(why.to_owned()).is_none())
+        };
+        self.live.send_if_modified(unfit)
+    }
+
+    /// The node at `address`, which is to leave, has nothing more to do.
+    pub fn free(&self, address: &str) {
+        self.live.send_if_modified(|live| {
+            live.get_mut(address).is_some_and(|known| {
+                known.free = known.leaving;
+                false
+            })
+        });
     }
 
     /// Puts out who was silent for too long, and gives their addresses.
@@ -166,15 +241,25 @@ impl Nodes {
         let _ = live.wait_for(|live| !live.contains_key(address)).await;
     }
 
-    /// Whether the node called `name` is to leave.
-    pub fn is_leaving(&self, name: &str) -> bool {
-        self.live.borrow().values().any(|known| known.node.name == name && known.leaving)
+    /// Whether the node called `name` is to leave, and has nothing more to do.
+    pub fn may_leave(&self, name: &str) -> bool {
+        self.live.borrow().values().any(|known| known.node.name == name && known.free)
     }
 }
 
 impl LiveNode {
     fn of(node: Node, leads: bool) -> Self {
-        LiveNode { node, leads, since: SystemTime::now(), leaving: false, heard: Instant::now() }
+        let (leaving, free, missed, unfit) = (false, false, None, None);
+        LiveNode { node, leads, since: SystemTime::now(), leaving, free, missed, unfit, heard: Instant::now() }
+    }
+
+    /// Whether it can be given something to do.
+    pub fn is_fit(&self) -> bool {
+        self.leads || !self.leaving && self.is_reached() && self.unfit.is_none()
+    }
+
+    fn is_reached(&self) -> bool {
+        self.missed.is_none_or(|missed| !missed.counts)
     }
 }
 
@@ -213,6 +298,51 @@ mod tests {
         assert!(nodes.heard(node("b:1", "c")).expect_err("is another's").message().contains("leader's own"));
     }
 
+    #[test]
+    fn who_was_not_reached_gets_nothing_until_it_is_heard_of() {
+        let nodes = Nodes::led_by(node("b:1", "b"), Duration::ZERO);
+        nodes.heard(node("a:1", "a")).expect("comes");
+        let fit = || -> Vec<String> {
+            nodes.live().into_iter().filter(LiveNode::is_fit).map(|live| live.node.address).collect()
+        };
+        let mut watched = nodes.watch();
+        watched.mark_unchanged();
+        assert_eq!(
+            [nodes.missed("a:1"), nodes.missed("a:1"), nodes.missed("b:1"), nodes.missed("c:1")],
+            [true, false, false, false]
+        );
+        assert!(watched.has_changed().expect("lives"));
+        assert_eq!(fit(), ["b:1"]);
+        watched.mark_unchanged();
+        assert!(!nodes.heard(node("a:1", "a")).expect("is known"));
+        assert!(watched.has_changed().expect("lives"));
+        assert_eq!(fit(), ["b:1", "a:1"]);
+        assert!(nodes.unfit("a:1", "another key") && !nodes.unfit("a:1", "another key"));
+        nodes.heard(node("a:1", "a")).expect("is known");
+        assert_eq!(fit(), ["b:1"], "it stays what it is");
+        nodes.heard(node("a:1", "anew")).expect("was started again");
+        assert_eq!(fit(), ["b:1", "a:1"]);
+    }
+
+    #[test]
+    fn who_is_not_reached_again_and_again_gets_nothing_for_longer_and_longer() {
+        let timeout = Duration::from_secs(5);
+        let first = Missed::again(None, timeout);
+        assert_eq!((first.until - first.at, first.times), (timeout, 1));
+        let second = Missed::again(Some(first), timeout);
+        assert_eq!(second.until - second.at, timeout * 2);
+        let many = (0..100).fold(second, |missed, _| Missed::again(Some(missed), timeout));
+        assert_eq!(many.until - many.at, LONGEST);
+        if let Some(long_ago) = Instant::now().checked_sub(FORGIVEN) {
+            assert_eq!(Missed::again(Some(Missed { at: long_ago, ..many }), timeout).times, 1);
+        }
+        let nodes = Nodes::led_by(node("b:1", "b"), Duration::from_secs(3600));
+        nodes.heard(node("a:1", "a")).expect("comes");
+        assert!(nodes.missed("a:1"));
+        nodes.heard(node("a:1", "a")).expect("is heard of");
+        assert!(nodes.live().iter().all(|live| live.leads || !live.is_fit()), "not yet");
+    }
+
     #[tokio::test]
     async fn who_is_to_leave_is_told_and_waited_for() {
         let nodes = Nodes::led_by(node("b:1", "b"), Duration::from_secs(3600));
@@ -220,7 +350,10 @@ mod tests {
         let missing = nodes.drain("a:2").expect_err("is not there");
         assert_eq!((missing.kind(), missing.hint()), (ErrorKind::NotFound, Some("Did you mean 'a:1'?")));
         assert!(!nodes.drain("a:1").expect("is there"));
-        assert!(nodes.is_leaving("a") && !nodes.is_leaving("b"));
+        assert!(!nodes.may_leave("a"), "it may have something to do");
+        nodes.free("a:1");
+        nodes.free("b:1");
+        assert!(nodes.may_leave("a") && !nodes.may_leave("b"), "only one of them is to leave");
         nodes.left("a").expect("was there");
         nodes.gone("a:1").await;
         assert!(nodes.drain("b:1").expect("is there"));

@@ -24,10 +24,10 @@ pub enum Compression {
 
 impl Compression {
     /// What the options and the header call them.
-    pub(crate) const NAMES: &[&str] = &["none", "lz4", "zstd"];
+    pub const NAMES: &[&str] = &["none", "lz4", "zstd"];
 
     /// The one that is called `name`.
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    pub fn named(name: &str) -> Option<Self> {
         match name {
             "none" => Some(Compression::None),
             "lz4" => Some(Compression::Lz4),

@@ -9,6 +9,7 @@ use millstream_engine::memory::MemoryBudget;
 use millstream_engine::runtime::{Network, Node, Runtime, Seat};
 use millstream_flight::Compression;
 use millstream_flight::exchange::{Door, Exchange, InTheClear, NodeService};
+use millstream_sql::session::Seat as Place;
 use millstream_sql::{Config, Millstream, Outcome, Principal, Session};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -22,7 +23,7 @@ async fn rows(session: &Session, sql: &str) -> String {
 }
 
 /// A network at a free port of this machine, and the door of `node` there.
-async fn serve(handle: &Handle, node: impl FnOnce(Arc<Exchange>) -> Node) -> Arc<Exchange> {
+async fn serve(handle: &Handle, node: impl FnOnce(Arc<Exchange>) -> Option<Node>) -> Arc<Exchange> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap().into_std().unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let budget = MemoryBudget::new(1 << 30);
@@ -33,21 +34,35 @@ async fn serve(handle: &Handle, node: impl FnOnce(Arc<Exchange>) -> Node) -> Arc
     exchange
 }
 
-/// A node that plans with `millstream`, in a runtime of its own.
-async fn other(millstream: &Arc<Millstream>) -> (tokio::runtime::Runtime, Arc<Exchange>) {
+/// A node that can be ended.
+struct Other {
+    runtime: tokio::runtime::Runtime,
+    exchange: Arc<Exchange>,
+    /// Plans for it.
+    millstream: Arc<Millstream>,
+}
+
+/// A node beside the one that has the store of `config`, in a runtime of its own.
+async fn other(config: &Config) -> Other {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let (handle, planner) = (runtime.handle().clone(), millstream.planner());
+    let handle = runtime.handle().clone();
+    let elsewhere = |_: &Runtime| -> Arc<dyn Network> {
+        Arc::new(Exchange::new("", Arc::new(InTheClear), Compression::None, MemoryBudget::new(0), Handle::current()))
+    };
+    let millstream = Millstream::beside(config.clone(), &Place::at(&config.store).await.unwrap(), elsewhere).unwrap();
+    let planner = millstream.planner();
     let exchange = serve(runtime.handle(), |network| {
         let engine = Runtime::new(handle.clone(), handle, MemoryBudget::new(1 << 30)).with_network(network);
-        Node::new(engine, planner)
+        Some(Node::new(engine, planner))
     })
     .await;
-    (runtime, exchange)
+    Other { runtime, exchange, millstream }
 }
 
 /// Ends a node: its connections break.
-fn kill(node: tokio::runtime::Runtime) {
-    std::thread::spawn(move || drop(node)).join().unwrap();
+fn kill(node: Other) {
+    std::thread::spawn(move || drop(node.runtime)).join().unwrap();
+    drop(node.millstream);
 }
 
 /// The state of stream `s`, and its error.
@@ -59,14 +74,15 @@ async fn state(session: &Session) -> String {
 async fn a_node_writes_its_part_of_a_table_and_can_be_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config { parallelism: 4, ..Config::new(folder.path().to_string_lossy()) };
-    let millstream = Millstream::open(config).await.unwrap();
+    let millstream = Millstream::open(config.clone()).await.unwrap();
     let session = millstream.session_of(Principal::owner());
     let home = serve(&Handle::current(), |network| {
         millstream.join(network);
-        Node::new(millstream.engine().clone(), millstream.planner())
+        None
     })
     .await;
-    let (first, network) = other(&millstream).await;
+    let first = other(&config).await;
+    let network = first.exchange.clone();
     let seat = |network: &Exchange| Seat { address: network.address().to_owned(), cores: 1 };
     millstream.seat(vec![seat(&home), seat(&network)]);
     let bids = "CREATE STREAM bid WITH (connector = 'nexmark', table = 'bid', events = 3000000)";
@@ -88,7 +104,8 @@ async fn a_node_writes_its_part_of_a_table_and_can_be_replaced() {
     }
     let failed = state(&session).await;
     assert!(failed.contains(network.address()) || failed.contains("was cancelled"), "{failed}");
-    let (second, network) = other(&millstream).await;
+    let second = other(&config).await;
+    let network = second.exchange.clone();
     millstream.seat(vec![seat(&network), seat(&home)]);
     session.execute_sql("RESUME STREAM s").await.unwrap();
     session.execute_sql("FLUSH").await.unwrap();

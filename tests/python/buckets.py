@@ -32,17 +32,18 @@ class S3:
     `chance` of 0.1 fails a tenth of all requests: half of those after they were done. While it is `away` it fails all.
     """
 
-    def __init__(self, seed=0):
+    def __init__(self, seed=0, host="127.0.0.1"):
         self.moto, self.lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
-        self.random, self.chance, self.away = random.Random(seed), 0, False
+        self.random, self.chance, self.away, self.delay = random.Random(seed), 0, False, 0
         self.requests, self.failed = 0, 0
-        self.server = make_server("127.0.0.1", 0, self, threaded=True, request_handler=Quiet)
-        self.endpoint = f"http://127.0.0.1:{self.server.port}"
+        self.server = make_server(host, 0, self, threaded=True, request_handler=Quiet)
+        self.endpoint = f"http://{host}:{self.server.port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         # What the last server of this process had is kept otherwise.
         urllib.request.urlopen(f"{self.endpoint}/moto-api/reset", data=b"").close()
 
     def __call__(self, environ, start):
+        time.sleep(self.delay)
         # Read here, since a body that nobody reads would be taken for the next request.
         with self.lock:
             self.requests += 1
@@ -77,8 +78,8 @@ class S3:
 
 
 @contextlib.contextmanager
-def s3(bucket, seed=0):
-    server = S3(seed)
+def s3(bucket, seed=0, host="127.0.0.1"):
+    server = S3(seed, host)
     try:
         server.make(bucket)
         yield server

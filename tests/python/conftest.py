@@ -30,10 +30,15 @@ BINARY = find_binary()
 class Process:
     """A running millstream whose output is read in the background, line by line."""
 
-    def __init__(self, *args, stdin=None, **options):
+    def __init__(self, *args, stdin=None, before=(), **options):
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            [BINARY, *map(str, args)], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+            [*before, BINARY, *map(str, args)],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
         )
         self.lines = {"stdout": [], "stderr": []}
         self.grown = threading.Condition()

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import subprocess
+import sys
 
 import pytest
 from conftest import BINARY, REPO
@@ -82,3 +83,25 @@ def test_a_table_is_followed(tmp_path):
     assert rows == [ann, cat] * 2, done.stdout
     assert 'spent  │    7 │ column "amount": "many" is not a DECIMAL(10, 2)' in done.stdout, done.stdout
     assert not list(tmp_path.iterdir()), "it left files behind"
+
+
+def test_a_cluster(tmp_path):
+    """Nodes over one bucket are lost, and the result is what it would be without."""
+    environment = {**os.environ, "MILLSTREAM": BINARY, "PYTHON": sys.executable, "TMPDIR": str(tmp_path)}
+    script = REPO / "examples" / "cluster" / "run.sh"
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "all totals are those of the same query in batch", done.stdout
+    assert not list(tmp_path.iterdir()), "it left files behind"
+
+
+def test_a_node_as_a_service_and_as_a_container(tmp_path):
+    """What is written for systemd and for containers is what they understand."""
+    folder = REPO / "examples" / "cluster"
+    unit = tmp_path / "millstream.service"
+    unit.write_text((folder / "millstream.service").read_text().replace("/usr/local/bin/millstream", BINARY))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    lint = REPO / ".venv" / "azurite" / "node_modules" / ".bin" / "dockerfilelint"
+    done = subprocess.run([lint, folder / "Containerfile"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "Issues: None" in done.stdout, done.stdout + done.stderr

@@ -68,7 +68,7 @@ pub async fn begin(
     let network = Exchange::new(address, Arc::new(InTheClear), compression, budget.clone(), handle.clone());
     let network = Arc::new(network);
     let runtime = Runtime::new(handle.clone(), handle.clone(), budget).with_network(network.clone());
-    let door = Door::new(Node::new(runtime.clone(), planner), network.landings().clone(), handle.clone());
+    let door = Door::new(Some(Node::new(runtime.clone(), planner)), network.landings().clone(), handle.clone());
     handle.spawn(async move {
         // It is the runtime's: of another one nothing would be heard once that has gone.
         let listener = TcpListener::from_std(listener)?;

@@ -101,10 +101,7 @@ impl Coordinator {
         }
         match result {
             Ok(phase) => self.shared.set_phase(phase, None),
-            Err(e) => {
-                tracing::error!(stream = %self.config.name, error = %e, "job failed");
-                self.shared.set_phase(JobPhase::Failed, Some(&e));
-            }
+            Err(e) => self.shared.set_failed(&self.config.name, &e),
         }
         if let Some(reply) = reply {
             let _ = reply.send(Ok(()));

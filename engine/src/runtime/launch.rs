@@ -248,7 +248,7 @@ impl<'a> Launch<'a> {
         let abort: Arc<Notify> = Arc::default();
         let (status_tx, status) = watch::channel(status_of(&self.plan.manifest));
         let shared = Arc::new(Shared::new(status_tx, self.plan.metrics.clone()));
-        let (graph, tasks) = (self.plan.graph.clone(), self.tasks());
+        let (graph, tasks, placed) = (self.plan.graph.clone(), self.tasks(), self.placed.clone());
         let intakes = self.plan.opened.iter().flatten().map(|source| source.intake.clone()).collect();
         let coordinator = Coordinator {
             state: Run {
@@ -279,7 +279,7 @@ impl<'a> Launch<'a> {
                 watched.set_phase(JobPhase::Failed, Some(&Error::internal("the coordinator of the job panicked")));
             }
         });
-        Ok(JobHandle { shared, status, commands, graph, intakes, abort })
+        Ok(JobHandle { shared, status, commands, graph, placed, intakes, abort })
     }
 }
 
@@ -292,6 +292,7 @@ fn status_of(manifest: &Manifest) -> JobStatus {
     JobStatus {
         phase: JobPhase::Running,
         error: None,
+        lost_node: None,
         epoch: manifest.epoch,
         watermark: manifest.watermark,
         holder: String::new(),

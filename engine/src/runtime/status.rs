@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::commit::Committed;
-use super::fragment::Fragments;
 use super::messages::Command;
+use super::placement::{HOME, Placed};
 use crate::connector::lag::Lag;
 use crate::connector::{Figure, Intake};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,6 +35,8 @@ pub struct JobStatus {
     pub phase: JobPhase,
     /// Why it failed.
     pub error: Option<(ErrorKind, String, Option<String>)>,
+    /// The node without which it would not have failed: started again it goes on with others.
+    pub lost_node: Option<String>,
     /// The last finished epoch.
     pub epoch: u64,
     /// Its watermark.
@@ -67,8 +69,17 @@ impl Shared {
     pub(super) fn set_phase(&self, phase: JobPhase, error: Option<&Error>) {
         self.status.send_modify(|s| {
             s.phase = phase;
+            s.lost_node = error.and_then(|e| e.lost_node().map(str::to_owned));
             s.error = error.map(|e| (e.kind(), e.message().to_owned(), e.hint().map(str::to_owned)));
         });
+    }
+
+    /// The job of `stream` has failed. Of one that has lost a node others tell, who may start it again.
+    pub(super) fn set_failed(&self, stream: &str, e: &Error) {
+        if e.lost_node().is_none() {
+            tracing::error!(stream, error = %e, "job failed");
+        }
+        self.set_phase(JobPhase::Failed, Some(e));
     }
 
     pub(super) fn set_epoch(&self, epoch: u64, watermark: EventTime, lag: Duration) {
@@ -104,6 +115,7 @@ pub struct JobHandle {
     pub(super) status: watch::Receiver<JobStatus>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) graph: Graph,
+    pub(super) placed: Placed,
     /// The open sources, in their order.
     pub(super) intakes: Vec<Arc<dyn Intake>>,
     pub(super) abort: Arc<Notify>,
@@ -160,10 +172,20 @@ impl JobHandle {
         self.shared.metrics.iter().map(add).collect()
     }
 
-    /// How many tasks it has.
+    /// How many tasks it has here.
     pub fn tasks(&self) -> usize {
-        let fragments = Fragments::of(&self.graph).nodes.into_iter();
-        fragments.filter_map(|nodes| nodes.first().map(|head| self.graph.nodes[*head].parallelism)).sum()
+        self.placed.count(HOME)
+    }
+
+    /// The addresses of the nodes on which it has tasks, with how many; that of this one is the first.
+    pub fn nodes(&self) -> Vec<(&str, usize)> {
+        let nodes = self.placed.nodes.iter().enumerate();
+        nodes.map(|(at, address)| (address.as_str(), self.placed.count(at))).filter(|(_, tasks)| *tasks > 0).collect()
+    }
+
+    /// The addresses of the nodes on which it could have tasks.
+    pub fn offered(&self) -> impl Iterator<Item = &str> {
+        self.placed.nodes.iter().map(String::as_str)
     }
 
     /// Commits what has been read and stops. Gives the job's error when it failed.
@@ -191,12 +213,17 @@ impl JobHandle {
 
     /// The error of a failed job.
     pub fn failure(&self) -> Result<()> {
-        match self.status().error {
+        let JobStatus { error, lost_node, .. } = self.status();
+        match error {
             None => Ok(()),
             Some((kind, message, hint)) => {
                 let e = Error::new(kind, message);
-                Err(match hint {
+                let e = match hint {
                     Some(hint) => e.with_hint(hint),
+                    None => e,
+                };
+                Err(match lost_node {
+                    Some(address) => e.of_lost_node(&address),
                     None => e,
                 })
             }

@@ -286,6 +286,11 @@ impl StreamLog {
         Snapshot { files: c.files.clone(), rows: c.rows, watermark: c.watermark.unwrap_or(EventTime::MIN), end: c.end }
     }
 
+    /// Nothing more will come, as somebody else knows who has its content.
+    pub fn is_complete(&self) {
+        self.state.lock().committed.end = true;
+    }
+
     /// The stream has been dropped: who still follows it is told.
     pub fn drop_readers(&self) {
         self.state.lock().gone = true;

@@ -5,6 +5,7 @@
 //! NodeLeave   it ends
 //! NodeName    which process answers here
 //! ```
+//! Tasks of jobs, and rows for them, come as exchanges: see [`crate::exchange`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use arrow_flight::{
 };
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
-use millstream_engine::nodes::Node as NodeFigures;
+use millstream_engine::nodes::{LiveNode, Node as NodeFigures};
 use millstream_sql::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -25,11 +26,10 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::dial::NodePlace;
+use super::key::NODE;
 use super::node::{Node, Role};
 use crate::error::{from_status, to_status};
-
-/// The header with the proof that a node sends this.
-pub(super) const NODE: &str = "x-millstream-node";
 
 const BEAT: &str = "NodeBeat";
 const LEAVE: &str = "NodeLeave";
@@ -41,14 +41,16 @@ struct Beat {
     node: NodeFigures,
     /// How long it takes a node to be out.
     timeout_milliseconds: u64,
+    /// Whether it is about to end.
+    leaves: bool,
 }
 
 /// What the one that leads says to that.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Heard {
-    /// The addresses of all nodes.
-    pub(super) nodes: Vec<String>,
-    /// Whether the node is to leave.
+    /// All nodes.
+    pub(super) nodes: Vec<NodePlace>,
+    /// Whether the node is to leave, and has nothing more to do.
     pub(super) leaves: bool,
 }
 
@@ -73,8 +75,8 @@ impl Other {
 
     /// Says what `node` is.
     pub(super) async fn beat(&self, node: &Node) -> Result<Heard> {
-        let timeout_milliseconds = node.timeout_milliseconds();
-        self.call(BEAT, &Beat { node: node.figures(), timeout_milliseconds }).await
+        let (timeout_milliseconds, leaves) = (node.timeout_milliseconds(), *node.stopped.borrow());
+        self.call(BEAT, &Beat { node: node.figures(), timeout_milliseconds, leaves }).await
     }
 
     /// Says that `node` ends.
@@ -139,11 +141,19 @@ impl NodeCalls {
         check_timeout(beat.timeout_milliseconds, &term.address, term.timeout_milliseconds)?;
         let (name, address) = (beat.node.name.clone(), beat.node.address.clone());
         if led.nodes.heard(beat.node)? {
-            tracing::info!(node = address, "a node has joined");
+            tracing::info!(node = %address, "a node has joined");
         }
-        let nodes: Vec<String> = led.nodes.live().into_iter().map(|live| live.node.address).collect();
-        own.know(nodes.clone());
-        Ok(Heard { nodes, leaves: led.nodes.is_leaving(&name) })
+        if beat.leaves {
+            led.nodes.drain(&address)?;
+        }
+        let place = |LiveNode { node: NodeFigures { address, name, certificate, .. }, .. }| NodePlace {
+            address,
+            name,
+            certificate,
+        };
+        let nodes: Vec<NodePlace> = led.nodes.live().into_iter().map(place).collect();
+        own.calling.know(nodes.clone());
+        Ok(Heard { nodes, leaves: led.nodes.may_leave(&name) })
     }
 }
 
@@ -228,9 +238,12 @@ impl FlightService for NodeCalls {
 
     async fn do_exchange(
         &self,
-        _request: Request<Streaming<FlightData>>,
+        request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoExchangeStream>, Status> {
-        clients_only()
+        match self.0.exchange_door() {
+            Some(door) => door.exchange(request).await,
+            None => Err(to_status(&self.0.without_leader("it has just begun to look for one"), None)),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use millstream_sql::{Error, ErrorKind, Result};
 use rustls::pki_types::ServerName;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -24,7 +25,7 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 const WAITING: usize = 64;
 
 /// Where a process is, and how it is known there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodePlace {
     /// Where it is reached.
     pub address: String,
@@ -42,6 +43,24 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 ///
 /// Errors with `Unavailable` where nobody answers there, or another than the store says.
 pub async fn dial(place: &NodePlace, own: Option<&Identity>, patience: Duration) -> Result<Channel> {
+    let passing = |endpoint: Endpoint| {
+        endpoint
+            .connect_timeout(patience)
+            .http2_keep_alive_interval(patience / 2)
+            .keep_alive_timeout(patience / 2)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .buffer_size(WAITING)
+    };
+    dial_by(place, own, passing).await
+}
+
+/// The same, over a connection as `fit` makes it.
+pub(super) async fn dial_by(
+    place: &NodePlace,
+    own: Option<&Identity>,
+    fit: impl FnOnce(Endpoint) -> Endpoint,
+) -> Result<Channel> {
     let NodePlace { address, certificate, .. } = place;
     let tls = match certificate.clone() {
         None => None,
@@ -53,19 +72,13 @@ pub async fn dial(place: &NodePlace, own: Option<&Identity>, patience: Duration)
         }
     };
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|e| Error::invalid(format!("\"{address}\" is not an address: {e}")))?
-        .connect_timeout(patience)
-        .http2_keep_alive_interval(patience / 2)
-        .keep_alive_timeout(patience / 2)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .buffer_size(WAITING);
+        .map_err(|e| Error::invalid(format!("\"{address}\" is not an address: {e}")))?;
     let connector = tower::service_fn(move |uri: Uri| {
         let tls = tls.clone();
         Box::pin(async move { connect(&uri, tls).await.map(TokioIo::new) })
             as Pin<Box<dyn Future<Output = io::Result<_>> + Send>>
     });
-    endpoint.connect_with_connector(connector).await.map_err(|e| unreachable(address, &e))
+    fit(endpoint).connect_with_connector(connector).await.map_err(|e| unreachable(address, &e))
 }
 
 async fn connect(uri: &Uri, tls: Option<TlsConnector>) -> io::Result<Box<dyn Wire>> {

@@ -21,12 +21,14 @@ use millstream_sql::{Error, ErrorKind};
 use tonic::codegen::Service;
 use tower::ServiceExt;
 
-use super::calls::{NODE, NodeCalls};
+use super::calls::NodeCalls;
+use super::key::NODE;
 use super::node::{Leader, Led, Node, Role, turned};
 use super::passed::{Coming, Going};
 use super::upstream::Upstream;
 use crate::doors::Peer;
 use crate::error::{to_status, unknown_caller};
+use crate::exchange::LARGEST;
 use crate::http::Answer;
 use crate::server::ConnectionInfo;
 
@@ -80,18 +82,22 @@ pub(super) async fn answer(node: Arc<Node>, door: Door, mut request: Request) ->
     };
     match sender(&node, door, request.headers_mut()) {
         Err(e) => refused(door, &e),
-        Ok(Sender::Client) => answer_client(&node, door, &arrival, request).await,
+        Ok(Sender::Client) => {
+            let answering = node.busy.begin();
+            answering.with(answer_client(&node, door, &arrival, request).await)
+        }
         Ok(Sender::Node) => {
-            let mut calls = FlightServiceServer::new(NodeCalls(node));
+            let mut calls = FlightServiceServer::new(NodeCalls(node)).max_decoding_message_size(LARGEST);
             let Ok(answer) = calls.call(request.map(tonic::body::Body::new)).await;
             answer.map(Body::new)
         }
         Ok(Sender::For(peer, door)) => {
+            let answering = node.busy.begin();
             let role = node.role.borrow().clone();
             let Role::Leads(led) = role else {
                 return refused(door, &node.without_leader("it is not this one any more"));
             };
-            led.answer(door, ConnectionInfo { peer, ..arrival.info }, request).await
+            answering.with(led.answer(door, ConnectionInfo { peer, ..arrival.info }, request).await)
         }
     }
 }

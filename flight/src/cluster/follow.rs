@@ -10,13 +10,19 @@ use tokio::task::JoinHandle;
 
 use super::calls::{Other, check_timeout, check_version};
 use super::dial::{NodePlace, dial};
-use super::node::{ANSWERED, Leader, Node, Role};
+use super::node::{ANSWERED, Leader, Node, Role, turned};
+use super::worker::Worker;
 
 /// How often a node says what it is in the time in which it may be silent.
 const BEATS: u32 = 5;
+/// How often one does that is about to end.
+const SHORT: Duration = Duration::from_millis(50);
+/// How long it waits until its tasks run elsewhere. Less than the time in which a server ends.
+const DEPARTS: Duration = Duration::from_secs(8);
 
 /// One that is followed, until this is dropped.
 pub(super) struct Following {
+    node: Arc<Node>,
     leader: Arc<Leader>,
     /// How it stands with it: an error says why it has not been joined.
     joined: watch::Receiver<Result<bool, Arc<Error>>>,
@@ -32,8 +38,10 @@ impl Following {
         let place = NodePlace { address: of.address, name: term.holder.clone(), certificate: of.certificate };
         let leader = Arc::new(Leader { proof: node.proof_for(&place.name)?, place, gone: is_gone });
         let (tell, joined) = watch::channel(Ok(false));
+        // Once it has been heard of it is given tasks.
+        *node.worker.lock() = Some(Worker::open(node.options.config.clone(), &node.seat, &node.calling)?);
         let beating = tokio::spawn(beat(Arc::clone(node), Arc::clone(&leader), tell));
-        Ok(Some(Following { leader, joined, gone, beating }))
+        Ok(Some(Following { node: Arc::clone(node), leader, joined, gone, beating }))
     }
 
     /// Whether it is the node that `term` is of, as that says it is now.
@@ -48,9 +56,27 @@ impl Following {
         self.joined.borrow().clone()
     }
 
-    /// Says to it that `node` ends. What is passed on goes on until this is dropped.
-    pub(super) async fn leave(&self, node: &Node) {
+    /// Says to it that this node ends, once it has no tasks any more. What is passed on goes on until this is dropped.
+    pub(super) async fn depart(&self) {
+        let node = &self.node;
+        // Who is stopped says so with what it is.
+        node.calling.asks.notify_one();
+        let (mut left, mut joined) = (node.leaves.subscribe(), self.joined.clone());
+        tokio::select! {
+            () = turned(&mut left) => {}
+            _ = joined.wait_for(|joined| !matches!(joined, Ok(true))) => {}
+            () = tokio::time::sleep(DEPARTS) => {
+                tracing::warn!(leader = self.leader.place.address, "the one that leads has not taken all tasks away");
+            }
+        }
         self.beating.abort();
+        if !*left.borrow() {
+            self.leave(node).await;
+        }
+        *node.worker.lock() = None;
+    }
+
+    async fn leave(&self, node: &Node) {
         let patience = node.timeout() / 2;
         let said = async {
             let channel = dial(&self.leader.place, node.options.identity.as_ref(), patience).await?;
@@ -65,6 +91,7 @@ impl Following {
 impl Drop for Following {
     fn drop(&mut self) {
         self.beating.abort();
+        *self.node.worker.lock() = None;
         // No receiver means that nobody waits for it.
         let _ = self.gone.send(true);
     }
@@ -84,7 +111,9 @@ pub(super) fn check_agreed(node: &Node, term: &Term) -> Result<()> {
 async fn beat(node: Arc<Node>, leader: Arc<Leader>, joined: watch::Sender<Result<bool, Arc<Error>>>) {
     let mut other = None;
     loop {
-        let (pause, patience) = (node.timeout() / BEATS, node.timeout() / 2);
+        // One that is about to end waits for a word.
+        let pause = if *node.stopped.borrow() { SHORT } else { node.timeout() / BEATS };
+        let patience = node.timeout() / 2;
         match beat_once(&node, &leader, &mut other, patience).await {
             Ok(leaves) => {
                 if !matches!(*joined.borrow(), Ok(true)) {
@@ -112,7 +141,10 @@ async fn beat(node: Arc<Node>, leader: Arc<Leader>, joined: watch::Sender<Result
                 node.hurry.notify_one();
             }
         }
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = node.calling.asks.notified() => {}
+        }
     }
 }
 
@@ -132,7 +164,7 @@ async fn beat_once(node: &Node, leader: &Leader, other: &mut Option<Other>, pati
     // Others are told from here on where it shows another certificate.
     let _ = node.renewed_certificate().await;
     let heard = other.beat(node).await?;
-    node.know(heard.nodes);
+    node.calling.know(heard.nodes);
     Ok(heard.leaves)
 }
 

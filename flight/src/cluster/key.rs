@@ -8,6 +8,10 @@ use millstream_engine::store::Store;
 use millstream_engine::token::token;
 use millstream_sql::{Error, ErrorKind, Result};
 use ring::hmac;
+use tonic::metadata::{Ascii, MetadataValue};
+
+/// The header with the proof that a node sends this.
+pub(super) const NODE: &str = "x-millstream-node";
 
 const PATH: &str = "cluster/key";
 /// The least that it has of characters.
@@ -40,6 +44,15 @@ impl ClusterKey {
     /// What proves to the process called `name` that its caller has the key.
     pub(crate) fn proof(&self, name: &str) -> String {
         hexadecimal(hmac::sign(&self.0, name.as_bytes()).as_ref())
+    }
+
+    /// The same as a header.
+    pub(super) fn header(&self, name: &str) -> Result<MetadataValue<Ascii>> {
+        let proof = self.proof(name).parse();
+        let mut proof: MetadataValue<Ascii> =
+            proof.map_err(|_| Error::internal("a proof does not fit into a header"))?;
+        proof.set_sensitive(true);
+        Ok(proof)
     }
 
     /// Whether `proof` proves it to the process called `name`.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use millstream_engine::clock::Clock;
 use millstream_engine::nodes::Nodes;
+use millstream_engine::runtime::{Network, Runtime};
 use millstream_engine::store::{Candidate, Found, Held, Lease, Term, in_use, taken};
 use millstream_sql::{Config, Error, ErrorKind, Millstream, Result};
 use tokio::sync::{oneshot, watch};
@@ -18,6 +19,7 @@ use super::calls::Other;
 use super::dial::dial;
 use super::follow::{Following, check_agreed, is_final};
 use super::node::{ANSWERED, Led, Node, Role, turned};
+use super::worker::{door_of, network_of};
 
 /// How long jobs may take to stop that commit nothing any more.
 const STOPS: Duration = Duration::from_secs(10);
@@ -65,7 +67,7 @@ impl Life {
                 () = turned(&mut stopped) => {
                     // What is under way here may wait for just that.
                     if let Some(following) = &self.following {
-                        following.leave(&node).await;
+                        following.depart().await;
                     }
                     turned(&mut ends).await;
                 }
@@ -201,7 +203,7 @@ impl Life {
             }
         };
         tracing::info!(node = self.node.address(), after = ?began.elapsed(), "leads the cluster");
-        self.node.know(vec![self.node.address().to_owned()]);
+        self.node.calling.know(vec![self.node.place()]);
         self.node.role.send_replace(Role::Leads(Arc::clone(&led)));
         self.start();
         match self.watch_over(&led, ends).await {
@@ -217,8 +219,11 @@ impl Life {
         let node = &self.node;
         let nodes = Arc::new(Nodes::led_by(node.figures(), node.timeout()));
         let config = Config { nodes: Some(Arc::clone(&nodes)), ..node.options.config.clone() };
-        let millstream = Millstream::lead(config, &node.seat, lease).await?;
-        Led::new(node, millstream, nodes, either(stopped, node.stopped.subscribe()))
+        let mut network = None;
+        let join = |runtime: &Runtime| network.insert(network_of(&node.calling, runtime)).clone() as Arc<dyn Network>;
+        let millstream = Millstream::lead(config, &node.seat, lease, join).await?;
+        let door = door_of(&millstream, network.as_deref(), None);
+        Led::new(node, millstream, nodes, either(stopped, node.stopped.subscribe()), door)
     }
 
     /// Leads until `ends` turns true, or the lease is lost: then it says how.

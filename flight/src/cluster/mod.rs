@@ -5,11 +5,15 @@
 //!                                          └── follows: says what it is to the one that leads (follow, calls)
 //! client ── door ──┬── leads: answered here
 //!                  └── follows: passed on (upstream, passed)
+//! node ─── door ──── calls ──┬── what nodes say of themselves
+//!                            └── tasks of jobs, and rows for them (worker, calling)
 //! ```
 //! There is no list of nodes and no other service: who may open the store is a node, finds the one that leads in the lease, and has
 //! the cluster's key (`key.rs`), which lies there too. With TLS, the store says which certificate a node shows (`trust.rs`).
 
 mod advertise;
+mod busy;
+mod calling;
 mod calls;
 mod dial;
 mod door;
@@ -20,6 +24,7 @@ mod node;
 mod passed;
 mod trust;
 mod upstream;
+mod worker;
 
 use std::sync::Arc;
 
@@ -74,12 +79,20 @@ pub async fn serve_node(
         }
     };
     node.stopped.send_replace(true);
-    let served = serving.await;
+    // Lines to other nodes are open until its jobs have ended.
+    let early_served = tokio::select! {
+        served = &mut serving => Some(served),
+        () = node.busy.idle() => None,
+    };
     // No receiver means that its life has ended.
     let _ = ends.send(true);
     let lived = match early {
         Some(lived) => lived,
         None => flat(life.await),
+    };
+    let served = match early_served {
+        Some(served) => served,
+        None => serving.await,
     };
     served.and(lived)
 }

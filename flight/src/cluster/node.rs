@@ -13,12 +13,17 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tonic::metadata::{Ascii, MetadataValue};
 
+use super::busy::Busy;
+use super::calling::NodeCalling;
 use super::dial::NodePlace;
 use super::key::ClusterKey;
 use super::trust::fingerprint;
+use super::worker::Worker;
+use crate::compression::Compression;
 use crate::doors::tls::Identity;
 use crate::doors::{Doors, DoorsOptions};
 use crate::error::to_status;
+use crate::exchange::Door as ExchangeDoor;
 use crate::http::{HttpOptions, router};
 use crate::server::{Ending, Stack, stack};
 
@@ -45,6 +50,8 @@ pub struct NodeOptions {
     pub identity: Option<Identity>,
     /// How long a node may be silent; that of the cluster, where nothing is said.
     pub timeout: Option<Duration>,
+    /// How rows are compressed that it sends to other nodes.
+    pub compression: Compression,
     /// Its build.
     pub version: String,
 }
@@ -54,12 +61,16 @@ pub struct Node {
     pub(super) options: NodeOptions,
     pub(super) seat: Seat,
     is_open: bool,
-    pub(super) key: ClusterKey,
+    pub(super) key: Arc<ClusterKey>,
     pub(super) role: watch::Sender<Role>,
     timeout: Mutex<Duration>,
     certificate: Mutex<Option<String>>,
-    /// The addresses of all that are there, as the one that leads has said last.
-    known: Mutex<Vec<String>>,
+    /// Where the others are.
+    pub(super) calling: Arc<NodeCalling>,
+    /// What runs tasks of others, while it follows.
+    pub(super) worker: Mutex<Option<Worker>>,
+    /// Answers to clients.
+    pub(super) busy: Busy,
     /// Rouses who watches the lease.
     pub(super) hurry: Notify,
     /// Turns true when this node is asked to leave.
@@ -85,6 +96,7 @@ pub(super) struct Led {
     pub(super) nodes: Arc<Nodes>,
     pub(super) flight: Stack,
     pub(super) http: Router,
+    door: ExchangeDoor,
 }
 
 /// The one that leads, as others see it.
@@ -111,14 +123,31 @@ impl Node {
                 return Err(e);
             }
         };
-        let key = ClusterKey::of(seat.store()).await?;
+        let key = Arc::new(ClusterKey::of(seat.store()).await?);
+        let NodeOptions { address, identity, compression, .. } = &options;
+        let calling = NodeCalling::new(address, Arc::clone(&key), identity.clone(), *compression);
         let certificate = shown(options.identity.as_ref().map(|identity| identity.cert.clone())).await?;
         let (role, _) = watch::channel(Role::Seeks("it has just started".into()));
         let timeout = Mutex::new(options.timeout.unwrap_or(NODE_TIMEOUT));
-        let (known, hurry) = (Mutex::default(), Notify::new());
+        let (calling, hurry) = (Arc::new(calling), Notify::new());
+        let (worker, busy) = (Mutex::default(), Busy::default());
         let (leaves, stopped) = (watch::Sender::new(false), watch::Sender::new(false));
         let certificate = Mutex::new(certificate);
-        Ok(Arc::new(Node { options, seat, is_open, key, role, timeout, certificate, known, hurry, leaves, stopped }))
+        Ok(Arc::new(Node {
+            options,
+            seat,
+            is_open,
+            key,
+            role,
+            timeout,
+            certificate,
+            calling,
+            worker,
+            busy,
+            hurry,
+            leaves,
+            stopped,
+        }))
     }
 
     /// Whether anybody could do all in its store when it began: nobody had made a user.
@@ -176,14 +205,14 @@ impl Node {
     /// What it says of itself to the one that leads.
     pub(super) fn figures(&self) -> NodeFigures {
         let NodeOptions { config, address, version, .. } = &self.options;
+        let worker = self.worker.lock();
         NodeFigures {
             address: address.clone(),
             name: self.seat.name().to_owned(),
             version: version.clone(),
             cores: config.parallelism,
-            // All tasks run where the jobs' coordinators do.
-            tasks: 0,
-            memory: 0,
+            tasks: worker.as_ref().map_or(0, |worker| worker.door.tasks()),
+            memory: worker.as_ref().map_or(0, Worker::memory),
             memory_limit: config.memory_limit as u64,
             certificate: self.certificate.lock().clone(),
         }
@@ -205,20 +234,20 @@ impl Node {
     }
 
     pub(super) fn proof_for(&self, name: &str) -> Result<MetadataValue<Ascii>> {
-        let mut proof: MetadataValue<Ascii> =
-            self.key.proof(name).parse().map_err(|_| Error::internal("a proof does not fit into a header"))?;
-        proof.set_sensitive(true);
-        Ok(proof)
+        self.key.header(name)
     }
 
-    /// The addresses of all nodes are these.
-    pub(super) fn know(&self, addresses: Vec<String>) {
-        *self.known.lock() = addresses;
+    /// Where other nodes bring tasks and rows.
+    pub(super) fn exchange_door(&self) -> Option<ExchangeDoor> {
+        if let Role::Leads(led) = &*self.role.borrow() {
+            return Some(led.door.clone());
+        }
+        self.worker.lock().as_ref().map(|worker| worker.door.clone())
     }
 
     /// The addresses of the nodes that are there besides `without`, in words.
     pub(super) fn others(&self, without: &str) -> String {
-        let known = self.known.lock();
+        let known = self.calling.known();
         let mut others: Vec<&str> = known.iter().map(String::as_str).filter(|address| *address != without).collect();
         if !others.contains(&self.address()) && self.address() != without {
             others.push(self.address());
@@ -280,13 +309,14 @@ impl Led {
         millstream: Arc<Millstream>,
         nodes: Arc<Nodes>,
         stopped: watch::Receiver<bool>,
+        door: ExchangeDoor,
     ) -> Result<Self> {
         let doors = Arc::new(Doors::new(Arc::clone(&millstream), node.options.doors.clone())?);
         let own = Arc::clone(node);
         let told = Arc::new(move || to_status(&own.ends_here(), None));
         let flight = stack(Arc::clone(&doors), Ending { stopped: stopped.clone(), told })?;
         let http = router(doors, node.options.http.clone(), stopped);
-        Ok(Led { millstream, nodes, flight, http })
+        Ok(Led { millstream, nodes, flight, http, door })
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightData, FlightDescriptor};
+use async_trait::async_trait;
 use bytes::Bytes;
 use millstream_engine::runtime::{Line, gone_away};
 use millstream_engine::{Error, Result};
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Streaming};
 
 use super::words::{Call, word};
@@ -26,28 +27,45 @@ pub(super) const WORDS: usize = 64;
 /// What may be on the way to a reader that takes all at once.
 pub(super) const WINDOW: u32 = 4 << 20;
 /// The largest message. A row stands in one.
-pub(super) const LARGEST: usize = 1 << 30;
+pub(crate) const LARGEST: usize = 1 << 30;
 
 /// How other nodes are reached, and what convinces them that a node calls.
+#[async_trait]
 pub trait Calling: Send + Sync {
-    /// The server of the node at `address`, `HOST:PORT`.
-    fn endpoint(&self, address: &str) -> Result<Endpoint>;
+    /// A connection of its own to the node at `address`, `HOST:PORT`, [fit for lines](for_lines) with a node that is silent for
+    /// no longer than `node_timeout`.
+    async fn connect(&self, address: &str, node_timeout: Duration) -> Result<Channel>;
 
-    /// Puts into the headers of a call what the other node wants to see.
-    fn sign(&self, headers: &mut MetadataMap) -> Result<()>;
+    /// Puts into the headers of a call what the node at `address` wants to see.
+    fn sign(&self, address: &str, headers: &mut MetadataMap) -> Result<()>;
+}
+
+/// `endpoint` for lines with a node that is silent for no longer than `node_timeout`.
+pub(crate) fn for_lines(endpoint: Endpoint, node_timeout: Duration) -> Endpoint {
+    endpoint
+        .connect_timeout(node_timeout)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(node_timeout / 2)
+        .keep_alive_timeout(node_timeout / 2)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
 }
 
 /// Nodes that trust their network: no TLS, and no key.
 #[derive(Clone, Copy, Debug)]
 pub struct InTheClear;
 
+#[async_trait]
 impl Calling for InTheClear {
-    fn endpoint(&self, address: &str) -> Result<Endpoint> {
+    async fn connect(&self, address: &str, node_timeout: Duration) -> Result<Channel> {
         let wrong = |e| Error::invalid(format!("\"{address}\" is no address of a node")).with_source(e);
-        Endpoint::from_shared(format!("http://{address}")).map_err(wrong)
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(wrong)?;
+        let connected = for_lines(endpoint, node_timeout).connect().await;
+        connected.map_err(|e| Error::unavailable(format!("{e:?}")))
     }
 
-    fn sign(&self, _headers: &mut MetadataMap) -> Result<()> {
+    fn sign(&self, _address: &str, _headers: &mut MetadataMap) -> Result<()> {
         Ok(())
     }
 }
@@ -67,25 +85,17 @@ pub(super) async fn open(
     body: Bytes,
     node_timeout: Duration,
 ) -> Result<Taken> {
-    let endpoint = calling
-        .endpoint(address)?
-        .connect_timeout(node_timeout)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(node_timeout / 2)
-        .keep_alive_timeout(node_timeout / 2)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW);
     let first = FlightDescriptor::new_cmd(serde_json::to_vec(call)?);
     let (send, sent) = mpsc::channel(WAITING);
     let first = FlightData::new().with_descriptor(first).with_data_body(body);
     let mut request = Request::new(tokio_stream::once(first).chain(ReceiverStream::new(sent)));
-    calling.sign(request.metadata_mut())?;
+    let (calling, to) = (calling.clone(), address.to_owned());
     // The connection lives where it was made.
     let opening = io.spawn(async move {
-        let channel = endpoint.connect().await.map_err(|e| format!("{e:?}"))?;
+        let channel = calling.connect(&to, node_timeout).await?;
+        calling.sign(&to, request.metadata_mut())?;
         let mut client = FlightServiceClient::new(channel).max_decoding_message_size(LARGEST);
-        Ok::<_, String>(client.do_exchange(request).await)
+        Ok::<_, Error>(client.do_exchange(request).await)
     });
     let answered = opening.await.map_err(|_| gone_away(address, "cannot be called"))?;
     let answered = answered.map_err(|why| {

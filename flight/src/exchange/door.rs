@@ -6,6 +6,7 @@ use arrow_flight::FlightData;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use millstream_engine::Error;
 use millstream_engine::runtime::{Landings, Line, Node};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -20,15 +21,20 @@ use crate::error::to_status;
 /// Answers the `DoExchange` calls of other nodes. Whether it is a node that calls is decided before.
 #[derive(Clone)]
 pub struct Door {
-    node: Node,
+    node: Option<Node>,
     landings: Arc<Landings>,
     cpu: Handle,
 }
 
 impl Door {
-    /// Jobs of others run on `node`; what they send arrives in `landings`, and is decoded on `cpu`.
-    pub fn new(node: Node, landings: Arc<Landings>, cpu: Handle) -> Self {
+    /// Jobs of others run on `node`, where there is one; what they send arrives in `landings`, and is decoded on `cpu`.
+    pub fn new(node: Option<Node>, landings: Arc<Landings>, cpu: Handle) -> Self {
         Door { node, landings, cpu }
+    }
+
+    /// How many tasks of others run here.
+    pub fn tasks(&self) -> usize {
+        self.node.as_ref().map_or(0, Node::tasks)
     }
 
     /// Takes a call.
@@ -42,7 +48,13 @@ impl Door {
         let call = serde_json::from_slice(&descriptor.cmd);
         let call = call.map_err(|_| Status::invalid_argument("a call that this node does not understand"))?;
         let answers = match call {
-            Call::Job => self.job(first.data_body, line),
+            Call::Job => match &self.node {
+                Some(node) => job(node.clone(), first.data_body, line),
+                None => {
+                    let e = Error::unavailable("this node runs jobs of its own, and none of others");
+                    return Err(to_status(&e.into(), None));
+                }
+            },
             Call::Edges { run, from } => {
                 let landed = self.landings.land(&run, from).map_err(|e| to_status(&e.into(), None))?;
                 land(landed, line, &self.cpu)
@@ -50,21 +62,21 @@ impl Door {
         };
         Ok(Response::new(answers))
     }
+}
 
-    /// Runs a part of a job until the line ends.
-    fn job(&self, order: Bytes, mut line: Streaming<FlightData>) -> BoxStream<'static, Result<FlightData, Status>> {
-        let (say, said) = mpsc::channel(WORDS);
-        let (tell, hear) = mpsc::channel(WORDS);
-        let node = self.node.clone();
-        let hearing = async move {
-            while let Ok(Some(message)) = line.message().await {
-                if tell.send(message.data_body).await.is_err() {
-                    return;
-                }
+/// Runs a part of a job on `node` until the line ends, or what the node runs on.
+fn job(node: Node, order: Bytes, mut line: Streaming<FlightData>) -> BoxStream<'static, Result<FlightData, Status>> {
+    let (say, said) = mpsc::channel(WORDS);
+    let (tell, hear) = mpsc::channel(WORDS);
+    let hearing = async move {
+        while let Ok(Some(message)) = line.message().await {
+            if tell.send(message.data_body).await.is_err() {
+                return;
             }
-        };
-        tokio::spawn(async move { node.take_part(order, Line { say, hear }).await });
-        tokio::spawn(hearing);
-        ReceiverStream::new(said).map(|said| Ok(word(said))).boxed()
-    }
+        }
+    };
+    let io = node.io().clone();
+    io.spawn(async move { node.take_part(order, Line { say, hear }).await });
+    io.spawn(hearing);
+    ReceiverStream::new(said).map(|said| Ok(word(said))).boxed()
 }

@@ -34,6 +34,7 @@ use millstream_engine::runtime::{Landings, Line, Network, Outlet};
 use tokio::runtime::Handle;
 
 pub use call::{Calling, InTheClear};
+pub(crate) use call::{LARGEST, for_lines};
 pub use door::Door;
 pub use service::NodeService;
 

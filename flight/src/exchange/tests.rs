@@ -44,7 +44,7 @@ async fn node() -> (Arc<Exchange>, JoinHandle<Result<()>>) {
     let exchange = exchange(listener.local_addr().unwrap().to_string());
     let budget = MemoryBudget::new(1 << 30);
     let runtime = Runtime::new(Handle::current(), Handle::current(), budget).with_network(exchange.clone());
-    let door = Door::new(Node::new(runtime, Arc::new(Nothing)), exchange.landings().clone(), Handle::current());
+    let door = Door::new(Some(Node::new(runtime, Arc::new(Nothing))), exchange.landings().clone(), Handle::current());
     (exchange, tokio::spawn(NodeService::new(door).serve(listener)))
 }
 

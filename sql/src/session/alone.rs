@@ -22,6 +22,8 @@ pub(super) enum Hold {
     Lock { _file: File },
     /// A lease that is renewed.
     Lease(Lease),
+    /// Nothing does: another has it.
+    Not,
 }
 
 impl Hold {
@@ -48,7 +50,7 @@ impl Hold {
     /// The lease, where there is one.
     pub(super) fn lease(&self) -> Option<&Lease> {
         match self {
-            Hold::Lock { .. } => None,
+            Hold::Lock { .. } | Hold::Not => None,
             Hold::Lease(lease) => Some(lease),
         }
     }

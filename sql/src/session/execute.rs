@@ -14,7 +14,7 @@ use super::failed_row::Executed;
 use super::jobs::public;
 use super::left_out::LeftOutRows;
 use super::outcome::{Outcome, RowStream};
-use super::settings::duration_text;
+use super::settings::{Settings, duration_text};
 use super::tables::source_parts;
 use super::{Millstream, Session};
 use crate::error::{Error, Result};
@@ -130,15 +130,18 @@ impl Session {
     }
 
     pub(super) fn parallelism(&self, create: &CreateStream) -> Result<usize> {
-        Ok(self.millstream.own_parallelism(create)?.unwrap_or(self.settings.lock().parallelism))
+        Ok(self.millstream.own_parallelism(create)?.unwrap_or(self.tasks()))
     }
 
     /// `create` with the settings of this session that it does not give itself.
     fn with_settings(&self, create: &CreateStream) -> CreateStream {
         let mut create = create.clone();
-        let interval = self.settings.lock().checkpoint_interval;
+        let Settings { checkpoint_interval: interval, parallelism } = *self.settings.lock();
         if let (Some(interval), false) = (interval, create.form() == StreamForm::External) {
             create.options.entry("checkpoint_interval".to_owned()).or_insert_with(|| duration_text(interval));
+        }
+        if let (Some(parallelism), true) = (parallelism, create.query.is_some()) {
+            create.options.entry("parallelism".to_owned()).or_insert_with(|| parallelism.to_string());
         }
         create
     }

@@ -48,8 +48,7 @@ impl Session {
         match super::entry::statement_of(&def.sql)? {
             crate::statement::Statement::CreateStream(create) => match &create.query {
                 Some(query) => {
-                    let parallelism =
-                        self.millstream.own_parallelism(&create)?.unwrap_or(self.settings.lock().parallelism);
+                    let parallelism = self.millstream.own_parallelism(&create)?.unwrap_or(self.tasks());
                     Ok(plan_lines(&self.millstream.plan_stream(&def, query, parallelism, &Reading::of_job())?, query))
                 }
                 None => Ok(vec![format!("stream \"{name}\" is not the result of a query")]),
@@ -59,7 +58,7 @@ impl Session {
     }
 
     fn explain_query(&self, query: &Query, parallelism: Option<usize>, verbose: bool) -> Result<Vec<String>> {
-        let parallelism = parallelism.unwrap_or(self.settings.lock().parallelism);
+        let parallelism = parallelism.unwrap_or(self.tasks());
         let reading = self.reading().told();
         let planned = self.millstream.plan_continuous(query, parallelism, &reading)?;
         let mut lines = plan_lines(&planned, query);

@@ -5,10 +5,11 @@
 //! read. It is told of others, and goes on.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use millstream_engine::runtime::JobPhase;
 
-use super::jobs::failed;
+use super::jobs::{Job, failed};
 use super::{Millstream, Session};
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
@@ -50,15 +51,12 @@ impl Millstream {
         let names: Vec<String> = self.catalog.lock().await.entries.iter().map(|e| e.name.clone()).collect();
         let mut failures = vec![];
         for name in names {
-            let Some(job) = self.job(&name) else { continue };
-            if let Some(why) = job.info().error {
-                failures.push((name.clone(), failed(&name, &why)));
-            } else if let Some(handle) = job.handle()
-                && handle.status().phase == JobPhase::Running
-                && let Err(e) = handle.flush().await
-            {
-                let e = Error::from(e).context(format!("stream \"{name}\""));
-                failures.push((name, e));
+            while let Some(job) = self.settled_job(&name).await {
+                let flushed = flush_one(&name, &job).await;
+                if !job.is_between() || self.closes.load(Ordering::Relaxed) {
+                    failures.extend(flushed.err().map(|e| (name.clone(), e)));
+                    break;
+                }
             }
         }
         failures
@@ -74,6 +72,16 @@ impl Millstream {
             at += 1;
         }
         all.into_iter().collect()
+    }
+}
+
+async fn flush_one(name: &str, job: &Job) -> Result<()> {
+    if let Some(why) = job.info().error {
+        return Err(failed(name, &why));
+    }
+    match job.handle().filter(|handle| handle.status().phase == JobPhase::Running) {
+        Some(handle) => handle.flush().await.map_err(|e| Error::from(e).context(format!("stream \"{name}\""))),
+        None => Ok(()),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::statement::{Follow, Query};
 impl Session {
     /// Follows `query`.
     pub(super) async fn follow(&self, query: &Query) -> Result<Outcome> {
-        let parallelism = self.settings.lock().parallelism;
+        let parallelism = self.tasks();
         let reading = self.reading();
         let mut planned = self.millstream.plan_continuous(query, parallelism, &reading)?;
         let positions = begin(&mut planned.lowered.graph, &query.follow)?;

@@ -1,14 +1,15 @@
 //! The jobs of a store: starting, stopping, recovering and flushing them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use millstream_engine::checkpoint::{Checkpoints, Manifest};
 use millstream_engine::connector::lag::Lag;
 use millstream_engine::connector::{Sink, Start};
 use millstream_engine::graph::NodeKind;
-use millstream_engine::runtime::{JobConfig, JobHandle, JobPhase};
+use millstream_engine::runtime::{JobConfig, JobHandle, JobPhase, JobStatus};
 use millstream_engine::table::{StreamSource, TableSink, followed, follower};
 use millstream_engine::time::EventTime;
 use parking_lot::Mutex;
@@ -28,11 +29,15 @@ use crate::statement::{CreateStream, CreateView, Name, Statement, quote_name};
 
 /// How long PAUSE waits for a job to commit what it has: large states take their time. Given up sooner, all since the last
 /// checkpoint would be read again.
-const PAUSE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+pub(super) const PAUSE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// The job of a stream.
 pub(super) struct Job {
     pub(super) stream: String,
+    /// Whether it is about to stop on some nodes, to go on on others.
+    pub(super) moves: AtomicBool,
+    /// Whether it goes on with the nodes that are left when it has lost one.
+    pub(super) goes_on: bool,
     state: Mutex<State>,
 }
 
@@ -46,7 +51,14 @@ enum State {
 
 impl Job {
     fn new(stream: &str, state: State) -> Arc<Self> {
-        Arc::new(Job { stream: stream.to_owned(), state: Mutex::new(state) })
+        let (stream, state) = (stream.to_owned(), Mutex::new(state));
+        Arc::new(Job { stream, moves: AtomicBool::new(false), goes_on: false, state })
+    }
+
+    /// One that runs; it `goes_on` when it has lost a node.
+    fn running(stream: &str, handle: Arc<JobHandle>, goes_on: bool) -> Arc<Self> {
+        let (stream, state) = (stream.to_owned(), Mutex::new(State::Running(handle)));
+        Arc::new(Job { stream, moves: AtomicBool::new(false), goes_on, state })
     }
 
     /// The running (or ended) job, if it was started in this process.
@@ -101,6 +113,7 @@ impl Job {
             lag: None,
             error: None,
         };
+        let is_between = self.is_between();
         match &*self.state.lock() {
             State::Paused => {}
             State::Finished(manifest) => {
@@ -112,12 +125,9 @@ impl Job {
             State::Broken(why) => (info.state, info.error) = (JobState::Failed, Some(why.clone())),
             State::Running(handle) => {
                 let status = handle.status();
-                info.state = status.phase.into();
+                info.state = if is_between { JobState::Running } else { status.phase.into() };
                 (info.epoch, info.watermark, info.progress) = (status.epoch, status.watermark, status.share);
-                info.error = status.error.map(|(_, message, hint)| match hint {
-                    Some(hint) => format!("{message} ({hint})"),
-                    None => message,
-                });
+                info.error = status.error.map(|(_, message, hint)| with_hint(&message, hint.as_deref()));
                 let (mut rows_in, mut rows_out) = (0, 0);
                 for (node, figures) in handle.graph().nodes.iter().zip(handle.figures()) {
                     match node.kind {
@@ -154,11 +164,8 @@ impl Millstream {
     /// Takes an entry of the catalog back into operation. What has to be found out for it is noted in it.
     pub(super) async fn recover(self: &Arc<Self>, entry: &mut Entry) -> Result<()> {
         match statement_of(&entry.sql)? {
-            Statement::CreateStream(mut create) => {
-                let resolved = self.resolved(entry, &mut create).await?;
-                let mut def = self.define(&create, entry.sql.clone(), entry.parallelism, &resolved, &entry.maker)?;
-                def.reads = entry.reads.clone();
-                let def = Arc::new(def);
+            Statement::CreateStream(_) => {
+                let (def, create) = self.opened(entry).await?;
                 if let Some(log) = &def.log {
                     // Before its job lets go of history.
                     let mut positions = self.positions.lock();
@@ -179,23 +186,38 @@ impl Millstream {
                 };
                 self.jobs.write().insert(entry.name.clone(), job);
             }
-            Statement::CreateView(create) => {
-                let view = match entry.resolved.clone() {
-                    Some(known) => {
-                        let schema = schema_of(&known.columns)?;
-                        let (sql, semantics, reads) = (entry.sql.clone(), known.semantics, entry.reads.clone());
-                        ViewDef { sql, create, schema, semantics, reads, maker: entry.maker.clone() }
-                    }
-                    None => {
-                        let (sql, reading) = (entry.sql.clone(), Reading::of_job());
-                        self.view(create, sql, Semantics::FIRST, entry.maker.clone(), &reading)?
-                    }
-                };
-                entry.resolved = Some(view.resolved()?);
-                self.objects.write().views.insert(entry.name.clone(), Arc::new(view));
-            }
+            Statement::CreateView(create) => self.open_view(entry, create)?,
             _ => return Err(Error::internal("an entry of the catalog creates nothing")),
         }
+        Ok(())
+    }
+
+    /// The stream of `entry`, as which nothing runs, and its statement.
+    pub(super) async fn opened(self: &Arc<Self>, entry: &mut Entry) -> Result<(Arc<StreamDef>, CreateStream)> {
+        let Statement::CreateStream(mut create) = statement_of(&entry.sql)? else {
+            return Err(Error::internal(format!("\"{}\" is no stream", entry.name)));
+        };
+        let resolved = self.resolved(entry, &mut create).await?;
+        let mut def = self.define(&create, entry.sql.clone(), entry.parallelism, &resolved, &entry.maker)?;
+        def.reads = entry.reads.clone();
+        Ok((Arc::new(def), *create))
+    }
+
+    /// Makes the view of `entry`, which says `create`, known to who reads it.
+    pub(super) fn open_view(self: &Arc<Self>, entry: &mut Entry, create: CreateView) -> Result<()> {
+        let view = match entry.resolved.clone() {
+            Some(known) => {
+                let schema = schema_of(&known.columns)?;
+                let (sql, semantics, reads) = (entry.sql.clone(), known.semantics, entry.reads.clone());
+                ViewDef { sql, create, schema, semantics, reads, maker: entry.maker.clone() }
+            }
+            None => {
+                let (sql, reading) = (entry.sql.clone(), Reading::of_job());
+                self.view(create, sql, Semantics::FIRST, entry.maker.clone(), &reading)?
+            }
+        };
+        entry.resolved = Some(view.resolved()?);
+        self.objects.write().views.insert(entry.name.clone(), Arc::new(view));
         Ok(())
     }
 
@@ -217,8 +239,7 @@ impl Millstream {
 
     /// Notes a stream that could not be recovered.
     pub(super) fn add_broken(&self, entry: &Entry, why: &Error) {
-        let hint = why.hint().map(|h| format!(" ({h})")).unwrap_or_default();
-        let job = Job::new(&entry.name, State::Broken(format!("{}{hint}", why.message())));
+        let job = Job::new(&entry.name, State::Broken(with_hint(why.message(), why.hint())));
         self.jobs.write().insert(entry.name.clone(), job);
     }
 
@@ -286,26 +307,48 @@ impl Millstream {
         entry: &Entry,
         checkpoints: Checkpoints,
     ) -> Result<Arc<Job>> {
-        let (graph, own) = self.dataflow(def, create, &entry.job, entry.parallelism, &Reading::of_job())?;
-        let mut config = JobConfig::new(&def.name);
-        config.checkpoint_interval = own.checkpoint_interval.unwrap_or(self.config().checkpoint_interval);
-        config.every = every(create.emit());
-        config.eager = def.ingest.is_some();
-        (config.on_error, config.dead_letters) = (own.on_error, own.dead_letters);
-        config.placement = self.placement(entry)?;
         let reader = format!("stream \"{}\"", def.name);
         self.refuse_second_stdin(&reader, &def.reads)?;
-        let handle = Arc::new(self.runtime().start(graph, config, Some(checkpoints)).await?);
+        let handle = loop {
+            let parallelism = self.width(entry.parallelism);
+            let (graph, own) = self.dataflow(def, create, &entry.job, parallelism, &Reading::of_job())?;
+            let mut config = JobConfig::new(&def.name);
+            config.checkpoint_interval = own.checkpoint_interval.unwrap_or(self.config().checkpoint_interval);
+            config.every = every(create.emit());
+            config.eager = def.ingest.is_some();
+            (config.on_error, config.dead_letters) = (own.on_error, own.dead_letters);
+            config.placement = self.placement(def, entry, parallelism)?;
+            match self.runtime().start(graph, config, Some(checkpoints.clone())).await {
+                Ok(handle) => break Arc::new(handle),
+                // It goes without it.
+                Err(e) if self.note_lost(&e) => {
+                    tracing::warn!(stream = %def.name, error = %e, "a job starts on other nodes");
+                }
+                Err(e) => return Err(e.into()),
+            }
+        };
         self.note_stdin(&reader, &def.reads, &handle);
-        let (failures, watched, name) = (self.failures.clone(), handle.clone(), def.name.clone());
-        self.runtime().cpu.spawn(async move {
-            if let Some((_, message, hint)) = watched.wait().await.error {
-                let hint = hint.map(|h| format!(" ({h})")).unwrap_or_default();
-                // Nobody may be listening.
-                let _ = failures.send((name, format!("{message}{hint}")));
+        let (watched, name, weak, began) = (handle.clone(), def.name.clone(), Arc::downgrade(self), Instant::now());
+        self.runtime().io.spawn(async move {
+            let ended = watched.wait().await;
+            let Some(millstream) = weak.upgrade() else { return };
+            match ended {
+                JobStatus { lost_node: Some(address), .. } => {
+                    millstream.go_on_without(name, watched, address, began).await
+                }
+                JobStatus { error: Some((_, message, hint)), .. } => {
+                    millstream.tell_failure(name, &message, hint.as_deref())
+                }
+                _ => {}
             }
         });
-        Ok(Job::new(&def.name, State::Running(handle)))
+        Ok(Job::running(&def.name, handle, self.config().nodes.is_some()))
+    }
+
+    /// Tells who listens that the job of `stream` has failed.
+    pub(super) fn tell_failure(&self, stream: String, message: &str, hint: Option<&str>) {
+        // Nobody may be listening.
+        let _ = self.failures.send((stream, with_hint(message, hint)));
     }
 
     /// `PAUSE STREAM`.
@@ -372,6 +415,14 @@ impl Millstream {
     /// Those that `who` may see.
     pub(super) fn dead_letters(&self, who: &Principal) -> Arc<dyn datafusion::catalog::TableProvider> {
         Arc::new(super::dead_letters::DeadLetters::new(self.store().clone(), who.clone(), self.access.subscribe()))
+    }
+}
+
+/// `message` with its hint, in a line.
+pub(super) fn with_hint(message: &str, hint: Option<&str>) -> String {
+    match hint {
+        Some(hint) => format!("{message} ({hint})"),
+        None => message.to_owned(),
     }
 }
 

@@ -51,6 +51,7 @@ mod settings;
 mod show;
 mod source_content;
 mod source_part;
+mod spread;
 mod sql_type;
 mod stdin;
 mod tables;

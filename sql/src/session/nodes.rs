@@ -68,7 +68,7 @@ impl Session {
                 numbers(|node| node.node.memory_limit),
                 Arc::new(since.with_timezone("UTC")),
                 strings(live.iter().map(|node| Some(node.node.version.clone()))),
-                strings(live.iter().map(|node| Some(if node.leaving { "leaving" } else { "live" }.to_owned()))),
+                strings(live.iter().map(|node| Some(state(node)))),
             ],
         )
     }
@@ -90,6 +90,14 @@ impl Session {
                 .with_hint("It goes on leaving: SHOW NODES says whether it is there.")
         })?;
         Ok(Outcome::tag("DRAIN NODE"))
+    }
+}
+
+fn state(node: &LiveNode) -> String {
+    match &node.unfit {
+        _ if node.leaving => "leaving".to_owned(),
+        Some(why) => format!("unfit: {why}"),
+        None => "live".to_owned(),
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use datafusion::execution::runtime_env::RuntimeEnv;
 use millstream_engine::memory::MemoryBudget;
 use millstream_engine::nearest::nearest;
-use millstream_engine::runtime::Runtime;
+use millstream_engine::runtime::{Network, Runtime};
 use millstream_engine::store::{Lease, Store};
 use millstream_engine::table::Upkeep;
 use parking_lot::{Mutex, RwLock};
@@ -18,7 +19,6 @@ use super::audit::Audit;
 use super::batch_memory::{SPILL, batch_environment};
 use super::ddl::sweep_dropped;
 use super::jobs::{Job, failed};
-use super::settings::Settings;
 use super::stdin::StdinReader;
 use super::tables::StreamDef;
 use super::view::ViewDef;
@@ -57,6 +57,8 @@ pub struct Millstream {
     batch: Arc<RuntimeEnv>,
     /// Kept to be shut down.
     threads: Mutex<Vec<tokio::runtime::Runtime>>,
+    /// No job is started any more.
+    pub(super) closes: AtomicBool,
     made: Made,
     /// What keeps the store for this process.
     pub(super) hold: Hold,
@@ -73,17 +75,40 @@ impl Millstream {
     /// Opens (or makes) the store for this process alone and starts its jobs.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
         let (store, made, hold) = Hold::take(&config.store).await?;
-        Millstream::open_held(config, store, made, hold).await
+        let catalog = known(&store, &hold).await?;
+        let millstream = Millstream::assembled(config, store, catalog, made, hold)?;
+        millstream.begin().await?;
+        Ok(millstream)
     }
 
-    /// The same for a node that leads others by `lease`, for as long as it holds that.
-    pub async fn lead(config: Config, seat: &Seat, lease: Lease) -> Result<Arc<Self>> {
+    /// The same for a node that leads others by `lease`, for as long as it holds that. Its jobs have tasks on them, which are
+    /// reached through the network that `join` makes.
+    pub async fn lead(
+        config: Config,
+        seat: &Seat,
+        lease: Lease,
+        join: impl FnOnce(&Runtime) -> Arc<dyn Network>,
+    ) -> Result<Arc<Self>> {
         let (store, made, hold) = (lease.fenced(), seat.made.clone(), Hold::Lease(lease));
         if let Err(e) = clean(&store).await {
             hold.release(false).await;
             return Err(e);
         }
-        Millstream::open_held(config, store, made, hold).await
+        let catalog = known(&store, &hold).await?;
+        let millstream = Millstream::assembled(config, store, catalog, made, hold)?;
+        millstream.runtime.join(join(&millstream.runtime));
+        millstream.begin().await?;
+        millstream.tend();
+        Ok(millstream)
+    }
+
+    /// For a node that has tasks of jobs that another leads: it has no jobs and no content, and [plans](Millstream::planner) what
+    /// it is told to.
+    pub fn beside(config: Config, seat: &Seat, join: impl FnOnce(&Runtime) -> Arc<dyn Network>) -> Result<Arc<Self>> {
+        let (store, catalog) = (seat.store().clone(), Catalog::default());
+        let millstream = Millstream::assembled(config, store, catalog, Made::default(), Hold::Not)?;
+        millstream.runtime.join(join(&millstream.runtime));
+        Ok(millstream)
     }
 
     /// The lease by which it has the store, where it has one.
@@ -91,25 +116,17 @@ impl Millstream {
         self.hold.lease()
     }
 
-    async fn open_held(config: Config, store: Store, made: Made, hold: Hold) -> Result<Arc<Self>> {
-        // Before there are threads: those cannot be dropped here.
-        let catalog = match known(&store).await {
-            Ok(catalog) => catalog,
-            Err(e) => {
-                hold.release(false).await;
-                return Err(e);
-            }
-        };
+    /// Without anything that runs.
+    fn assembled(config: Config, store: Store, catalog: Catalog, made: Made, hold: Hold) -> Result<Arc<Self>> {
         let (cpu, io) = (threads("millstream-cpu", config.parallelism)?, threads("millstream-io", 2)?);
         let budget = MemoryBudget::new(config.memory_limit);
         let runtime = Runtime::new(cpu.handle().clone(), io.handle().clone(), budget);
         let batch = batch_environment(runtime.budget.clone(), &store)?;
         let upkeep = Upkeep::new(runtime.budget.clone(), runtime.io.clone());
-        let entries = catalog.entries.clone();
         let (failures, _) = broadcast::channel(FAILURES);
         let audit = Audit::begin(store.clone(), &runtime.io);
         let access = watch::Sender::new(Arc::new(catalog.access.clone()));
-        let millstream = Arc::new(Millstream {
+        Ok(Arc::new(Millstream {
             config,
             store,
             catalog: tokio::sync::Mutex::new(catalog),
@@ -126,27 +143,33 @@ impl Millstream {
             positions: Mutex::default(),
             batch,
             threads: Mutex::new(vec![cpu, io]),
+            closes: AtomicBool::new(false),
             made,
             hold,
-        });
-        millstream.find_positions(&entries).await;
+        }))
+    }
+
+    /// Takes all that the catalog has into operation.
+    async fn begin(self: &Arc<Self>) -> Result<()> {
+        let entries = self.catalog.lock().await.entries.clone();
+        self.find_positions(&entries).await;
         let mut now = entries.clone();
         // Views that are known open without a look at what they read; older builds may have listed them behind their readers.
         let (views, others): (Vec<_>, Vec<_>) = now.iter_mut().partition(|e| !e.has_job() && e.resolved.is_some());
         for entry in views.into_iter().chain(others) {
-            if let Err(e) = millstream.recover(entry).await {
+            if let Err(e) = self.recover(entry).await {
                 tracing::error!(stream = %entry.name, error = %e, "stream cannot be started");
-                millstream.add_broken(entry, &e);
+                self.add_broken(entry, &e);
             }
         }
-        millstream.note_views_read(&mut now);
+        self.note_views_read(&mut now);
         if now != entries {
             // From a build that kept less: kept from here on.
-            let mut catalog = millstream.catalog.lock().await;
+            let mut catalog = self.catalog.lock().await;
             catalog.entries = now;
-            catalog.save(millstream.store()).await?;
+            catalog.save(self.store()).await?;
         }
-        Ok(millstream)
+        Ok(())
     }
 
     /// A session of the owner, who may do all, with default settings.
@@ -156,8 +179,7 @@ impl Millstream {
 
     /// A session of `who`, with default settings.
     pub fn session_of(self: &Arc<Self>, who: Principal) -> Session {
-        let settings = Mutex::new(Settings::defaults(self));
-        Session { millstream: self.clone(), settings, touched: Mutex::default(), who }
+        Session { millstream: self.clone(), settings: Mutex::default(), touched: Mutex::default(), who }
     }
 
     /// Who may do what, as of now.
@@ -226,8 +248,12 @@ impl Millstream {
 
     /// Stops the jobs where they are, since another process may have the store: nothing is committed any more.
     pub async fn abandon(&self) {
+        self.closes.store(true, Ordering::Relaxed);
         let jobs: Vec<Arc<Job>> = self.jobs.read().values().cloned().collect();
         futures::future::join_all(jobs.iter().map(|job| job.abandon())).await;
+        // Threads that wait for the store must not outlive what wakes them.
+        let logs: Vec<_> = self.objects.read().streams.values().filter_map(|def| def.log.clone()).collect();
+        futures::future::join_all(logs.iter().map(|log| log.close(Duration::ZERO))).await;
         for threads in self.threads.lock().drain(..) {
             threads.shutdown_background();
         }
@@ -236,6 +262,9 @@ impl Millstream {
     /// Commits what the jobs have and stops them, all at once. Of a store that was new and in which nothing was made,
     /// nothing stays.
     pub async fn close(&self) -> Result<()> {
+        self.closes.store(true, Ordering::Relaxed);
+        // Who is just starting one has done so.
+        drop(self.catalog.lock().await);
         let jobs: Vec<Arc<Job>> = self.jobs.read().values().cloned().collect();
         let stopped = futures::future::join_all(jobs.iter().map(|job| job.stop())).await;
         let logs: Vec<_> = self.objects.read().streams.values().filter_map(|def| def.log.clone()).collect();
@@ -260,11 +289,19 @@ impl Millstream {
     }
 }
 
-/// The catalog of a store, from which what was dropped has gone.
-async fn known(store: &Store) -> Result<Catalog> {
-    let catalog = Catalog::load(store).await?;
-    sweep_dropped(store, &catalog).await?;
-    Ok(catalog)
+/// The catalog of a store, from which what was dropped has gone. Where it cannot be had, `hold` is given up: that is before there
+/// are threads, which cannot be dropped here.
+async fn known(store: &Store, hold: &Hold) -> Result<Catalog> {
+    let known = async {
+        let catalog = Catalog::load(store).await?;
+        sweep_dropped(store, &catalog).await?;
+        Ok(catalog)
+    };
+    let known = known.await;
+    if known.is_err() {
+        hold.release(false).await;
+    }
+    known
 }
 
 impl Drop for Millstream {

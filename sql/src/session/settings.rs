@@ -7,13 +7,14 @@ use millstream_engine::memory::{human_bytes, parse_bytes};
 use millstream_engine::nearest::nearest;
 use millstream_engine::options::parse_duration;
 
-use super::{Millstream, Outcome, Session};
+use super::{Outcome, Session};
 use crate::error::{Error, Result};
 
 /// The settings of a session. The memory limit is the process's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings {
-    pub(super) parallelism: usize,
+    /// Where it was set; else that of the process.
+    pub(super) parallelism: Option<usize>,
     /// Where it was set; else that of the process.
     pub(super) checkpoint_interval: Option<Duration>,
 }
@@ -22,12 +23,6 @@ pub(super) struct Settings {
 const LEAST_INTERVAL: Duration = Duration::from_millis(10);
 
 const NAMES: [&str; 3] = ["checkpoint_interval", "memory_limit", "parallelism"];
-
-impl Settings {
-    pub(super) fn defaults(millstream: &Millstream) -> Self {
-        Settings { parallelism: millstream.config().parallelism, checkpoint_interval: None }
-    }
-}
 
 /// The time between checkpoints that `text` says, such as `500 ms` or `10s`.
 pub fn checkpoint_interval(text: &str) -> Result<Duration> {
@@ -42,13 +37,18 @@ pub(super) fn duration_text(d: Duration) -> String {
 }
 
 impl Session {
+    /// Tasks per operator, where nothing else says it.
+    pub(super) fn tasks(&self) -> usize {
+        self.settings.lock().parallelism.unwrap_or(self.millstream.config().parallelism)
+    }
+
     /// The settings with their values and a line on each.
     pub fn settings(&self) -> BTreeMap<String, (String, &'static str)> {
         let s = *self.settings.lock();
         let limit = self.millstream.budget().limit();
         let of = |name: &str, value: String, text| (name.to_owned(), (value, text));
         BTreeMap::from([
-            of("parallelism", s.parallelism.to_string(), "Tasks per operator of streams created from here on."),
+            of("parallelism", self.tasks().to_string(), "Tasks per operator of streams created from here on."),
             of(
                 "checkpoint_interval",
                 duration_text(s.checkpoint_interval.unwrap_or(self.millstream.config().checkpoint_interval)),
@@ -68,7 +68,7 @@ impl Session {
         };
         match name {
             "parallelism" => match value.parse::<usize>() {
-                Ok(n) if (1..=256).contains(&n) => self.settings.lock().parallelism = n,
+                Ok(n) if (1..=256).contains(&n) => self.settings.lock().parallelism = Some(n),
                 _ => return wrong("a number from 1 to 256", "Write it like SET parallelism = 4."),
             },
             "checkpoint_interval" => {
@@ -85,7 +85,7 @@ impl Session {
     }
 
     pub(super) fn reset(&self, name: Option<&str>) -> Result<Outcome> {
-        let defaults = Settings::defaults(&self.millstream);
+        let defaults = Settings::default();
         let mut s = self.settings.lock();
         match name {
             None => *s = defaults,

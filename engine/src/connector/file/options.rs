@@ -69,6 +69,13 @@ const ORDERED: OptionSpec = OptionSpec::new(
 .or("false");
 const RATE: OptionSpec = OptionSpec::new("rate", Takes::Number, "1000", "rows a second on the clock, to replay files")
     .otherwise("full speed");
+const SHARED: OptionSpec = OptionSpec::new(
+    "shared",
+    Takes::Flag,
+    "true",
+    "all nodes of a cluster have the files under this path, and share the reading",
+)
+.or("false");
 const PARTITIONS: OptionSpec =
     OptionSpec::new("partitions", Takes::Flag, "false", "names of folders like k=v tell the values of columns")
         .or("true");
@@ -89,7 +96,20 @@ pub(super) const SINK_FORMAT: OptionSpec = OptionSpec::new(
 
 /// The options of files that are read.
 pub(super) fn read_options() -> Vec<OptionSpec> {
-    let own = [PATH, FORMAT, CHANGES, COMPRESSION, FOLLOW, POLL_INTERVAL, SETTLE, ORDERED, RATE, PARTITIONS, ON_ERROR];
+    let own = [
+        PATH,
+        FORMAT,
+        CHANGES,
+        COMPRESSION,
+        FOLLOW,
+        POLL_INTERVAL,
+        SETTLE,
+        ORDERED,
+        RATE,
+        PARTITIONS,
+        SHARED,
+        ON_ERROR,
+    ];
     [&own, TEXT].concat()
 }
 
@@ -137,6 +157,8 @@ pub(crate) struct FileOptions {
     pub(crate) ordered: bool,
     /// How fast rows are given; as fast as they are read when `None`.
     pub(crate) rate: Option<Pace>,
+    /// Whether the path means the same files on all nodes of a cluster.
+    pub(crate) shared: bool,
     /// Whether a piece of input that cannot be decoded ends the job.
     pub(crate) fail: bool,
     /// Where the files must lie, links followed, if that is bounded.
@@ -169,6 +191,7 @@ impl FileOptions {
         let settle = settle(o, follow, is_far)?;
         let ordered = o.flag(&ORDERED)?;
         let rate = Pace::option(o, &RATE)?;
+        let shared = o.flag(&SHARED)? || is_far;
         let fail = o.choice(&ON_ERROR)? == Some("fail");
         let format = match named.or_else(|| o.found("format")) {
             Some("json") => Format::Json,
@@ -202,6 +225,7 @@ impl FileOptions {
             settle,
             ordered,
             rate,
+            shared,
             fail,
             reach,
             json,

@@ -108,10 +108,10 @@ impl Source for FileSource {
         !self.spec.options.follow
     }
 
-    /// Files that move are followed, and read at a pace, in one process.
+    /// Files that move are followed, and read at a pace, in one process; and files that others may not have.
     fn readers(self: Arc<Self>) -> Option<Arc<dyn Readers>> {
-        let FileOptions { path, follow, rate, .. } = &self.spec.options;
-        if *follow && !is_url(path) || rate.is_some() {
+        let FileOptions { path, follow, rate, shared, .. } = &self.spec.options;
+        if *follow && !is_url(path) || rate.is_some() || !shared {
             return None;
         }
         FileReaders::elsewhere(self.spec.clone()).ok().map(|readers| readers as Arc<dyn Readers>)

@@ -151,9 +151,10 @@ async fn files_that_stay_as_they_are_can_be_read_elsewhere() {
     writer.close().expect("ends");
     let other = tempfile::tempdir().expect("a temporary folder");
     let file = put(&other.path().join("d.parquet"), parquet);
-    let csv = [("path", folder.as_str()), ("format", "csv")];
+    let shared = ("shared", "true");
+    let csv = [("path", folder.as_str()), ("format", "csv"), shared];
     // A row group is a unit.
-    for (column, pairs) in [("id", &csv[..]), ("Id", &[("path", file.as_str())])] {
+    for (column, pairs) in [("id", &csv[..]), ("Id", &[("path", file.as_str()), shared])] {
         let wanted = || {
             let request = request(&[(column, DataType::Int64)], &[0], pairs);
             FileSource::new(request).expect("opens").with_unit_bytes(100)
@@ -163,8 +164,8 @@ async fn files_that_stay_as_they_are_can_be_read_elsewhere() {
         assert!(here.rows.len() > 1000);
         assert_eq!(read_elsewhere(&wanted(), wanted()).await, here, "{pairs:?}");
     }
-    for more in [("follow", "true"), ("rate", "10")] {
-        let request = request(&[("id", DataType::Int64)], &[0], &[&csv[..], &[more]].concat());
+    for (n, more) in [(3, ("follow", "true")), (3, ("rate", "10")), (2, ("ordered", "true"))] {
+        let request = request(&[("id", DataType::Int64)], &[0], &[&csv[..n], &[more]].concat());
         assert!(Arc::new(FileSource::new(request).expect("opens")).readers().is_none(), "{more:?}");
     }
 }

@@ -1,9 +1,11 @@
 //! This process as a node on which others run tasks of their jobs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -37,12 +39,39 @@ pub struct Planned {
 pub struct Node {
     runtime: Runtime,
     planner: Arc<dyn Planner>,
+    tasks: Arc<AtomicUsize>,
+}
+
+/// Tasks that are counted, until this is dropped.
+struct Counted(Arc<AtomicUsize>, usize);
+
+impl Counted {
+    fn new(all: &Arc<AtomicUsize>, tasks: usize) -> Self {
+        all.fetch_add(tasks, Ordering::Relaxed);
+        Counted(all.clone(), tasks)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
 }
 
 impl Node {
     /// Tasks run on `runtime`, which has a network.
     pub fn new(runtime: Runtime, planner: Arc<dyn Planner>) -> Self {
-        Node { runtime, planner }
+        Node { runtime, planner, tasks: Arc::default() }
+    }
+
+    /// How many tasks of others run here.
+    pub fn tasks(&self) -> usize {
+        self.tasks.load(Ordering::Relaxed)
+    }
+
+    /// What its words are passed on by.
+    pub fn io(&self) -> &Handle {
+        &self.runtime.io
     }
 
     /// Runs what `order` says of a job, until the other end of `line` has gone.
@@ -63,9 +92,12 @@ impl Node {
     }
 
     async fn run(&self, order: Order, line: &mut Line) -> Result<()> {
-        let planned = self.planner.plan(&order.description).await?;
         let network = self.runtime.network().ok_or_else(|| Error::internal("a node without a network"))?;
+        // What it cannot plan others may.
+        let unfit = |e: Error| e.context(format!("node \"{}\"", network.address())).of_lost_node(network.address());
+        let planned = self.planner.plan(&order.description).await.map_err(unfit)?;
         let mut part = Part::new(&self.runtime, network, order, planned.graph, planned.checkpoints, &line.say).await?;
+        let _counted = Counted::new(&self.tasks, part.tasks().len());
         part.follow(line).await
     }
 }

@@ -63,7 +63,8 @@ impl Part {
         graph.validate()?;
         if fingerprint::of_graph(&graph) != order.fingerprint {
             let message = format!("node \"{}\" plans stream \"{}\" otherwise", network.address(), order.name);
-            return Err(Error::internal(message).with_hint("All nodes need the same build and the same settings."));
+            let hint = "All nodes need the same build and the same settings.";
+            return Err(Error::internal(message).with_hint(hint).of_lost_node(network.address()));
         }
         let (claim, manifest) = match (order.checkpoint, checkpoints) {
             (None, _) => (None, Manifest::start(graph.sources().count())),
@@ -121,7 +122,7 @@ impl Part {
     }
 
     /// The tasks that are here, by fragment and number.
-    fn tasks(&self) -> Vec<(usize, usize)> {
+    pub(super) fn tasks(&self) -> Vec<(usize, usize)> {
         let placed = self.order.placed.tasks.iter().enumerate();
         let tasks =
             placed.flat_map(|(fragment, tasks)| tasks.iter().enumerate().map(move |(task, at)| (fragment, task, *at)));

@@ -121,6 +121,14 @@ impl Remote {
         }
     }
 
+    /// `e`, which came from there, with the node whose limit it is about.
+    fn named(&self, e: Error) -> Error {
+        match e.kind() {
+            ErrorKind::Exhausted => e.context(format!("node \"{}\"", self.address)),
+            _ => e,
+        }
+    }
+
     /// What the coordinator is to hear of what was said.
     fn report(&self, said: Said, handed: &[Option<Arc<HandedOut>>]) -> Result<Option<Report>> {
         let out = |source: usize| handed.get(source).and_then(Option::as_ref);
@@ -137,7 +145,7 @@ impl Remote {
                 Report::Done { epoch, aside, due, last }
             }
             Said::Stored(parts) => Report::Stored(parts),
-            Said::Failed(fault) => return Err(fault.into()),
+            Said::Failed(fault) => return Err(self.named(fault.into())),
             Said::Pulse => {
                 self.plan.pulse.add(1);
                 return Ok(None);

@@ -98,17 +98,24 @@ pub(crate) struct Fault {
     kind: ErrorKind,
     message: String,
     hint: Option<String>,
+    /// The node by whose loss it came.
+    lost: Option<String>,
 }
 
 impl From<Error> for Fault {
     fn from(e: Error) -> Self {
-        Fault { kind: e.kind(), message: e.message().to_owned(), hint: e.hint().map(str::to_owned) }
+        let (message, hint) = (e.message().to_owned(), e.hint().map(str::to_owned));
+        Fault { kind: e.kind(), message, hint, lost: e.lost_node().map(str::to_owned) }
     }
 }
 
 impl From<Fault> for Error {
-    fn from(Fault { kind, message, hint }: Fault) -> Self {
+    fn from(Fault { kind, message, hint, lost }: Fault) -> Self {
         let e = Error::new(kind, message);
+        let e = match lost {
+            Some(address) => e.of_lost_node(&address),
+            None => e,
+        };
         match hint {
             Some(hint) => e.with_hint(hint),
             None => e,
