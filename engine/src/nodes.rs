@@ -31,6 +31,9 @@ pub struct Node {
     /// What tells the certificate that it shows, where it speaks TLS.
     #[serde(default)]
     pub certificate: Option<String>,
+    /// Whether the store has not answered it for as long as a node may be silent.
+    #[serde(default)]
+    pub cut_off: bool,
 }
 
 /// A node that is there.
@@ -137,9 +140,10 @@ impl Nodes {
         self.live.send_if_modified(|live| {
             match live.get_mut(&node.address).filter(|known| known.node.name == node.name) {
                 Some(known) => {
+                    let turned = known.node.cut_off != node.cut_off;
                     (known.node, known.heard) = (node, Instant::now());
                     let over = known.missed.as_mut().filter(|missed| missed.counts && missed.until <= Instant::now());
-                    over.map(|missed| missed.counts = false).is_some()
+                    over.map(|missed| missed.counts = false).is_some() || turned
                 }
                 None => {
                     is_new = true;
@@ -255,7 +259,7 @@ impl LiveNode {
 
     /// Whether it can be given something to do.
     pub fn is_fit(&self) -> bool {
-        self.leads || !self.leaving && self.is_reached() && self.unfit.is_none()
+        self.leads || !(self.leaving || self.node.cut_off) && self.is_reached() && self.unfit.is_none()
     }
 
     fn is_reached(&self) -> bool {
@@ -270,7 +274,17 @@ mod tests {
 
     fn node(address: &str, name: &str) -> Node {
         let (address, name, version) = (address.to_owned(), name.to_owned(), "1".to_owned());
-        Node { address, name, version, cores: 1, tasks: 0, memory: 0, memory_limit: 0, certificate: None }
+        Node {
+            address,
+            name,
+            version,
+            cores: 1,
+            tasks: 0,
+            memory: 0,
+            memory_limit: 0,
+            certificate: None,
+            cut_off: false,
+        }
     }
 
     fn addresses(nodes: &Nodes) -> Vec<String> {

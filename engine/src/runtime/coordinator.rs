@@ -90,7 +90,10 @@ impl Coordinator {
         for sink in self.sinks.values() {
             sink.stop().await;
         }
-        let reply = self.state.stopping.take();
+        match &result {
+            Ok(phase) => self.shared.set_phase(*phase, None),
+            Err(e) => self.shared.set_failed(&self.config.name, e),
+        }
         for flush in self.state.flushes.drain(..) {
             let answer = match &result {
                 Err(e) => Err(e.again()),
@@ -99,11 +102,7 @@ impl Coordinator {
             };
             let _ = flush.reply.send(answer);
         }
-        match result {
-            Ok(phase) => self.shared.set_phase(phase, None),
-            Err(e) => self.shared.set_failed(&self.config.name, &e),
-        }
-        if let Some(reply) = reply {
+        for reply in self.state.stopping.drain(..) {
             let _ = reply.send(Ok(()));
         }
     }
@@ -149,7 +148,7 @@ impl Coordinator {
 
     fn finished(&self) -> bool {
         let s = &self.state;
-        s.is_quiet() && (s.ending || (s.stopping.is_some() && (s.stop_cut || !self.needs_stop_cut())))
+        s.is_quiet() && (s.ending || (!s.stopping.is_empty() && (s.stop_cut || !self.needs_stop_cut())))
     }
 
     fn needs_stop_cut(&self) -> bool {
@@ -170,9 +169,9 @@ impl Coordinator {
         if s.ending || s.stop_cut {
             return false;
         }
-        if self.all_ended() || s.stopping.is_some() {
+        if self.all_ended() || !s.stopping.is_empty() {
             // The last epoch follows all others and their checkpoint, and all that time has still to bring.
-            let last = s.stopping.is_some() || self.is_last();
+            let last = !s.stopping.is_empty() || self.is_last();
             return s.is_quiet() && (last || self.is_due() || self.checkpoint_due() || s.watermark < EventTime::MAX);
         }
         self.is_due() || self.pulse.is_set() || s.unsaid || s.ahead || s.next_epoch == 1 || self.checkpoint_due()
@@ -204,7 +203,7 @@ impl Coordinator {
             return false;
         }
         let hurry = s.flushes.iter().any(|f| self.is_reached(f, &s.progress))
-            || s.stopping.is_some()
+            || !s.stopping.is_empty()
             || s.dead_bytes > DEAD_BYTES
             || (self.config.eager && (s.fresh || self.pulse.is_set()));
         let dirty = s.dirty || self.pulse.is_set();
@@ -256,7 +255,7 @@ impl Coordinator {
         match self.config.every {
             // Somebody waits for what is still to be said.
             Some(_) if !self.state.flushes.is_empty() => self.state.interval,
-            Some(every) if self.state.next_epoch > 1 && !self.all_ended() && self.state.stopping.is_none() => every,
+            Some(every) if self.state.next_epoch > 1 && !self.all_ended() && self.state.stopping.is_empty() => every,
             Some(_) => Duration::ZERO,
             // Nothing more will come: there is nothing to gather.
             None if self.all_ended() => Duration::ZERO,
@@ -275,7 +274,7 @@ impl Coordinator {
             self.state.last_tick = self.clock.now();
         }
         // Once all input has ended, or a stop is asked for, only the last epoch is left to cut.
-        let last = self.all_ended() || self.state.stopping.is_some();
+        let last = self.all_ended() || !self.state.stopping.is_empty();
         let idle_check = tick && !last && self.sources.iter().any(|s| s.idle_timeout.is_some());
         if !(self.wants_cut() || idle_check) || self.clock.since(self.state.last_cut) < self.pace() {
             return Ok(());
@@ -298,7 +297,7 @@ impl Coordinator {
         self.state.due = None;
         let checkpoint_due = self.checkpoint_due();
         let s = &mut self.state;
-        let stop = s.stopping.is_some();
+        let stop = !s.stopping.is_empty();
         let checkpoint = (self.claim.is_some() && (end || stop || checkpoint_due)).then(|| s.manifest.checkpoint + 1);
         let watermark = if end { EventTime::MAX } else { s.watermark };
         let mark = EpochMark { epoch: s.next_epoch, now: s.now, watermark, checkpoint, end, depth: s.depth };
@@ -487,7 +486,7 @@ impl Coordinator {
         match command {
             Command::Stop(reply) => {
                 self.let_go();
-                self.state.stopping = Some(reply);
+                self.state.stopping.push(reply);
             }
             Command::Flush { time, reply } => self.flush(time, reply),
         }

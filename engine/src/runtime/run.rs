@@ -82,7 +82,7 @@ pub(super) struct Run {
     /// The watermark was moved by the last reports and no mark has said so yet.
     pub(super) unsaid: bool,
     pub(super) ending: bool,
-    pub(super) stopping: Option<oneshot::Sender<Result<()>>>,
+    pub(super) stopping: Vec<oneshot::Sender<Result<()>>>,
     pub(super) stop_cut: bool,
     pub(super) flushes: Vec<Flush>,
     /// The epoch whose checkpoint the tasks are making durable, and the parts that are.
@@ -126,7 +126,7 @@ impl Run {
             fresh: manifest.is_new(),
             unsaid: false,
             ending: false,
-            stopping: None,
+            stopping: vec![],
             stop_cut: false,
             flushes: vec![],
             storing: None,

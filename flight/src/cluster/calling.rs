@@ -88,4 +88,8 @@ impl Calling for NodeCalling {
         headers.insert(NODE, proof);
         Ok(())
     }
+
+    fn refused(&self, address: &str) {
+        self.known.send_modify(|places| places.retain(|place| place.address != address));
+    }
 }

@@ -28,20 +28,29 @@ pub(super) struct Following {
     joined: watch::Receiver<Result<bool, Arc<Error>>>,
     gone: watch::Sender<bool>,
     beating: JoinHandle<()>,
+    /// Whether what runs its tasks here goes when this is dropped.
+    ends_tasks: bool,
 }
 
 impl Following {
-    /// Begins to follow the node that `term` is of. `None`: it is no node.
-    pub(super) fn begin(node: &Arc<Node>, term: &Term) -> Result<Option<Self>> {
+    /// Begins to follow the node that `term` is of, after `last`. `None`: it is no node.
+    pub(super) fn begin(node: &Arc<Node>, term: &Term, last: Option<Self>) -> Result<Option<Self>> {
         let Some(of) = term.node.clone() else { return Ok(None) };
         let (gone, is_gone) = watch::channel(false);
         let place = NodePlace { address: of.address, name: term.holder.clone(), certificate: of.certificate };
         let leader = Arc::new(Leader { proof: node.proof_for(&place.name)?, place, gone: is_gone });
         let (tell, joined) = watch::channel(Ok(false));
-        // Once it has been heard of it is given tasks.
-        *node.worker.lock() = Some(Worker::open(node.options.config.clone(), &node.seat, &node.calling)?);
+        match last {
+            // It shows another certificate, or is reached elsewhere.
+            Some(mut last) if last.leader.place.name == leader.place.name => last.ends_tasks = false,
+            last => {
+                drop(last);
+                // Once it has been heard of it is given tasks.
+                *node.worker.lock() = Some(Worker::open(node.options.config.clone(), &node.seat, &node.calling)?);
+            }
+        }
         let beating = tokio::spawn(beat(Arc::clone(node), Arc::clone(&leader), tell));
-        Ok(Some(Following { node: Arc::clone(node), leader, joined, gone, beating }))
+        Ok(Some(Following { node: Arc::clone(node), leader, joined, gone, beating, ends_tasks: true }))
     }
 
     /// Whether it is the node that `term` is of, as that says it is now.
@@ -70,6 +79,13 @@ impl Following {
             }
         }
         self.beating.abort();
+        // The one that leads may be about to end as well, and commit by tasks that are here.
+        let _ = tokio::time::timeout(DEPARTS, async {
+            while node.tasks() > 0 {
+                tokio::time::sleep(SHORT).await;
+            }
+        })
+        .await;
         if !*left.borrow() {
             self.leave(node).await;
         }
@@ -91,7 +107,9 @@ impl Following {
 impl Drop for Following {
     fn drop(&mut self) {
         self.beating.abort();
-        *self.node.worker.lock() = None;
+        if self.ends_tasks {
+            *self.node.worker.lock() = None;
+        }
         // No receiver means that nobody waits for it.
         let _ = self.gone.send(true);
     }

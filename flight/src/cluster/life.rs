@@ -136,7 +136,8 @@ impl Life {
 
     fn try_follow(&mut self, term: &Term, lives: bool) -> Result<()> {
         if !self.following.as_ref().is_some_and(|following| following.is_of(term)) {
-            if self.following.take().is_some() {
+            let last = self.following.take();
+            if last.is_some() {
                 self.seek("another has just begun to lead");
             }
             match check_agreed(&self.node, term) {
@@ -144,7 +145,7 @@ impl Life {
                 Err(e) => return if lives { Err(e) } else { Ok(()) },
                 Ok(()) => self.candidate.restate(self.node.term(), self.node.lease()),
             }
-            self.following = Following::begin(&self.node, term)?;
+            self.following = Following::begin(&self.node, term, last)?;
         }
         let Some(following) = &self.following else {
             let e = || Error::from(in_use(self.node.seat.store(), Some(term)));

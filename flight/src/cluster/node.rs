@@ -211,11 +211,17 @@ impl Node {
             name: self.seat.name().to_owned(),
             version: version.clone(),
             cores: config.parallelism,
-            tasks: worker.as_ref().map_or(0, |worker| worker.door.tasks()),
+            tasks: worker.as_ref().map_or(0, Worker::tasks),
             memory: worker.as_ref().map_or(0, Worker::memory),
             memory_limit: config.memory_limit as u64,
             certificate: self.certificate.lock().clone(),
+            cut_off: self.seat.store().away().is_some_and(|away| away.since.elapsed() >= self.timeout()),
         }
+    }
+
+    /// How many tasks of others run here.
+    pub(super) fn tasks(&self) -> usize {
+        self.worker.lock().as_ref().map_or(0, Worker::tasks)
     }
 
     /// Itself, as others see it.

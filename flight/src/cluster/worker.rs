@@ -26,7 +26,12 @@ impl Worker {
         Ok(Worker { millstream, door })
     }
 
-    /// The bytes that the tasks hold.
+    /// How many tasks there are.
+    pub(super) fn tasks(&self) -> usize {
+        self.door.tasks()
+    }
+
+    /// The bytes that they hold.
     pub(super) fn memory(&self) -> u64 {
         self.millstream.budget().used() as u64
     }

@@ -15,7 +15,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::words::{Call, word};
 use crate::error::from_status;
@@ -38,6 +38,9 @@ pub trait Calling: Send + Sync {
 
     /// Puts into the headers of a call what the node at `address` wants to see.
     fn sign(&self, address: &str, headers: &mut MetadataMap) -> Result<()>;
+
+    /// The node at `address` did not want to see that: another process may be there by now, of which is to be found out.
+    fn refused(&self, address: &str);
 }
 
 /// `endpoint` for lines with a node that is silent for no longer than `node_timeout`.
@@ -68,6 +71,8 @@ impl Calling for InTheClear {
     fn sign(&self, _address: &str, _headers: &mut MetadataMap) -> Result<()> {
         Ok(())
     }
+
+    fn refused(&self, _address: &str) {}
 }
 
 /// A line that the other node has taken.
@@ -86,8 +91,31 @@ pub(super) async fn open(
     node_timeout: Duration,
 ) -> Result<Taken> {
     let first = FlightDescriptor::new_cmd(serde_json::to_vec(call)?);
-    let (send, sent) = mpsc::channel(WAITING);
     let first = FlightData::new().with_descriptor(first).with_data_body(body);
+    let mut answered = begin(calling, io, address, first.clone(), node_timeout).await?;
+    if answered.as_ref().is_err_and(|status| status.code() == Code::Unauthenticated) {
+        calling.refused(address);
+        answered = begin(calling, io, address, first, node_timeout).await?;
+    }
+    match answered {
+        Ok(taken) => Ok(taken),
+        Err(status) if is_break(&status) => Err(gone_away(address, "has gone")),
+        Err(status) if status.code() == Code::Unauthenticated => Err(gone_away(address, "is another process by now")),
+        Err(status) => Err(from_status(&status).to_engine()),
+    }
+}
+
+/// Tries to open a line with the message `first`; gives why it was not taken.
+///
+/// Errors where the other node is not reached.
+async fn begin(
+    calling: &Arc<dyn Calling>,
+    io: &Handle,
+    address: &str,
+    first: FlightData,
+    node_timeout: Duration,
+) -> Result<Result<Taken, Status>> {
+    let (send, sent) = mpsc::channel(WAITING);
     let mut request = Request::new(tokio_stream::once(first).chain(ReceiverStream::new(sent)));
     let (calling, to) = (calling.clone(), address.to_owned());
     // The connection lives where it was made.
@@ -102,15 +130,11 @@ pub(super) async fn open(
         tracing::debug!(%address, %why, "a node cannot be reached");
         gone_away(address, "cannot be reached")
     })?;
-    match answered {
-        Ok(response) => Ok(Taken { send, answers: response.into_inner() }),
-        Err(status) if is_break(&status) => Err(gone_away(address, "has gone")),
-        Err(status) => Err(from_status(&status).to_engine()),
-    }
+    Ok(answered.map(|response| Taken { send, answers: response.into_inner() }))
 }
 
 /// Whether `status` was made by a connection that broke.
-fn is_break(status: &tonic::Status) -> bool {
+fn is_break(status: &Status) -> bool {
     std::error::Error::source(status).is_some() || matches!(status.code(), Code::Unavailable | Code::Unknown)
 }
 

@@ -111,6 +111,7 @@ impl Job {
             && tokio::time::timeout(patience, handle.stop()).await.is_err()
         {
             handle.abort();
+            handle.wait().await;
         }
     }
 }

@@ -318,10 +318,11 @@ impl Millstream {
             config.eager = def.ingest.is_some();
             (config.on_error, config.dead_letters) = (own.on_error, own.dead_letters);
             config.placement = self.placement(def, entry, parallelism)?;
+            let seats = config.placement.seats.clone();
             match self.runtime().start(graph, config, Some(checkpoints.clone())).await {
                 Ok(handle) => break Arc::new(handle),
                 // It goes without it.
-                Err(e) if self.note_lost(&e) => {
+                Err(e) if self.note_lost(&e, &seats) => {
                     tracing::warn!(stream = %def.name, error = %e, "a job starts on other nodes");
                 }
                 Err(e) => return Err(e.into()),
@@ -353,22 +354,27 @@ impl Millstream {
 
     /// `PAUSE STREAM`.
     pub(super) async fn pause(self: Arc<Self>, name: String) -> Result<bool> {
-        // While the job stops, which may take long, others may go on.
-        let job = {
-            let _settled = self.catalog_for(|_| vec![name.clone()]).await;
-            let def = self.stream(&name)?;
-            self.job(&name).ok_or_else(|| no_job(&def))?
+        let mut catalog = loop {
+            // While the job stops, which may take long, others may go on.
+            let job = {
+                let _settled = self.catalog_for(|_| vec![name.clone()]).await;
+                let def = self.stream(&name)?;
+                self.job(&name).ok_or_else(|| no_job(&def))?
+            };
+            if matches!(job.info().state, JobState::Paused | JobState::Finished) {
+                return Ok(false);
+            }
+            // A failed job is paused too: its error is known, and it will not be tried at the next start.
+            job.stop_within(PAUSE_TIMEOUT).await;
+            let catalog = self.catalog_for(|_| vec![name.clone()]).await;
+            match self.job(&name) {
+                Some(now) if Arc::ptr_eq(&now, &job) => break catalog,
+                // It has moved to other nodes meanwhile.
+                Some(_) if catalog.get(&name).is_some_and(|entry| !entry.paused) => {}
+                // Meanwhile somebody else has done something with it, which came after this.
+                _ => return Ok(true),
+            }
         };
-        if matches!(job.info().state, JobState::Paused | JobState::Finished) {
-            return Ok(false);
-        }
-        // A failed job is paused too: its error is known, and it will not be tried at the next start.
-        job.stop_within(PAUSE_TIMEOUT).await;
-        let mut catalog = self.catalog_for(|_| vec![name.clone()]).await;
-        if !self.job(&name).is_some_and(|now| Arc::ptr_eq(&now, &job)) {
-            // Meanwhile somebody else has done something with it, which came after this.
-            return Ok(true);
-        }
         for e in catalog.entries.iter_mut().filter(|e| e.name == name) {
             e.paused = true;
         }

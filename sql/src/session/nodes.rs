@@ -96,6 +96,7 @@ impl Session {
 fn state(node: &LiveNode) -> String {
     match &node.unfit {
         _ if node.leaving => "leaving".to_owned(),
+        _ if node.node.cut_off => "cut off: the store does not answer it".to_owned(),
         Some(why) => format!("unfit: {why}"),
         None => "live".to_owned(),
     }

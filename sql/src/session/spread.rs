@@ -23,6 +23,8 @@ use crate::statement::Statement;
 
 /// How long it is waited when a node has come: others may come with it.
 const SETTLES: Duration = Duration::from_secs(1);
+/// How often it is looked where jobs are.
+const LOOKS: Duration = Duration::from_secs(2);
 /// Jobs that move at once.
 const AT_ONCE: usize = 4;
 /// The most tasks of an operator.
@@ -58,9 +60,8 @@ impl Millstream {
                     Some(millstream) => millstream.spread(&nodes).await,
                     None => return,
                 }
-                if live.changed().await.is_err() {
-                    return;
-                }
+                // A job that was being started meanwhile may be where it should not.
+                let _ = tokio::time::timeout(LOOKS, live.changed()).await;
             }
         });
     }
@@ -80,9 +81,15 @@ impl Millstream {
         let seats = self.take_seats(nodes);
         let home = nodes.leader();
         let fit: BTreeSet<&str> = seats.iter().map(|seat| seat.address.as_str()).chain([home]).collect();
+        // What waits for the store there would wait on, and this node can do without it.
+        let is_cut_off = |node: &LiveNode| node.node.cut_off && self.store().away().is_none();
+        let cut_off: Vec<String> = nodes.live().into_iter().filter(is_cut_off).map(|node| node.node.address).collect();
         let jobs: Vec<Arc<Job>> = self.jobs.read().values().cloned().collect();
-        let moving = jobs.into_iter().filter(|job| self.is_misplaced(job, &fit));
-        let moved = futures::stream::iter(moving).map(|job| self.clone().move_job(job)).buffer_unordered(AT_ONCE);
+        let moving = jobs.into_iter().filter(|job| self.is_misplaced(job, &fit)).map(|job| {
+            let commits = !cut_off.iter().any(|address| job.runs_on(address));
+            self.clone().move_job(job, commits)
+        });
+        let moved = futures::stream::iter(moving).buffer_unordered(AT_ONCE);
         moved.for_each(|()| std::future::ready(())).await;
         for node in nodes.live().into_iter().filter(|node| node.leaving && !node.leads) {
             let address = node.node.address.as_str();
@@ -108,20 +115,28 @@ impl Millstream {
         def.ingest.is_none() && handle.offered().collect::<BTreeSet<_>>() != *fit && is_wide()
     }
 
-    async fn move_job(self: Arc<Self>, job: Arc<Job>) {
+    /// Has `job` go on on the nodes that there are, where it `commits` what it has, or else from its last checkpoint.
+    async fn move_job(self: Arc<Self>, job: Arc<Job>, commits: bool) {
+        if self.closes.load(Ordering::Relaxed) || !self.is_there(&job) {
+            return;
+        }
         job.moves.store(true, Ordering::Relaxed);
-        job.stop_within(PAUSE_TIMEOUT).await;
-        let stopped = job.handle().is_some_and(|handle| handle.status().phase == JobPhase::Stopped);
-        if stopped {
+        match commits {
+            true => job.stop_within(PAUSE_TIMEOUT).await,
+            false => job.abandon().await,
+        }
+        if job.handle().is_some_and(|handle| handle.status().phase == JobPhase::Stopped) {
             tracing::info!(stream = %job.stream, "a job moves to the nodes that there are");
             self.start_again(&job).await;
         }
+        // Whoever else has it may stop it for good.
+        job.moves.store(false, Ordering::Relaxed);
     }
 
-    /// Whether `e` comes of a node on which jobs start, and do not any more.
-    pub(super) fn note_lost(&self, e: &millstream_engine::Error) -> bool {
+    /// Whether `e` comes of one of the nodes `seats`, on which jobs do not start any more.
+    pub(super) fn note_lost(&self, e: &millstream_engine::Error, seats: &[Seat]) -> bool {
         let (Some(address), Some(nodes)) = (e.lost_node(), &self.config().nodes) else { return false };
-        let was = self.runtime().seats().iter().any(|seat| seat.address == address);
+        let was = seats.iter().any(|seat| seat.address == address);
         match e.kind() {
             ErrorKind::Unavailable => nodes.missed(address),
             _ => nodes.unfit(address, &with_hint(e.message(), e.hint())),
@@ -148,7 +163,7 @@ impl Millstream {
             return self.tell_failure(stream, e.message(), e.hint());
         }
         tracing::warn!(stream, node = address, error = %e, "a job goes on without a node that it has lost");
-        self.note_lost(&e);
+        self.note_lost(&e, &[]);
         if began.elapsed() < SOON {
             tokio::time::sleep(PAUSE).await;
         }

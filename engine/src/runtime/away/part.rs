@@ -114,6 +114,7 @@ impl Part {
             here: part.tasks(),
             told: vec![],
             say: say.clone(),
+            address: network.address().to_owned(),
         };
         part.running.spawn_on(speaking.run(reported), &runtime.io);
         let (pulse, cut) = (part.plan.pulse.clone(), part.cut.clone());
@@ -227,6 +228,8 @@ struct Speaking {
     /// The counters that were told last.
     told: Vec<(usize, BTreeMap<usize, NodeFigures>)>,
     say: mpsc::Sender<Bytes>,
+    /// That of this node.
+    address: String,
 }
 
 impl Speaking {
@@ -275,9 +278,18 @@ impl Speaking {
             Report::Stored(parts) => Said::Stored(parts),
             // The cause is another's to tell.
             Report::Failed(e) if e.kind() == ErrorKind::Cancelled => return Ok(()),
-            Report::Failed(e) => Said::Failed(e.into()),
+            Report::Failed(e) => Said::Failed(self.of_here(e).into()),
         };
         self.send(&said).await
+    }
+
+    /// `e`, which may be of this node alone: what is read, or written, may not be there for it. Elsewhere it is seen whether it is not.
+    fn of_here(&self, e: Error) -> Error {
+        let may_be = matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::Unavailable);
+        match may_be && e.lost_node().is_none() {
+            true => e.context(format!("node \"{}\"", self.address)).of_lost_node(&self.address),
+            false => e,
+        }
     }
 
     async fn figures(&mut self) -> Result<()> {
