@@ -58,4 +58,5 @@ step "documentation tests"
 cargo test --doc --release --workspace
 
 step "tests in Python"
-"$venv/bin/python" -m pytest tests/python "$@"
+# Most of them wait for processes: two files at once.
+"$venv/bin/python" -m pytest tests/python -n 2 --dist loadfile "$@"

@@ -97,9 +97,9 @@ async fn dispatch(cli: Cli) -> ExitCode {
 /// the statement that waits for the job.
 fn start_log(cli: &Cli) {
     let level = match &cli.command {
-        None | Some(Command::Shell(_) | Command::Demo(_)) => "error,millstream_engine::runtime::coordinator=off",
+        None | Some(Command::Shell(_) | Command::Demo(_)) => "error,millstream_engine::runtime::status=off",
         Some(Command::Serve(_)) => "info",
-        Some(_) => "warn,millstream_engine::runtime::coordinator=off",
+        Some(_) => "warn,millstream_engine::runtime::status=off",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
