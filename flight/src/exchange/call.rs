@@ -32,7 +32,7 @@ pub(crate) const LARGEST: usize = 1 << 30;
 /// How other nodes are reached, and what convinces them that a node calls.
 #[async_trait]
 pub trait Calling: Send + Sync {
-    /// A connection of its own to the node at `address`, `HOST:PORT`, [fit for lines](for_lines) with a node that is silent for
+    /// A connection of its own to the node at `address`, `HOST:PORT`, fit for lines with a node that is silent for
     /// no longer than `node_timeout`.
     async fn connect(&self, address: &str, node_timeout: Duration) -> Result<Channel>;
 
