@@ -16,9 +16,10 @@ from conftest import PATIENCE, Server
 from hosts import Hosts
 from test_nodes import execute, until
 
-# By hand: MILLSTREAM_HOST_FAULTS=200 MILLSTREAM_HOST_SEEDS=1,2,3 MILLSTREAM_HOST_LONG=1.
+# By hand: MILLSTREAM_HOST_FAULTS=200 MILLSTREAM_HOST_SEEDS=1,2,3 MILLSTREAM_HOST_LONG=1 MILLSTREAM_HOST_KINDS='cut,one way'.
 FAULTS = int(os.environ.get("MILLSTREAM_HOST_FAULTS", 12))
 SEEDS = [int(seed) for seed in os.environ.get("MILLSTREAM_HOST_SEEDS", "1").split(",")]
+KINDS = os.environ.get("MILLSTREAM_HOST_KINDS", "kill,stand,cut,one way,store,slow store").split(",")
 # How long faults last, in seconds: as long as the defaults are made for, or as long as a second of --node-timeout is.
 LONG = "MILLSTREAM_HOST_LONG" in os.environ
 TIMEOUT = 5 if LONG else 1
@@ -76,12 +77,18 @@ class Cluster:
             for node in list(self.nodes.values()):
                 if node.process.poll() is None and not node.standing:
                     try:
-                        with node.connect(**{"adbc.flight.sql.rpc.timeout_seconds.fetch": "2", "adbc.flight.sql.rpc.timeout_seconds.query": "2"}) as connection:
+                        limits = {f"adbc.flight.sql.rpc.timeout_seconds.{of}": str(TIMEOUT * 2) for of in ("fetch", "query")}
+                        with node.connect(**limits) as connection:
                             return execute(connection, sql)
                     except (adbc_driver_manager.Error, OSError) as e:
                         last = e
             time.sleep(0.05)
         raise AssertionError(f"nobody answers {sql}: {last}")
+
+    def told(self, *what):
+        """What there is to say of a failure."""
+        logs = [f"node {n}:\n" + "\n".join(node.lines["stderr"][-30:]) for n, node in self.nodes.items()]
+        return "\n".join([*map(str, what), str(self.ask("SHOW NODES")), *logs])
 
     def leader(self):
         return next(n["node"] for n in self.ask("SHOW NODES") if n["leader"])
@@ -129,13 +136,16 @@ class Teller(threading.Thread):
 class Fault:
     """What goes wrong, for how long, and how it is mended."""
 
+    def __str__(self):
+        return self.text
+
     def __init__(self, cluster, chance):
         self.cluster, hosts, bucket = cluster, cluster.hosts, cluster.bucket
         n = chance.randrange(1, 4)
         if chance.random() < 0.4:
             n = cluster.number(cluster.leader())
         other = chance.choice([m for m in range(4) if m != n])
-        self.kind = chance.choice(["kill", "stand", "cut", "one way", "store", "slow store"])
+        self.kind = chance.choice(KINDS)
         self.lasts = chance.uniform(*(STANDS if self.kind == "stand" else CUT))
         node, self.text = cluster.nodes[n], f"{self.kind} {n}"
         match self.kind:
@@ -203,15 +213,20 @@ def test_faults_between_hosts_lose_and_double_nothing(tmp_path, seed):
             fault.mend()
             mended = time.monotonic()
             # Beyond the length of the fault nothing stands still for longer than this.
-            patience = TIMEOUT + 5
+            patience, last = TIMEOUT + 5, []
             while True:
                 now = epochs(cluster)
                 behind = [name for name, (epoch, *_) in now.items() if epoch <= before[name][0]]
                 if not behind and len(teller.told) > told:
                     break
-                assert time.monotonic() < mended + patience + (10 if LONG else 5), (fault.text, behind, now, teller.wrong)
+                last = behind or ["the teller"]
+                assert time.monotonic() < mended + patience + (10 if LONG else 5), cluster.told(fault, behind, before, now, teller.wrong)
                 time.sleep(0.05)
-            longest = max(longest, time.monotonic() - mended)
+            took = time.monotonic() - mended
+            longest = max(longest, took)
+            print(f"  goes on after {took:.1f} s, the last {last}")
+            if took > patience:
+                print(cluster.told())
             check_whole(cluster)
         teller.end()
         lost = teller.statements - len(teller.told)

@@ -111,6 +111,10 @@ SELECT n.id, b.id AS other FROM nothing n ASOF LEFT JOIN bids b MATCH_CONDITION 
 # the version that was valid at the time of each row
 SELECT b.id, b.ts, c.ts AS since FROM bids b JOIN clicks FOR SYSTEM_TIME AS OF b.ts AS c ON b.k = c.k
 
+# the same, where its name stands for something else within a part of the query
+SELECT b.id, b.ts, c.ts AS since FROM (WITH clicks AS (SELECT id, ts, k FROM bids) SELECT * FROM clicks) b
+JOIN clicks FOR SYSTEM_TIME AS OF b.ts AS c ON b.k = c.k
+
 # left, each row once
 SELECT b.id, c.ts AS since FROM bids b LEFT JOIN clicks FOR SYSTEM_TIME AS OF b.ts AS c ON b.k = c.k EMIT ON WINDOW CLOSE
 

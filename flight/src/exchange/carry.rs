@@ -64,7 +64,8 @@ pub(super) async fn carry(
         tokio::select! {
             message = answers.message() => match message {
                 Ok(Some(message)) => for granted in answer(&message)?.granted {
-                    rooms.get(&granted.edge).into_iter().for_each(|room| room.add_permits(granted.bytes as usize));
+                    let bytes = (granted.bytes as usize).min(window);
+                    rooms.get(&granted.edge).into_iter().for_each(|room| room.add_permits(bytes));
                 },
                 // The last of them may just be ending.
                 Ok(None) => return timeout(ENDING, end(edges)).await.unwrap_or_else(|_| Err(gone())),

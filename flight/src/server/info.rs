@@ -12,20 +12,24 @@ use arrow_flight::sql::{
 };
 
 /// Words of the SQL surface that SQL:1999 does not have.
-const KEYWORDS: [&str; 17] = [
+const KEYWORDS: [&str; 21] = [
     "ANALYZE",
+    "ASOF",
     "CHANGES",
     "COPY",
+    "DRAIN",
     "EMIT",
     "EVERY",
     "EXPLAIN",
-    "DRAIN",
     "FLUSH",
     "JOBS",
     "LATE",
+    "MATCH_CONDITION",
+    "NODES",
     "PAUSE",
     "RESUME",
     "SHOW",
+    "SINCE",
     "SINK",
     "STREAM",
     "STREAMS",

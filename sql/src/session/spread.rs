@@ -5,15 +5,17 @@
 //! when a node comes. A job that has lost a node starts from its last checkpoint. [`Millstream::tend`] looks at all jobs when the nodes
 //! have changed; who starts a job meanwhile goes by the [seats](millstream_engine::runtime::Runtime::seats) of then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
 use millstream_engine::nodes::{LiveNode, Nodes};
 use millstream_engine::runtime::{JobHandle, JobPhase, Seat};
+
+use tokio::sync::Semaphore;
 
 use super::Millstream;
 use super::entry::statement_of;
@@ -25,6 +27,8 @@ use crate::statement::Statement;
 const SETTLES: Duration = Duration::from_secs(1);
 /// How often it is looked where jobs are.
 const LOOKS: Duration = Duration::from_secs(2);
+/// The same while a node waits for its jobs to go.
+const LEAVES: Duration = Duration::from_millis(50);
 /// Jobs that move at once.
 const AT_ONCE: usize = 4;
 /// The most tasks of an operator.
@@ -48,20 +52,23 @@ impl Millstream {
     /// Moves jobs as nodes come, and are to leave, for as long as this is open.
     pub(super) fn tend(self: &Arc<Self>) {
         let Some(nodes) = self.config().nodes.clone() else { return };
-        let weak = Arc::downgrade(self);
+        let (weak, moving) = (Arc::downgrade(self), Arc::new(Semaphore::new(AT_ONCE)));
         self.runtime().io.spawn(async move {
             let mut live = nodes.watch();
+            let leaves = |live: &BTreeMap<String, LiveNode>| live.values().any(|node| node.leaving && !node.free);
             loop {
                 live.mark_unchanged();
-                let leaves = live.wait_for(|live| live.values().any(|node| node.leaving && !node.free));
-                // The sender lives as long as this. What is said while jobs move is looked at afterwards.
-                let _ = tokio::time::timeout(SETTLES, leaves).await;
+                // The sender lives as long as this.
+                let is_leaving = tokio::time::timeout(SETTLES, live.wait_for(leaves)).await.is_ok();
                 match weak.upgrade() {
-                    Some(millstream) => millstream.spread(&nodes).await,
+                    Some(millstream) => millstream.spread(&nodes, &moving),
                     None => return,
                 }
                 // A job that was being started meanwhile may be where it should not.
-                let _ = tokio::time::timeout(LOOKS, live.changed()).await;
+                match is_leaving {
+                    true => tokio::time::sleep(LEAVES).await,
+                    false => drop(tokio::time::timeout(LOOKS, live.changed()).await),
+                }
             }
         });
     }
@@ -77,26 +84,41 @@ impl Millstream {
         seats
     }
 
-    async fn spread(self: &Arc<Self>, nodes: &Nodes) {
+    /// Has jobs move that are not where they should be, so many at once, and nodes end that have none.
+    fn spread(self: &Arc<Self>, nodes: &Nodes, moving: &Arc<Semaphore>) {
         let seats = self.take_seats(nodes);
         let home = nodes.leader();
         let fit: BTreeSet<&str> = seats.iter().map(|seat| seat.address.as_str()).chain([home]).collect();
-        // What waits for the store there would wait on, and this node can do without it.
-        let is_cut_off = |node: &LiveNode| node.node.cut_off && self.store().away().is_none();
-        let cut_off: Vec<String> = nodes.live().into_iter().filter(is_cut_off).map(|node| node.node.address).collect();
+        let live = nodes.live();
+        let sound: BTreeSet<&str> =
+            live.iter().filter(|node| self.is_sound(node)).map(|node| node.node.address.as_str()).collect();
         let jobs: Vec<Arc<Job>> = self.jobs.read().values().cloned().collect();
-        let moving = jobs.into_iter().filter(|job| self.is_misplaced(job, &fit)).map(|job| {
-            let commits = !cut_off.iter().any(|address| job.runs_on(address));
-            self.clone().move_job(job, commits)
-        });
-        let moved = futures::stream::iter(moving).buffer_unordered(AT_ONCE);
-        moved.for_each(|()| std::future::ready(())).await;
-        for node in nodes.live().into_iter().filter(|node| node.leaving && !node.leads) {
+        for job in jobs.into_iter().filter(|job| self.is_misplaced(job, &fit)) {
+            let commits = job.handle().is_some_and(|job| job.nodes().iter().all(|(node, _)| sound.contains(node)));
+            if !job.moves.swap(true, Ordering::Relaxed) {
+                let (millstream, moving) = (self.clone(), moving.clone());
+                self.runtime().io.spawn(async move {
+                    // Nobody closes it.
+                    let _one_of = moving.acquire().await;
+                    millstream.move_job(&job, commits).await;
+                    // Whoever else has it may stop it for good.
+                    job.moves.store(false, Ordering::Relaxed);
+                });
+            }
+        }
+        for node in live.iter().filter(|node| node.leaving && !node.leads) {
             let address = node.node.address.as_str();
             if !self.jobs.read().values().any(|job| job.runs_on(address)) {
                 nodes.free(address);
             }
         }
+    }
+
+    /// Whether a job with tasks on `node` can commit: what waits for a node that is out, was not reached, or does not reach the store,
+    /// waits for long.
+    fn is_sound(&self, node: &LiveNode) -> bool {
+        let is_reached = node.is_fit() || node.leaving || node.unfit.is_some();
+        node.leads || self.store().away().is_some() || is_reached && !node.node.cut_off
     }
 
     /// Whether `job` is to be moved to the nodes that are `fit`.
@@ -116,21 +138,18 @@ impl Millstream {
     }
 
     /// Has `job` go on on the nodes that there are, where it `commits` what it has, or else from its last checkpoint.
-    async fn move_job(self: Arc<Self>, job: Arc<Job>, commits: bool) {
-        if self.closes.load(Ordering::Relaxed) || !self.is_there(&job) {
+    async fn move_job(self: Arc<Self>, job: &Arc<Job>, commits: bool) {
+        if self.closes.load(Ordering::Relaxed) || !self.is_there(job) {
             return;
         }
-        job.moves.store(true, Ordering::Relaxed);
         match commits {
             true => job.stop_within(PAUSE_TIMEOUT).await,
             false => job.abandon().await,
         }
         if job.handle().is_some_and(|handle| handle.status().phase == JobPhase::Stopped) {
             tracing::info!(stream = %job.stream, "a job moves to the nodes that there are");
-            self.start_again(&job).await;
+            self.start_again(job).await;
         }
-        // Whoever else has it may stop it for good.
-        job.moves.store(false, Ordering::Relaxed);
     }
 
     /// Whether `e` comes of one of the nodes `seats`, on which jobs do not start any more.

@@ -11,8 +11,8 @@ use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select, Spanned, TableFactor,
-    TableVersion, TableWithJoins, VisitMut, VisitorMut,
+    self, BinaryOperator, Cte, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select, Spanned,
+    TableFactor, TableVersion, TableWithJoins, VisitMut, VisitorMut,
 };
 
 use crate::error::{Error, Position, Result};
@@ -37,12 +37,21 @@ struct Joins<'a> {
     named: Vec<Ident>,
 }
 
+fn ctes_of(query: &Query) -> impl Iterator<Item = &Cte> {
+    query.with.iter().flat_map(|with| &with.cte_tables)
+}
+
 impl VisitorMut for Joins<'_> {
     type Break = Error;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
-        let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
-        self.named.extend(ctes.map(|cte| cte.alias.name.clone()));
+        self.named.extend(ctes_of(query).map(|cte| cte.alias.name.clone()));
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        // Outside of it they are streams again.
+        self.named.truncate(self.named.len().saturating_sub(ctes_of(query).count()));
         ControlFlow::Continue(())
     }
 
