@@ -107,6 +107,26 @@ class Process:
         self.wait()
 
 
+class Beside(threading.Thread):
+    """Takes one `step` after the other beside a test, until it is told to end; what goes wrong in it is told then."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.going, self.wrong = True, None
+
+    def run(self):
+        try:
+            while self.going:
+                self.step()
+        except Exception as e:  # told to the test, which looks at it
+            self.wrong = e
+
+    def end(self, patience=PATIENCE):
+        self.going = False
+        self.join(patience)
+        assert not self.is_alive() and self.wrong is None, self.wrong
+
+
 class Server(Process):
     """`millstream serve` on a free port."""
 

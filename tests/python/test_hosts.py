@@ -5,14 +5,12 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import threading
 import time
 
 import adbc_driver_manager
 import pytest
 from buckets import s3
-from conftest import PATIENCE, Server
+from conftest import PATIENCE, Beside, Server
 from hosts import Hosts
 from test_nodes import execute, until
 
@@ -97,21 +95,14 @@ class Cluster:
         return int(address.split(":")[0].rsplit(".", 1)[1])
 
 
-class Teller(threading.Thread):
+class Teller(Beside):
     """Moves money from host 0, ten moves a statement, of which it notes whether it was told that they are there."""
 
     def __init__(self, cluster):
-        super().__init__(daemon=True)
-        self.cluster, self.statements, self.told, self.going, self.wrong = cluster, 0, set(), True, None
+        super().__init__()
+        self.cluster, self.statements, self.told = cluster, 0, set()
 
-    def run(self):
-        try:
-            while self.going:
-                self.move()
-        except Exception as e:  # told to the test, which looks at it
-            self.wrong = e
-
-    def move(self):
+    def step(self):
         number, self.statements = self.statements, self.statements + 1
         ids = range(number * 10, number * 10 + 10)
         rows = ", ".join(f"({i}, {i % 17}, {i * 7 % 13}, {i % 101})" for i in ids)
@@ -126,11 +117,6 @@ class Teller(threading.Thread):
             pass
         # What was under way may come to be there, now or later.
         time.sleep(0.02)
-
-    def end(self):
-        self.going = False
-        self.join(90)
-        assert not self.is_alive() and self.wrong is None, self.wrong
 
 
 class Fault:
@@ -228,7 +214,7 @@ def test_faults_between_hosts_lose_and_double_nothing(tmp_path, seed):
             if took > patience:
                 print(cluster.told())
             check_whole(cluster)
-        teller.end()
+        teller.end(patience=90)
         lost = teller.statements - len(teller.told)
         print(f"{teller.statements} statements, {lost} not answered; after a fault all went on within {longest:.1f} s")
         until(lambda: len(cluster.ask("SHOW NODES")) == 3, "three nodes")

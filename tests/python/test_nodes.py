@@ -18,7 +18,7 @@ import pyarrow.flight
 import pytest
 from buckets import free_port, s3
 from certificates import Authority
-from conftest import BINARY, PATIENCE, Process, Server, run
+from conftest import BINARY, PATIENCE, Beside, Process, Server, run
 from test_flight import command
 from test_http import HttpServer
 from test_since import FlightFollower
@@ -134,22 +134,14 @@ def leader(node):
     return found
 
 
-class Writer(threading.Thread):
+class Writer(Beside):
     """Puts rows in at a node, one batch at a time, and again where it is not told that they are there: by what is there."""
 
     def __init__(self, nodes):
-        super().__init__(daemon=True)
-        self.nodes, self.acknowledged, self.writing, self.wrong = nodes, 0, True, None
-        self.longest, self.failures = 0, 0
+        super().__init__()
+        self.nodes, self.acknowledged, self.longest, self.failures = nodes, 0, 0, 0
 
-    def run(self):
-        try:
-            while self.writing:
-                self.write()
-        except Exception as e:  # told to the test, which looks at it
-            self.wrong = e
-
-    def write(self):
+    def step(self):
         began, first = time.monotonic(), self.acknowledged
         rows, failed = values(range(first, first + 5)), False
         count = lambda connection: execute(connection, "SELECT count(*) AS n FROM orders")[0]["n"]
@@ -174,9 +166,7 @@ class Writer(threading.Thread):
         self.longest = max(self.longest, time.monotonic() - began)
 
     def end(self):
-        self.writing = False
-        self.join(PATIENCE)
-        assert not self.is_alive() and self.wrong is None, self.wrong
+        super().end()
         return self.acknowledged
 
 
