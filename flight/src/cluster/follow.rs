@@ -38,7 +38,7 @@ impl Following {
         let Some(of) = term.node.clone() else { return Ok(None) };
         let (gone, is_gone) = watch::channel(false);
         let place = NodePlace { address: of.address, name: term.holder.clone(), certificate: of.certificate };
-        let leader = Arc::new(Leader { proof: node.proof_for(&place.name)?, place, gone: is_gone });
+        let leader = Arc::new(Leader { proof: node.key.header(&place.name)?, place, gone: is_gone });
         let (tell, joined) = watch::channel(Ok(false));
         match last {
             // It shows another certificate, or is reached elsewhere.

@@ -82,7 +82,7 @@ impl Life {
         let patience = node.timeout().max(PAUSE);
         let asked = async {
             let channel = dial(&place, node.options.identity.as_ref(), patience).await?;
-            Other::new(channel, node.proof_for(&place.name)?, patience).name().await
+            Other::new(channel, node.key.header(&place.name)?, patience).name().await
         };
         let hint = "Write the address at which others reach this node: --advertise HOST:PORT.";
         match asked.await {

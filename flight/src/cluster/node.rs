@@ -239,10 +239,6 @@ impl Node {
         (certificate.as_ref() != Some(&now)).then(|| certificate.insert(now).clone())
     }
 
-    pub(super) fn proof_for(&self, name: &str) -> Result<MetadataValue<Ascii>> {
-        self.key.header(name)
-    }
-
     /// Where other nodes bring tasks and rows.
     pub(super) fn exchange_door(&self) -> Option<ExchangeDoor> {
         if let Role::Leads(led) = &*self.role.borrow() {

@@ -370,7 +370,7 @@ impl Millstream {
             match self.job(&name) {
                 Some(now) if Arc::ptr_eq(&now, &job) => break catalog,
                 // It has moved to other nodes meanwhile.
-                Some(_) if catalog.get(&name).is_some_and(|entry| !entry.paused) => {}
+                Some(_) if job.is_between() && catalog.get(&name).is_some_and(|entry| !entry.paused) => {}
                 // Meanwhile somebody else has done something with it, which came after this.
                 _ => return Ok(true),
             }

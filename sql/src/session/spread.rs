@@ -14,7 +14,6 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use millstream_engine::nodes::{LiveNode, Nodes};
 use millstream_engine::runtime::{JobHandle, JobPhase, Seat};
-
 use tokio::sync::Semaphore;
 
 use super::Millstream;
@@ -101,8 +100,10 @@ impl Millstream {
                     // Nobody closes it.
                     let _one_of = moving.acquire().await;
                     millstream.move_job(&job, commits).await;
-                    // Whoever else has it may stop it for good.
-                    job.moves.store(false, Ordering::Relaxed);
+                    // Of one in whose place another runs it stays true: that is how it has ended.
+                    if millstream.is_there(&job) {
+                        job.moves.store(false, Ordering::Relaxed);
+                    }
                 });
             }
         }
@@ -138,7 +139,7 @@ impl Millstream {
     }
 
     /// Has `job` go on on the nodes that there are, where it `commits` what it has, or else from its last checkpoint.
-    async fn move_job(self: Arc<Self>, job: &Arc<Job>, commits: bool) {
+    async fn move_job(self: &Arc<Self>, job: &Arc<Job>, commits: bool) {
         if self.closes.load(Ordering::Relaxed) || !self.is_there(job) {
             return;
         }
